@@ -1,0 +1,1 @@
+"""Back ends: they turn a packed network into files that other tools run."""

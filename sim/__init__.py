@@ -1,0 +1,1 @@
+"""The bit-accurate simulator and what is estimated from it."""

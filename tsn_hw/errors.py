@@ -1,0 +1,40 @@
+"""Every error a user can meet. All of them mean "one clear line and exit code 2", never a traceback.
+
+TsnError
+├── NetworkError    a PackedNetwork would contradict itself
+├── ArtifactError   a .tsn file is damaged, of another version, or contradicts itself
+├── DataError       a data set is missing or not what it claims to be
+├── SettingsError   a settings file or a command line asks for something that does not exist
+├── ExportError     a back end cannot hold this network exactly
+└── EngineError     an engine cannot run here (a package or a checkpoint is missing)
+
+A message names the place, the rule and the value: "layer 'fc1': mask has shape (3, 2), the weights (2, 3)".
+"""
+
+
+class TsnError(Exception):
+    """Base of all errors that tsn-hw raises on purpose."""
+
+
+class NetworkError(TsnError, ValueError):
+    """A packed network contradicts itself."""
+
+
+class ArtifactError(TsnError, ValueError):
+    """A .tsn file cannot be read: damaged, of another version, or contradictory."""
+
+
+class DataError(TsnError, ValueError):
+    """A data set is missing, or not what it claims to be."""
+
+
+class SettingsError(TsnError, ValueError):
+    """A setting is unknown, missing, or out of its range."""
+
+
+class ExportError(TsnError, ValueError):
+    """A back end cannot hold this network exactly."""
+
+
+class EngineError(TsnError, RuntimeError):
+    """An engine cannot run here."""
