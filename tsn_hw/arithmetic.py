@@ -110,6 +110,18 @@ def quantize(real: ArrayLike, form: ActFormat) -> Ints:
     return saturate(np.rint(np.clip(scaled, -(2.0**62), 2.0**62)).astype(np.int64), form.range)
 
 
+def nearest(real: ArrayLike) -> Ints:
+    """The integers nearest to real numbers, half to even: how multipliers and offsets become integers.
+
+    >>> nearest([0.5, 1.5, -2.4]).tolist()
+    [0, 2, -2]
+    """
+    rounded = np.rint(np.asarray(real, dtype=np.float64))
+    if not (np.abs(rounded) < 2.0**62).all():  # false for NaN too
+        raise NetworkError(f"nearest: {real} is not a number below 2**62")
+    return rounded.astype(np.int64)
+
+
 def accumulator_bounds(weights: Ints, bounds: tuple[int, int]) -> tuple[Ints, Ints]:
     """Smallest and largest accumulator of each output channel, for activations within ``bounds``.
 

@@ -3,8 +3,10 @@
 TsnError
 ├── NetworkError    a PackedNetwork would contradict itself
 ├── ArtifactError   a .tsn file is damaged, of another version, or contradicts itself
+├── FileError       a file or folder cannot be read or written
 ├── DataError       a data set is missing or not what it claims to be
 ├── SettingsError   a settings file or a command line asks for something that does not exist
+├── TrainingError   training went wrong: no finite loss, or a checkpoint of another run
 ├── ExportError     a back end cannot hold this network exactly
 └── EngineError     an engine cannot run here (a package or a checkpoint is missing)
 
@@ -24,12 +26,20 @@ class ArtifactError(TsnError, ValueError):
     """A .tsn file cannot be read: damaged, of another version, or contradictory."""
 
 
+class FileError(TsnError, OSError):
+    """A file or folder cannot be read or written."""
+
+
 class DataError(TsnError, ValueError):
     """A data set is missing, or not what it claims to be."""
 
 
 class SettingsError(TsnError, ValueError):
     """A setting is unknown, missing, or out of its range."""
+
+
+class TrainingError(TsnError, RuntimeError):
+    """Training went wrong, or cannot be resumed."""
 
 
 class ExportError(TsnError, ValueError):

@@ -1,0 +1,76 @@
+# tsn-hw. `make` lists the targets; the first one that needs it creates the environment.
+#
+#   PYTHON       interpreter of the environment, 3.11 or newer           make test PYTHON=python3.12
+#   TORCH_INDEX  package index with CPU-only torch wheels (pytorch.org names one). Without it pip takes torch from
+#                its usual sources, and the wheel on PyPI brings several GB of CUDA packages along.
+#   PIP_FLAGS    further flags of every `pip install`                    make test PIP_FLAGS=--no-index
+
+PYTHON ?= python3
+TORCH_INDEX ?=
+PIP_FLAGS ?=
+
+VENV := .venv
+OLD_VENV := .venv-onnxruntime-1.17
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+STAMP := $(VENV)/.installed-$(VERSION)
+OLD_STAMP := $(OLD_VENV)/.installed-$(VERSION)
+PIP := -m pip install --disable-pip-version-check $(PIP_FLAGS)
+TEST_TOOLS := valgrind
+
+# $(call environment,FOLDER): an empty virtual environment of $(PYTHON); an existing one of that version is kept
+define environment
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo \
+		"make: tsn-hw needs Python 3.11 or newer, '$(PYTHON)' is $(or $(VERSION),not there)." \
+		"Name another: make PYTHON=python3.12" >&2; exit 1; }
+	@$(1)/bin/python -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(VERSION)")' 2>/dev/null || \
+		{ echo "$(PYTHON) -m venv --clear $(1)"; $(PYTHON) -m venv --clear $(1); }
+endef
+
+.PHONY: help demo test check format bench test-onnxruntime-1.17 tools clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / { printf "make %-24s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(STAMP) ## learn, freeze, export and verify on bundled data (3 minutes); results in build/demo
+	$(VENV)/bin/tsn-hw demo
+
+test: $(STAMP) tools ## run the tests
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+
+check: $(STAMP) ## formatting, lint, types
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/mypy
+
+format: $(STAMP) ## format every file and repair what lint can repair
+	$(VENV)/bin/ruff format
+	$(VENV)/bin/ruff check --fix
+
+bench: $(STAMP) ## run every benchmark: ours against others, as ratios
+	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(VENV)/bin/python $$script || exit 1; done
+
+test-onnxruntime-1.17: $(STAMP) $(OLD_STAMP) ## the exported graphs on onnxruntime 1.17, in an environment of its own
+	TSN_HW_OLD_PYTHON=$(CURDIR)/$(OLD_VENV)/bin/python $(VENV)/bin/python -m pytest tests/test_onnx_processors.py
+
+clean: ## remove build outputs and caches; the environments stay
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find tsn_hw export sim tests -name __pycache__ -prune -exec rm -r {} +
+
+$(STAMP): pyproject.toml constraints.txt
+	$(call environment,$(VENV))
+	$(VENV)/bin/python $(PIP) $(addprefix --extra-index-url ,$(TORCH_INDEX)) -c constraints.txt -e '.[test,dev]'
+	@touch $@
+
+$(OLD_STAMP):
+	$(call environment,$(OLD_VENV))
+	$(OLD_VENV)/bin/python $(PIP) onnxruntime==1.17.3 onnx==1.16.2 'numpy<2'
+	@touch $@
+
+# A tool that cannot be had is no error: its tests are skipped by name.
+tools:
+	@for tool in $(TEST_TOOLS); do \
+		command -v $$tool >/dev/null && continue; \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -q && \
+			DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$tool && continue; \
+		echo "make: no $$tool here, its tests are skipped (on Debian, as root: apt-get install $$tool)" >&2; \
+	done

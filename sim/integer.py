@@ -1,0 +1,98 @@
+"""Bit-accurate inference at the speed of float kernels: the integers that the hardware holds.
+
+Every layer runs on the cheapest number type that is proven exact for its weights (:mod:`sim.plan`). Torch is
+loaded when a :class:`Simulator` is made, not when this module is imported.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sim.plan import LayerPlan, plan_layers
+from tsn_hw.errors import SettingsError
+from tsn_hw.network import PackedNetwork
+
+if TYPE_CHECKING:
+    from sim.kernels import Program
+
+Int32s = NDArray[np.int32]
+
+CHUNK_BYTES = 2**25
+"""A batch is split so that the float32 activations of all layers together stay within this."""
+
+
+class Simulator:
+    """Integer inference of one task, prepared once: weights decoded, number types proven and chosen.
+
+    ``int8=False`` keeps off the int8 kernels, even where their known-answer test passes on this processor.
+    """
+
+    def __init__(self, net: PackedNetwork, task: int, *, int8: bool = True) -> None:
+        from sim import kernels
+
+        if not 0 <= task < len(net.tasks):
+            raise SettingsError(f"simulator: task {task}, must be 0..{len(net.tasks) - 1}")
+        self.net, self.task = net, task
+        self._plans = plan_layers(net, task, kernels.int8_weight_range() if int8 else None)
+        self._program = kernels.compile_program(net, task, self._plans, fuse=True)
+        elements = sum(math.prod(net.shapes[index]) for index, _, _ in net.run_order(task))
+        self._chunk = max(1, CHUNK_BYTES // (4 * (elements + math.prod(net.input_shape))))
+
+    @property
+    def plan(self) -> tuple[LayerPlan, ...]:
+        """The number type of every computing layer and the bounds that prove it."""
+        return tuple(self._plans.values())
+
+    def __call__(self, x: ArrayLike) -> Int32s:
+        """Logits (batch, classes) of integers ``x`` (batch, *net.input_shape) in the range of ``net.input``."""
+        head = self.net.head(self.task)
+        return np.concatenate([self._program(chunk, {head})[head] for chunk in self._chunks(x)])
+
+    def predict(self, x: ArrayLike) -> NDArray[np.int64]:
+        """Class (batch,) of integers ``x``: the first index of the largest logit."""
+        return np.argmax(self(x), axis=1)
+
+    def taps(self, x: ArrayLike) -> dict[str, Int32s]:
+        """The requantized integers (batch, ...) of every layer that the task runs, by name; last, the logits."""
+        names = {index: layer.name for index, layer, _ in self.net.run_order(self.task)}
+        chunks = [self._unfused(chunk, set(names)) for chunk in self._chunks(x)]
+        return {name: np.concatenate([chunk[index] for chunk in chunks]) for index, name in names.items()}
+
+    @cached_property
+    def _unfused(self) -> Program:
+        """The program that gives the integers of every layer: no pooling is moved before a requantization."""
+        from sim import kernels
+
+        return kernels.compile_program(self.net, self.task, self._plans, fuse=False)
+
+    def _chunks(self, x: ArrayLike) -> Iterator[NDArray[np.integer]]:
+        checked = _checked(self.net, x)
+        for start in range(0, max(1, len(checked)), self._chunk):
+            yield checked[start : start + self._chunk]
+
+
+def simulate(net: PackedNetwork, task: int, x: ArrayLike) -> Int32s:
+    """Logits (batch, classes) of a task for integers ``x``; make a :class:`Simulator` to run more than one batch."""
+    return Simulator(net, task)(x)
+
+
+def _checked(net: PackedNetwork, x: ArrayLike) -> NDArray[np.integer]:
+    array = np.asarray(x)
+    if array.dtype.kind not in "iu":
+        raise SettingsError(f"simulator: the input has dtype {array.dtype}, must be an integer type")
+    if array.ndim != len(net.input_shape) + 1 or array.shape[1:] != net.input_shape:
+        wanted = ", ".join(map(str, net.input_shape))
+        raise SettingsError(f"simulator: the input has shape {array.shape}, must be (batch, {wanted})")
+    low, high = net.input.range
+    limits = np.iinfo(array.dtype)
+    if array.size and not low <= limits.min <= limits.max <= high:  # otherwise the dtype itself keeps the range
+        smallest, largest = int(array.min()), int(array.max())
+        if not low <= smallest <= largest <= high:
+            raise SettingsError(f"simulator: the input holds {smallest}..{largest}, must be within {low}..{high}")
+    return array

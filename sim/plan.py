@@ -1,0 +1,149 @@
+"""Which number type carries each layer, and the bounds that prove it exact. No torch: proofs are about integers.
+
+=================  ==============================================================================================
+int8               unsigned activations of at most 8 bits, weights within the range for which this processor's
+                   int8 kernels gave known answers, and sums that float32 holds (the kernels round through it)
+float32            no partial sum exceeds 2**24
+float32 in parts   the sum splits into parts that each stay within 2**24 and are added in float64
+float64            no partial sum exceeds 2**53
+int64              everything else
+=================  ==============================================================================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from tsn_hw import arithmetic
+from tsn_hw.arithmetic import FLOAT32_EXACT, ActFormat, Carrier, Ints
+from tsn_hw.layers import Conv2d, Layer, Weighted
+from tsn_hw.network import PackedNetwork, Requantization
+
+Kernel = Literal["int8", "float32", "float32 in parts", "float64", "int64"]
+WeightRange = tuple[int, int]
+
+INT8_MIN_MACS = 2**14
+"""Below this many multiply-accumulates a sample, an int8 kernel costs more to call than it saves (measured)."""
+
+_BYTE = 256
+_SLICES = ((1, 1, 2), (1, 1, 4), (1, 1, 8))
+_BYTES = ((2, 1, 1), (1, 2, 1), (2, 1, 2), (1, 2, 2), (2, 1, 4), (1, 2, 4))
+"""(bytes of activations, bytes of weights, slices of the input channels), cheapest first. Measured against float32:
+slices cost 1.0..1.4, two bytes 2.1..2.3, float64 2.1 in linear layers (bytes never pay) and 3.0..4.6 in convolutions."""
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One term of a split sum: ``factor * layer(byte of the activations, weights)`` over a slice of the channels.
+
+    ``byte`` is None for whole activations, 0 for their low byte (0..255), 1 for ``floor(activation / 256)``.
+    """
+
+    weights: Ints
+    channels: slice
+    byte: int | None
+    factor: int
+
+
+@dataclass(frozen=True, eq=False)
+class LayerPlan:
+    """How one computing layer is carried, and why that is exact.
+
+    sum_bound:            no partial sum of weight * activation, in any order, exceeds it in magnitude
+    requantization:       carrier of ``acc * multiplier + offset``
+    requantization_bound: no such value exceeds it in magnitude
+    folded:               multiplier, offset and 2**-shift are part of weights and bias; only rounding is left
+    """
+
+    layer: str
+    kernel: Kernel
+    sum_bound: int
+    requantization: Carrier
+    requantization_bound: int
+    folded: bool
+    parts: tuple[Part, ...] = ()
+
+    def summary(self) -> dict[str, str | int]:
+        """The plan as plain data."""
+        return {
+            "layer": self.layer,
+            "kernel": self.kernel,
+            "parts": max(1, len(self.parts)),
+            "sum_bound": self.sum_bound,
+            "requantization": "folded" if self.folded else self.requantization,
+            "requantization_bound": self.requantization_bound,
+        }
+
+
+def plan_layers(net: PackedNetwork, task: int, int8_weights: WeightRange | None) -> dict[int, LayerPlan]:
+    """Layer index -> plan, for every layer of a task that computes.
+
+    ``int8_weights``: the weights for which the int8 kernels are exact on this processor; None: do not use them.
+    """
+    return {
+        index: _plan_layer(net, task, index, layer, step.requantization, int8_weights)
+        for index, layer, step in net.run_order(task)
+        if step.requantization is not None
+    }
+
+
+def _plan_layer(
+    net: PackedNetwork, task: int, index: int, layer: Layer, requant: Requantization, int8_weights: WeightRange | None
+) -> LayerPlan:
+    low, high = net.accumulator(task, index)
+    sum_bound = arithmetic.magnitude(low, high)
+    bound = arithmetic.requantization_magnitude(low, high, requant.multiplier, requant.offset)
+    sums, affine = arithmetic.carrier(sum_bound), arithmetic.carrier(bound)
+    kernel: Kernel = sums
+    parts: tuple[Part, ...] = ()
+    if isinstance(layer, Weighted):
+        source, weights = net.format(task, layer.inputs[0]), net.weights(task, index)
+        if sums == "float32" and _fits_int8(layer, net.shape(layer.inputs[0]), source, weights, int8_weights):
+            kernel = "int8"
+        elif sums == "float64":
+            parts = _split(layer, weights, source.range)
+            kernel = "float32 in parts" if parts else kernel
+    folded = not parts and (affine == sums or affine == "float32") and sums != "int64"
+    return LayerPlan(layer.name, kernel, sum_bound, affine, bound, folded, parts)
+
+
+def _fits_int8(
+    layer: Weighted, shape: tuple[int, ...], source: ActFormat, weights: Ints, allowed: WeightRange | None
+) -> bool:
+    if allowed is None or source.signed or source.bits > 8 or layer.macs(shape) < INT8_MIN_MACS:
+        return False
+    grouped = isinstance(layer, Conv2d) and layer.groups > 1  # int8 kernels are slower there
+    return not grouped and allowed[0] <= weights.min() and weights.max() <= allowed[1]
+
+
+def _split(layer: Weighted, weights: Ints, bounds: tuple[int, int]) -> tuple[Part, ...]:
+    """The cheapest parts that all fit float32, or () where float64 is as fast."""
+    grouped = isinstance(layer, Conv2d) and layer.groups > 1
+    for act_bytes, weight_bytes, slices in _SLICES + _BYTES * isinstance(layer, Conv2d):
+        if slices > (1 if grouped else weights.shape[1]):
+            continue
+        parts = _parts(weights, act_bytes, weight_bytes, slices)
+        if all(_part_bound(part, bounds) <= FLOAT32_EXACT for part in parts):
+            return parts
+    return ()
+
+
+def _parts(weights: Ints, act_bytes: int, weight_bytes: int, slices: int) -> tuple[Part, ...]:
+    high, low = np.divmod(weights + _BYTE // 2, _BYTE)  # weights = 256 * high + low - 128: both bytes stay signed
+    planes = [(weights, 1)] if weight_bytes == 1 else [(low - _BYTE // 2, 1), (high, _BYTE)]
+    acts: list[tuple[int | None, int]] = [(None, 1)] if act_bytes == 1 else [(0, 1), (1, _BYTE)]
+    cuts = [weights.shape[1] * i // slices for i in range(slices + 1)]
+    return tuple(
+        Part(plane[:, first:last], slice(first, last), byte, weight_factor * act_factor)
+        for plane, weight_factor in planes
+        for byte, act_factor in acts
+        for first, last in zip(cuts, cuts[1:], strict=False)
+    )
+
+
+def _part_bound(part: Part, bounds: tuple[int, int]) -> int:
+    ranges = {None: bounds, 0: (0, _BYTE - 1), 1: (bounds[0] // _BYTE, bounds[1] // _BYTE)}
+    return arithmetic.magnitude(*arithmetic.accumulator_bounds(part.weights, ranges[part.byte]))

@@ -1,0 +1,268 @@
+"""Codebooks: 1-D k-means of weights, solved exactly by dynamic programming instead of by random restarts.
+
+In one dimension an optimal cluster is an interval of the sorted values, so the best k clusters follow from the
+best k-1 clusters of every prefix (Wang and Song, "Ckmeans.1d.dp", The R Journal 3/2, 2011). The position of the
+best last cut only grows with the prefix, which makes one such step O(n log n) and vectorizable.
+
+Weights and integer centroids are in units of the layer's grid: real weight = unit * 2**exponent. A value halfway
+between two centroids takes the larger one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tsn_hw.arithmetic import Ints
+from tsn_hw.errors import NetworkError
+from tsn_hw.network import MAX_CODE_BITS, Bytes
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.intp]
+Centre = Callable[[Floats], Floats]
+"""From the mean of a cluster to its best centroid: the mean itself, or the nearest integer."""
+
+MAX_CUTS = 2**13
+"""Largest number of cells that are clustered exactly; it covers the half-unit cells of 12-bit bounds."""
+REACH = 8
+"""How many steps a cut may move at once when a coarse optimum is refined."""
+
+
+def fit_codebook(values: ArrayLike, bits: int, bounds: tuple[int, int]) -> Ints:
+    """The at most 2**bits integer centroids within ``bounds`` that have the least squared error: (entries,), ascending.
+
+    Values saturate into the bounds first. Between integer centroids every decision threshold is a multiple of one
+    half, so a histogram of half-unit cells loses nothing, and the result is the global optimum for bounds of up to
+    12 bits. Wider bounds refine the optimum over about MAX_CUTS places: no small joint move of all thresholds
+    improves the result, but it is not proven to be the global optimum.
+    Every entry is the nearest one of some value; no values give an empty codebook.
+
+    Raises NetworkError for values that are not finite and for bits outside 1..8.
+
+    >>> fit_codebook([-3.2, -3.1, 0.4, 7.0, 8.0, 300.0], bits=2, bounds=(-128, 127)).tolist()
+    [-3, 0, 8, 127]
+    """
+    entries = _entries(bits)
+    saturated = np.clip(_finite(values).ravel(), *bounds)
+    if saturated.size == 0:
+        return np.zeros(0, np.int64)
+    index = half_cells(saturated, bounds)
+    counts, totals = np.bincount(index), np.bincount(index, weights=saturated)
+    occupied = np.flatnonzero(counts)
+    levels = np.unique((occupied + 1) // 2 + bounds[0])  # the nearest integers, halves up
+    if len(levels) <= entries:
+        return levels.astype(np.int64)
+    cells = _Cells(occupied / 2 + bounds[0], _prefix(counts[occupied]), _prefix(totals[occupied]))
+    centroids = np.unique(_cluster(cells, entries, np.rint))
+    return centroids[np.unique(_nearest(cells.start, centroids))].astype(np.int64)
+
+
+def fit_centroids(values: ArrayLike, bits: int) -> Floats:
+    """The at most 2**bits float centroids of plain k-means: (entries,), ascending.
+
+    The global optimum for up to MAX_CUTS distinct values; beyond, refined as wide bounds are in :func:`fit_codebook`.
+    Raises NetworkError as that does.
+
+    >>> fit_centroids([0.0, 0.25, 5.0, 6.0, 9.0], bits=1).tolist()
+    [0.125, 6.666666666666667]
+    """
+    entries = _entries(bits)
+    distinct, counts = np.unique(_finite(values), return_counts=True)
+    if len(distinct) <= entries:
+        return distinct
+    origin = distinct[len(distinct) // 2]  # squares of large offsets would cancel
+    cells = _Cells(distinct - origin, _prefix(counts), _prefix(counts * (distinct - origin)))
+    return np.unique(_cluster(cells, entries, np.positive) + origin)
+
+
+def nearest_code(values: ArrayLike, codebook: Ints | Floats) -> Bytes:
+    """Index of the nearest entry of an ascending codebook, shaped as ``values``; halfway takes the larger entry.
+
+    Raises NetworkError for values that are not finite, and for a codebook that is empty, too long or not ascending.
+
+    >>> nearest_code([-9.0, 0.9, 1.0, 1.5, 99.0], np.array([-1, 1, 2])).tolist()
+    [0, 1, 1, 2, 2]
+    """
+    units = _finite(values)
+    _check_codebook(codebook)
+    if codebook.dtype.kind == "f":
+        return _nearest(units, codebook)
+    bounds = int(codebook[0]), int(codebook[-1])
+    return lookup_table(codebook.astype(np.int64), bounds)[half_cells(units, bounds)]
+
+
+def lookup_table(codebook: Ints, bounds: tuple[int, int]) -> Bytes:
+    """The code of every half-unit cell of the bounds: (2 * (high - low) + 1,); equal to :func:`nearest_code`.
+
+    ``lookup_table(codebook, bounds)[half_cells(values, bounds)]`` is the code of every value, also outside the
+    bounds. For a training step keep the table on the device and compute the cells there, in this order:
+    ``((2 * values).floor().clamp(2 * low, 2 * high) - 2 * low).long()``; every step is exact in float32.
+
+    >>> lookup_table(np.array([-1, 1, 2]), (-2, 2)).tolist()
+    [0, 0, 0, 0, 1, 1, 1, 2, 2]
+    """
+    low, high = bounds
+    _check_codebook(codebook)
+    if codebook[0] < low or codebook[-1] > high:
+        raise NetworkError(f"codebook: entries {codebook[0]}..{codebook[-1]} leave the bounds {low}..{high}")
+    return _nearest(np.arange(2 * low, 2 * high + 1) / 2, codebook)
+
+
+def half_cells(values: ArrayLike, bounds: tuple[int, int]) -> Indices:
+    """Index of the half-unit cell of every value: cell i holds low + i/2 <= value < low + (i + 1)/2.
+
+    Values below the bounds fall into the first cell, values above into the last, which starts at ``high``.
+
+    >>> half_cells([-9.0, -2.0, -1.6, -1.5, 1.9, 2.0, 9.0], (-2, 2)).tolist()
+    [0, 0, 0, 1, 7, 8, 8]
+    """
+    low, high = bounds
+    doubled = np.floor(2 * np.clip(np.asarray(values, np.float64), low, high))
+    return (doubled - 2 * low).astype(np.intp)
+
+
+def squared_error(values: ArrayLike, codebook: Ints | Floats) -> float:
+    """Sum of the squared distances of the values to their nearest entries.
+
+    >>> squared_error([-9.0, 0.5, 1.5], np.array([-1, 1, 2]))
+    64.5
+    """
+    units = _finite(values)
+    if units.size == 0:
+        return 0.0
+    return float(np.square(units - codebook[nearest_code(units, codebook)]).sum())
+
+
+@dataclass(frozen=True, eq=False)
+class _Cells:
+    """Values summarized as n ascending cells that no cluster needs to split; prefix sums have n + 1 entries."""
+
+    start: Floats
+    count: Floats
+    total: Floats
+
+
+def _cluster(cells: _Cells, entries: int, centre: Centre) -> Floats:
+    """Centroids of the best clustering into ``entries`` intervals of cells; there are more cells than entries."""
+    cuts = _candidate_cuts(cells)
+    chosen, error = _best_cuts(cells, cuts, entries, centre)
+    if len(cuts) <= len(cells.start):
+        chosen = _refine(cells, cuts, chosen, error, centre)
+    return centre(np.diff(cells.total[chosen]) / np.diff(cells.count[chosen]))
+
+
+def _candidate_cuts(cells: _Cells) -> Indices:
+    """Where clusters may begin and end: everywhere, or at about MAX_CUTS places.
+
+    Those are as dense as the thresholds of a good quantizer with many levels: the cube root of the density of the
+    values (Panter and Dite, Proc. IRE 39, 1951), which keeps far outliers apart as well as the crowd.
+    """
+    n = len(cells.start)
+    if n <= MAX_CUTS:
+        return np.arange(n + 1)
+    gaps = np.diff(cells.start, append=cells.start[-1])
+    density = _prefix(np.cbrt(np.diff(cells.count) * gaps**2))
+    cuts = np.searchsorted(density, np.linspace(0, density[-1], MAX_CUTS))
+    return np.union1d(cuts, [0, n])
+
+
+def _refine(cells: _Cells, cuts: Indices, chosen: Indices, least: float, centre: Centre) -> Indices:
+    """Move the inner cuts jointly, to the best of nearby cells, at ever finer steps down to single cells."""
+    spacing = np.diff(cuts)[np.searchsorted(cuts, chosen[1:-1]) - 1]
+    step = -(-spacing // REACH)
+    while True:
+        nearby = chosen[1:-1, None] + step[:, None] * np.arange(-REACH, REACH + 1)
+        candidates = np.union1d(np.clip(nearby, 0, len(cells.start)), chosen)
+        moved, error = _best_cuts(cells, candidates, len(chosen) - 1, centre)
+        if error < least:
+            chosen, least = moved, error
+        elif step.max() > 1:
+            step = -(-step // REACH)
+        else:
+            return chosen
+
+
+def _best_cuts(cells: _Cells, cuts: Indices, entries: int, centre: Centre) -> tuple[Indices, float]:
+    """The entries + 1 of ``cuts`` that bound the best clusters, and its error, by dynamic programming over prefixes.
+
+    Errors leave out the sum of squares of the values, which is the same for all clusterings.
+    """
+    count, total = cells.count[cuts], cells.total[cuts]
+
+    def cost(begin: Indices, end: Indices) -> Floats:
+        weight, moment = count[end] - count[begin], total[end] - total[begin]
+        centroid = centre(moment / weight)
+        return centroid * (centroid * weight - 2 * moment)
+
+    last = len(cuts) - 1
+    ends = np.arange(1, last + 1)
+    error = np.concatenate([[np.inf], cost(np.zeros_like(ends), ends)])
+    steps = []
+    for _ in range(entries - 1):
+        error, begins = _extend(error, cost)
+        steps.append(begins)
+    chosen = [last]
+    for begins in reversed(steps):
+        chosen.append(int(begins[chosen[-1]]))
+    return cuts[[0, *reversed(chosen)]], float(error[last])
+
+
+def _extend(error: Floats, cost: Callable[[Indices, Indices], Floats]) -> tuple[Floats, Indices]:
+    """Add one cluster: for every end r the least error[c] + cost(c, r) over c < r, and its smallest such c.
+
+    The best c does not fall as r grows (the cost satisfies the quadrangle inequality, for rounded centroids as
+    well), so ends are solved at ever finer strides, each searching only between its solved neighbours.
+    """
+    last = len(error) - 1
+    best, where = np.full(last + 1, np.inf), np.zeros(last + 1, np.intp)
+    stride = 1 << (last.bit_length() - 1)
+    while stride:
+        ends = np.arange(stride, last + 1, 2 * stride)
+        low = where[ends - stride]
+        after = ends + stride
+        high = np.minimum(ends - 1, np.where(after <= last, where[np.minimum(after, last)], last))
+        lengths = high - low + 1
+        first = np.cumsum(lengths) - lengths
+        row = np.repeat(np.arange(len(ends)), lengths)
+        begins = np.arange(len(row)) - (first - low)[row]
+        candidates = error[begins] + cost(begins, ends[row])
+        best[ends] = np.minimum.reduceat(candidates, first)
+        hits = np.flatnonzero(candidates == best[ends][row])
+        where[ends] = begins[hits[np.searchsorted(hits, first)]]
+        stride //= 2
+    return best, where
+
+
+def _thresholds(codebook: Ints | Floats) -> Floats:
+    return (codebook[:-1] + codebook[1:]) / 2
+
+
+def _nearest(values: Floats, codebook: Ints | Floats) -> Bytes:
+    return np.searchsorted(_thresholds(codebook), values, side="right").astype(np.uint8)
+
+
+def _prefix(amounts: NDArray[np.float64] | NDArray[np.int64]) -> Floats:
+    return np.concatenate([[0.0], np.cumsum(amounts, dtype=np.float64)])
+
+
+def _entries(bits: int) -> int:
+    if not 1 <= bits <= MAX_CODE_BITS:
+        raise NetworkError(f"codebook: {bits} code bits, must be 1..{MAX_CODE_BITS}")
+    return 1 << bits
+
+
+def _finite(values: ArrayLike) -> Floats:
+    units = np.asarray(values, np.float64)
+    if not np.isfinite(units).all():
+        raise NetworkError(f"codebook: {np.count_nonzero(~np.isfinite(units))} of {units.size} values are not finite")
+    return units
+
+
+def _check_codebook(codebook: Ints | Floats) -> None:
+    if not 1 <= len(codebook) <= 1 << MAX_CODE_BITS:
+        raise NetworkError(f"codebook: {len(codebook)} entries, must be 1..{1 << MAX_CODE_BITS}")
+    if (codebook[:-1] >= codebook[1:]).any():
+        raise NetworkError(f"codebook: entries {codebook.tolist()} are not ascending")

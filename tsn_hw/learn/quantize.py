@@ -1,0 +1,118 @@
+"""Adaptive bit-width: the smallest codebooks that keep accuracy, and training on with them (method.md 1.7).
+
+Only weights that the task owns are clustered: shared ones are never changed, pruned ones never counted. Heads
+get codebooks of their own, of a fixed width.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from tsn_hw.learn.codebook import fit_codebook
+from tsn_hw.learn.models import SubnetModel, WeightLayer
+from tsn_hw.learn.prune import Accuracy
+from tsn_hw.learn.settings import QuantizeSettings, TrainSettings
+from tsn_hw.learn.train import Tensors, evaluate, generator_of, restore, train_epoch, trainable_state
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """Code bits by layer name, and validation accuracy before and after."""
+
+    bits: dict[str, int]
+    accuracy_before: float
+    accuracy_after: float
+
+
+def refit(layer: WeightLayer, bits: int, centroid_range: tuple[int, int]) -> None:
+    """Fit the layer's codebook to the weights that its task owns, as they are now."""
+    own = layer.weight.detach()[layer.subnet.own()].double() / layer.grid.real
+    layer.subnet.snap(fit_codebook(own.cpu().numpy(), bits, centroid_range))
+
+
+def adapt_bits(model: SubnetModel, task: int, accuracy: Accuracy, settings: QuantizeSettings) -> Quantized:
+    """Find the smallest width whose accuracy is within the tolerated drop of the float weights.
+
+    If no width is, the largest one stays: the caller sees the accuracies. With ``per_layer``, one bit less is
+    then tried layer by layer, largest layer first.
+    """
+    reference = accuracy()
+    layers = _by_name(model, task)
+    bits = dict.fromkeys(layers, settings.max_bits)
+    refit(model.modules_of(task).head, settings.head_bits, model.formats.centroid_range)
+    for width in range(settings.min_bits, settings.max_bits + 1):
+        bits = dict.fromkeys(layers, width)
+        _refit_all(model, task, bits)
+        if reference - accuracy() <= settings.tolerated_drop:
+            break
+    if settings.per_layer:
+        for name in sorted(layers, key=lambda name: -layers[name].weight.numel()):
+            _reduce(model, layers[name], name, bits, reference - settings.tolerated_drop, accuracy)
+    return Quantized(bits, reference, accuracy())
+
+
+def train_quantized(
+    model: SubnetModel,
+    task: int,
+    data: Tensors,
+    bits: dict[str, int],
+    settings: QuantizeSettings,
+    train: TrainSettings,
+    seed: int,
+) -> None:
+    """Train on with codebooks in the loop: re-fitted before every epoch, straight-through gradients, fixed masks.
+
+    Ends in the epoch with the least validation loss (the start counts as one).
+    """
+    layers = _by_name(model, task)
+    optimizer = torch.optim.Adam(model.parameters_of(task), lr=train.lr, fused=True)
+    best_loss = evaluate(model, task, data.x_valid, data.y_valid).loss
+    best = _snapshot(model, task)
+    steps = math.ceil(len(data.x_train) / train.batch)
+    for epoch in range(settings.qat_epochs):
+        if epoch:
+            _refit_all(model, task, bits)
+            refit(model.modules_of(task).head, settings.head_bits, model.formats.centroid_range)
+
+        def before_step(step: int, epoch: int = epoch) -> None:
+            done = (epoch * steps + step) / (settings.qat_epochs * steps)
+            for group in optimizer.param_groups:
+                group["lr"] = train.lr / 2 * (1 + math.cos(math.pi * done)) / 2
+
+        train_epoch(model, task, data, optimizer, train.batch, generator_of(seed, "qat", task, epoch), before_step)
+        loss = evaluate(model, task, data.x_valid, data.y_valid).loss
+        if loss < best_loss:
+            best_loss, best = loss, _snapshot(model, task)
+    state, books = best
+    restore(model, state)
+    for layer, book in zip([*layers.values(), model.modules_of(task).head], books, strict=True):
+        layer.subnet.snap(book)
+
+
+def _snapshot(model: SubnetModel, task: int) -> tuple[dict[str, torch.Tensor], list[object]]:
+    state = {name: tensor.clone() for name, tensor in trainable_state(model, task).items()}
+    return state, [layer.subnet.codebook for layer in model.weight_layers(task)]
+
+
+def _by_name(model: SubnetModel, task: int) -> dict[str, WeightLayer]:
+    return {model.architecture.layers[index].name: layer for index, layer in model.body_layers(task).items()}
+
+
+def _refit_all(model: SubnetModel, task: int, bits: dict[str, int]) -> None:
+    for name, layer in _by_name(model, task).items():
+        refit(layer, bits[name], model.formats.centroid_range)
+
+
+def _reduce(
+    model: SubnetModel, layer: WeightLayer, name: str, bits: dict[str, int], needed: float, accuracy: Accuracy
+) -> None:
+    """Take bits off one layer while the accuracy stays at or above ``needed``."""
+    while bits[name] > 1:
+        refit(layer, bits[name] - 1, model.formats.centroid_range)
+        if accuracy() < needed:
+            refit(layer, bits[name], model.formats.centroid_range)
+            return
+        bits[name] -= 1

@@ -1,0 +1,218 @@
+"""A whole training run: learn every task of a stream, freeze it, write it down, go on. Resumable after any kill.
+
+The folder of a run holds ``net.tsn`` (all tasks so far), ``tasks/after_00.tsn`` ... (the network as it stood after
+each task: the evidence for zero forgetting), ``alone/task_01.tsn`` ... (tasks learned alone, where forward
+transfer is measured), ``training.json`` (what was decided, and how long it took) and the checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from tsn_hw import artifact
+from tsn_hw.errors import SettingsError, TrainingError
+from tsn_hw.files import write_atomically
+from tsn_hw.learn.architectures import Architecture, alexnet, mlp
+from tsn_hw.learn.checkpoint import Position, load_fit, load_model, read_checkpoint, save_checkpoint
+from tsn_hw.learn.freeze import TaskLabel, commit, freeze
+from tsn_hw.learn.models import SubnetModel
+from tsn_hw.learn.prune import post_prune
+from tsn_hw.learn.quantize import adapt_bits, train_quantized
+from tsn_hw.learn.route import Probe, Route, calibrated_threshold, make_memory, route
+from tsn_hw.learn.settings import Settings
+from tsn_hw.learn.tasks import Stream, TaskData
+from tsn_hw.learn.train import Fit, Tensors, evaluate, fit, generator_of, seed_of, start_task
+from tsn_hw.network import PackedNetwork
+
+CHECKPOINT_SECONDS = 15.0
+"""Least time between two checkpoints within a task; the end of a task always writes one."""
+
+
+def architecture_of(settings: Settings, input_shape: tuple[int, ...]) -> Architecture:
+    """The body that the settings ask for, at the size of the data."""
+    model = settings.model
+    if model.kind == "mlp":
+        return mlp(input_shape, model.hidden, model.batch_norm, model.dropout)
+    return alexnet(input_shape, model.channels, model.hidden, model.batch_norm, model.dropout)
+
+
+def settings_digest(settings: Settings) -> str:
+    """SHA-256 of all settings: the identity of a run."""
+    return hashlib.sha256(json.dumps(asdict(settings), sort_keys=True).encode()).hexdigest()
+
+
+def train(
+    settings: Settings, stream: Stream, folder: Path, device: str = "cpu", resume: bool = False, quiet: bool = False
+) -> PackedNetwork:
+    """Learn every task of a stream and return the packed network of all of them.
+
+    Same settings, same machine, same bytes: also when the run is killed at any moment and resumed.
+    Raises TrainingError if the folder holds a run and ``resume`` is off, or a run of other settings.
+    """
+    return _Run(settings, stream, folder, _device(device), quiet).execute(resume)
+
+
+def _device(name: str) -> torch.device:
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise SettingsError(f"device {name!r}: torch finds no CUDA device here")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise SettingsError(f"device {name!r}: must be cpu, cuda or cuda:N") from error
+    torch.backends.nnpack.set_flags(False)  # its float32 convolutions are wrong far below 2**24
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    return device
+
+
+class _Run:
+    """The state of one run between its steps."""
+
+    def __init__(self, settings: Settings, stream: Stream, folder: Path, device: torch.device, quiet: bool) -> None:
+        self.settings, self.stream, self.folder, self.device = settings, stream, folder, device
+        self.quiet = True if quiet else None  # None: tqdm shows bars on a terminal only
+        self.model = self._new_model()
+        self.position = Position(settings_digest(settings))
+        self.saved = time.monotonic()
+
+    def _new_model(self) -> SubnetModel:
+        return SubnetModel(architecture_of(self.settings, self.stream.input_shape), self.settings.formats).to(self.device)
+
+    def execute(self, resume: bool) -> PackedNetwork:
+        restored = read_checkpoint(self.folder, self.position.settings)
+        if restored is not None and not resume:
+            raise TrainingError(f"{self.folder} holds a run already: resume it, or choose another folder")
+        tensors: dict[str, Tensor] = {}
+        if restored is not None:
+            self.position, tensors = restored
+            for number in range(len(self.position.routes)):
+                self._add_task(number)
+            load_model(self.model, tensors)
+        bar = tqdm(total=len(self.stream), initial=self.position.task, desc="tasks", disable=self.quiet, leave=False)
+        while self.position.task < len(self.stream):
+            self._learn(self.stream.task(self.position.task), tensors)
+            tensors = {}
+            bar.update()
+        bar.close()
+        net = freeze(self.model, self._labels())
+        if self.settings.train.transfer:
+            self._learn_alone()
+        write_atomically(self.folder / "training.json", (json.dumps(self.position.records, indent=1) + "\n").encode())
+        return net
+
+    def _labels(self) -> list[TaskLabel]:
+        return [TaskLabel(x["name"], tuple(x["classes"]), bytes.fromhex(x["routing"])) for x in self.position.labels]
+
+    def _add_task(self, number: int) -> None:
+        """Append the modules of a routed task, and its bank if it is the first to live there."""
+        bank = self.position.routes[number]["bank"]
+        if bank == len(self.model.banks):
+            self.model.add_bank(generator_of(self.settings.seed, "bank", bank))
+        classes = len(self.position.labels[number]["classes"])
+        self.model.add_task(bank, classes, generator_of(self.settings.seed, "head", number))
+
+    def _learn(self, data: TaskData, tensors: dict[str, Tensor]) -> None:
+        number, seed, started = self.position.task, self.settings.seed, time.monotonic()
+        if len(self.position.routes) == number:
+            chosen, memory = self._route(data)
+            self.position.routes.append(asdict(chosen))
+            label = {"name": data.name, "classes": list(data.classes), "routing": memory.hex()}
+            self.position.labels.append(label)
+            self._add_task(number)
+        state = start_task(self.model, number, self.settings.train, len(self.stream))
+        load_fit(state, self.position, tensors)
+        device_data = Tensors.of(data, self.device)
+        bar = tqdm(total=self.settings.train.epochs, initial=state.epoch, desc=data.name, disable=self.quiet, leave=False)
+
+        def on_epoch(state: Fit) -> None:
+            bar.update()
+            bar.set_postfix(loss=f"{state.best_loss:.4f}")
+            if time.monotonic() - self.saved >= CHECKPOINT_SECONDS:
+                self._save(state)
+
+        fit(self.model, number, device_data, self.settings.train, state, seed, on_epoch)
+        bar.close()
+        record = finish_task(self.model, number, device_data, self.settings)
+        if number == 0 and self.settings.route.enabled:
+            self.position.labels[0]["routing"] = self._memory(data).hex()
+        route_taken = self.position.routes[number]
+        self.position.records.append(
+            {"task": data.name, "route": route_taken, "seconds": round(time.monotonic() - started, 3)} | record
+        )
+        self.position.task += 1
+        written = artifact.to_bytes(freeze(self.model, self._labels()))
+        write_atomically(self.folder / "tasks" / f"after_{number:02d}.tsn", written)
+        write_atomically(self.folder / "net.tsn", written)
+        self._save(None)
+
+    def _save(self, state: Fit | None) -> None:
+        save_checkpoint(self.folder, self.position, self.model, state)
+        self.saved = time.monotonic()
+
+    def _route(self, data: TaskData) -> tuple[Route, bytes]:
+        """Bank and routing memory of the next task. The first one's memory needs a probe that does not exist yet."""
+        settings, number = self.settings.route, self.position.task
+        if not settings.enabled or number == 0:
+            return Route(0), b""
+        probe = Probe(self.model)
+        if self.position.threshold is None:
+            rng = np.random.default_rng(seed_of(self.settings.seed, "threshold"))
+            first = self.stream.task(0).x_train
+            self.position.threshold = calibrated_threshold(first, probe, settings, rng)
+        memory = self._memory(data)
+        earlier = [bytes.fromhex(label["routing"]) for label in self.position.labels]
+        return route(memory, earlier, self.model.bank_of, probe, settings, self.position.threshold), memory
+
+    def _memory(self, data: TaskData) -> bytes:
+        rng = np.random.default_rng(seed_of(self.settings.seed, "memory", data.name))
+        return make_memory(data.x_train, Probe(self.model), self.settings.route, rng)
+
+    def _learn_alone(self) -> None:
+        """Learn every task but the first in a fresh network of its own: the yardstick of forward transfer."""
+        for number in tqdm(range(1, len(self.stream)), desc="alone", disable=self.quiet, leave=False):
+            path = self.folder / "alone" / f"task_{number:02d}.tsn"
+            if path.exists():
+                continue
+            data = self.stream.task(number)
+            write_atomically(path, artifact.to_bytes(learn_alone(self._new_model(), data, number, self.settings)))
+
+
+def learn_alone(model: SubnetModel, data: TaskData, number: int, settings: Settings) -> PackedNetwork:
+    """Learn one task from scratch in an empty model; ``number`` names its random decisions."""
+    model.add_bank(generator_of(settings.seed, "alone", number))
+    model.add_task(0, len(data.classes), generator_of(settings.seed, "alone head", number))
+    tensors, seed = Tensors.of(data, model.device), seed_of(settings.seed, "alone", number)
+    state = start_task(model, 0, settings.train, tasks=1)
+    fit(model, 0, tensors, settings.train, state, seed, lambda _: None)
+    finish_task(model, 0, tensors, settings)
+    return freeze(model, [TaskLabel(data.name, data.classes)])
+
+
+def finish_task(model: SubnetModel, task: int, data: Tensors, settings: Settings) -> dict[str, Any]:
+    """From trained weights to committed integers: post-prune, quantize, train on if few bits are left, commit."""
+    accuracy: Callable[[], float] = lambda: evaluate(model, task, data.x_valid, data.y_valid).accuracy  # noqa: E731
+    rng = np.random.default_rng(seed_of(settings.seed, "prune", task))
+    pruned = post_prune(model, task, accuracy, settings.prune, rng)
+    quantized = adapt_bits(model, task, accuracy, settings.quantize)
+    qat = min(quantized.bits.values()) <= settings.quantize.qat_bits
+    if qat:
+        train_quantized(model, task, data, quantized.bits, settings.quantize, settings.train, settings.seed)
+    reached = accuracy()
+    commit(model, task)
+    return {
+        "pruned": asdict(pruned),
+        "bits": quantized.bits,
+        "qat": qat,
+        "valid_accuracy": {"float": quantized.accuracy_before, "quantized": reached, "committed": accuracy()},
+    }

@@ -1,0 +1,223 @@
+"""Everything that can be chosen about a training run, with the defaults of method.md section 7.
+
+Each class is one table of a settings file; see ``examples/``. Values are checked where they enter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from tsn_hw.arithmetic import ActFormat
+from tsn_hw.errors import SettingsError
+
+
+def _require(rule: bool, where: str, value: Any, must: str) -> None:
+    if not rule:
+        raise SettingsError(f"{where} = {value!r}: must be {must}")
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """One data set: its kind of files, and where they are. ``limit`` images a class (0: all), for quick runs."""
+
+    source: Literal["digits", "idx", "npz", "cifar", "folder", "tiles"] = "digits"
+    path: str = ""
+    side: int = 0
+    limit: int = 0
+
+
+@dataclass(frozen=True)
+class StreamSettings:
+    """How data becomes a sequence of tasks.
+
+    permuted: ``tasks`` fixed pixel permutations of the first data set; split: its classes,
+    ``classes_per_task`` at a time; mixed: one task a data set.
+    """
+
+    kind: Literal["permuted", "split", "mixed"] = "permuted"
+    tasks: int = 5
+    classes_per_task: int = 2
+    validation_share: float = 0.1
+
+    def __post_init__(self) -> None:
+        _require(self.tasks >= 1, "stream.tasks", self.tasks, "at least 1")
+        _require(0 < self.validation_share < 1, "stream.validation_share", self.validation_share, "between 0 and 1")
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The body: ``mlp`` with hidden widths, or the reduced ``alexnet`` with channels and hidden widths."""
+
+    kind: Literal["mlp", "alexnet"] = "mlp"
+    hidden: tuple[int, ...] = (100, 100)
+    channels: tuple[int, ...] = (64, 128, 256)
+    batch_norm: bool = False
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.dropout < 1, "model.dropout", self.dropout, "at least 0 and below 1")
+
+
+@dataclass(frozen=True)
+class Formats:
+    """Number formats of a network (arithmetic.md 1, 3).
+
+    act_bits:        of every activation; images enter with at most 8 (a pixel is its own integer)
+    centroid_bits:   of the integers that codebooks hold
+    multiplier_bits: of the integer that batch norm becomes, one a channel
+    headroom:        the weight grid reaches headroom / sqrt(fan-in)
+    """
+
+    act_bits: Literal[4, 8, 16] = 8
+    centroid_bits: int = 8
+    multiplier_bits: int = 12
+    headroom: float = 4.0
+
+    def __post_init__(self) -> None:
+        _require(4 <= self.centroid_bits <= 16, "formats.centroid_bits", self.centroid_bits, "4..16")
+        _require(2 <= self.multiplier_bits <= 16, "formats.multiplier_bits", self.multiplier_bits, "2..16")
+        _require(self.headroom > 0, "formats.headroom", self.headroom, "above 0")
+
+    @property
+    def input(self) -> ActFormat:
+        """Format of the network's input: unsigned pixels, real = integer / 2**bits."""
+        bits = min(8, self.act_bits)
+        return ActFormat(bits, signed=False, exponent=-bits)
+
+    @property
+    def centroid_range(self) -> tuple[int, int]:
+        """Smallest and largest centroid."""
+        return -(1 << (self.centroid_bits - 1)), (1 << (self.centroid_bits - 1)) - 1
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """The loop of method.md 1.3.
+
+    keep_policy: ``constant`` keeps ``keep_ratio`` of every layer; ``equal_remaining`` keeps 1 / (tasks still
+    expected); ``per_layer`` looks layers up in ``keep_table`` and falls back on ``keep_ratio``.
+    ramp: share of the steps over which the keep ratio falls from 1 (cubic); 0 is off.
+    transfer: also learn every task alone, to measure forward transfer (doubles the time).
+    schedule: ``plateau`` multiplies the learning rate by ``decay`` after ``patience`` epochs without a better
+    validation loss and stops below ``lr_floor``; ``cosine`` decays over ``epochs``.
+    """
+
+    epochs: int = 40
+    batch: int = 64
+    lr: float = 4e-3
+    schedule: Literal["plateau", "cosine"] = "cosine"
+    patience: int = 6
+    decay: float = 0.5
+    lr_floor: float = 1e-5
+    keep_policy: Literal["constant", "equal_remaining", "per_layer"] = "constant"
+    keep_ratio: float = 0.2
+    keep_table: dict[str, float] = field(default_factory=dict)
+    ramp: float = 0.0
+    transfer: bool = False
+
+    def __post_init__(self) -> None:
+        _require(self.epochs >= 1, "train.epochs", self.epochs, "at least 1")
+        _require(self.batch >= 2, "train.batch", self.batch, "at least 2")
+        _require(self.lr > 0, "train.lr", self.lr, "above 0")
+        _require(self.patience >= 1, "train.patience", self.patience, "at least 1")
+        _require(0 < self.decay < 1, "train.decay", self.decay, "between 0 and 1")
+        _require(0 < self.keep_ratio <= 1, "train.keep_ratio", self.keep_ratio, "above 0, at most 1")
+        _require(0 <= self.ramp < 1, "train.ramp", self.ramp, "at least 0 and below 1")
+        for layer, ratio in self.keep_table.items():
+            _require(0 < ratio <= 1, f"train.keep_table.{layer}", ratio, "above 0, at most 1")
+
+    def keep(self, layer: str, task: int, tasks: int) -> float:
+        """Keep ratio of a layer for one task of a stream."""
+        if self.keep_policy == "equal_remaining":
+            return 1 / (tasks - task)
+        return self.keep_table.get(layer, self.keep_ratio) if self.keep_policy == "per_layer" else self.keep_ratio
+
+
+@dataclass(frozen=True)
+class PruneSettings:
+    """Post-pruning (method.md 1.6): ``iterations`` greedy steps, each on a ``share`` of a layer's own weights.
+
+    ``tolerated_drop`` is in percentage points of validation accuracy, for all steps together.
+    """
+
+    iterations: int = 20
+    share: float = 0.2
+    tolerated_drop: float = 0.2
+
+    def __post_init__(self) -> None:
+        _require(self.iterations >= 0, "prune.iterations", self.iterations, "at least 0")
+        _require(0 < self.share <= 1, "prune.share", self.share, "above 0, at most 1")
+        _require(self.tolerated_drop >= 0, "prune.tolerated_drop", self.tolerated_drop, "at least 0")
+
+
+@dataclass(frozen=True)
+class QuantizeSettings:
+    """Adaptive bit-width (method.md 1.7): the smallest code width within ``tolerated_drop`` points.
+
+    per_layer:  afterwards try one bit less, layer by layer.
+    qat_bits:   at this width or below, train on with the codebook in the loop (``qat_epochs``), because
+                codebooks of 1 and 2 bits lose accuracy when they are only fitted afterwards.
+    head_bits:  code width of the heads.
+    """
+
+    min_bits: int = 2
+    max_bits: int = 8
+    tolerated_drop: float = 0.5
+    per_layer: bool = False
+    qat_bits: int = 2
+    qat_epochs: int = 10
+    head_bits: int = 5
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.min_bits <= self.max_bits <= 8, "quantize.min_bits, max_bits", (self.min_bits, self.max_bits),
+                 "ordered, within 1..8")
+        _require(1 <= self.head_bits <= 8, "quantize.head_bits", self.head_bits, "1..8")
+        _require(self.tolerated_drop >= 0, "quantize.tolerated_drop", self.tolerated_drop, "at least 0")
+        _require(self.qat_epochs >= 1, "quantize.qat_epochs", self.qat_epochs, "at least 1")
+
+
+@dataclass(frozen=True)
+class RouteSettings:
+    """KL routing into banks (method.md 1.9, 1.10).
+
+    estimator: ``gaussian`` compares mean and variance of probe activations; ``histogram`` their histograms;
+    ``softmax_pairs`` raw images sample by sample, as the paper's later code does.
+    memory: what a task leaves behind for later ones: ``stats`` (two numbers a unit), ``samples_act`` or
+    ``samples_input`` (``samples`` of them, ``bits`` each).
+    threshold: 0 calibrates it on two disjoint halves of the first task (``factor`` times their score, at
+    least ``floor``).
+    """
+
+    enabled: bool = False
+    estimator: Literal["gaussian", "histogram", "softmax_pairs"] = "gaussian"
+    memory: Literal["stats", "samples_act", "samples_input"] = "stats"
+    samples: int = 100
+    bits: int = 8
+    threshold: float = 0.0
+    factor: float = 3.0
+    floor: float = 0.05
+    max_banks: int = 8
+
+    def __post_init__(self) -> None:
+        _require(self.samples >= 2, "route.samples", self.samples, "at least 2")
+        _require(self.bits in (4, 8, 16), "route.bits", self.bits, "4, 8 or 16")
+        _require(self.max_banks >= 1, "route.max_banks", self.max_banks, "at least 1")
+        needs = {"gaussian": ("stats", "samples_act", "samples_input"), "histogram": ("samples_act", "samples_input"),
+                 "softmax_pairs": ("samples_input",)}[self.estimator]
+        _require(self.memory in needs, "route.memory", self.memory, f"one of {needs} for estimator {self.estimator!r}")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One training run. ``data`` lists one data set, or one a task for a mixed stream."""
+
+    data: tuple[DataSettings, ...] = (DataSettings(),)
+    stream: StreamSettings = StreamSettings()
+    model: ModelSettings = ModelSettings()
+    formats: Formats = Formats()
+    train: TrainSettings = TrainSettings()
+    prune: PruneSettings = PruneSettings()
+    quantize: QuantizeSettings = QuantizeSettings()
+    route: RouteSettings = RouteSettings()
+    seed: int = 0

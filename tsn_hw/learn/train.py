@@ -1,0 +1,211 @@
+"""Learning one task: weights, scores and head together, under a mask that follows the scores (method.md 1.3, 1.4)."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tsn_hw.errors import TrainingError
+from tsn_hw.learn.models import SubnetModel
+from tsn_hw.learn.settings import TrainSettings
+from tsn_hw.learn.tasks import TaskData
+
+CALIBRATION_IMAGES = 1024
+EVALUATION_BATCH = 1000
+
+
+def seed_of(*parts: object) -> int:
+    """A 63-bit seed from whatever names a random decision: same names, same seed, everywhere.
+
+    >>> seed_of(0, "epoch", 1) == seed_of(0, "epoch", 1) != seed_of(0, "epoch", 2)
+    True
+    """
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+def generator_of(*parts: object) -> torch.Generator:
+    """A CPU generator for the random decision that the parts name."""
+    return torch.Generator().manual_seed(seed_of(*parts))
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """A task's images and labels on the training device: uint8 (N, channels, height, width) and int64 (N,)."""
+
+    x_train: Tensor
+    y_train: Tensor
+    x_valid: Tensor
+    y_valid: Tensor
+
+    @classmethod
+    def of(cls, data: TaskData, device: torch.device) -> Tensors:
+        """Move a task's training and validation data to a device."""
+        arrays = (data.x_train, data.y_train, data.x_valid, data.y_valid)
+        return cls(*(torch.from_numpy(np.array(a)).to(device) for a in arrays))
+
+
+def to_real(images: Tensor, like: Tensor | None = None) -> Tensor:
+    """Pixels as the real numbers that they stand for: pixel / 256."""
+    return images.to(torch.float32 if like is None else like.dtype) / 256
+
+
+@dataclass
+class Fit:
+    """Where the training of one task stands; everything that a resumed run needs besides the model itself."""
+
+    optimizer: torch.optim.Optimizer
+    lr: float
+    epoch: int = 0
+    best_loss: float = math.inf
+    wait: int = 0
+    stopped: bool = False
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+
+def start_task(model: SubnetModel, task: int, settings: TrainSettings, tasks: int) -> Fit:
+    """Prepare the bank for a new task: owned weights at their stored values, fresh optimiser state."""
+    for index, layer in model.body_layers(task).items():
+        keep = settings.keep(model.architecture.layers[index].name, task, tasks)
+        layer.subnet.start(keep, layer.weight.data, layer.grid.real)
+    head = model.modules_of(task).head
+    head.subnet.start(1.0, head.weight.data, head.grid.real)
+    parameters = model.parameters_of(task)
+    return Fit(torch.optim.Adam(parameters, lr=settings.lr, fused=True), settings.lr, wait=settings.patience)
+
+
+def trainable_state(model: SubnetModel, task: int) -> dict[str, Tensor]:
+    """The state that training a task changes: its bank and its own modules, not the committed words."""
+    frozen = ("owner", "code", "codebooks", "entries", "masks")
+    prefixes = (f"banks.{model.bank_of[task]}.", f"tasks.{task}.")
+    return {
+        name: tensor
+        for name, tensor in model.state_dict().items()
+        if name.startswith(prefixes) and name.rsplit(".", 1)[-1] not in frozen
+    }
+
+
+def restore(model: SubnetModel, state: dict[str, Tensor]) -> None:
+    """Put a snapshot of :func:`trainable_state` back."""
+    current = model.state_dict()
+    for name, tensor in state.items():
+        current[name].copy_(tensor)  # in place: a state dict shares memory with its model
+
+
+def fit(
+    model: SubnetModel,
+    task: int,
+    data: Tensors,
+    settings: TrainSettings,
+    state: Fit,
+    seed: int,
+    on_epoch: Callable[[Fit], None],
+) -> None:
+    """Train until the epochs are used up or the validation loss has stopped falling; end in the best state.
+
+    The masks are fixed at the end, recomputed from the restored scores: a mask and the weights it was chosen
+    with belong to the same moment.
+    """
+    steps = math.ceil(len(data.x_train) / settings.batch)
+    kept = {index: layer.subnet.kept for index, layer in model.body_layers(task).items()}
+    while state.epoch < settings.epochs and not state.stopped:
+        if state.epoch <= settings.epochs // 2:
+            model.calibrate(to_real(data.x_train[:CALIBRATION_IMAGES]), task)
+        generator = generator_of(seed, "epoch", task, state.epoch)
+
+        def before_step(step: int) -> None:
+            done = (state.epoch * steps + step) / (settings.epochs * steps)
+            _set_lr(state, settings, done)
+            if settings.ramp:
+                _ramp(model, task, kept, done / settings.ramp)
+
+        train_epoch(model, task, data, state.optimizer, settings.batch, generator, before_step)
+        loss = evaluate(model, task, data.x_valid, data.y_valid).loss
+        _track(state, settings, loss, model, task)
+        state.epoch += 1
+        on_epoch(state)
+    if not state.best:
+        raise TrainingError(f"task {task}: the validation loss was never finite; lower train.lr ({settings.lr})")
+    restore(model, state.best)
+    for index, layer in model.body_layers(task).items():
+        layer.subnet.kept = kept[index]
+        layer.subnet.fix(layer.subnet.mask())
+
+
+def train_epoch(
+    model: SubnetModel,
+    task: int,
+    data: Tensors,
+    optimizer: torch.optim.Optimizer,
+    batch: int,
+    generator: torch.Generator,
+    before_step: Callable[[int], None],
+) -> None:
+    """One pass over the shuffled training data. A last batch of one image joins the one before (batch norm)."""
+    model.train()
+    model.dropout_generator = torch.Generator(data.x_train.device).manual_seed(generator.initial_seed())
+    order = torch.randperm(len(data.x_train), generator=generator).to(data.x_train.device)
+    batches = list(order.split(batch))
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    for step, chosen in enumerate(batches):
+        before_step(step)
+        optimizer.zero_grad(set_to_none=True)
+        loss = F.cross_entropy(model(to_real(data.x_train[chosen]), task), data.y_train[chosen])
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean cross-entropy and accuracy in percent."""
+
+    loss: float
+    accuracy: float
+
+
+@torch.no_grad()
+def evaluate(model: SubnetModel, task: int, x: Tensor, y: Tensor) -> Evaluation:
+    """Loss and accuracy of a task in evaluation mode."""
+    model.eval()
+    loss, correct = 0.0, 0
+    for images, labels in zip(x.split(EVALUATION_BATCH), y.split(EVALUATION_BATCH), strict=True):
+        logits = model(to_real(images), task)
+        loss += float(F.cross_entropy(logits, labels, reduction="sum"))
+        correct += int((logits.argmax(1) == labels).sum())
+    return Evaluation(loss / len(x), 100 * correct / len(x))
+
+
+def _set_lr(state: Fit, settings: TrainSettings, done: float) -> None:
+    """``done``: share of all steps that are behind."""
+    lr = state.lr if settings.schedule == "plateau" else settings.lr * (1 + math.cos(math.pi * done)) / 2
+    for group in state.optimizer.param_groups:
+        group["lr"] = lr
+
+
+def _ramp(model: SubnetModel, task: int, kept: dict[int, int], progress: float) -> None:
+    """Let the keep ratio fall from 1 to its target along a cubic (Zhu and Gupta, 2017)."""
+    for index, layer in model.body_layers(task).items():
+        count, target = layer.subnet.scores.numel(), kept[index]
+        layer.subnet.kept = target + math.floor((count - target) * max(0.0, 1 - progress) ** 3)
+
+
+def _track(state: Fit, settings: TrainSettings, loss: float, model: SubnetModel, task: int) -> None:
+    """Remember the best state; under ``plateau`` lower the rate when the loss stays, and stop at the floor."""
+    if state.epoch < settings.ramp * settings.epochs:
+        return  # masks are still larger than they may be
+    if loss < state.best_loss:
+        state.best_loss, state.wait = loss, settings.patience
+        state.best = {name: tensor.clone() for name, tensor in trainable_state(model, task).items()}
+        return
+    state.wait -= 1
+    if settings.schedule == "plateau" and state.wait == 0:
+        state.lr, state.wait = state.lr * settings.decay, settings.patience
+        state.stopped = state.lr < settings.lr_floor
