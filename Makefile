@@ -61,9 +61,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(VENV)/bin/python $(PIP) $(addprefix --extra-index-url ,$(TORCH_INDEX)) -c constraints.txt -e '.[test,dev]'
 	@touch $@
 
-$(OLD_STAMP):
+$(OLD_STAMP): Makefile
 	$(call environment,$(OLD_VENV))
-	$(OLD_VENV)/bin/python $(PIP) onnxruntime==1.17.3 onnx==1.16.2 'numpy<2'
+	$(OLD_VENV)/bin/python $(PIP) onnxruntime==1.17.3 onnx==1.16.2 numpy==1.26.4
 	@touch $@
 
 # A tool that cannot be had is no error: its tests are skipped by name.

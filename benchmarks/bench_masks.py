@@ -6,6 +6,7 @@ Run: python benchmarks/bench_masks.py [weights]
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -29,7 +30,10 @@ def statistics(weights: int) -> Iterator[tuple[str, Bools]]:
         yield f"10 nearly equal tasks, density {density}", shared ^ (rng.random((10, weights)) < 0.003)
     kind = rng.integers(0, 3, weights)
     yield "2 disjoint tasks, density 1/3", np.stack([kind == 1, kind == 2])
-    yield "20 tasks, density 0.3, whole rows unused", (rng.random((20, weights)) < 0.3) & (np.arange(weights) % 512 < 300)
+    yield (
+        "20 tasks, density 0.3, whole rows unused",
+        (rng.random((20, weights)) < 0.3) & (np.arange(weights) % 512 < 300),
+    )
 
 
 def seconds(work: Callable[[], Result], repeats: int = 3) -> tuple[float, Result]:
@@ -43,16 +47,17 @@ def seconds(work: Callable[[], Result], repeats: int = 3) -> tuple[float, Result
 
 
 def main(weights: int = 1_000_000) -> None:
-    print(f"{'masks of ' + format(weights, ',') + ' weights':44} {'bytes':>10} {'entropy':>10} {'over %':>7} {'Mbit/s':>14}")
+    title = f"masks of {weights:,} weights"
+    sys.stdout.write(f"{title:44} {'bytes':>10} {'entropy':>10} {'over %':>7} {'Mbit/s out':>11} {'and back':>9}\n")
     for name, planes in statistics(weights):
-        encoding, data = seconds(lambda planes=planes: encode_masks(planes))
-        decoding, decoded = seconds(lambda data=data, planes=planes: decode_masks(data, *planes.shape))
+        encoding, data = seconds(partial(encode_masks, planes))
+        decoding, decoded = seconds(partial(decode_masks, data, *planes.shape))
         if not np.array_equal(decoded, planes):
-            raise SystemExit(f"{name}: decoded masks differ")
+            raise SystemExit(f"{name}: the decoded masks differ")
         entropy, mbit = entropy_bits(planes) / 8, planes.size / 1e6
         over = 100 * (len(data) / entropy - 1)
-        speeds = f"{mbit / encoding:6.0f} {mbit / decoding:7.0f}"
-        print(f"{name:44} {len(data):10,} {entropy:10,.0f} {over:7.2f} {speeds:>14}")
+        speeds = f"{mbit / encoding:11.0f} {mbit / decoding:9.0f}"
+        sys.stdout.write(f"{name:44} {len(data):10,} {entropy:10,.0f} {over:7.2f} {speeds}\n")
 
 
 if __name__ == "__main__":

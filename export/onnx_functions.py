@@ -59,6 +59,20 @@ CodebookLookup (codes, mask, codebook, shape) => (weights) {
 }
 """
 
+_QLINEAR = """
+QLinear (x, x_scale, x_zero_point, weights, scale, zero_point, y_scale, y_zero_point, offset) => (y) {
+  image_axes = Constant <value_ints = [0, 2]> ()
+  kernel_axes = Constant <value_ints = [2, 3]> ()
+  image = Unsqueeze (x, image_axes)
+  image_channels_first = Transpose <perm = [0, 3, 1, 2]> (image)
+  kernel = Unsqueeze (weights, kernel_axes)
+  y_channels_first = QLinearConv (image_channels_first, x_scale, x_zero_point, kernel, scale, zero_point,
+                                  y_scale, y_zero_point, offset)
+  y_image = Transpose <perm = [0, 2, 3, 1]> (y_channels_first)
+  y = Squeeze (y_image, image_axes)
+}
+"""
+
 _REQUANTIZE = """
 Requantize (value, low, high) => (integers) {
   saturated = Clip (value, low, high)
@@ -100,6 +114,11 @@ _DOCS = {
         "bit of a byte first. codes: a row of packed bits for every bit of a code, least significant row first; only "
         "weights under the mask have a code. codebook: the centroid of every code. A weight outside of the mask is 0."
     ),
+    "QLinear": (
+        "A fully connected layer with the inputs of QLinearConv: x (batch, in), weights (out, in), offset (out), y "
+        "(batch, out). It is a convolution by 1 x 1 over an image of one column that has a row for every sample: "
+        "runtimes that compute channels last drop the transpositions and multiply matrices."
+    ),
     "Requantize": (
         "Saturate to low..high and round half to even; the value is an exact multiple of a power of two. "
         "The limits are integers, so the steps commute; saturation comes first because runtimes fuse it into a Conv."
@@ -123,6 +142,7 @@ def function(name: str) -> FunctionProto:
     """
     text = {
         "CodebookLookup": _CODEBOOK_LOOKUP,
+        "QLinear": _QLINEAR,
         "Requantize": _REQUANTIZE,
         "RequantizeInteger": _REQUANTIZE_INTEGER,
         "SplitBytes": _SPLIT_BYTES,

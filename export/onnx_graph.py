@@ -2,8 +2,8 @@
 
 A graph has the input ``x`` (the integer type that holds ``net.input``, any batch) and the output ``logits`` (int32).
 Weights are stored as codes of the survivors, mask bits and a codebook; the function ``CodebookLookup`` decodes them,
-and onnxruntime folds it away when it loads the file. Between layers, activations are integers in float32. How a layer
-computes exactly is decided in :mod:`export.onnx_plan`.
+and onnxruntime folds it away when it loads the file. Between layers, activations are integers in float32, or uint8
+where both sides compute on bytes. How a layer computes exactly is decided in :mod:`export.onnx_plan`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import itertools
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from export.onnx_functions import DOMAIN, DOMAIN_VERSION, IR_VERSION, OPSET, function
-from export.onnx_plan import Form, Plan, plan_layer
+from export.onnx_plan import ForcedForm, Plan, plan_layer
 from tsn_hw.arithmetic import FLOAT32_EXACT, Ints
 from tsn_hw.errors import ExportError
 from tsn_hw.layers import INPUT, Add, Conv2d, Flatten, Linear, MaxPool, Weighted
@@ -34,35 +34,35 @@ _BYTE_ZERO = 128
 """Zero point of a byte that carries a signed integer."""
 
 
-def onnx_graph(net: PackedNetwork, task: int, *, taps: bool = False, form: Form | None = None) -> onnx.ModelProto:
+def onnx_graph(net: PackedNetwork, task: int, *, taps: bool = False, form: ForcedForm | None = None) -> onnx.ModelProto:
     """The ONNX model of one task, opset 18 and IR 8: x (N, *input_shape) -> logits int32 (N, classes).
 
     ``taps`` adds an int32 output for every layer, named after it, that holds the layer's integers. ``form`` forces
-    the form of every sum of products instead of the rule in the module's docstring.
+    the form of every sum of products, see :mod:`export.onnx_plan`.
 
     Raises ExportError where no exact form exists, or the forced one is not exact.
     """
     graph = _Graph()
-    tensors = {INPUT: graph.node("Cast", ["x"], "x.integers_in_float32", to=TensorProto.FLOAT)}
+    tensors = {INPUT: _Tensor("x", str(input_dtype(net)))}
     outputs = [helper.make_tensor_value_info("logits", TensorProto.INT32, ["N", len(net.tasks[task].classes)])]
     summaries: list[dict[str, object]] = []
     for index, layer, _ in net.run_order(task):
         sources = [tensors[source] for source in layer.inputs]
         summary: dict[str, object] = {"name": layer.name, "kind": type(layer).__name__}
         if isinstance(layer, Flatten):
-            tensors[index] = graph.node("Flatten", sources, f"{layer.name}.integers", axis=1)
+            tensors[index] = _moved(graph, "Flatten", sources[0], layer.name, axis=1)
         elif isinstance(layer, MaxPool):
-            window = {"kernel_shape": layer.kernel, "strides": layer.stride}
-            tensors[index] = graph.node("MaxPool", sources, f"{layer.name}.integers", **window)
+            attributes = {"kernel_shape": layer.kernel, "strides": layer.stride}
+            tensors[index] = _moved(graph, "MaxPool", sources[0], layer.name, **attributes)
         else:
             plan = plan_layer(net, task, index, form)
             tensors[index] = _computed(graph, plan, sources)
             summary |= plan.summary()
         summaries.append(summary)
         if taps:
-            graph.node("Cast", [tensors[index]], layer.name, to=TensorProto.INT32)
+            _cast(graph, tensors[index], "int32", layer.name)
             outputs.append(helper.make_tensor_value_info(layer.name, TensorProto.INT32, ["N", *net.shapes[index]]))
-    graph.node("Cast", [tensors[net.head(task)]], "logits", to=TensorProto.INT32)
+    _cast(graph, tensors[net.head(task)], "int32", "logits")
     return _model(net, task, graph, outputs, summaries)
 
 
@@ -78,8 +78,11 @@ def write_onnx(net: PackedNetwork, folder: Path) -> list[Path]:
         partial = path.with_suffix(".onnx.partial")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(content)
-            partial.replace(path)
+            try:
+                partial.write_bytes(content)
+                partial.replace(path)
+            finally:
+                partial.unlink(missing_ok=True)
         except OSError as error:
             raise ExportError(f"cannot write {path}: {error.strerror}") from error
     return paths
@@ -91,12 +94,12 @@ def input_dtype(net: PackedNetwork) -> np.dtype[Any]:
 
 
 @dataclass(frozen=True)
-class _Plane:
-    """A uint8 tensor that stands for ``factor * (tensor - zero_point)``."""
+class _Tensor:
+    """A tensor of the graph; the integers that it carries are its values minus the zero point."""
 
-    tensor: str
-    zero_point: int
-    factor: int
+    name: str
+    dtype: str
+    zero_point: int = 0
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,7 @@ class _Graph:
     nodes: list[NodeProto] = field(default_factory=list)
     constants: dict[str, TensorProto] = field(default_factory=dict)
     names: set[str] = field(default_factory=lambda: {"x"})
+    casts: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def constant(self, name: str, values: NDArray[Any]) -> str:
         """Add a constant tensor."""
@@ -139,24 +143,90 @@ class _Graph:
         self.names.add(name)
 
 
-def _computed(graph: _Graph, plan: Plan, sources: list[str]) -> str:
-    """Write one layer; gives its output: integers in float32, or, of a head, in the carrier."""
+def _cast(graph: _Graph, tensor: _Tensor, dtype: str, output: str) -> str:
+    """The integers of a tensor in a type that holds them, without zero point."""
+    if (tensor.dtype, tensor.zero_point) == (dtype, 0):
+        return graph.node("Identity", [tensor.name], output)
+    if tensor.zero_point == 0:
+        return graph.node("Cast", [tensor.name], output, to=_onnx_type(dtype))
+    above = graph.node("Cast", [tensor.name], f"{output}.above_zero_point", to=_onnx_type(dtype))
+    return graph.node("Sub", [above, graph.scalar(tensor.zero_point, dtype)], output)
+
+
+def _in_type(graph: _Graph, tensor: _Tensor, dtype: str) -> str:
+    """The integers of a tensor in a type that holds them; the cast is written once."""
+    if (tensor.dtype, tensor.zero_point) == (dtype, 0):
+        return tensor.name
+    key = tensor.name, dtype
+    if key not in graph.casts:
+        graph.casts[key] = _cast(graph, tensor, dtype, f"{tensor.name}.{dtype}")
+    return graph.casts[key]
+
+
+def _in_bytes(graph: _Graph, tensor: _Tensor, *, signed: bool) -> _Tensor:
+    """The integers of a tensor, at most 8 bits wide, in uint8; the cast is written once."""
+    if tensor.dtype == "uint8":
+        return tensor
+    key, zero_point = (tensor.name, "uint8"), _BYTE_ZERO if signed else 0
+    if key not in graph.casts:
+        source = _in_type(graph, tensor, "float32")
+        if signed:
+            above = f"{tensor.name}.above_zero_point"
+            source = graph.node("Add", [source, graph.scalar(zero_point, "float32")], above)
+        graph.casts[key] = graph.node("Cast", [source], f"{tensor.name}.bytes", to=TensorProto.UINT8)
+    return _Tensor(graph.casts[key], "uint8", zero_point)
+
+
+def _moved(graph: _Graph, kind: str, source: _Tensor, layer_name: str, **attributes: Any) -> _Tensor:
+    """An operator that only moves and compares integers; runtimes have it for uint8 and float32."""
+    if source.dtype != "uint8":
+        source = _Tensor(_in_type(graph, source, "float32"), "float32")
+    return replace(source, name=graph.node(kind, [source.name], f"{layer_name}.integers", **attributes))
+
+
+def _computed(graph: _Graph, plan: Plan, sources: list[_Tensor]) -> _Tensor:
+    """Write one layer; gives its integers: uint8 of the quantized form, else the carrier."""
     if isinstance(plan.layer, Add):
         value = _affine(graph, plan, _aligned_sum(graph, plan, sources), plan.carrier)
-    elif plan.form == "integer":
-        value = _affine(graph, plan, *_integer_product(graph, plan, plan.layer, sources[0]))
+    elif plan.form == "quantized":
+        return _quantized_product(graph, plan, plan.layer, sources[0])
+    elif plan.form == "float32":
+        value = _float32_product(graph, plan, plan.layer, _in_type(graph, sources[0], "float32"))
     else:
-        value = _float32_product(graph, plan, plan.layer, sources[0])
+        value = _affine(graph, plan, *_integer_product(graph, plan, plan.layer, sources[0]))
     return _requantized(graph, plan, value)
+
+
+def _quantized_product(graph: _Graph, plan: Plan, layer: Weighted, source: _Tensor) -> _Tensor:
+    """QLinearConv, for a Linear inside of a function of ours: offset, shift, rounding and saturation are its own."""
+    name, requantization, form = layer.name, plan.requantization, plan.requantization.output
+    assert form is not None  # the plan keeps heads out
+    x = _in_bytes(graph, source, signed=plan.inputs[0].signed)
+    weights = _in_bytes(graph, _Tensor(_weights(graph, plan, layer), "float32"), signed=True)
+    unit, (x_zero, weight_zero) = graph.scalar(1, "float32"), _zero_points(graph, x, weights)
+    scale = graph.constant(f"{name}.scale", np.array(2.0**-requantization.shift, np.float32))
+    offset = np.broadcast_to(requantization.offset, (layer.channels,)).astype(np.int32)
+    zero_point = _BYTE_ZERO if form.signed else 0
+    y = _Tensor(f"{name}.integers" if form.bits == 8 else f"{name}.integers_of_8_bits", "uint8", zero_point)
+    inputs = [x.name, unit, x_zero, weights.name, scale, weight_zero, unit, *_zero_points(graph, y)]
+    inputs.append(graph.constant(f"{name}.offset", offset))
+    if isinstance(layer, Linear):
+        graph.call("QLinear", inputs, y.name, doc=_exactness(plan))
+    else:
+        graph.node("QLinearConv", inputs, y.name, doc=_exactness(plan), **_window(layer))
+    if form.bits == 8:
+        return y
+    limits = [graph.scalar(limit + zero_point, "uint8") for limit in form.range]
+    return replace(y, name=graph.node("Clip", [y.name, *limits], f"{name}.integers"))
 
 
 def _float32_product(graph: _Graph, plan: Plan, layer: Weighted, source: str) -> str:
     """Gemm or Conv on integers in float32; multiplier, offset and shift folded in where that is exact."""
-    name, doc = layer.name, f"Integers in float32: sums reach {plan.accumulator} of {FLOAT32_EXACT}."
+    name = layer.name
     kind, attributes = ("Gemm", {"transB": 1}) if isinstance(layer, Linear) else ("Conv", _window(layer))
     inputs = [source, _weights(graph, plan, layer)]
     if plan.carrier != "float32":
-        sums = graph.node(kind, inputs, f"{name}.sum", doc=doc, **attributes)
+        sums = graph.node(kind, inputs, f"{name}.sum", doc=_exactness(plan), **attributes)
         return _affine(graph, plan, sums, "float32")
     scale = plan.scaled(_compact(plan.requantization.multiplier))
     if (scale != 1).any():
@@ -165,10 +235,10 @@ def _float32_product(graph: _Graph, plan: Plan, layer: Weighted, source: str) ->
     offset = np.broadcast_to(plan.requantization.offset, (layer.channels,))
     if offset.any():
         inputs.append(graph.constant(f"{name}.offset", plan.scaled(offset)))
-    return graph.node(kind, inputs, f"{name}.value", doc=doc, **attributes)
+    return graph.node(kind, inputs, f"{name}.value", doc=_exactness(plan), **attributes)
 
 
-def _integer_product(graph: _Graph, plan: Plan, layer: Weighted, source: str) -> tuple[str, str]:
+def _integer_product(graph: _Graph, plan: Plan, layer: Weighted, source: _Tensor) -> tuple[str, str]:
     """MatMulInteger or ConvInteger on every pair of byte planes; gives the sum and its type."""
     name, weights = layer.name, _weights(graph, plan, layer)
     if isinstance(layer, Linear):
@@ -176,33 +246,41 @@ def _integer_product(graph: _Graph, plan: Plan, layer: Weighted, source: str) ->
     kind, attributes = ("MatMulInteger", {}) if isinstance(layer, Linear) else ("ConvInteger", _window(layer))
     form = plan.inputs[0]
     x_planes = _byte_planes(graph, f"{name}.x", source, signed=form.signed, wide=form.bits > 8)
-    weight_planes = _byte_planes(graph, f"{name}.weight", weights, signed=True, wide=plan.has_wide_weights)
+    weight_planes = _byte_planes(
+        graph, f"{name}.weights", _Tensor(weights, "float32"), signed=True, wide=plan.has_wide_weights
+    )
     total = ""
-    for x, weight in itertools.product(x_planes, weight_planes):
-        zeros = [graph.scalar(plane.zero_point, "uint8") for plane in (x, weight)]
-        output = f"{name}.sum_{x.factor}_{weight.factor}"
-        term = graph.node(kind, [x.tensor, weight.tensor, *zeros], output, **attributes)
+    for (x_factor, x), (weight_factor, weight) in itertools.product(x_planes.items(), weight_planes.items()):
+        output = f"{name}.sum_{x_factor}_{weight_factor}"
+        term = graph.node(kind, [x.name, weight.name, *_zero_points(graph, x, weight)], output, **attributes)
         if len(x_planes) == len(weight_planes) == 1:
             return term, "int32"
         term = graph.node("Cast", [term], f"{output}_{plan.carrier}", to=_onnx_type(plan.carrier))
-        if (factor := x.factor * weight.factor) > 1:
-            term = graph.node("Mul", [term, graph.scalar(factor, plan.carrier)], f"{output}_scaled")
+        if x_factor * weight_factor > 1:
+            factor = graph.scalar(x_factor * weight_factor, plan.carrier)
+            term = graph.node("Mul", [term, factor], f"{output}_scaled")
         total = graph.node("Add", [total, term], f"{output}_total") if total else term
     return total, plan.carrier
 
 
-def _aligned_sum(graph: _Graph, plan: Plan, sources: list[str]) -> str:
+def _byte_planes(graph: _Graph, name: str, tensor: _Tensor, *, signed: bool, wide: bool) -> dict[int, _Tensor]:
+    """One or two uint8 tensors, by the factor that each has in the integers of a tensor."""
+    if not wide:
+        return {1: _in_bytes(graph, tensor, signed=signed)}
+    zero_point = _BYTE_ZERO if signed else 0
+    inputs = [_in_type(graph, tensor, "float32"), graph.scalar(zero_point, "float32")]
+    graph.call("SplitBytes", inputs, f"{name}.high", f"{name}.low")
+    return {256: _Tensor(f"{name}.high", "uint8", zero_point), 1: _Tensor(f"{name}.low", "uint8")}
+
+
+def _aligned_sum(graph: _Graph, plan: Plan, sources: list[_Tensor]) -> str:
     """Both operands of an Add on the finer of their grids, added in the carrier."""
     name, finer = plan.layer.name, min(form.exponent for form in plan.inputs)
-    terms = []
-    for number, (source, form) in enumerate(zip(sources, plan.inputs, strict=True)):
-        term = source
-        if plan.carrier != "float32":
-            term = graph.node("Cast", [term], f"{name}.term{number}", to=_onnx_type(plan.carrier))
+    terms = [_in_type(graph, source, plan.carrier) for source in sources]
+    for number, form in enumerate(plan.inputs):
         if form.exponent > finer:
             factor = graph.scalar(1 << (form.exponent - finer), plan.carrier)
-            term = graph.node("Mul", [term, factor], f"{name}.aligned{number}")
-        terms.append(term)
+            terms[number] = graph.node("Mul", [terms[number], factor], f"{name}.aligned{number}")
     return graph.node("Add", terms, f"{name}.sum")
 
 
@@ -221,24 +299,22 @@ def _affine(graph: _Graph, plan: Plan, sums: str, dtype: str) -> str:
     return value
 
 
-def _requantized(graph: _Graph, plan: Plan, value: str) -> str:
+def _requantized(graph: _Graph, plan: Plan, value: str) -> _Tensor:
     """Round half to even and saturate. A head cannot saturate (proven at birth) and keeps its carrier."""
-    requantization, carrier = plan.requantization, plan.carrier
+    requantization, carrier, output = plan.requantization, plan.carrier, f"{plan.layer.name}.integers"
     is_head = requantization.output is None
-    output = f"{plan.layer.name}.integers"
     if is_head and requantization.shift == 0:
-        return value
+        return _Tensor(value, carrier)
     if is_head and carrier != "int64":
-        return graph.node("Round", [value], output)
+        return _Tensor(graph.node("Round", [value], output), carrier)
     limits = [graph.scalar(limit, carrier) for limit in requantization.bounds]
-    rounded = output if is_head or carrier == "float32" else f"{output}_{carrier}"
     if carrier == "int64":
         unit = 1 << requantization.shift
         divisor = [graph.scalar(unit, carrier), graph.scalar(max(1, unit // 2), carrier)]
-        graph.call("RequantizeInteger", [value, *divisor, *limits], rounded)
+        graph.call("RequantizeInteger", [value, *divisor, *limits], output)
     else:
-        graph.call("Requantize", [value, *limits], rounded)
-    return rounded if rounded == output else graph.node("Cast", [rounded], output, to=TensorProto.FLOAT)
+        graph.call("Requantize", [value, *limits], output)
+    return _Tensor(output, carrier)
 
 
 def _weights(graph: _Graph, plan: Plan, layer: Weighted) -> str:
@@ -258,20 +334,16 @@ def _weights(graph: _Graph, plan: Plan, layer: Weighted) -> str:
     return graph.call("CodebookLookup", inputs, f"{name}.weights", doc=doc)
 
 
-def _byte_planes(graph: _Graph, name: str, tensor: str, *, signed: bool, wide: bool) -> list[_Plane]:
-    """Integers in float32 as one or two planes of bytes."""
-    zero_point = _BYTE_ZERO if signed else 0
-    if wide:
-        outputs = [f"{name}.high", f"{name}.low"]
-        graph.call("SplitBytes", [tensor, graph.scalar(zero_point, "float32")], *outputs)
-        return [_Plane(outputs[0], zero_point, 256), _Plane(outputs[1], 0, 1)]
-    if signed:
-        tensor = graph.node("Add", [tensor, graph.scalar(zero_point, "float32")], f"{name}.above_zero_point")
-    return [_Plane(graph.node("Cast", [tensor], f"{name}.bytes", to=TensorProto.UINT8), zero_point, 1)]
-
-
 def _window(layer: Conv2d) -> dict[str, Any]:
     return {"kernel_shape": layer.kernel, "strides": layer.stride, "pads": layer.padding * 2, "group": layer.groups}
+
+
+def _zero_points(graph: _Graph, *tensors: _Tensor) -> list[str]:
+    return [graph.scalar(tensor.zero_point, "uint8") for tensor in tensors]
+
+
+def _exactness(plan: Plan) -> str:
+    return f"Sums reach {plan.accumulator}, with offset {plan.bound}; float32 is exact up to {FLOAT32_EXACT}."
 
 
 def _compact(vector: Ints) -> Ints:

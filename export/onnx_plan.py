@@ -1,13 +1,20 @@
 """How each layer of a task is computed exactly in ONNX, decided before a node is written.
 
-The rule:
+A sum of products (Linear, Conv2d, AvgPool) has three forms:
 
-* A sum of products (Linear, Conv2d, AvgPool) takes the form "float32" if its accumulator is proven to stay within
-  2**24: Gemm or Conv on integers in float32. Otherwise it takes the form "integer": MatMulInteger or ConvInteger on
-  uint8 planes (uint8 by int8 is wrong on x86 processors without VNNI); activations and centroids of more than 8 bits
-  are split into two bytes, and the partial sums are combined exactly.
-* ``acc * multiplier + offset`` is computed in the cheapest type that is proven exact (`arithmetic.carrier`):
-  float32, where it is folded into weights and bias, then float64, then int64.
+* "quantized": QLinearConv on uint8, which also adds the offset, rounds and saturates. It needs activations and
+  centroids of at most 8 bits, no multiplier, and ``acc + offset`` within 2**24, because runtimes requantize in
+  float32.
+* "float32": Gemm or Conv on integers in float32. It needs ``acc`` within 2**24.
+* "integer": MatMulInteger or ConvInteger on uint8; activations and centroids of more than 8 bits are split into two
+  bytes, and the partial sums are combined exactly.
+
+It takes the first of them that is proven exact, which is the fastest on onnxruntime (``benchmarks/bench_onnx.py``):
+"quantized", then "float32", then "integer"; a Linear whose operands are bytes prefers "integer" to "float32".
+
+Weights are uint8 with zero point 128 beside uint8 activations: uint8 by int8 is wrong on x86 processors without
+VNNI. The last two forms, and every Add, compute ``acc * multiplier + offset`` in the cheapest type that is proven
+exact (`arithmetic.carrier`): float32, where it is folded into weights and bias, then float64, then int64.
 """
 
 from __future__ import annotations
@@ -25,7 +32,8 @@ from tsn_hw.errors import ExportError
 from tsn_hw.layers import Add, AvgPool, Conv2d, Linear, Weighted
 from tsn_hw.network import Bools, Bytes, PackedNetwork, Requantization, code_bits
 
-Form = Literal["float32", "integer"]
+Form = Literal["quantized", "float32", "integer"]
+ForcedForm = Literal["float32", "integer"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,7 @@ class Plan:
     words: Words | None
     requantization: Requantization
     form: Form | None
-    carrier: Carrier
+    carrier: Carrier | Literal["int32"]
     accumulator: int
     bound: int
 
@@ -64,10 +72,15 @@ class Plan:
         """Whether a centroid needs two bytes."""
         return self.words is not None and self.words.codebook.dtype == np.int16
 
+    @property
+    def is_wide(self) -> bool:
+        """Whether a product has an operand of two bytes."""
+        return self.has_wide_weights or self.inputs[0].bits > 8
+
     def scaled(self, values: Ints) -> NDArray[Any]:
-        """Integers over 2**shift in the carrier, exactly; an int64 carrier shifts last and keeps them as they are."""
-        if self.carrier == "int64":
-            return values
+        """Integers over 2**shift in the carrier, exactly; integer carriers shift last and keep them as they are."""
+        if self.carrier in ("int32", "int64"):
+            return values.astype(self.carrier)
         return np.ldexp(values.astype(np.float64), -self.requantization.shift).astype(self.carrier)
 
     def summary(self) -> dict[str, object]:
@@ -80,7 +93,7 @@ class Plan:
         return summary
 
 
-def plan_layer(net: PackedNetwork, task: int, index: int, forced: Form | None) -> Plan:
+def plan_layer(net: PackedNetwork, task: int, index: int, forced: ForcedForm | None) -> Plan:
     """Apply the rule of the module's docstring to a layer that computes."""
     layer, step = net.layers[index], net.step(task, index)
     requantization = step.requantization
@@ -97,35 +110,59 @@ def plan_layer(net: PackedNetwork, task: int, index: int, forced: Form | None) -
     low, high = net.accumulator(task, index)
     accumulator = arithmetic.magnitude(low, high)
     bound = arithmetic.requantization_magnitude(low, high, requantization.multiplier, requantization.offset)
-    form = None if isinstance(layer, Add) else forced or ("float32" if accumulator <= FLOAT32_EXACT else "integer")
     plan = Plan(
         layer=layer,
         inputs=inputs,
         rank=1 + len(net.shapes[index]),
         words=words,
         requantization=requantization,
-        form=form,
+        form=None,
         carrier=arithmetic.carrier(bound),
         accumulator=accumulator,
         bound=bound,
     )
-    _check_form(plan)
-    is_split = plan.has_wide_weights or inputs[0].bits > 8
-    if form == "integer" and is_split and plan.carrier == "float32":
-        return replace(plan, carrier="float64")  # partial sums of bytes may exceed what their total does not
+    return plan if isinstance(layer, Add) else _with_form(plan, layer, forced)
+
+
+def _with_form(plan: Plan, layer: Weighted, forced: ForcedForm | None) -> Plan:
+    """Choose the form of a sum of products, or check the forced one."""
+    forms: list[Form] = ["quantized", "float32", "integer"]
+    if isinstance(layer, Linear) and not plan.is_wide:
+        forms = ["quantized", "integer", "float32"]
+    obstacles = {form: _obstacle(plan, layer, form) for form in forms}
+    exact = [form for form in forms if obstacles[form] is None]
+    form: Form = forced or (exact[0] if exact else "integer")
+    if obstacles[form] is not None:
+        raise ExportError(f"layer {layer.name!r}: the form {form!r} is not exact: {obstacles[form]}")
+    plan = replace(plan, form=form)
+    if form == "integer" and plan.is_wide and plan.carrier == "float32":
+        return replace(plan, carrier="float64")  # sums of bytes may exceed what their total does not
+    if form == "integer" and not plan.is_wide and _is_raw(plan.requantization):
+        return replace(plan, carrier="int32")
     return plan
 
 
-def _check_form(plan: Plan) -> None:
-    layer = plan.layer
-    if plan.form == "float32" and plan.accumulator > FLOAT32_EXACT:
-        raise ExportError(
-            f"layer {layer.name!r}: its accumulator reaches {plan.accumulator}, float32 is exact up to {FLOAT32_EXACT}"
-        )
-    if plan.form == "integer" and not isinstance(layer, Add):
-        largest = 255 * 255 * math.prod(layer.weight_shape[1:])
-        if largest > INT32[1]:
-            raise ExportError(f"layer {layer.name!r}: sums of its uint8 products reach {largest}, must fit int32")
+def _obstacle(plan: Plan, layer: Weighted, form: Form) -> str | None:
+    """Why a form does not hold a layer exactly, with the value; None if it does."""
+    output, largest = plan.requantization.output, 255 * 255 * math.prod(layer.weight_shape[1:])
+    if form != "float32" and largest > INT32[1]:
+        return f"sums of uint8 products reach {largest}, must fit int32"
+    if form != "integer" and plan.accumulator > FLOAT32_EXACT:
+        return f"its accumulator reaches {plan.accumulator}, at most {FLOAT32_EXACT}"
+    if form == "quantized":
+        if plan.bound > FLOAT32_EXACT:
+            return f"its accumulator with offset reaches {plan.bound}, at most {FLOAT32_EXACT}"
+        if plan.is_wide or output is None or output.bits > 8:
+            return "activations or centroids have more than 8 bits"
+        if (plan.requantization.multiplier != 1).any():
+            return "it has a multiplier"
+    return None
+
+
+def _is_raw(requantization: Requantization) -> bool:
+    """Whether logits are sums plus offset, nothing else: they fit int32."""
+    has_scale = requantization.shift > 0 or (requantization.multiplier != 1).any()
+    return requantization.output is None and not has_scale
 
 
 def _words(weights: Ints, mask: Bools) -> Words:

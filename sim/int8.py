@@ -1,7 +1,7 @@
 """Linear and convolution on oneDNN's int8 kernels (uint8 activations, int8 weights), behind a known-answer test.
 
 Processors without VNNI add pairs of products in saturating 16-bit registers: 255 * 127 * 2 does not fit and most
-sums come out wrong, 255 * 64 * 2 fits. So the test finds the range of weights for which this processor is exact.
+sums come out wrong; 255 * 64 * 2 and 15 * 127 * 2 fit. So the test finds how large products may be here.
 The kernels requantize through float32: exact while every value that they meet there is an integer within 2**24.
 """
 
@@ -15,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sim.plan import WeightRange
 from tsn_hw import arithmetic
 from tsn_hw.arithmetic import Ints
 from tsn_hw.layers import Conv2d, Linear, Weighted
 
-_RANGES: tuple[WeightRange, ...] = ((-128, 127), (-64, 64))
+_PRODUCT_LIMITS = (255 * 128, (2**15 - 1) // 2)
+"""Every uint8 * int8 product; every product of which two fit 16 bits."""
 _UINT8 = (0, 255)
 
 
@@ -31,7 +31,7 @@ def int8_kernel(
     words = torch.from_numpy(weights.astype(np.int8))
     scale, add = (torch.from_numpy(vector.astype(np.float32)) for vector in (factor, bias))
     zero = torch.zeros(len(weights), dtype=torch.int32, device="cpu")
-    after = (dtype, "none", [], "")  # no operation after the requantization
+    after: tuple[object, ...] = (dtype, "none", [], "")  # no operation after the requantization
     window: tuple[object, ...] = ()
     if isinstance(layer, Conv2d):
         window = layer.stride, layer.padding, (1, 1), layer.groups
@@ -47,11 +47,11 @@ def int8_kernel(
 
 
 @cache
-def int8_weight_range() -> WeightRange | None:
-    """The weights for which this processor's int8 kernels give every known answer; None if there are none."""
+def int8_product_limit() -> int:
+    """The largest activation * weight for which this processor's int8 kernels are exact, by test; 0 without kernels."""
     if not hasattr(torch.ops.onednn, "qlinear_pointwise") or not hasattr(torch.ops.onednn, "qconv2d_pointwise"):
-        return None
-    return next((allowed for allowed in _RANGES if all(_answers(layer, allowed) for layer in _TEST_LAYERS)), None)
+        return 0
+    return next((limit for limit in _PRODUCT_LIMITS if all(_answers(layer, limit) for layer in _TEST_LAYERS)), 0)
 
 
 _TEST_LAYERS: tuple[Weighted, ...] = (
@@ -62,17 +62,18 @@ _TEST_LAYERS: tuple[Weighted, ...] = (
 )
 
 
-def _answers(layer: Weighted, allowed: WeightRange) -> bool:
+def _answers(layer: Weighted, limit: int) -> bool:
     """Whether the kernel gives the integers of the contract on extremes, both signs, ties and saturation."""
     rng = np.random.default_rng(0)
-    low, high = allowed
-    weights = rng.integers(low, high + 1, layer.weight_shape)
-    weights[0], weights[1] = high, low
-    weights[2].flat[::2], weights[2].flat[1::2] = high, low
     source = (layer.in_features,) if isinstance(layer, Linear) else (layer.in_channels, 6, 6)
-    for batch in (1, 17):
-        x = rng.integers(0, 256, (batch, *source))
-        x[0] = 255
+    for largest, batch in ((255, 1), (255, 17), (127, 17), (15, 17)):
+        high = min(127, limit // largest)
+        low = max(-128, -(limit // largest))
+        weights = rng.integers(low, high + 1, layer.weight_shape)
+        weights[0], weights[1] = high, low
+        weights[2].flat[::2], weights[2].flat[1::2] = high, low
+        x = rng.integers(0, largest + 1, (batch, *source))
+        x[0] = largest
         if not _agrees(layer, weights, x):
             return False
     return True
@@ -81,13 +82,17 @@ def _answers(layer: Weighted, allowed: WeightRange) -> bool:
 def _agrees(layer: Weighted, weights: Ints, x: Ints) -> bool:
     exact = _int64(layer, weights, x)
     channels = np.arange(layer.channels)
-    for shift, dtype, bounds in ((8, torch.uint8, _UINT8), (12, torch.uint8, _UINT8), (0, torch.float32, None)):
+    for shift, dtype, bounds in (
+        (8, torch.uint8, _UINT8),
+        (12, torch.uint8, _UINT8),
+        (0, torch.float32, arithmetic.INT32),
+    ):
         multiplier = np.where(channels % 4 == 3, -1, 1)
         offset = np.where(channels % 2, 1 << shift >> 1, 3 * channels)  # half a step: every multiple becomes a tie
         scale = 2.0**-shift
         given = int8_kernel(layer, weights, multiplier * scale, offset * scale, dtype)(torch.from_numpy(x))
-        wanted = [arithmetic.per_channel(vector, exact.ndim) for vector in (multiplier, offset)]
-        expected = arithmetic.requantize(exact, *wanted, shift, bounds or arithmetic.INT32)
+        factor, add = (arithmetic.per_channel(vector, exact.ndim) for vector in (multiplier, offset))
+        expected = arithmetic.requantize(exact, factor, add, shift, bounds)
         if not np.array_equal(given.numpy(), expected):
             return False
     return True

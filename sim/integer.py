@@ -30,16 +30,18 @@ CHUNK_BYTES = 2**25
 class Simulator:
     """Integer inference of one task, prepared once: weights decoded, number types proven and chosen.
 
-    ``int8=False`` keeps off the int8 kernels, even where their known-answer test passes on this processor.
+    ``int8=False`` keeps off the int8 kernels, even where their known-answer test allows them.
     """
 
     def __init__(self, net: PackedNetwork, task: int, *, int8: bool = True) -> None:
         from sim import kernels
+        from sim.int8 import int8_product_limit
 
         if not 0 <= task < len(net.tasks):
             raise SettingsError(f"simulator: task {task}, must be 0..{len(net.tasks) - 1}")
         self.net, self.task = net, task
-        self._plans = plan_layers(net, task, kernels.int8_weight_range() if int8 else None)
+        self._head = net.head(task)
+        self._plans = plan_layers(net, task, int8_product_limit() if int8 else 0)
         self._program = kernels.compile_program(net, task, self._plans, fuse=True)
         elements = sum(math.prod(net.shapes[index]) for index, _, _ in net.run_order(task))
         self._chunk = max(1, CHUNK_BYTES // (4 * (elements + math.prod(net.input_shape))))
@@ -51,12 +53,12 @@ class Simulator:
 
     def __call__(self, x: ArrayLike) -> Int32s:
         """Logits (batch, classes) of integers ``x`` (batch, *net.input_shape) in the range of ``net.input``."""
-        head = self.net.head(self.task)
-        return np.concatenate([self._program(chunk, {head})[head] for chunk in self._chunks(x)])
+        return np.concatenate([self._program(chunk, {self._head})[self._head] for chunk in self._chunks(x)])
 
     def predict(self, x: ArrayLike) -> NDArray[np.int64]:
         """Class (batch,) of integers ``x``: the first index of the largest logit."""
-        return np.argmax(self(x), axis=1)
+        classes: NDArray[np.int64] = self(x).argmax(axis=1)
+        return classes
 
     def taps(self, x: ArrayLike) -> dict[str, Int32s]:
         """The requantized integers (batch, ...) of every layer that the task runs, by name; last, the logits."""

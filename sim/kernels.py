@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial, reduce
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from torch.nn import functional
 from sim.int8 import int8_kernel
 from sim.plan import LayerPlan, Part
 from tsn_hw.arithmetic import Ints, per_channel
-from tsn_hw.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Linear, MaxPool, Pair, Weighted
+from tsn_hw.layers import INPUT, Add, AvgPool, Flatten, Linear, MaxPool, Pair, Weighted
 from tsn_hw.network import PackedNetwork, Requantization
 
 Operation = Callable[..., Tensor]
@@ -39,16 +40,22 @@ def exact_floats() -> Iterator[None]:
     NNPACK's convolution is wrong far below 2**24; bfloat16, TF32 and autocast drop bits of the operands.
     The settings are global to torch: other threads see them meanwhile.
     """
-    precisions = (torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv)
-    before = [precision.fp32_precision for precision in precisions]
+    backends: Any = torch.backends  # attributes that torch makes at run time
+    precisions = (backends.mkldnn.matmul, backends.mkldnn.conv)
+    lowered = [(each, each.fp32_precision) for each in precisions if each.fp32_precision not in ("none", "ieee")]
+    autocast = torch.is_autocast_enabled("cpu")
+    (nnpack,) = backends.nnpack.set_flags(False)
     try:
-        for precision in precisions:
-            precision.fp32_precision = "ieee"
-        with torch.backends.nnpack.flags(enabled=False), torch.autocast("cpu", enabled=False), torch.inference_mode():
+        torch.set_autocast_enabled("cpu", False)
+        for each, _ in lowered:
+            each.fp32_precision = "ieee"
+        with torch.inference_mode():
             yield
     finally:
-        for precision, value in zip(precisions, before, strict=True):
-            precision.fp32_precision = value
+        backends.nnpack.set_flags(nnpack)
+        torch.set_autocast_enabled("cpu", autocast)
+        for each, precision in lowered:
+            each.fp32_precision = precision
 
 
 @dataclass(frozen=True)
@@ -120,9 +127,7 @@ def _computing(net: PackedNetwork, task: int, index: int, plan: LayerPlan) -> li
     """Accumulate and finish: accumulate gives ``acc * factor + bias`` a channel."""
     layer, requant = net.layers[index], net.step(task, index).requantization
     assert requant is not None  # checked at birth: a computing layer has one
-    scale = 2.0**-requant.shift
-    factor = requant.multiplier * scale if plan.folded else np.sign(requant.multiplier).astype(np.float64)
-    bias = requant.offset * scale if plan.folded else np.zeros(factor.shape)
+    factor, bias = _before_rounding(requant, plan)
     finish = _finish(requant, plan)
     if isinstance(layer, Weighted) and plan.kernel == "int8":
         low, high = requant.bounds
@@ -142,6 +147,13 @@ def _computing(net: PackedNetwork, task: int, index: int, plan: LayerPlan) -> li
         return [_add(exponents, factor, bias, dtype), finish]
     assert isinstance(layer, AvgPool)  # the other kinds compute nothing
     return [_average(layer, factor, bias, dtype), finish]
+
+
+def _before_rounding(requant: Requantization, plan: LayerPlan) -> tuple[Floats, Floats]:
+    """Factor and bias a channel that belong to the accumulation."""
+    if plan.folded:
+        return np.ldexp(requant.multiplier, -requant.shift), np.ldexp(requant.offset, -requant.shift)
+    return np.sign(requant.multiplier).astype(np.float64), np.zeros(len(requant.offset))
 
 
 def _weighted(layer: Weighted, weights: Ints, factor: Floats, bias: Floats, dtype: torch.dtype) -> Operation:
@@ -219,14 +231,14 @@ def _finish(requant: Requantization, plan: LayerPlan) -> Operation:
     low, high = requant.bounds
     dtype = torch.int32 if requant.output is None else torch.float32
     rest = replace(requant, multiplier=np.abs(requant.multiplier))
-    scale = 2.0**-requant.shift
 
     def saturate(value: Tensor) -> Tensor:
         return value.round_().clamp_(low, high).to(dtype)
 
     def in_float64(acc: Tensor) -> Tensor:
         multiplier, offset = (
-            torch.from_numpy(per_channel(vector, acc.ndim) * scale) for vector in (rest.multiplier, rest.offset)
+            torch.from_numpy(np.ldexp(per_channel(vector, acc.ndim), -rest.shift))
+            for vector in (rest.multiplier, rest.offset)
         )
         return saturate(torch.mul(acc, multiplier).add_(offset))
 

@@ -1,8 +1,8 @@
 """Which number type carries each layer, and the bounds that prove it exact. No torch: proofs are about integers.
 
 =================  ==============================================================================================
-int8               unsigned activations of at most 8 bits, weights within the range for which this processor's
-                   int8 kernels gave known answers, and sums that float32 holds (the kernels round through it)
+int8               uint8 activations and int8 weights whose products stay within what this processor's kernels
+                   passed their test for, and sums that float32 holds (the kernels round through it)
 float32            no partial sum exceeds 2**24
 float32 in parts   the sum splits into parts that each stay within 2**24 and are added in float64
 float64            no partial sum exceeds 2**53
@@ -12,18 +12,18 @@ int64              everything else
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from tsn_hw import arithmetic
-from tsn_hw.arithmetic import FLOAT32_EXACT, ActFormat, Carrier, Ints
+from tsn_hw.arithmetic import ActFormat, Carrier, Ints
 from tsn_hw.layers import Conv2d, Layer, Weighted
 from tsn_hw.network import PackedNetwork, Requantization
 
 Kernel = Literal["int8", "float32", "float32 in parts", "float64", "int64"]
-WeightRange = tuple[int, int]
 
 INT8_MIN_MACS = 2**14
 """Below this many multiply-accumulates a sample, an int8 kernel costs more to call than it saves (measured)."""
@@ -31,8 +31,8 @@ INT8_MIN_MACS = 2**14
 _BYTE = 256
 _SLICES = ((1, 1, 2), (1, 1, 4), (1, 1, 8))
 _BYTES = ((2, 1, 1), (1, 2, 1), (2, 1, 2), (1, 2, 2), (2, 1, 4), (1, 2, 4))
-"""(bytes of activations, bytes of weights, slices of the input channels), cheapest first. Measured against float32:
-slices cost 1.0..1.4, two bytes 2.1..2.3, float64 2.1 in linear layers (bytes never pay) and 3.0..4.6 in convolutions."""
+"""(bytes of activations, bytes of weights, slices of the input channels), cheapest first. Time over that of one
+float32 kernel: slices 1.0..1.4, two bytes 2.1..2.3, float64 2.1 for linear layers and 3.0..4.6 for convolutions."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,20 +78,20 @@ class LayerPlan:
         }
 
 
-def plan_layers(net: PackedNetwork, task: int, int8_weights: WeightRange | None) -> dict[int, LayerPlan]:
+def plan_layers(net: PackedNetwork, task: int, int8_limit: int) -> dict[int, LayerPlan]:
     """Layer index -> plan, for every layer of a task that computes.
 
-    ``int8_weights``: the weights for which the int8 kernels are exact on this processor; None: do not use them.
+    ``int8_limit``: the largest activation * weight for which int8 kernels are exact here; 0: use none.
     """
     return {
-        index: _plan_layer(net, task, index, layer, step.requantization, int8_weights)
+        index: _plan_layer(net, task, index, layer, step.requantization, int8_limit)
         for index, layer, step in net.run_order(task)
         if step.requantization is not None
     }
 
 
 def _plan_layer(
-    net: PackedNetwork, task: int, index: int, layer: Layer, requant: Requantization, int8_weights: WeightRange | None
+    net: PackedNetwork, task: int, index: int, layer: Layer, requant: Requantization, int8_limit: int
 ) -> LayerPlan:
     low, high = net.accumulator(task, index)
     sum_bound = arithmetic.magnitude(low, high)
@@ -101,7 +101,7 @@ def _plan_layer(
     parts: tuple[Part, ...] = ()
     if isinstance(layer, Weighted):
         source, weights = net.format(task, layer.inputs[0]), net.weights(task, index)
-        if sums == "float32" and _fits_int8(layer, net.shape(layer.inputs[0]), source, weights, int8_weights):
+        if sums == "float32" and _fits_int8(layer, net.shape(layer.inputs[0]), source, weights, int8_limit):
             kernel = "int8"
         elif sums == "float64":
             parts = _split(layer, weights, source.range)
@@ -110,13 +110,13 @@ def _plan_layer(
     return LayerPlan(layer.name, kernel, sum_bound, affine, bound, folded, parts)
 
 
-def _fits_int8(
-    layer: Weighted, shape: tuple[int, ...], source: ActFormat, weights: Ints, allowed: WeightRange | None
-) -> bool:
-    if allowed is None or source.signed or source.bits > 8 or layer.macs(shape) < INT8_MIN_MACS:
+def _fits_int8(layer: Weighted, shape: tuple[int, ...], source: ActFormat, weights: Ints, limit: int) -> bool:
+    if source.signed or source.bits > 8 or layer.macs(shape) < INT8_MIN_MACS:
         return False
-    grouped = isinstance(layer, Conv2d) and layer.groups > 1  # int8 kernels are slower there
-    return not grouped and allowed[0] <= weights.min() and weights.max() <= allowed[1]
+    if isinstance(layer, Conv2d) and layer.groups > 1:  # slower there than float32
+        return False
+    low, high = int(weights.min()), int(weights.max())
+    return -128 <= low <= high <= 127 and source.range[1] * max(-low, high) <= limit
 
 
 def _split(layer: Weighted, weights: Ints, bounds: tuple[int, int]) -> tuple[Part, ...]:
@@ -126,7 +126,7 @@ def _split(layer: Weighted, weights: Ints, bounds: tuple[int, int]) -> tuple[Par
         if slices > (1 if grouped else weights.shape[1]):
             continue
         parts = _parts(weights, act_bytes, weight_bytes, slices)
-        if all(_part_bound(part, bounds) <= FLOAT32_EXACT for part in parts):
+        if all(_part_bound(part, bounds) <= arithmetic.FLOAT32_EXACT for part in parts):
             return parts
     return ()
 
@@ -136,11 +136,12 @@ def _parts(weights: Ints, act_bytes: int, weight_bytes: int, slices: int) -> tup
     planes = [(weights, 1)] if weight_bytes == 1 else [(low - _BYTE // 2, 1), (high, _BYTE)]
     acts: list[tuple[int | None, int]] = [(None, 1)] if act_bytes == 1 else [(0, 1), (1, _BYTE)]
     cuts = [weights.shape[1] * i // slices for i in range(slices + 1)]
+    channels = [slice(None)] if slices == 1 else [slice(*ends) for ends in itertools.pairwise(cuts)]
     return tuple(
-        Part(plane[:, first:last], slice(first, last), byte, weight_factor * act_factor)
+        Part(plane[:, some], some, byte, weight_factor * act_factor)
         for plane, weight_factor in planes
         for byte, act_factor in acts
-        for first, last in zip(cuts, cuts[1:], strict=False)
+        for some in channels
     )
 
 

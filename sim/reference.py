@@ -32,13 +32,16 @@ def _accumulate(net: PackedNetwork, task: int, index: int, layer: Layer, x: Ints
     """What a layer computes before its requantization."""
     match layer:
         case Linear():
-            return x @ net.weights(task, index).T
+            sums: Ints = x @ net.weights(task, index).T
+            return sums
         case Conv2d():
             return _convolve(layer, x, net.weights(task, index))
         case MaxPool():
-            return np.max([window for _, window in _windows(x, layer.kernel, layer.stride)], axis=0)
+            largest: Ints = np.maximum.reduce([window for *_, window in _windows(x, layer.kernel, layer.stride)])
+            return largest
         case AvgPool():
-            return np.sum([window for _, window in _windows(x, layer.kernel, layer.stride)], axis=0)
+            total: Ints = np.add.reduce([window for *_, window in _windows(x, layer.kernel, layer.stride)])
+            return total
         case Flatten():
             return x.reshape(len(x), -1)
         case Add():
@@ -49,32 +52,26 @@ def _accumulate(net: PackedNetwork, task: int, index: int, layer: Layer, x: Ints
 
 def _convolve(layer: Conv2d, x: Ints, weights: Ints) -> Ints:
     """(batch, in, height, width) and (out, in / groups, kh, kw) to (batch, out, rows, columns)."""
-    (top, left), inputs, outputs = layer.padding, *weights.shape[1::-1]
+    top, left = layer.padding
     padded = np.pad(x, ((0, 0), (0, 0), (top, top), (left, left)))
-    outputs //= layer.groups
-    groups = []
-    for group in range(layer.groups):
-        source = padded[:, group * inputs : (group + 1) * inputs]
-        kernel = weights[group * outputs : (group + 1) * outputs]
-        groups.append(
-            sum(
-                np.einsum("oi,nihw->nohw", kernel[:, :, i, j], window)
-                for (i, j), window in _windows(source, layer.kernel, layer.stride)
-            )
-        )
-    return np.concatenate(groups, axis=1)
+    outputs = []
+    for source, kernel in zip(
+        np.split(padded, layer.groups, axis=1), np.split(weights, layer.groups, axis=0), strict=True
+    ):
+        products = [
+            np.einsum("nihw,oi->nohw", window, kernel[:, :, i, j])
+            for i, j, window in _windows(source, layer.kernel, layer.stride)
+        ]
+        outputs.append(np.add.reduce(products))
+    return np.concatenate(outputs, axis=1)
 
 
-def _windows(x: Ints, kernel: Pair, stride: Pair) -> Iterator[tuple[Pair, Ints]]:
-    """For every position of the kernel, the (batch, channels, rows, columns) integers that it meets."""
+def _windows(x: Ints, kernel: Pair, stride: Pair) -> Iterator[tuple[int, int, Ints]]:
+    """For every position (i, j) of the kernel, the (batch, channels, rows, columns) integers that it meets."""
     rows, columns = (
-        (size - window) // step + 1 for size, window, step in zip(x.shape[2:], kernel, stride, strict=True)
+        stride[axis] * ((x.shape[2 + axis] - kernel[axis]) // stride[axis]) + 1  # up to the last start of a window
+        for axis in (0, 1)
     )
     for i in range(kernel[0]):
         for j in range(kernel[1]):
-            yield (
-                (i, j),
-                x[:, :, i : i + rows * stride[0] : stride[0], j : j + columns * stride[1] : stride[1]][
-                    :, :, :rows, :columns
-                ],
-            )
+            yield i, j, x[:, :, i : i + rows : stride[0], j : j + columns : stride[1]]

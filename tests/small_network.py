@@ -14,7 +14,7 @@ CONV, MIX, ADD, AVERAGE, POOL, FLATTEN, HEAD_A, HEAD_B = range(8)
 
 
 def words(owner, code, *codebooks):
-    """The weight memory of a layer, with 8-bit centroids."""
+    """The weight memory of a layer, with 8-bit centroids in units of 2**-7."""
     return BankLayer(np.array(owner), np.array(code), tuple(np.array(b, np.int64) for b in codebooks), 8, -7)
 
 
@@ -24,6 +24,7 @@ def scale(channels, shift=1, output=U8):
 
 
 def step(mask=None, requantization=None):
+    """A step whose mask may be given as lists."""
     return Step(None if mask is None else np.array(mask, bool), requantization)
 
 
@@ -43,7 +44,7 @@ def small_network():
         Conv2d("conv", 1, 2, (1, 1)),
         Conv2d("mix", 2, 2, (1, 1), inputs=(0,)),
         Add("add", (0, 1)),
-        AvgPool("average", (2, 2), (1, 1), (2,)),
+        AvgPool("average", (3, 2), (1, 1), (2,)),
         MaxPool("pool", (1, 1), (1, 1), (3,)),
         Flatten("flatten", (4,)),
         Linear("head_a", 2, 2, (5,)),
@@ -74,7 +75,7 @@ def small_network():
         step([[1, 1], [1, 1], [0, 1]], scale(3, 0, None)),
     )
     tasks = (Task("a", 0, ("cat", "dog"), a), Task("b", 0, ("0", "1", "2"), b, routing=b"statistics"))
-    return PackedNetwork((1, 2, 2), U8, layers, (bank,), tasks)
+    return PackedNetwork((1, 3, 2), U8, layers, (bank,), tasks)
 
 
 NET = small_network()

@@ -160,9 +160,10 @@ def test_quantize_sends_ties_to_even_and_saturates():
     assert quantize([-1e30, 1e30], ActFormat(8, True, 0)).tolist() == [-128, 127]
 
 
-def test_quantize_takes_the_exact_value_of_a_float32():
-    halfway = np.float32(0.5) + np.float32(2**-24)
-    assert quantize(np.array([halfway], np.float32), ActFormat(8, False, 0)).tolist() == [1]
+def test_quantize_sees_the_last_bit_of_a_double_and_of_a_single():
+    whole = ActFormat(8, False, 0)
+    assert quantize([0.5, 0.5 + 2**-52, 1.5 - 2**-52], whole).tolist() == [0, 1, 1]
+    assert quantize(np.array([0.5, 0.5 + 2**-24], np.float32), whole).tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("broken", [float("nan"), float("inf"), -float("inf")])

@@ -100,6 +100,7 @@ def test_the_order_of_the_weights_does_not_matter(values, bits, random):
         ([-3.5], 4, [-3]),
         ([3.4999999999999996], 4, [3]),
         ([2.0, 3.0, 4.0, 5.0], 2, [2, 3, 4, 5]),
+        ([4.5, 5.0, 7.0, 7.5, 10.0, 10.5], 2, [5, 7, 10]),  # a fourth entry would not lower the error
         ([-500.0, 500.0, 1e300], 8, [-128, 127]),
         ([-129.0, 126.0, 126.0, 999.0], 1, [-128, 126]),
         (np.arange(-128, 128.0), 8, list(range(-128, 128))),
@@ -146,8 +147,9 @@ def test_float_centroids_are_never_worse_than_scikit_learn(kind, bits, count):
 
 
 def test_float_centroids_survive_a_large_common_offset():
-    values = 1e6 + np.array([0.0, 1e-3, 5.0, 5.001])
-    assert fit_centroids(values, 1).tolist() == pytest.approx([1e6 + 5e-4, 1e6 + 5.0005], rel=1e-15)
+    near = np.array([0.0, 0.25, 0.5, 4.0, 4.5])  # multiples of 1/4 stay exact beside 2**40
+    assert fit_centroids(near, 1).tolist() == [0.25, 4.25]
+    assert fit_centroids(near + 2.0**40, 1).tolist() == [2.0**40 + 0.25, 2.0**40 + 4.25]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from networks import Recipe, random_network, recipes
 from small_network import (
@@ -43,7 +43,6 @@ def test_a_task_reads_the_centroids_under_its_mask_and_zeros_elsewhere():
     assert NET.weights(1, HEAD_B).tolist() == [[-7, -7], [-7, -7], [0, -7]]
 
 
-@settings(max_examples=40)
 @given(recipes())
 def test_weights_are_what_a_naive_loop_over_the_words_reads(recipe):
     net = random_network(recipe)
@@ -79,8 +78,8 @@ def test_centroids_are_twos_complement(bits, expected):
 
 
 def test_shapes_flow_through_every_kind_of_layer():
-    assert NET.shapes == ((2, 2, 2), (2, 2, 2), (2, 2, 2), (2, 1, 1), (2, 1, 1), (2,), (2,), (3,))
-    assert [NET.shape(index) for index in (INPUT, FLATTEN)] == [(1, 2, 2), (2,)]
+    assert NET.shapes == ((2, 3, 2), (2, 3, 2), (2, 3, 2), (2, 1, 1), (2, 1, 1), (2,), (2,), (3,))
+    assert [NET.shape(index) for index in (INPUT, FLATTEN)] == [(1, 3, 2), (2,)]
 
 
 def test_heads_are_the_last_layers_that_tasks_run_and_the_body_is_the_rest():
@@ -127,8 +126,8 @@ def test_a_head_gives_int32_logits():
         (lambda: NET.words(0, ADD), "layer 'add': holds no words in the bank of 'a'"),
         (lambda: NET.weights(1, HEAD_A), "task 'b' does not run layer 'head_a'"),
         (lambda: NET.format(0, HEAD_A), "layer 'head_a': raw logits have no activation format"),
-        (lambda: NET.accumulator(0, FLATTEN), "layer 'flatten': a Flatten accumulates nothing"),
-        (lambda: NET.accumulator(0, POOL), "layer 'pool': a MaxPool accumulates nothing"),
+        (lambda: NET.accumulator(0, FLATTEN), "layer 'flatten': Flatten accumulates nothing"),
+        (lambda: NET.accumulator(0, POOL), "layer 'pool': MaxPool accumulates nothing"),
         (lambda: NET.first_tasks(0), "first_tasks(0): the network has 2 tasks"),
         (lambda: NET.first_tasks(3), "first_tasks(3): the network has 2 tasks"),
     ],
@@ -167,7 +166,6 @@ def products(net, task, index, activations):
     return np.stack(channels, axis=2)
 
 
-@settings(max_examples=25)
 @given(recipes())
 def test_every_partial_sum_in_any_order_stays_within_the_accumulator(recipe):
     net = random_network(recipe)
@@ -189,7 +187,6 @@ def test_every_partial_sum_in_any_order_stays_within_the_accumulator(recipe):
         assert (most >= partial.max(axis=(0, 1))).all()
 
 
-@settings(max_examples=25)
 @given(recipes())
 def test_the_accumulator_of_a_linear_layer_is_reached(recipe):
     net = random_network(replace(recipe, kind="mlp"))
@@ -207,7 +204,7 @@ def test_accumulators_of_every_kind_of_layer():
         ([0, 0], [127 * 255, 0]),
         ([0, -4 * 255], [3 * 255, 0]),
         ([0], [510]),
-        ([0], [1020]),
+        ([0], [6 * 255]),
         ([-255, -255], [255, 0]),
     ]
 
@@ -249,7 +246,6 @@ def test_banks_of_later_tasks_are_gone():
     assert [len(net.first_tasks(count).banks) for count in (1, 2, 3)] == [1, 2, 3]
 
 
-@settings(max_examples=40)
 @given(recipes(), st.data())
 def test_a_task_reads_the_same_before_and_after_later_tasks_came(recipe, data):
     net = random_network(recipe)
@@ -267,7 +263,6 @@ def test_a_task_reads_the_same_before_and_after_later_tasks_came(recipe, data):
                 np.testing.assert_array_equal(before.weights(t, there), net.weights(t, index))
 
 
-@settings(max_examples=25)
 @given(recipes(), st.data())
 def test_going_back_twice_is_going_back_once(recipe, data):
     net = random_network(recipe)
@@ -310,7 +305,6 @@ def test_a_network_does_not_follow_the_arrays_it_was_made_from():
     assert run.mask.tolist() == [[True]]
 
 
-@settings(max_examples=10)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["mlp", "conv", "residual"]))
 def test_a_task_may_use_no_weight_at_all(seed, kind):
     net = random_network(Recipe(kind=kind, mask_kinds=("empty",), seed=seed))

@@ -60,7 +60,7 @@ BROKEN = [
     # banks
     (("banks",), (), "a network has at least one bank"),
     (("banks", 0, "layers"), (None,), "bank 0: 1 entries for 8 layers"),
-    (bank_path(POOL), words([[0]], [[0]], [1], []), "bank 0, layer 'pool': a MaxPool has no weights"),
+    (bank_path(POOL), words([[0]], [[0]], [1], []), "bank 0, layer 'pool': MaxPool has no weights"),
     (
         bank_path(CONV, "owner"),
         np.zeros((2, 1)),
@@ -121,13 +121,13 @@ BROKEN = [
         np.ones((2, 1), bool),
         "task 'a', layer 'conv': mask has shape (2, 1), the weights (2, 1, 1, 1)",
     ),
-    (task_path(1, POOL, "mask"), np.ones(1, bool), "task 'b', layer 'pool': a MaxPool takes no mask"),
-    (task_path(0, POOL, "requantization"), scale(1), "task 'a', layer 'pool': a MaxPool takes no requantization"),
-    (task_path(0, FLATTEN, "requantization"), scale(1), "task 'a', layer 'flatten': a Flatten takes no requantization"),
-    (task_path(0, CONV, "requantization"), None, "task 'a', layer 'conv': a Conv2d needs a requantization"),
-    (task_path(0, AVERAGE, "requantization"), None, "task 'a', layer 'average': a AvgPool needs a requantization"),
-    (task_path(0, ADD, "requantization"), None, "task 'a', layer 'add': a Add needs a requantization"),
-    (task_path(1, HEAD_B, "requantization"), None, "task 'b', layer 'head_b': a Linear needs a requantization"),
+    (task_path(1, POOL, "mask"), np.ones(1, bool), "task 'b', layer 'pool': MaxPool takes no mask"),
+    (task_path(0, POOL, "requantization"), scale(1), "task 'a', layer 'pool': MaxPool takes no requantization"),
+    (task_path(0, FLATTEN, "requantization"), scale(1), "task 'a', layer 'flatten': Flatten takes no requantization"),
+    (task_path(0, CONV, "requantization"), None, "task 'a', layer 'conv': Conv2d needs a requantization"),
+    (task_path(0, AVERAGE, "requantization"), None, "task 'a', layer 'average': AvgPool needs a requantization"),
+    (task_path(0, ADD, "requantization"), None, "task 'a', layer 'add': Add needs a requantization"),
+    (task_path(1, HEAD_B, "requantization"), None, "task 'b', layer 'head_b': Linear needs a requantization"),
     # requantization
     (
         task_path(0, CONV, "requantization", "multiplier"),

@@ -104,9 +104,11 @@ def quantize(real: ArrayLike, form: ActFormat) -> Ints:
     >>> quantize([0.5, 0.501953125, 2.0], ActFormat(8, False, -8)).tolist()
     [128, 128, 255]
     """
-    scaled = np.ldexp(np.asarray(real, dtype=np.float64), -form.exponent)
-    if not np.isfinite(scaled).all():
+    values = np.asarray(real, dtype=np.float64)
+    if not np.isfinite(values).all():
         raise NetworkError("quantize: the input holds NaN or infinity")
+    with np.errstate(over="ignore"):  # what overflows saturates
+        scaled = np.ldexp(values, -form.exponent)
     return saturate(np.rint(np.clip(scaled, -(2.0**62), 2.0**62)).astype(np.int64), form.range)
 
 

@@ -143,6 +143,8 @@ LAYER_KINDS: dict[str, type[Layer]] = {kind.__name__: kind for kind in (Linear, 
 def _windows(name: str, source: Shape, kernel: Pair, stride: Pair, padding: Pair = (0, 0)) -> Pair:
     if len(source) != 3:
         raise NetworkError(f"layer {name!r}: takes (channels, height, width), its input is {source}")
+    if any(len(pair) != 2 for pair in (kernel, stride, padding)):
+        raise NetworkError(f"layer {name!r}: kernel {kernel}, stride {stride} and padding {padding} must be pairs")
     if min(*kernel, *stride) < 1:
         raise NetworkError(f"layer {name!r}: kernel {kernel} and stride {stride} must be at least 1")
     height, width = (

@@ -1,29 +1,32 @@
-"""Coding of masks: what many tasks read of one layer, within a few percent of its entropy.
+"""Coding of masks: which weights of one layer many tasks read, within a few percent of the entropy.
 
 Tasks are taken in groups of ``group``. In a group every weight has a *symbol*: one bit a task, the first task least
-significant. The symbols of a layer, in flat C order, are one text, coded by itself::
+significant. The symbols of a layer, in flat C order, are one text::
 
-    group    = plan value* flags* rest             plan = peeled values << 4 | kind of the rest
-    rest     = RAW: symbols of ``width`` bits | CONSTANT: value | HUFFMAN: huffman
-    huffman  = lengths payload                     canonical code; lengths: 4 bits for each of the 2**width symbols,
-                                                   written plainly (width <= 4) or coded as a text of width 4
-    flags    = plan [count payload [low]]          plan = low bits << 4 | block width, see below
+    text    = plan value* flags* rest      plan = number of peeled values << 4 | kind of the rest
+    rest    = RAW: symbols of ``width`` bits | CONSTANT: value | HUFFMAN: lengths payload
+    lengths = 4 bits for each of the 2**width symbols, written plainly (width <= 4) or as a text of width 4
+    flags   = plan density count [lengths] payload low      plan = number of low bits << 1 | inverted
 
-A value is one byte, two if the symbols are wider than 8 bits; every part ends on a byte. A Huffman code spends at least
-one bit a symbol, and loses several percent on some small alphabets. So frequent symbols can be *peeled* off
-first: a vector of flags tells where the value does not stand, and the text goes on without it (nothing is lost: the
-chain rule of entropy).
+A value is one byte, two if the width exceeds 8; every part ends on a byte, padded with zeros. Codes are canonical:
+shorter ones first, then smaller symbols first; 15 bits at most.
 
-Flags are coded as the gaps between ones (zeros before each one; zeros after the last are not coded). The
-``low bits`` of each gap are stored plainly, the rest in unary, as zeros ended by a one: ``count`` (LEB128) such bits.
-They are about half ones, and are cut into blocks of ``block width`` bits, coded as a Huffman text with a plain table
-of lengths (width 0: stored plainly). This is a Rice code whose unary part is entropy-coded. References: Huffman
-1952; Rice and Plaunt 1971; Larmore and Hirschberg 1990 (length-limited codes by package-merge).
+A Huffman code spends at least one bit a symbol, and loses several percent on some small alphabets. So frequent
+symbols are *peeled* off where that pays: flags tell where the value does not stand, and the text goes on without it
+(by the chain rule of entropy nothing is lost). Flags, inverted if most are ones, are coded as the gaps before ones:
+the low bits of each gap plainly, the others in unary, as that many zeros and a one. These ``count`` (LEB128) unary
+bits are cut into bytes and Huffman-coded, with the code for independent bits that are ones with probability
+``density`` / 32 (package-merge of the counts density**ones * (32 - density)**zeros; among equal weights symbols come
+before packages, smaller symbols first), or with 256 plain lengths of their own (density 0). It is a Rice code with an
+entropy-coded unary part.
+
+Huffman 1952; Rice and Plaunt 1971; Larmore and Hirschberg 1990 (package-merge).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from itertools import islice
 
 import numpy as np
@@ -37,19 +40,20 @@ from tsn_hw.memory import pack_fields, unpack_fields
 from tsn_hw.network import Bools
 
 Symbols = NDArray[np.uint16]
+Lengths = NDArray[np.uint8]
 
 GROUP = 10
 MAX_GROUP = 16
 MAX_LENGTH = 15
 """Longest code word: a length fits 4 bits."""
+MAX_LOW_BITS = 15
 _RAW, _CONSTANT, _HUFFMAN = range(3)
 _MAX_PEELED = 6
-_BLOCK_WIDTHS = (0, 4, 5, 8)
-_LONG = 1 << 17
-"""From so many unary bits on, the table of 8-bit blocks costs less than shorter blocks lose."""
-_TABLE_BITS = 4
-_PEEL_BITS = 128
-"""What a peeled value costs besides its entropy: plans, count and the table of the blocks."""
+_LENGTH_BITS = 4
+_OWN_TABLE = 0
+_BLOCK_TABLE_BITS = _LENGTH_BITS * 256
+_PEEL_BITS = 56
+"""What a peeled value costs besides its entropy: itself, plan, density, count and padding."""
 _FLAGS_LOSS = 1.01
 """Coded size of flags over their entropy, as a rule."""
 
@@ -61,6 +65,7 @@ def encode_masks(planes: Bools, group: int = GROUP) -> bytes:
 
 def decode_masks(data: bytes, tasks: int, weights: int, group: int = GROUP) -> Bools:
     """The masks (tasks, weights) that :func:`encode_masks` coded; ArtifactError if ``data`` is not such a text."""
+    _check_group(group)
     reader = _Reader(data)
     planes = np.empty((tasks, weights), np.bool_)
     for start in range(0, tasks, group):
@@ -79,8 +84,7 @@ def entropy_bits(planes: Bools, group: int = GROUP) -> float:
 
 def _groups(planes: Bools, group: int) -> Iterator[tuple[Symbols, int]]:
     """The symbols of every group of tasks, and their width in bits."""
-    if not 1 <= group <= MAX_GROUP:
-        raise NetworkError(f"masks: groups of {group} tasks, must be 1..{MAX_GROUP}")
+    _check_group(group)
     for start in range(0, len(planes), group):
         members = planes[start : start + group]
         symbols = np.zeros(planes.shape[1], np.uint16)
@@ -89,6 +93,11 @@ def _groups(planes: Bools, group: int) -> Iterator[tuple[Symbols, int]]:
             np.left_shift(plane, np.uint16(task), out=bit, dtype=np.uint16, casting="unsafe")
             np.bitwise_or(symbols, bit, out=symbols)
         yield symbols, len(members)
+
+
+def _check_group(group: int) -> None:
+    if not 1 <= group <= MAX_GROUP:
+        raise NetworkError(f"masks: groups of {group} tasks, must be 1..{MAX_GROUP}")
 
 
 def _entropy(counts: Ints) -> float:
@@ -158,22 +167,39 @@ def _encode_symbols(symbols: Symbols, width: int) -> bytes:
         head += value.to_bytes(_value_bytes(width), "little")
         others = rest != value
         flags += _encode_flags(others)
-        rest = rest[others]
         counts[value] = 0
+        if np.count_nonzero(counts) > 1:  # a constant rest is not read
+            rest = rest[np.flatnonzero(others)]
     kind, body = _encode_rest(rest, counts, width)
     coded = bytes([len(peeled) << 4 | kind]) + head + flags + body
-    raw = (len(symbols) * width + 7) // 8
-    return coded if len(coded) <= raw or kind == _CONSTANT and not peeled else bytes([_RAW]) + pack_fields(symbols, width)
+    if len(coded) > 1 + (len(symbols) * width + 7) // 8:
+        return bytes([_RAW]) + pack_fields(symbols, width)
+    return coded
 
 
 def _encode_rest(symbols: Symbols, counts: Ints, width: int) -> tuple[int, bytes]:
     used = np.flatnonzero(counts)
     if len(used) <= 1:
         return _CONSTANT, int(used.sum()).to_bytes(_value_bytes(width), "little")
-    if len(used) > 1 << MAX_LENGTH:
+    if _huffman_bits(counts) >= int(counts.sum()) * width:
         return _RAW, pack_fields(symbols, width)
-    lengths = _code_lengths(counts)
-    return _HUFFMAN, _encode_lengths(lengths, width) + _encode_huffman(symbols, lengths)
+    lengths, table = _choose_lengths(counts, width)
+    return _HUFFMAN, table + _encode_huffman(symbols, lengths)
+
+
+def _choose_lengths(counts: Ints, width: int) -> tuple[Lengths, bytes]:
+    """Code lengths and their table: shorter limits cost some bits of the text and save some of the table."""
+    best, lengths, table = 0, np.zeros(0, np.uint8), b""
+    limit = MAX_LENGTH
+    while 1 << limit >= np.count_nonzero(counts):
+        candidate = _code_lengths(counts, limit)
+        coded = _encode_lengths(candidate, width)
+        bits = int((counts * candidate).sum()) + 8 * len(coded)
+        if table and bits >= best:
+            break
+        best, lengths, table = bits, candidate, coded
+        limit = int(candidate.max()) - 1
+    return lengths, table
 
 
 def _decode_symbols(reader: _Reader, count: int, width: int) -> Symbols:
@@ -187,7 +213,7 @@ def _decode_symbols(reader: _Reader, count: int, width: int) -> Symbols:
     symbols = _decode_rest(reader, plan & 15, remaining, width)
     for value, others in zip(reversed(peeled), reversed(flags), strict=True):
         whole = np.full(len(others), value, np.uint16)
-        whole[others] = symbols
+        whole[np.flatnonzero(others)] = symbols  # four times as fast as whole[others]
         symbols = whole
     return symbols
 
@@ -206,50 +232,59 @@ def _choose_peeled(counts: Ints, width: int) -> list[int]:
     """The most frequent symbols, as many as it pays to peel off."""
     order = np.argsort(-counts, kind="stable")
     remaining = counts.copy()
-    total, spent = int(counts.sum()), 0.0
-    best, chosen = float("inf"), 0
-    for peeled in range(min(_MAX_PEELED, max(0, np.count_nonzero(counts) - 1)) + 1):
-        cost = spent + min(_huffman_bits(remaining), float(total * width))
+    total, spent = int(counts.sum()), 0
+    best, chosen = total * width + 1, 0
+    for peeled in range(min(_MAX_PEELED + 1, int(np.count_nonzero(counts)))):
+        cost = spent + min(_huffman_bits(remaining), total * width)
         if cost < best:
             best, chosen = cost, peeled
         top = int(remaining[order[peeled]])
-        spent += _FLAGS_LOSS * _entropy(np.array([top, total - top])) + _PEEL_BITS
+        spent += round(_FLAGS_LOSS * _entropy(np.array([top, total - top]))) + _PEEL_BITS
         remaining[order[peeled]] = 0
         total -= top
     return [int(value) for value in order[:chosen]]
 
 
-def _huffman_bits(counts: Ints) -> float:
-    """Size of a Huffman text without its table; 0 for a constant one."""
-    if np.count_nonzero(counts) <= 1:
+def _huffman_bits(counts: Ints) -> int:
+    """Size of a Huffman text without its table: 0 for a constant one, a raw text's if no code can hold the alphabet."""
+    used = np.count_nonzero(counts)
+    if used <= 1:
         return 0
-    if np.count_nonzero(counts) > 1 << MAX_LENGTH:
-        return float("inf")
-    return float((counts * _code_lengths(counts)).sum())
+    if used > 1 << MAX_LENGTH:
+        return int(counts.sum()) * MAX_GROUP
+    return int((counts * _code_lengths(counts)).sum())
 
 
 # ------------------------------------------------------------------------------------------------------------ flags
 
 
 def _encode_flags(flags: Bools) -> bytes:
-    ones = np.count_nonzero(flags)
-    inverted = 2 * ones > len(flags)
-    low_bits = _choose_low_bits(len(flags) - ones if inverted else ones, len(flags))
-    unary, low = _split_gaps(~flags if inverted else flags, low_bits)
-    width, coded = 0, np.packbits(unary).tobytes()
-    for block_width in _BLOCK_WIDTHS[1:-1] if len(unary) < _LONG else _BLOCK_WIDTHS[-1:]:
-        blocks = unpack_fields(_padded(unary, block_width), block_width, -(-len(unary) // block_width))
-        counts = np.bincount(blocks.astype(np.int64), minlength=1 << block_width)
-        lengths = _code_lengths(counts)
-        if (_TABLE_BITS << block_width) + int((counts * lengths).sum()) < 8 * len(coded):
-            width, coded = block_width, pack_fields(lengths, _TABLE_BITS) + _encode_huffman(blocks, lengths)
-    return bytes([low_bits << 4 | _BLOCK_WIDTHS.index(width) << 1 | inverted]) + _leb128(len(unary)) + coded + pack_fields(low, low_bits)
+    inverted = 2 * int(np.count_nonzero(flags)) > len(flags)
+    flags = ~flags if inverted else flags
+    low_bits = _choose_low_bits(int(np.count_nonzero(flags)), len(flags))
+    unary, low = _split_gaps(flags, low_bits)
+    blocks = np.packbits(unary)
+    density = min(max(1, round(32 * int(np.count_nonzero(unary)) / max(1, len(unary)))), 31)
+    lengths, table = _block_lengths(density), b""
+    counts = np.bincount(blocks, minlength=256)
+    own = _code_lengths(counts)
+    if int((counts * own).sum()) + _BLOCK_TABLE_BITS < int((counts * lengths).sum()):
+        density, lengths, table = _OWN_TABLE, own, pack_fields(own, _LENGTH_BITS)
+    head = bytes([low_bits << 1 | inverted, density]) + _leb128(len(unary)) + table
+    return head + _encode_huffman(blocks, lengths) + pack_fields(low, low_bits)
+
+
+@cache
+def _block_lengths(density: int) -> Lengths:
+    """Code lengths of bytes whose bits are ones with probability density / 32, independently."""
+    ones = np.bitwise_count(np.arange(256, dtype=np.uint8)).astype(np.int64)
+    return _code_lengths(density**ones * (32 - density) ** (8 - ones))
 
 
 def _choose_low_bits(ones: int, count: int) -> int:
     """So many that about a third of the unary bits (0.25..0.43) are ones: blocks of them suit a Huffman code."""
     low_bits = 0
-    while low_bits < 15 and 7 * (ones << low_bits) < 2 * count:
+    while low_bits < MAX_LOW_BITS and 7 * (ones << low_bits) < 2 * count:
         low_bits += 1
     return low_bits
 
@@ -266,18 +301,12 @@ def _split_gaps(flags: Bools, low_bits: int) -> tuple[Bools, Ints]:
     return unary, gaps & ((1 << low_bits) - 1)
 
 
-def _padded(bits: Bools, width: int) -> bytes:
-    """Bits as bytes, filled up with zeros to whole blocks."""
-    blocks = -(-len(bits) // width)
-    return np.packbits(bits).tobytes().ljust((blocks * width + 7) // 8, b"\0")
-
-
 def _decode_flags(reader: _Reader, count: int) -> Bools:
-    plan = reader.take(1)[0]
-    low_bits, block_width, inverted = plan >> 4, _BLOCK_WIDTHS[plan >> 1 & 3], bool(plan & 1)
-    if plan & 8:
-        raise ArtifactError(f"masks: {plan:#04x} is no plan of flags")
-    unary = _decode_unary(reader, reader.count(count), block_width)
+    plan, density = reader.take(2)
+    low_bits, inverted = plan >> 1, bool(plan & 1)
+    if low_bits > MAX_LOW_BITS or density > 31:
+        raise ArtifactError(f"masks: {plan:#04x}, {density:#04x} is no plan of flags")
+    unary = _decode_unary(reader, reader.count(count), density)
     flags = np.full(count, inverted)
     if low_bits == 0:
         flags[: len(unary)] = unary ^ inverted
@@ -291,13 +320,10 @@ def _decode_flags(reader: _Reader, count: int) -> Bools:
     return flags
 
 
-def _decode_unary(reader: _Reader, size: int, block_width: int) -> Bools:
-    if block_width == 0:
-        packed = reader.take((size + 7) // 8)
-    else:
-        lengths = reader.fields(_TABLE_BITS, 1 << block_width)
-        packed = pack_fields(_decode_huffman(reader, lengths, -(-size // block_width)), block_width)
-    bits = np.unpackbits(np.frombuffer(packed, np.uint8)).view(np.bool_)
+def _decode_unary(reader: _Reader, size: int, density: int) -> Bools:
+    lengths = reader.fields(_LENGTH_BITS, 256) if density == _OWN_TABLE else _block_lengths(density)
+    blocks = _decode_huffman(reader, lengths, (size + 7) // 8)
+    bits = np.unpackbits(blocks.astype(np.uint8)).view(np.bool_)
     if (size and not bits[size - 1]) or bits[size:].any():
         raise ArtifactError(f"masks: {size} unary bits do not end with a one and zeros to the byte")
     return bits[:size]
@@ -306,8 +332,8 @@ def _decode_unary(reader: _Reader, size: int, block_width: int) -> Bools:
 # ---------------------------------------------------------------------------------------------------------- Huffman
 
 
-def _code_lengths(counts: Ints) -> NDArray[np.uint8]:
-    """Optimal code lengths of at most MAX_LENGTH bits (package-merge); 0 where the count is 0, 1 for a lone symbol."""
+def _code_lengths(counts: Ints, limit: int = MAX_LENGTH) -> Lengths:
+    """Optimal code lengths of at most ``limit`` bits (package-merge); 0 where the count is 0, 1 for a lone symbol."""
     used = np.flatnonzero(counts)
     lengths = np.zeros(len(counts), np.uint8)
     if len(used) <= 1:
@@ -315,9 +341,11 @@ def _code_lengths(counts: Ints) -> NDArray[np.uint8]:
         return lengths
     order = used[np.argsort(counts[used], kind="stable")]
     weights = counts[order]
-    is_leaf = [np.ones(len(order), np.bool_)]  # one a level, lightest first; a package joins two items of the level before
+    is_leaf = [
+        np.ones(len(order), np.bool_)
+    ]  # one a level, lightest first; a package joins two items of the level before
     items = weights
-    for _ in range(MAX_LENGTH - 1):
+    for _ in range(limit - 1):
         packages = items[: len(items) // 2 * 2].reshape(-1, 2).sum(axis=1)
         merged = np.concatenate([weights, packages])
         rank = np.argsort(merged, kind="stable")
@@ -338,11 +366,11 @@ def _canonical(lengths: NDArray[np.integer]) -> tuple[list[int], NDArray[np.int6
     return counts.tolist(), np.argsort(lengths, kind="stable")[len(lengths) - int(counts.sum()) :]
 
 
-def _encode_huffman(symbols: NDArray[np.unsignedinteger], lengths: NDArray[np.uint8]) -> bytes:
+def _encode_huffman(symbols: NDArray[np.unsignedinteger], lengths: Lengths) -> bytes:
     counts, order = _canonical(lengths)
     words = np.zeros(len(lengths), np.uint64)
     first = start = 0
-    for length, count in enumerate(counts):
+    for count in counts:
         first <<= 1
         words[order[start : start + count]] = np.arange(first, first + count)
         first, start = first + count, start + count
@@ -364,18 +392,19 @@ def _decode_huffman(reader: _Reader, lengths: NDArray[np.integer], count: int) -
     except ValueError as error:
         raise ArtifactError(f"masks: a Huffman text of {count} symbols is cut or altered: {error}") from error
     size = int(lengths[symbols].sum(dtype=np.int64))
-    if reader.take((size + 7) // 8) and size % 8 and data[size // 8] & (0xFF >> size % 8):
+    reader.take((size + 7) // 8)
+    if size % 8 and data[size // 8] & (0xFF >> size % 8):
         raise ArtifactError("masks: a Huffman text is not padded with zeros")
     return symbols
 
 
-def _encode_lengths(lengths: NDArray[np.uint8], width: int) -> bytes:
-    if width <= _TABLE_BITS:
-        return pack_fields(lengths, _TABLE_BITS)
-    return _encode_symbols(lengths.astype(np.uint16), _TABLE_BITS)
+def _encode_lengths(lengths: Lengths, width: int) -> bytes:
+    if width <= _LENGTH_BITS:
+        return pack_fields(lengths, _LENGTH_BITS)
+    return _encode_symbols(lengths.astype(np.uint16), _LENGTH_BITS)
 
 
 def _decode_lengths(reader: _Reader, width: int) -> Symbols:
-    if width <= _TABLE_BITS:
-        return reader.fields(_TABLE_BITS, 1 << width)
-    return _decode_symbols(reader, 1 << width, _TABLE_BITS)
+    if width <= _LENGTH_BITS:
+        return reader.fields(_LENGTH_BITS, 1 << width)
+    return _decode_symbols(reader, 1 << width, _LENGTH_BITS)

@@ -28,14 +28,17 @@ def pack_fields(values: ArrayLike, widths: ArrayLike) -> bytes:
     >>> pack_fields([1, 2, 3], 4).hex(), pack_fields([1, 0b10, 0b11111], [1, 2, 5]).hex()
     ('1230', 'df')
     """
-    fields = np.asarray(values, np.uint64).ravel()
+    fields = values.ravel() if isinstance(values, np.ndarray) else np.asarray(values, np.uint64)
+    if fields.dtype.kind != "u":
+        fields = fields.astype(np.uint64)  # a negative value becomes one that fits no field below 64 bits
     bits = np.asarray(widths, np.uint64)
-    over = fields >> bits  # a shift by 64 gives 0 in numpy: fields of 0 and of 64 bits need no case of their own
-    if over.any():
-        place = int(np.flatnonzero(over)[0])
+    # a shift by 64 gives 0 in numpy: fields of 0 and of 64 bits need no case of their own
+    fits = fields >> bits == 0 if bits.ndim else fields.max(initial=0) >> bits == 0
+    if not fits.all():
+        place = int(np.flatnonzero(fields >> bits)[0])
         width = np.broadcast_to(bits, fields.shape)[place]
         raise NetworkError(f"field {place}: {fields[place]} does not fit {width} bits")
-    return _pack_mixed(fields, bits) if bits.ndim else _pack_uniform(fields, int(bits))
+    return _pack_mixed(fields.astype(np.uint64, copy=False), bits) if bits.ndim else _pack_uniform(fields, int(bits))
 
 
 def unpack_fields(data: bytes, widths: ArrayLike, count: int) -> Fields:
@@ -55,7 +58,7 @@ def unpack_fields(data: bytes, widths: ArrayLike, count: int) -> Fields:
     return _unpack_mixed(data, bits) if bits.ndim else _unpack_uniform(data, int(bits), count)
 
 
-def _pack_uniform(fields: Fields, width: int) -> bytes:
+def _pack_uniform(fields: NDArray[np.unsignedinteger], width: int) -> bytes:
     container = _container(width)
     bits = np.unpackbits(fields.astype(container).view(np.uint8)).reshape(len(fields), 8 * container.itemsize)
     return np.packbits(bits[:, bits.shape[1] - width :]).tobytes()
@@ -145,14 +148,17 @@ class WordFormat:
         bank, rest = int(word[: self.bank_bits], 2), word[self.bank_bits :]
         if bank >= len(self.code_bits):
             raise ArtifactError(f"word {word!r}: bank {bank}, there are {len(self.code_bits)}")
-        owners, code = rest[: self.prefix_bits(bank)], rest[self.prefix_bits(bank) :]
-        prefix = int(owners or "0", 2)
+        if len(rest) < self.prefix_bits(bank):
+            raise ArtifactError(f"word {word!r}: cut within its bank or prefix")
+        prefix, code = int(rest[: self.prefix_bits(bank)], 2), rest[self.prefix_bits(bank) :]
         width = self._code_width(bank, prefix)
         if width is None:
             raise ArtifactError(f"word {word!r}: prefix {prefix} has no codebook in bank {bank}")
         if len(code) != width:
             expected = self.bank_bits + self.prefix_bits(bank) + width
-            raise ArtifactError(f"word {word!r}: {len(word)} bits, owner {prefix} of bank {bank} has words of {expected}")
+            raise ArtifactError(
+                f"word {word!r}: {len(word)} bits, owner {prefix} of bank {bank} has words of {expected}"
+            )
         return bank, prefix, int(code, 2)
 
     def _code_width(self, bank: int, prefix: int) -> int | None:

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,8 @@ UNUSED = -1
 MAX_CODE_BITS = 8
 MAX_WEIGHTS = 2**28
 """Largest number of weights of one layer that is accepted."""
+MAX_ALIGNMENT = 40
+"""Largest difference between the exponents of two operands of an Add: 16 bits shifted by it stay well within 63."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
@@ -39,12 +41,20 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 def _frozen(array: NDArray[Scalar]) -> NDArray[Scalar]:
-    """A read-only, C-contiguous array; copied unless it is one already."""
-    array = np.array(array, order="C", copy=None)
-    if array.flags.writeable:
-        array = array.copy()
+    """A read-only, C-contiguous array that nobody else can write to."""
+    if array.flags.writeable or not array.flags.owndata or not array.flags.c_contiguous:
+        array = np.array(array, order="C")
         array.setflags(write=False)
     return array
+
+
+def _exactly(array: NDArray[Any], dtype: type[Scalar], what: str) -> NDArray[Scalar]:
+    """A frozen array of a dtype; an error if a value would change."""
+    with np.errstate(invalid="ignore"):
+        cast = np.asarray(array).astype(dtype)
+    if not np.array_equal(cast, array) or (cast.dtype.kind == "i" and ((cast < 0) != (np.asarray(array) < 0)).any()):
+        raise NetworkError(f"{what}: holds values that are no {np.dtype(dtype).name}")
+    return _frozen(cast)
 
 
 def code_bits(codebook: Ints) -> int:
@@ -73,9 +83,10 @@ class BankLayer:
     exponent: int
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "owner", _frozen(self.owner.astype(np.int16, copy=False)))
-        object.__setattr__(self, "code", _frozen(self.code.astype(np.uint8, copy=False)))
-        object.__setattr__(self, "codebooks", tuple(_frozen(book.astype(np.int64)) for book in self.codebooks))
+        object.__setattr__(self, "owner", _exactly(self.owner, np.int16, "owner plane"))
+        object.__setattr__(self, "code", _exactly(self.code, np.uint8, "code plane"))
+        books = tuple(_exactly(book, np.int64, f"codebook {owner}") for owner, book in enumerate(self.codebooks))
+        object.__setattr__(self, "codebooks", books)
 
     @property
     def centroid_range(self) -> tuple[int, int]:
@@ -112,8 +123,8 @@ class Requantization:
     output: ActFormat | None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "multiplier", _frozen(self.multiplier.astype(np.int64)))
-        object.__setattr__(self, "offset", _frozen(self.offset.astype(np.int64)))
+        object.__setattr__(self, "multiplier", _exactly(self.multiplier, np.int64, "multiplier"))
+        object.__setattr__(self, "offset", _exactly(self.offset, np.int64, "offset"))
 
     @property
     def bounds(self) -> tuple[int, int]:
@@ -135,7 +146,7 @@ class Step:
 
     def __post_init__(self) -> None:
         if self.mask is not None:
-            object.__setattr__(self, "mask", _frozen(self.mask.astype(np.bool_, copy=False)))
+            object.__setattr__(self, "mask", _exactly(self.mask, np.bool_, "mask"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,6 +182,9 @@ class PackedNetwork:
         """Output shape of every layer, without the batch."""
         shapes: list[Shape] = []
         for index, layer in enumerate(self.layers):
+            expected = 2 if isinstance(layer, Add) else 1
+            if len(layer.inputs) != expected:
+                raise NetworkError(f"layer {layer.name!r}: has {len(layer.inputs)} inputs, must have {expected}")
             if any(not INPUT <= source < index for source in layer.inputs):
                 raise NetworkError(f"layer {layer.name!r}: inputs {layer.inputs} must be -1 or earlier than {index}")
             shapes.append(layer.output_shape(*(self.input_shape if s == INPUT else shapes[s] for s in layer.inputs)))
@@ -253,12 +267,14 @@ class PackedNetwork:
             return arithmetic.accumulator_bounds(window, ranges[0])
         if isinstance(layer, Add):
             exponents = [self.format(task, source).exponent for source in layer.inputs]
+            if abs(exponents[0] - exponents[1]) > MAX_ALIGNMENT:
+                raise NetworkError(f"layer {layer.name!r}: adds exponents {exponents}, at most {MAX_ALIGNMENT} apart")
             low, high = (
                 arithmetic.align(np.array([a]), exponents[0], np.array([b]), exponents[1])
                 for a, b in zip(*ranges, strict=True)
             )
             return low, high
-        raise NetworkError(f"layer {layer.name!r}: a {type(layer).__name__} accumulates nothing")
+        raise NetworkError(f"layer {layer.name!r}: {type(layer).__name__} accumulates nothing")
 
     def first_tasks(self, count: int) -> PackedNetwork:
         """The network as it stood after its first ``count`` tasks: later words, masks and banks removed."""
@@ -297,7 +313,7 @@ def _check_bank(net: PackedNetwork, bank: int) -> None:
             continue
         where = f"bank {bank}, layer {layer.name!r}"
         if not isinstance(layer, Weighted):
-            raise NetworkError(f"{where}: a {type(layer).__name__} has no weights")
+            raise NetworkError(f"{where}: {type(layer).__name__} has no weights")
         for what, plane in (("owner", words.owner), ("code", words.code)):
             if plane.shape != layer.weight_shape:
                 raise NetworkError(f"{where}: {what} plane has shape {plane.shape}, the weights {layer.weight_shape}")
@@ -349,12 +365,12 @@ def _check_task(net: PackedNetwork, index: int) -> None:
                 shape = None if step.mask is None else step.mask.shape
                 raise NetworkError(f"{where}: mask has shape {shape}, the weights {layer.weight_shape}")
         elif step.mask is not None:
-            raise NetworkError(f"{where}: a {type(layer).__name__} takes no mask")
+            raise NetworkError(f"{where}: {type(layer).__name__} takes no mask")
         if isinstance(layer, MaxPool | Flatten):
             if step.requantization is not None:
-                raise NetworkError(f"{where}: a {type(layer).__name__} takes no requantization")
+                raise NetworkError(f"{where}: {type(layer).__name__} takes no requantization")
         elif step.requantization is None:
-            raise NetworkError(f"{where}: a {type(layer).__name__} needs a requantization")
+            raise NetworkError(f"{where}: {type(layer).__name__} needs a requantization")
         else:
             _check_requantization(net, index, number, step.requantization, where)
     if not isinstance(net.layers[head], Linear) or net.step(index, head).requantization.output is not None:  # type: ignore[union-attr]
@@ -373,8 +389,9 @@ def _check_requantization(net: PackedNetwork, task: int, index: int, requant: Re
     for what, vector in (("multiplier", requant.multiplier), ("offset", requant.offset)):
         if vector.shape != (channels,):
             raise NetworkError(f"{where}: {what} has shape {vector.shape}, must be ({channels},)")
-    if np.abs(requant.multiplier).max() >= 1 << 15:
-        raise NetworkError(f"{where}: multiplier {np.abs(requant.multiplier).max()} needs more than 16 bits")
+    for multiplier in (int(requant.multiplier.min()), int(requant.multiplier.max())):
+        if not -(1 << 15) <= multiplier < 1 << 15:
+            raise NetworkError(f"{where}: multiplier {multiplier} needs more than 16 bits")
     if not 0 <= requant.shift <= arithmetic.MAX_SHIFT:
         raise NetworkError(f"{where}: shift {requant.shift}, must be 0..{arithmetic.MAX_SHIFT}")
     if requant.output is None and index != net.head(task):

@@ -1,4 +1,4 @@
-"""Checkpoints: all that a killed run needs to end in the same bytes. One safetensors file, written whole or not at all."""
+"""Checkpoints: all that a killed run needs to end in the same bytes. One safetensors file, whole or not at all."""
 
 from __future__ import annotations
 

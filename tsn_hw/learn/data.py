@@ -13,43 +13,39 @@ Every problem with a file is one DataError that names the data set, the file, th
 
 from __future__ import annotations
 
-import ast
-import gzip
 import re
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from math import prod
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from tsn_hw.errors import DataError, SettingsError
 from tsn_hw.layers import Shape
+from tsn_hw.learn.data_files import (
+    IMAGE_SUFFIXES,
+    Images,
+    Labels,
+    cifar_records,
+    decoded,
+    idx_array,
+    npz_array,
+    reading,
+    resized,
+)
 
-Images = NDArray[np.uint8]
-Labels = NDArray[np.int64]
-Part = tuple[Images, Labels]
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
-MAX_PIXELS = 2**26
-"""Largest image file that is decoded."""
-GREY_MODES = ("1", "L")
-COLOUR_MODES = ("LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
 IDX_FILES = (
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
+PARTS = ("train", "test")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")
-_NPY_HEADER = re.compile(r"\{'descr': '([^']+)', 'fortran_order': (True|False), 'shape': (\([\d, ]*\)), \}\s*")
-_CHUNK = 1 << 20
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +53,7 @@ class DataSet:
     """Images and labels of a training and a test part; read-only arrays, checked at birth.
 
     x_train, x_test: uint8 (images, channels, height, width)
-    y_train, y_test: int64 (images,), label i means ``classes[i]``
+    y_train, y_test: int64 (images,); label i means ``classes[i]``
     """
 
     name: str
@@ -71,15 +67,9 @@ class DataSet:
         if not _NAME.fullmatch(self.name):
             raise DataError(f"data name {self.name!r}: must be 1..40 of letters, digits, '_', '.', '-'")
         for part, images, labels in (("train", self.x_train, self.y_train), ("test", self.x_test, self.y_test)):
-            where = f"data {self.name!r}, {part} part"
-            if images.ndim != 4 or 0 in images.shape or images.dtype != np.uint8:
-                raise DataError(f"{where}: images are {images.dtype} {images.shape}, must be uint8 (N, C, H, W)")
-            if labels.shape != images.shape[:1] or labels.dtype != np.int64:
-                raise DataError(f"{where}: {len(images)} images, labels are {labels.dtype} {labels.shape}")
-            if labels.min() < 0 or labels.max() >= len(self.classes):
-                raise DataError(f"{where}: labels {labels.min()}..{labels.max()}, there are {len(self.classes)} classes")
-            for array in (images, labels):
-                array.setflags(write=False)
+            _check_part(f"data {self.name!r}, {part} part", images, labels, len(self.classes))
+            object.__setattr__(self, f"x_{part}", _read_only(images))
+            object.__setattr__(self, f"y_{part}", _read_only(labels))
         if self.x_train.shape[1:] != self.x_test.shape[1:]:
             raise DataError(
                 f"data {self.name!r}: training images are {self.x_train.shape[1:]}, test images {self.x_test.shape[1:]}"
@@ -106,53 +96,38 @@ def load_data(
     >>> load_data("digits", limit=3).x_train.shape
     (30, 1, 8, 8)
     """
+    name = name or kind
     for setting, value in (("side", side), ("limit", limit)):
         if value is not None and value < 1:
-            raise SettingsError(f"data {name or kind!r}: {setting} is {value}, must be at least 1")
+            raise SettingsError(f"data {name!r}: {setting} is {value}, must be at least 1")
     if side is not None and kind not in ("folder", "tiles"):
-        raise SettingsError(f"data {name or kind!r}: side belongs to the kinds folder and tiles, not to {kind}")
-    data = _read(kind, path, name or kind, side)
+        raise SettingsError(f"data {name!r}: side belongs to the kinds folder and tiles, not to {kind!r}")
+    data = _read(kind, path, name, side)
     return data if limit is None else limited(data, limit)
-
-
-def _read(kind: str, path: Path | None, name: str, side: int | None) -> DataSet:
-    if kind == "digits":
-        if path is not None:
-            raise SettingsError(f"data {name!r}: the bundled digits take no path")
-        return digits(name)
-    readers: dict[str, Callable[[Path], DataSet]] = {
-        "idx": lambda folder: read_idx(name, folder),
-        "npz": lambda file: read_npz(name, file),
-        "cifar": lambda folder: read_cifar(name, folder),
-        "folder": lambda folder: read_folder(name, folder, side),
-        "tiles": lambda folder: read_tiles(name, folder, side),
-    }
-    if kind not in readers:
-        raise SettingsError(f"data {name!r}: kind {kind!r} is unknown, must be one of digits, {', '.join(readers)}")
-    if path is None:
-        raise SettingsError(f"data {name!r}: kind {kind} needs a path")
-    return readers[kind](path)
 
 
 def limited(data: DataSet, per_class: int) -> DataSet:
     """At most ``per_class`` images of every class in each part: images i*n//per_class of its n, in their order."""
 
     def kept(labels: Labels) -> NDArray[np.intp]:
-        members = (np.flatnonzero(labels == label) for label in range(len(data.classes)))
-        return np.sort(np.concatenate([m[np.arange(k) * len(m) // max(k, 1)] for m in members for k in [min(per_class, len(m))]]))
+        chosen = []
+        for label in range(len(data.classes)):
+            members = np.flatnonzero(labels == label)
+            count = min(per_class, len(members))
+            chosen.append(members[np.arange(count) * len(members) // max(count, 1)])
+        return np.sort(np.concatenate(chosen))
 
     train, test = kept(data.y_train), kept(data.y_test)
-    return replace(
-        data,
-        x_train=data.x_train[train],
-        y_train=data.y_train[train],
-        x_test=data.x_test[test],
-        y_test=data.y_test[test],
+    return DataSet(
+        data.name, data.x_train[train], data.y_train[train], data.x_test[test], data.y_test[test], data.classes
     )
 
 
 def digits(name: str = "digits") -> DataSet:
-    """Scikit-learn's digits, (1, 8, 8): value v of 0..16 becomes v * 255 // 16; every fifth image of a class is test."""
+    """Scikit-learn's digits, (1, 8, 8): value v of 0..16 becomes v * 255 // 16.
+
+    Of every class, images 4, 9, 14, ... are the test part: 1,442 + 355 images.
+    """
     from sklearn.datasets import load_digits  # takes a second to import, and only this needs it
 
     values, labels = load_digits(return_X_y=True)
@@ -161,157 +136,240 @@ def digits(name: str = "digits") -> DataSet:
     test = np.zeros(len(labels), np.bool_)
     for label in range(10):
         test[np.flatnonzero(labels == label)[4::5]] = True
-    classes = tuple("0123456789")
-    return DataSet(name, images[~test], labels[~test], images[test], labels[test], classes)
+    return DataSet(name, images[~test], labels[~test], images[test], labels[test], tuple("0123456789"))
 
 
 def read_idx(name: str, folder: Path) -> DataSet:
     """The four IDX files of MNIST and its relatives, plain or .gz: (1, height, width)."""
-    files = []
-    for file_name in IDX_FILES:
+    arrays = []
+    for file_name, axes in zip(IDX_FILES, (3, 1, 3, 1), strict=True):
         plain, packed = folder / file_name, folder / f"{file_name}.gz"
         if not plain.is_file() and not packed.is_file():
+            files = ", ".join(IDX_FILES)
             raise DataError(
-                f"data {name!r}: {plain}(.gz) is missing; put the four MNIST IDX files ({', '.join(IDX_FILES)}, "
-                "plain or .gz) there"
+                f"data {name!r}: {plain}(.gz) is missing; put the four MNIST IDX files ({files}; plain or .gz) there"
             )
-        files.append(plain if plain.is_file() else packed)
-    x_train, y_train, x_test, y_test = (
-        _idx_array(name, file, dims) for file, dims in zip(files, (3, 1, 3, 1), strict=True)
-    )
+        file = plain if plain.is_file() else packed
+        with reading(name, file):
+            arrays.append(idx_array(file, axes))
+    x_train, y_train, x_test, y_test = arrays
     return _with_numbered_classes(name, x_train[:, None], y_train, x_test[:, None], y_test)
-
-
-def _idx_array(name: str, file: Path, dims: int) -> NDArray[np.uint8]:
-    where = f"data {name!r}: {file}"
-    with _reading(where), gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
-        header = _read_exactly(where, stream, 4 + 4 * dims)
-        if header[:4] != bytes([0, 0, 8, dims]):
-            raise DataError(f"{where}: begins with {header[:4].hex()}, an IDX file of {dims} axes with 0000080{dims}")
-        shape = tuple(int(size) for size in np.frombuffer(header, ">u4", offset=4))
-        return np.frombuffer(_read_exactly(where, stream, prod(shape), last=True), np.uint8).reshape(shape)
 
 
 def read_npz(name: str, file: Path) -> DataSet:
     """An .npz file: uint8 images (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels, integer labels (N,).
 
-    ``classes`` names the labels 0, 1, ...; without it the labels must be consecutive numbers.
+    ``classes``, strings, names the labels 0, 1, ...; without it the labels must be consecutive numbers.
     """
     if not file.is_file():
         raise DataError(
             f"data {name!r}: {file} is missing; put an .npz file with x_train, y_train, x_test, y_test "
             "(and classes, if they have names) there"
         )
-    where = f"data {name!r}: {file}"
-    with _reading(where), zipfile.ZipFile(file) as archive:
-        x_train, x_test = (_channels_first(where, key, _npz_array(where, archive, key)) for key in ("x_train", "x_test"))
-        y_train, y_test = (_npz_array(where, archive, key) for key in ("y_train", "y_test"))
-        for key, labels in (("y_train", y_train), ("y_test", y_test)):
-            if labels.dtype.kind not in "ui" or labels.ndim != 1:
-                raise DataError(f"{where}: {key} is {labels.dtype} {labels.shape}, must be integers (N,)")
-        if "classes.npy" not in archive.namelist():
-            return _with_numbered_classes(name, x_train, y_train, x_test, y_test)
-        classes = _npz_array(where, archive, "classes")
-    if classes.dtype.kind not in "SU" or classes.ndim != 1:
-        raise DataError(f"{where}: classes is {classes.dtype} {classes.shape}, must be strings (classes,)")
-    with _reading(where):
-        names = tuple(entry.decode() if isinstance(entry, bytes) else entry for entry in classes.tolist())
-    return DataSet(name, x_train, y_train.astype(np.int64), x_test, y_test.astype(np.int64), names)
-
-
-def _npz_array(where: str, archive: zipfile.ZipFile, key: str) -> NDArray[np.generic]:
-    """One array of an .npz file; its size is known to be true before memory is taken for it."""
-    if f"{key}.npy" not in archive.namelist():
-        raise DataError(f"{where}: holds {', '.join(archive.namelist())}, but no {key}")
-    with archive.open(f"{key}.npy") as stream:
-        magic = _read_exactly(where, stream, 8)
-        if magic[:6] != b"\x93NUMPY" or magic[6] not in (1, 2):
-            raise DataError(f"{where}: {key} begins with {magic.hex()}, not with the header of a .npy file")
-        length = int.from_bytes(_read_exactly(where, stream, 2 if magic[6] == 1 else 4), "little")
-        header = _NPY_HEADER.fullmatch(_read_exactly(where, stream, length).decode("latin-1"))
-        if header is None:
-            raise DataError(f"{where}: {key} has a header that describes no plain array")
-        dtype, shape = np.dtype(header[1]), ast.literal_eval(header[3])
-        if dtype.kind not in "uiSU":
-            raise DataError(f"{where}: {key} is of type {dtype}, must be integers or strings")
-        data = _read_exactly(where, stream, prod(shape) * dtype.itemsize, last=True)
-    return np.frombuffer(data, dtype).reshape(shape, order="F" if header[2] == "True" else "C")
-
-
-def _channels_first(where: str, key: str, images: NDArray[np.generic]) -> Images:
-    if images.dtype != np.uint8 or images.ndim not in (3, 4):
-        raise DataError(f"{where}: {key} is {images.dtype} {images.shape}, must be uint8 (N, H, W) or (N, H, W, C)")
-    pixels = images.astype(np.uint8, copy=False)
-    if pixels.ndim == 3:
-        return pixels[:, None]
-    if pixels.shape[3] in (1, 3):
-        return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
-    if pixels.shape[1] in (1, 3):
-        return pixels
-    raise DataError(f"{where}: {key} is {pixels.shape}, neither (N, H, W, C) nor (N, C, H, W) with 1 or 3 channels")
+    with reading(name, file), zipfile.ZipFile(file) as archive:
+        x_train, x_test = (_npz_images(key, npz_array(archive, key)) for key in ("x_train", "x_test"))
+        y_train, y_test = (_npz_labels(key, npz_array(archive, key)) for key in ("y_train", "y_test"))
+        classes = _npz_classes(npz_array(archive, "classes")) if "classes.npy" in archive.namelist() else None
+    if classes is None:
+        return _with_numbered_classes(name, x_train, y_train, x_test, y_test)
+    return DataSet(name, x_train, y_train, x_test, y_test, classes)
 
 
 def read_cifar(name: str, folder: Path) -> DataSet:
     """The binary version of CIFAR-10 (data_batch_*.bin) or CIFAR-100 (train.bin, fine labels): (3, 32, 32)."""
     if (folder / "train.bin").is_file():
-        train, test, names, label_bytes, count = ["train.bin"], "test.bin", "fine_label_names.txt", 2, 100
+        files, label_bytes, names, count = ["train.bin", "test.bin"], 2, "fine_label_names.txt", 100
     else:
-        train, test = [f"data_batch_{i}.bin" for i in range(1, 6)], "test_batch.bin"
-        names, label_bytes, count = "batches.meta.txt", 1, 10
-    for file in (*train, test):
-        if not (folder / file).is_file():
-            python = [f for f in ("batches.meta", "data_batch_1", "meta", "train") if (folder / f).is_file()]
-            found = f" ({python[0]} is the Python version, which is never unpickled)" if python else ""
+        files = [f"data_batch_{batch}.bin" for batch in range(1, 6)] + ["test_batch.bin"]
+        label_bytes, names, count = 1, "batches.meta.txt", 10
+    parts = []
+    for file in (folder / file for file in files):
+        if not file.is_file():
+            python = [other for other in ("data_batch_1", "train") if (folder / other).is_file()]
+            found = f" ({python[0]!r} is of the Python version, which is never unpickled)" if python else ""
             raise DataError(
-                f"data {name!r}: {folder / file} is missing{found}; put the files of the CIFAR-10 or CIFAR-100 "
-                "binary version there"
+                f"data {name!r}: {file} is missing{found}; put the files of the binary version of CIFAR-10 "
+                "or CIFAR-100 there"
             )
-    parts = [_cifar_records(f"data {name!r}: {folder / file}", folder / file, label_bytes) for file in (*train, test)]
+        with reading(name, file):
+            parts.append(cifar_records(file, label_bytes))
     x_train, y_train = (np.concatenate(arrays) for arrays in zip(*parts[:-1], strict=True))
     return DataSet(name, x_train, y_train, *parts[-1], _cifar_classes(name, folder / names, count))
 
 
-def _cifar_records(where: str, file: Path, label_bytes: int) -> Part:
-    record = label_bytes + 3072
-    with _reading(where):
-        data = np.fromfile(file, np.uint8)
-    if len(data) == 0 or len(data) % record:
-        raise DataError(f"{where}: {len(data)} bytes are no whole number of records of {record} bytes")
-    records = data.reshape(-1, record)
-    return records[:, label_bytes:].reshape(-1, 3, 32, 32), records[:, label_bytes - 1].astype(np.int64)
+def read_folder(name: str, folder: Path, side: int | None = None) -> DataSet:
+    """Images in train/CLASS/ and test/CLASS/; classes and images in the order of their names.
+
+    With ``side``, all are resized to side x side (bilinear, aspect ratio not kept); without, all must be of one size.
+    The data set is grey, (1, height, width), if every image is, otherwise (3, height, width).
+    """
+
+    def images_of(entry: Path) -> Iterator[tuple[Path, Images]]:
+        for file in sorted(entry.iterdir()):
+            if file.suffix.lower() in IMAGE_SUFFIXES:
+                with reading(name, file):
+                    image = decoded(file)
+                yield file, np.asarray(image if side is None else resized(image, side))
+
+    def class_of(entry: Path) -> str | None:
+        return entry.name if entry.is_dir() else None
+
+    return _read_classes(name, folder, "train/CLASS/ and test/CLASS/ with images", class_of, images_of)
+
+
+def read_tiles(name: str, folder: Path, side: int) -> DataSet:
+    """One sheet of side x side tiles a class in train/ and test/; classes in the order of the file names.
+
+    The class of "07_bear.webp" is "bear": the name without leading digits and underscore.
+    """
+
+    def images_of(file: Path) -> Iterator[tuple[Path, Images]]:
+        with reading(name, file):
+            sheet = np.asarray(decoded(file))
+            height, width = sheet.shape[:2]
+            if height % side or width % side:
+                raise DataError(f"{width}x{height} pixels are no sheet of {side}x{side} tiles")
+        for row in range(0, height, side):
+            for column in range(0, width, side):
+                yield file, sheet[row : row + side, column : column + side]
+
+    def class_of(file: Path) -> str | None:
+        return re.sub(r"^\d+_", "", file.stem) if file.suffix.lower() in IMAGE_SUFFIXES else None
+
+    return _read_classes(name, folder, "train/ and test/ with one sheet of tiles a class", class_of, images_of)
+
+
+def _read(kind: str, path: Path | None, name: str, side: int | None) -> DataSet:
+    if kind == "digits":
+        if path is not None:
+            raise SettingsError(f"data {name!r}: the bundled digits take no path, not {path}")
+        return digits(name)
+    readers: dict[str, Callable[[str, Path], DataSet]] = {"idx": read_idx, "npz": read_npz, "cifar": read_cifar}
+    if kind not in ("folder", "tiles", *readers):
+        kinds = ", ".join(("digits", *readers, "folder", "tiles"))
+        raise SettingsError(f"data {name!r}: kind {kind!r} is unknown, must be one of {kinds}")
+    if path is None:
+        raise SettingsError(f"data {name!r}: kind {kind} needs a path")
+    if kind == "folder":
+        return read_folder(name, path, side)
+    if kind == "tiles":
+        if side is None:
+            raise SettingsError(f"data {name!r}: kind tiles needs side, the side of one tile in pixels")
+        return read_tiles(name, path, side)
+    return readers[kind](name, path)
+
+
+def _read_only(array: NDArray[Scalar]) -> NDArray[Scalar]:
+    view = array.view()
+    view.setflags(write=False)
+    return view
+
+
+def _check_part(where: str, images: Images, labels: Labels, classes: int) -> None:
+    if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape:
+        raise DataError(
+            f"{where}: images are {images.dtype} {images.shape}, must be uint8 (N, C, H, W), none of them 0"
+        )
+    if labels.dtype != np.int64 or labels.shape != images.shape[:1]:
+        raise DataError(f"{where}: labels are {labels.dtype} {labels.shape}, must be int64 ({len(images)},)")
+    if labels.min() < 0 or labels.max() >= classes:
+        raise DataError(f"{where}: labels {labels.min()}..{labels.max()}, must be 0..{classes - 1}")
+
+
+def _with_numbered_classes(
+    name: str, x_train: Images, y_train: NDArray[np.integer[Any]], x_test: Images, y_test: NDArray[np.integer[Any]]
+) -> DataSet:
+    """A data set whose classes are consecutive numbers, often from 0 or 1; its labels then count from 0."""
+    y_train, y_test = y_train.astype(np.int64), y_test.astype(np.int64)
+    numbers = np.unique(y_train)
+    if (np.diff(numbers) != 1).any():
+        raise DataError(
+            f"data {name!r}: training labels {numbers[0]}..{numbers[-1]} are only {len(numbers)} different ones, "
+            "must be consecutive"
+        )
+    first = numbers[0] if len(numbers) else 0
+    return DataSet(name, x_train, y_train - first, x_test, y_test - first, tuple(str(number) for number in numbers))
+
+
+def _npz_images(key: str, images: NDArray[Any]) -> Images:
+    if images.dtype == np.uint8:
+        if images.ndim == 3:
+            return images[:, None]
+        if images.ndim == 4 and images.shape[3] in (1, 3):
+            return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+        if images.ndim == 4 and images.shape[1] in (1, 3):
+            return images
+    raise DataError(f"{key} is {images.dtype} {images.shape}, must be uint8 (N, H, W), (N, H, W, C) or (N, C, H, W)")
+
+
+def _npz_labels(key: str, labels: NDArray[Any]) -> Labels:
+    if labels.dtype.kind not in "ui" or labels.ndim != 1:
+        raise DataError(f"{key} is {labels.dtype} {labels.shape}, must be integers (N,)")
+    return labels.astype(np.int64)
+
+
+def _npz_classes(names: NDArray[Any]) -> tuple[str, ...]:
+    if names.dtype.kind not in "SU" or names.ndim != 1:
+        raise DataError(f"classes is {names.dtype} {names.shape}, must be strings (classes,)")
+    return tuple(entry.decode() if isinstance(entry, bytes) else entry for entry in names.tolist())
 
 
 def _cifar_classes(name: str, file: Path, count: int) -> tuple[str, ...]:
     if not file.is_file():
         return tuple(str(label) for label in range(count))
-    with _reading(f"data {name!r}: {file}"):
+    with reading(name, file):
         names = tuple(file.read_text("utf-8").split())
-    if len(names) != count:
-        raise DataError(f"data {name!r}: {file}: names {len(names)} classes, must be {count}")
+        if len(names) != count:
+            raise DataError(f"names {len(names)} classes, must be {count}")
     return names
 
 
-def read_folder(name: str, folder: Path, side: int | None = None) -> DataSet:
-    """Images in train/CLASS/ and test/CLASS/, in the order of their names; grey only if every image is grey.
+def _read_classes(
+    name: str,
+    folder: Path,
+    layout: str,
+    class_of: Callable[[Path], str | None],
+    images_of: Callable[[Path], Iterator[tuple[Path, Images]]],
+) -> DataSet:
+    """Read train/ and test/: ``class_of`` names the class of an entry (None: it is none), ``images_of`` reads it.
 
-    With ``side``, all are resized to side x side (bilinear, aspect ratio not kept); without, all must be of one size.
+    Images are (height, width) or (height, width, 3).
     """
-    classes = _class_entries(name, folder, Path.is_dir, "train/CLASS/ and test/CLASS/ with images")
-    pixels: dict[str, list[NDArray[np.uint8]]] = {"train": [], "test": []}
-    labels: dict[str, list[int]] = {"train": [], "test": []}
-    for part, label, entry in classes:
-        files = _images_in(entry)
-        if not files:
-            raise DataError(f"data {name!r}: {entry} holds no image ({', '.join(IMAGE_SUFFIXES)})")
-        for file in files:
-            image = _decoded(name, file)
-            image = image if side is None else resized(image, side)
-            first = (pixels["train"] or [np.asarray(image)])[0]
-            if (image.height, image.width) != first.shape[:2]:
-                raise DataError(
-                    f"data {name!r}: {file} is {image.width}x{image.height}, others are {first.shape[1]}x"
-                    f"{first.shape[0]}; give side to resize all"
-                )
-            pixels[part].append(np.asarray(image))
-            labels[part].append(label)
-    return _stacked(name, pixels, labels, [entry.name for part, _, entry in classes if part == "train"])
+    images: dict[str, list[Images]] = {part: [] for part in PARTS}
+    labels: dict[str, list[int]] = {part: [] for part in PARTS}
+    classes: dict[str, list[str]] = {part: [] for part in PARTS}
+    for part in PARTS:
+        if not (folder / part).is_dir():
+            raise DataError(f"data {name!r}: {folder / part} is missing; put {layout} into {folder}")
+        for entry in sorted((folder / part).iterdir()):
+            class_name = class_of(entry)
+            if class_name is None:
+                continue
+            found = list(images_of(entry))
+            if not found:
+                raise DataError(f"data {name!r}: {entry} holds no image ({' '.join(IMAGE_SUFFIXES)})")
+            for file, image in found:
+                (height, width), first = image.shape[:2], (images["train"] or [image])[0].shape[:2]
+                if (height, width) != first:
+                    raise DataError(
+                        f"data {name!r}: {file}: {width}x{height} pixels, the first image {first[1]}x{first[0]}; "
+                        "give side to resize all"
+                    )
+                images[part].append(image)
+            labels[part] += [len(classes[part])] * len(found)
+            classes[part].append(class_name)
+    if not classes["train"] or classes["train"] != classes["test"]:
+        counts = " and ".join(f"{len(classes[part])} in {part}" for part in PARTS)
+        only = ", ".join(sorted(set(classes["train"]) ^ set(classes["test"])))
+        raise DataError(f"data {name!r}: {folder}: {counts} classes, must be the same; in one only: {only or 'none'}")
+    colour = any(image.ndim == 3 for part in PARTS for image in images[part])
+    x_train, x_test = (_stacked(images[part], colour) for part in PARTS)
+    y_train, y_test = (np.array(labels[part], np.int64) for part in PARTS)
+    return DataSet(name, x_train, y_train, x_test, y_test, tuple(classes["train"]))
+
+
+def _stacked(images: list[Images], colour: bool) -> Images:
+    """(images, 1, height, width), or with 3 channels, of which grey images get three equal ones."""
+    if not colour:
+        return np.stack(images)[:, None]
+    return np.stack([image.transpose(2, 0, 1) if image.ndim == 3 else np.stack([image] * 3) for image in images])

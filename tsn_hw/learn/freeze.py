@@ -129,7 +129,7 @@ def _task(model: SubnetModel, task: int, label: TaskLabel, tasks: int) -> Task:
         else:
             multiplier, shift = average(layer) if isinstance(layer, AvgPool) else (1, 0)
             shift += output.exponent - finest
-            steps[index] = Step(None, Requantization(np.array([multiplier]), np.zeros(1), shift, output))
+            steps[index] = Step(None, Requantization(np.array([multiplier]), np.zeros(1, np.int64), shift, output))
     head = _requantization(private.affine, int(private.affine.dropped_bits), None)
     steps[len(body) + task] = Step(_mask(private.head.subnet, 0), head)
     return Task(label.name, model.bank_of[task], label.classes, tuple(steps), label.routing)

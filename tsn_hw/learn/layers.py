@@ -186,7 +186,7 @@ class Subnet(nn.Module):
     def effective(self, weight: Tensor, scale: float) -> Tensor:
         """The weights of the task that is being learned, differentiable in ``weight`` and the scores."""
         values = weight.detach() if self.codebook is None else self.snapped(weight, scale)
-        masked: Tensor = _Subnetwork.apply(weight, self.scores, values, self.mask(), self._free)  # type: ignore[no-untyped-call]
+        masked: Tensor = _Subnetwork.apply(weight, self.scores, values, self.mask(), self._free)
         return masked
 
     def forward(self, scale: Tensor, zero_point: Tensor, bit_width: Tensor, x: Tensor) -> Tensor:
@@ -240,7 +240,7 @@ class SubnetWeight(IntQuant, PerTensorPoTScaling8bit, WeightQuantSolver):
         return centroid_bits
 
     @value
-    def exponent(module: nn.Module, centroid_bits: int, headroom: float) -> int:  # noqa: N805
+    def exponent(module: nn.Linear | nn.Conv2d, centroid_bits: int, headroom: float) -> int:  # noqa: N805
         return weight_exponent(module.weight[0].numel(), centroid_bits, headroom)
 
 
@@ -346,7 +346,7 @@ class FixedPointQuant(nn.Module):
 
     def apply_grid(self, x: Tensor, scale: float) -> Tensor:
         """Fixed-point values of x, differentiable straight through."""
-        values: Tensor = _FixedPoint.apply(x, scale, self.low, self.high)  # type: ignore[no-untyped-call]
+        values: Tensor = _FixedPoint.apply(x, scale, self.low, self.high)
         return values
 
     def forward(self, scale: Tensor, zero_point: Tensor, bit_width: Tensor, x: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from itertools import chain
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -16,13 +17,13 @@ from brevitas.quant_tensor import IntQuantTensor
 from torch import Tensor, nn
 
 from tsn_hw import arithmetic
-from tsn_hw.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, MaxPool, Weighted
+from tsn_hw.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, Weighted
 from tsn_hw.learn.architectures import Architecture
 from tsn_hw.learn.layers import Activation, SubnetConv2d, SubnetLinear, SubnetWeight
 from tsn_hw.learn.settings import Formats
 
-Taps = dict[str, Tensor]
-AnyTensor = Tensor | IntQuantTensor
+AnyTensor: TypeAlias = Tensor | IntQuantTensor
+Taps: TypeAlias = dict[str, Tensor | IntQuantTensor]
 WeightLayer = SubnetLinear | SubnetConv2d
 
 
@@ -41,7 +42,7 @@ class TaskAffine(nn.Module):
 
     def __init__(self, layer: Weighted, batch_norm: bool) -> None:
         super().__init__()
-        self.norm: nn.Module | None = None
+        self.norm: nn.BatchNorm1d | nn.BatchNorm2d | None = None
         if batch_norm:
             self.norm = (nn.BatchNorm2d if isinstance(layer, Conv2d) else nn.BatchNorm1d)(layer.channels)
         else:
@@ -53,16 +54,18 @@ class TaskAffine(nn.Module):
         self.register_buffer("committed", torch.tensor(False))
 
     def forward(self, x: AnyTensor) -> Tensor:
-        values = x.value if isinstance(x, IntQuantTensor) else x
+        values: Tensor = x.value if isinstance(x, IntQuantTensor) else x
         view = (-1, *[1] * (values.dim() - 2))
         if self.training or not bool(self.committed):
             return values + self.bias.view(view) if self.norm is None else self.norm(values)
-        scale = x.scale
+        assert isinstance(x, IntQuantTensor)  # in evaluation every activation carries its scale
+        scale: Tensor = x.scale
         product = (values / scale) * self.multiplier.view(view) + self.offset.view(view)
         dropped = int(self.dropped_bits)
         if dropped:
             product = torch.round(product * 2.0**-dropped) * 2.0**dropped  # torch rounds half to even, as the contract
-        return product * (scale * 2.0 ** int(self.multiplier_exponent))
+        result: Tensor = product * (scale * 2.0 ** int(self.multiplier_exponent))
+        return result
 
     @torch.no_grad()
     def commit(self, weight: Tensor, exponent: int, bits: int) -> int:
@@ -75,7 +78,10 @@ class TaskAffine(nn.Module):
         if self.norm is None:
             offset = self.bias.double()
         else:
-            variance, mean = self.norm.running_var.double(), self.norm.running_mean.double()
+            variance, mean = self.norm.running_var, self.norm.running_mean
+            assert variance is not None
+            assert mean is not None
+            variance, mean = variance.double(), mean.double()
             gain = self.norm.weight.double() / torch.sqrt(variance + self.norm.eps)
             gain = torch.where(weight.flatten(1).any(dim=1), gain, 0.0)
             offset = self.norm.bias.double() - mean * gain
@@ -175,15 +181,15 @@ class SubnetModel(nn.Module):
     def forward(self, x: Tensor, task: int, taps: Taps | None = None) -> Tensor:
         """Logits (batch, classes) of real inputs (batch, ...). Taps collect every layer's QuantTensor by name."""
         private, body = self.modules_of(task), self.body_layers(task)
-        for layer in body.values():
-            layer.subnet.task = self.prefix(task)
+        for weighted in body.values():
+            weighted.subnet.task = self.prefix(task)
         outputs: dict[int, AnyTensor] = {INPUT: self.input(x)}
         for index, layer in enumerate(self.architecture.layers):
             value = self._run(index, layer, [outputs[i] for i in layer.inputs], private, body)
             if taps is not None:
                 taps[layer.name] = value
             outputs[index] = self._drop(layer.name, value)
-        logits = private.affine(private.head(outputs[len(self.architecture.layers) - 1]))
+        logits: Tensor = private.affine(private.head(outputs[len(self.architecture.layers) - 1]))
         if taps is not None:
             taps["head"] = logits
         return logits
@@ -208,14 +214,14 @@ class SubnetModel(nn.Module):
             other = sources[1].value if isinstance(sources[1], IntQuantTensor) else sources[1]
             return self._activate(private, key, values + other)
         values = values.flatten(1) if isinstance(layer, Flatten) else F.max_pool2d(values, layer.kernel, layer.stride)
-        return x.set(value=values) if isinstance(x, IntQuantTensor) else values  # type: ignore[no-any-return]
+        return x.set(value=values) if isinstance(x, IntQuantTensor) else values
 
     def _activate(self, private: TaskModules, key: str, x: Tensor) -> AnyTensor:
         activation = private.activations[key]
         assert isinstance(activation, Activation)
         if self._calibrating:
             activation.calibrate(x)
-        return activation(x)  # type: ignore[no-any-return]
+        return activation(x)
 
     @torch.no_grad()
     def calibrate(self, x: Tensor, task: int) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+from tsn_hw.arithmetic import Ints
 from tsn_hw.learn.codebook import fit_codebook
 from tsn_hw.learn.models import SubnetModel, WeightLayer
 from tsn_hw.learn.prune import Accuracy
@@ -92,7 +93,7 @@ def train_quantized(
         layer.subnet.snap(book)
 
 
-def _snapshot(model: SubnetModel, task: int) -> tuple[dict[str, torch.Tensor], list[object]]:
+def _snapshot(model: SubnetModel, task: int) -> tuple[dict[str, torch.Tensor], list[Ints | None]]:
     state = {name: tensor.clone() for name, tensor in trainable_state(model, task).items()}
     return state, [layer.subnet.codebook for layer in model.weight_layers(task)]
 

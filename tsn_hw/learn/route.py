@@ -52,8 +52,9 @@ class Memory:
     values: Floats
 
 
-def route(memory: bytes, earlier: list[bytes], bank_of: list[int], probe: Probe, settings: RouteSettings,
-          threshold: float) -> Route:
+def route(
+    memory: bytes, earlier: list[bytes], bank_of: list[int], probe: Probe, settings: RouteSettings, threshold: float
+) -> Route:
     """Choose the bank of a task from its memory and those of the earlier tasks; ties go to the oldest task."""
     if not earlier:
         return Route(0)
@@ -181,4 +182,5 @@ def _histogram_divergence(a: Floats, b: Floats) -> float:
 def _softmax(values: Floats) -> Floats:
     """Row-wise soft-max of pixels as real numbers (pixel / 256)."""
     shifted = np.exp((values - values.max(axis=1, keepdims=True)) / 256)
-    return shifted / shifted.sum(axis=1, keepdims=True)
+    shares: Floats = shifted / shifted.sum(axis=1, keepdims=True)
+    return shares

@@ -24,6 +24,7 @@ from tsn_hw import artifact
 from tsn_hw.errors import SettingsError, TrainingError
 from tsn_hw.files import write_atomically
 from tsn_hw.learn.architectures import Architecture, alexnet, mlp
+from tsn_hw.learn.checkpoint import FILE as CHECKPOINT
 from tsn_hw.learn.checkpoint import Position, load_fit, load_model, read_checkpoint, save_checkpoint
 from tsn_hw.learn.freeze import TaskLabel, commit, freeze
 from tsn_hw.learn.models import SubnetModel
@@ -48,8 +49,11 @@ def architecture_of(settings: Settings, input_shape: tuple[int, ...]) -> Archite
 
 
 def settings_digest(settings: Settings) -> str:
-    """SHA-256 of all settings: the identity of a run."""
-    return hashlib.sha256(json.dumps(asdict(settings), sort_keys=True).encode()).hexdigest()
+    """SHA-256 of all settings but the places of files: the identity of a run."""
+    values = asdict(settings)
+    for data in values["data"]:
+        del data["path"]  # a run may be moved together with its data
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def train(
@@ -61,6 +65,29 @@ def train(
     Raises TrainingError if the folder holds a run and ``resume`` is off, or a run of other settings.
     """
     return _Run(settings, stream, folder, _device(device), quiet).execute(resume)
+
+
+def load_run(settings: Settings, stream: Stream, folder: Path) -> SubnetModel:
+    """The trained model of a finished run, from its checkpoint."""
+    run = _Run(settings, stream, folder, _device("cpu"), quiet=True)
+    if run.restore() is None:
+        raise TrainingError(f"{folder}: has no checkpoint")
+    if run.position.task < len(stream):
+        raise TrainingError(f"{folder}: {run.position.task} of {len(stream)} tasks are learned; finish with --resume")
+    return run.model
+
+
+def check_unused(folder: Path, resume: bool) -> None:
+    """Refuse a folder that holds a run, unless that run is to be resumed."""
+    if not resume and (folder / CHECKPOINT).exists():
+        raise TrainingError(f"{folder} holds a run already: go on with --resume, or choose another folder")
+
+
+def discard(folder: Path) -> None:
+    """Remove what an earlier run wrote into a folder, and nothing else."""
+    for pattern in (CHECKPOINT, "net.tsn", "training.json", "tasks/after_*.tsn", "alone/task_*.tsn"):
+        for path in folder.glob(pattern):
+            path.unlink()
 
 
 def _device(name: str) -> torch.device:
@@ -87,18 +114,25 @@ class _Run:
         self.saved = time.monotonic()
 
     def _new_model(self) -> SubnetModel:
-        return SubnetModel(architecture_of(self.settings, self.stream.input_shape), self.settings.formats).to(self.device)
+        return SubnetModel(architecture_of(self.settings, self.stream.input_shape), self.settings.formats).to(
+            self.device
+        )
+
+    def restore(self) -> dict[str, Tensor] | None:
+        """Continue from the folder's checkpoint; returns its tensors, or None if there is no checkpoint."""
+        restored = read_checkpoint(self.folder, self.position.settings)
+        if restored is None:
+            return None
+        self.position, tensors = restored
+        for number in range(len(self.position.routes)):
+            self._add_task(number)
+        load_model(self.model, tensors)
+        return tensors
 
     def execute(self, resume: bool) -> PackedNetwork:
-        restored = read_checkpoint(self.folder, self.position.settings)
-        if restored is not None and not resume:
-            raise TrainingError(f"{self.folder} holds a run already: resume it, or choose another folder")
-        tensors: dict[str, Tensor] = {}
-        if restored is not None:
-            self.position, tensors = restored
-            for number in range(len(self.position.routes)):
-                self._add_task(number)
-            load_model(self.model, tensors)
+        """Learn what is left of the stream."""
+        check_unused(self.folder, resume)
+        tensors = self.restore() or {}
         bar = tqdm(total=len(self.stream), initial=self.position.task, desc="tasks", disable=self.quiet, leave=False)
         while self.position.task < len(self.stream):
             self._learn(self.stream.task(self.position.task), tensors)
@@ -133,7 +167,9 @@ class _Run:
         state = start_task(self.model, number, self.settings.train, len(self.stream))
         load_fit(state, self.position, tensors)
         device_data = Tensors.of(data, self.device)
-        bar = tqdm(total=self.settings.train.epochs, initial=state.epoch, desc=data.name, disable=self.quiet, leave=False)
+        bar = tqdm(
+            total=self.settings.train.epochs, initial=state.epoch, desc=data.name, disable=self.quiet, leave=False
+        )
 
         def on_epoch(state: Fit) -> None:
             bar.update()

@@ -19,10 +19,15 @@ def _require(rule: bool, where: str, value: Any, must: str) -> None:
 
 @dataclass(frozen=True)
 class DataSettings:
-    """One data set: its kind of files, and where they are. ``limit`` images a class (0: all), for quick runs."""
+    """One data set: its kind of files (:mod:`tsn_hw.learn.data`), and where they are.
+
+    ``name`` is the kind unless given; ``side`` (pixels) is for image folders and tiles; ``limit`` keeps that many
+    images a class, for quick runs; 0 leaves both out. A relative ``path`` starts at the settings file.
+    """
 
     source: Literal["digits", "idx", "npz", "cifar", "folder", "tiles"] = "digits"
     path: str = ""
+    name: str = ""
     side: int = 0
     limit: int = 0
 
@@ -32,12 +37,14 @@ class StreamSettings:
     """How data becomes a sequence of tasks.
 
     permuted: ``tasks`` fixed pixel permutations of the first data set; split: its classes,
-    ``classes_per_task`` at a time; mixed: one task a data set.
+    ``classes_per_task`` at a time; mixed: one task a data set, all brought to ``channels`` x ``side`` x ``side``.
     """
 
     kind: Literal["permuted", "split", "mixed"] = "permuted"
     tasks: int = 5
     classes_per_task: int = 2
+    side: int = 32
+    channels: Literal[1, 3] = 3
     validation_share: float = 0.1
 
     def __post_init__(self) -> None:
@@ -170,8 +177,12 @@ class QuantizeSettings:
     head_bits: int = 5
 
     def __post_init__(self) -> None:
-        _require(1 <= self.min_bits <= self.max_bits <= 8, "quantize.min_bits, max_bits", (self.min_bits, self.max_bits),
-                 "ordered, within 1..8")
+        _require(
+            1 <= self.min_bits <= self.max_bits <= 8,
+            "quantize.min_bits, max_bits",
+            (self.min_bits, self.max_bits),
+            "ordered, within 1..8",
+        )
         _require(1 <= self.head_bits <= 8, "quantize.head_bits", self.head_bits, "1..8")
         _require(self.tolerated_drop >= 0, "quantize.tolerated_drop", self.tolerated_drop, "at least 0")
         _require(self.qat_epochs >= 1, "quantize.qat_epochs", self.qat_epochs, "at least 1")
@@ -203,8 +214,11 @@ class RouteSettings:
         _require(self.samples >= 2, "route.samples", self.samples, "at least 2")
         _require(self.bits in (4, 8, 16), "route.bits", self.bits, "4, 8 or 16")
         _require(self.max_banks >= 1, "route.max_banks", self.max_banks, "at least 1")
-        needs = {"gaussian": ("stats", "samples_act", "samples_input"), "histogram": ("samples_act", "samples_input"),
-                 "softmax_pairs": ("samples_input",)}[self.estimator]
+        needs = {
+            "gaussian": ("stats", "samples_act", "samples_input"),
+            "histogram": ("samples_act", "samples_input"),
+            "softmax_pairs": ("samples_input",),
+        }[self.estimator]
         _require(self.memory in needs, "route.memory", self.memory, f"one of {needs} for estimator {self.estimator!r}")
 
 

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -34,6 +35,21 @@ def seed_of(*parts: object) -> int:
 def generator_of(*parts: object) -> torch.Generator:
     """A CPU generator for the random decision that the parts name."""
     return torch.Generator().manual_seed(seed_of(*parts))
+
+
+class TaskNetwork(Protocol):
+    """What an epoch of training needs of a model: subnetworks and dense baselines alike."""
+
+    dropout_generator: torch.Generator | None
+
+    def __call__(self, x: Tensor, task: int) -> Tensor:
+        """Logits (batch, classes) of real inputs."""
+
+    def train(self, mode: bool = True) -> object:
+        """Switch to training mode."""
+
+    def eval(self) -> object:
+        """Switch to evaluation mode."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +156,7 @@ def fit(
 
 
 def train_epoch(
-    model: SubnetModel,
+    model: TaskNetwork,
     task: int,
     data: Tensors,
     optimizer: torch.optim.Optimizer,
@@ -159,7 +175,7 @@ def train_epoch(
         before_step(step)
         optimizer.zero_grad(set_to_none=True)
         loss = F.cross_entropy(model(to_real(data.x_train[chosen]), task), data.y_train[chosen])
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
 
 
@@ -172,7 +188,7 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(model: SubnetModel, task: int, x: Tensor, y: Tensor) -> Evaluation:
+def evaluate(model: TaskNetwork, task: int, x: Tensor, y: Tensor) -> Evaluation:
     """Loss and accuracy of a task in evaluation mode."""
     model.eval()
     loss, correct = 0.0, 0

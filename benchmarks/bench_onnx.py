@@ -1,0 +1,112 @@
+"""Exported ONNX graphs against the plain float32 graph of the same network, one thread, interleaved in one run.
+
+    python benchmarks/bench_onnx.py
+
+Prints, a network: file size and session start of the exported graph and of the plain one. Then, a batch size: latency
+of the plain graph, and the time of the exported one over it, as exported by default and with either form forced.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import numpy as np
+import onnx
+import onnxruntime
+from nets import random_alexnet, random_inputs, random_mlp
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from export import onnx_graph
+from tsn_hw.layers import Conv2d, Flatten, Linear, MaxPool
+from tsn_hw.network import PackedNetwork
+
+ROUNDS = 25
+ROUND_SECONDS = 0.01
+"""Every candidate is repeated within a round until the plain graph takes about this long."""
+NETWORKS = {"MLP 784-100-100-10": random_mlp((784, 100, 100, 10)), "AlexNet": random_alexnet()}
+BATCHES = (1, 64)
+
+
+def float_graph(net: PackedNetwork) -> onnx.ModelProto:
+    """The same layers in float32, ReLU between weighted layers, as any framework exports them."""
+    nodes: list[NodeProto] = []
+    constants: list[TensorProto] = []
+    tensor = "x"
+
+    def add(kind: str, inputs: list[str], **attributes: object) -> str:
+        output = f"{kind}{len(nodes)}"
+        nodes.append(helper.make_node(kind, inputs, [output], **attributes))
+        return output
+
+    for index, layer, step in net.run_order(0):
+        if isinstance(layer, Flatten):
+            tensor = add("Flatten", [tensor])
+        elif isinstance(layer, MaxPool):
+            tensor = add("MaxPool", [tensor], kernel_shape=layer.kernel, strides=layer.stride)
+        elif isinstance(layer, Linear | Conv2d) and step.requantization is not None:
+            scale = 2.0**-step.requantization.shift
+            inputs = [tensor, f"{layer.name}.weight", f"{layer.name}.bias"]
+            for name, values in zip(inputs[1:], (net.weights(0, index), step.requantization.offset), strict=True):
+                constants.append(numpy_helper.from_array((values * scale).astype(np.float32), name))
+            if isinstance(layer, Linear):
+                tensor = add("Gemm", inputs, transB=1)
+            else:
+                tensor = add("Conv", inputs, strides=layer.stride, pads=layer.padding * 2, group=layer.groups)
+            if step.requantization.output is not None:
+                tensor = add("Relu", [tensor])
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", *net.input_shape])
+    y = helper.make_tensor_value_info(tensor, TensorProto.FLOAT, None)
+    graph = helper.make_graph(nodes, "plain", [x], [y], constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+def start(model: onnx.ModelProto) -> tuple[onnxruntime.InferenceSession, float]:
+    """A session on one thread, and the seconds that it took to start."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    content = model.SerializeToString()
+    begin = time.perf_counter()
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    return session, time.perf_counter() - begin
+
+
+def medians(sessions: list[onnxruntime.InferenceSession], inputs: list[np.ndarray]) -> np.ndarray:
+    """Median seconds of a run of every session, timed in turn."""
+    begin = time.perf_counter()
+    for session, x in zip(sessions, inputs, strict=True):
+        session.run(None, {"x": x})
+    repeats = 1 + int(ROUND_SECONDS * len(sessions) / (time.perf_counter() - begin))
+    seconds = np.empty((ROUNDS, len(sessions)))
+    for row in seconds:
+        for column, (session, x) in enumerate(zip(sessions, inputs, strict=True)):
+            begin = time.perf_counter()
+            for _ in range(repeats):
+                session.run(None, {"x": x})
+            row[column] = (time.perf_counter() - begin) / repeats
+    return np.median(seconds, axis=0)
+
+
+def main() -> None:
+    sys.stdout.write(f"onnxruntime {onnxruntime.__version__}, 1 thread, median of {ROUNDS} rounds\n")
+    for name, net in NETWORKS.items():
+        models = [float_graph(net), onnx_graph(net, 0)]
+        models += [onnx_graph(net, 0, form="float32"), onnx_graph(net, 0, form="integer")]
+        sessions, starts = zip(*(start(model) for model in models), strict=True)
+        plain_bytes, our_bytes = (len(model.SerializeToString()) for model in models[:2])
+        sys.stdout.write(
+            f"{name}: {our_bytes:,} bytes, {100 * our_bytes / plain_bytes:.1f} % of the plain {plain_bytes:,}; "
+            f"starts in {starts[1] * 1e3:.0f} ms, the plain one in {starts[0] * 1e3:.0f} ms\n"
+        )
+        for batch in BATCHES:
+            x = random_inputs(net, batch)
+            plain, *ours = medians(list(sessions), [x.astype(np.float32), x, x, x])
+            default, float32, integer = (seconds / plain for seconds in ours)
+            sys.stdout.write(
+                f"  batch {batch:3}: plain {plain * 1e6:9.1f} us, exported {default:.2f}, "
+                f"form float32 {float32:.2f}, form integer {integer:.2f}\n"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,406 @@
+"""The ONNX graphs against the int64 loops of sim.reference, on onnxruntime and on ONNX's reference evaluator."""
+
+import json
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from hypothesis import given, settings
+from networks import Recipe, adversarial_inputs, random_network, recipes
+from onnx import TensorProto, helper
+from onnx.reference import ReferenceEvaluator
+from small_network import NET
+
+from export import onnx_graph, write_onnx
+from export.onnx_functions import DOMAIN, function
+from export.onnx_graph import input_dtype
+from sim import reference
+from tsn_hw.arithmetic import ActFormat
+from tsn_hw.errors import ExportError
+from tsn_hw.layers import Linear
+from tsn_hw.network import UNUSED, Bank, BankLayer, PackedNetwork, Requantization, Step, Task
+
+EXAMPLES = settings.default.max_examples * 2 // 5
+TABLE = json.loads((Path(__file__).parent / "cases" / "requantize.json").read_text())
+U8, S8, U16, S16 = (ActFormat(bits, signed, 0) for bits in (8, 16) for signed in (False, True))
+CASES = [dict(zip(TABLE["columns"], row, strict=True)) for rows in TABLE["rules"].values() for row in rows]
+
+
+def session(model, **options):
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = settings.inter_op_num_threads = 1
+    for name, value in options.items():
+        setattr(settings, name, value)
+    return onnxruntime.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
+
+
+def on_onnxruntime(model):
+    """A model as a function from named inputs to named outputs."""
+    running = session(model)
+    names = [output.name for output in running.get_outputs()]
+    return lambda **feeds: dict(zip(names, running.run(None, feeds), strict=True))
+
+
+def on_evaluator(model):
+    evaluator = ReferenceEvaluator(model)
+
+    def run(**feeds):
+        with np.errstate(invalid="ignore"):  # its MaxPool pads uint8 tensors with NaN, be the padding empty or not
+            return dict(zip(evaluator.output_names, evaluator.run(None, feeds), strict=True))
+
+    return run
+
+
+ENGINES = [on_onnxruntime, on_evaluator]
+
+
+def assert_equal_integers(net, task, form=None, engines=ENGINES, seed=0):
+    x = adversarial_inputs(net, 6, seed)
+    expected = reference.run(net, task, x)
+    expected["logits"] = list(expected.values())[-1]
+    model = onnx_graph(net, task, taps=True, form=form)
+    onnx.checker.check_model(model, full_check=True)
+    for engine in engines:
+        outputs = engine(model)(x=x.astype(input_dtype(net)))
+        assert outputs.keys() == expected.keys()
+        for name, value in outputs.items():
+            assert value.dtype == np.int32
+            np.testing.assert_array_equal(value, expected[name], err_msg=f"{engine.__name__}, {form}, {name}")
+
+
+def properties(model):
+    return {entry.key: entry.value for entry in model.metadata_props}
+
+
+def forms(model):
+    return {entry["name"]: entry.get("form") for entry in json.loads(properties(model)["tsn_hw.layers"])}
+
+
+def scale(multiplier, offset, shift, output=U8):
+    """A requantization of every channel by multiplier / 2**shift."""
+    return Requantization(np.array(multiplier), np.array(offset), shift, output)
+
+
+def linear_network(weights, requantization, source=U8, centroid_bits=8):
+    """One task of one Linear "fc" with the given weights, and a head that passes its first output on."""
+    weights = np.array(weights)
+    book, code = np.unique(weights, return_inverse=True)
+    layers = (Linear("fc", weights.shape[1], weights.shape[0]), Linear("head", weights.shape[0], 1, (0,)))
+    first = np.eye(1, len(weights), dtype=bool)
+    bank = Bank(
+        (
+            BankLayer(np.zeros(weights.shape), code.reshape(weights.shape), (book,), centroid_bits, 0),
+            BankLayer(np.where(first, 0, UNUSED), np.zeros(first.shape), (np.array([1]),), 8, 0),
+        )
+    )
+    steps = (Step(np.ones(weights.shape, bool), requantization), Step(first, scale([1], [0], 0, None)))
+    return PackedNetwork((weights.shape[1],), source, layers, (bank,), (Task("only", 0, ("yes",), steps),))
+
+
+# the same integers everywhere ---------------------------------------------------------------------------------------
+
+
+@settings(max_examples=EXAMPLES)
+@given(recipes())
+def test_random_networks_compute_the_integers_of_the_int64_loops(recipe):
+    net = random_network(recipe)
+    task = recipe.seed % len(net.tasks)
+    assert_equal_integers(net, task, seed=recipe.seed)
+    assert_equal_integers(net, task, form="integer", engines=[on_onnxruntime], seed=recipe.seed)
+    with suppress(ExportError):  # which sums exceed float32 is tested below
+        assert_equal_integers(net, task, form="float32", engines=[on_onnxruntime], seed=recipe.seed)
+
+
+CORNERS = {
+    "all masks empty": Recipe(mask_kinds=("empty",)),
+    "all masks full": Recipe(kind="conv", mask_kinds=("full",)),
+    "one weight a layer": Recipe(mask_kinds=("one weight",)),
+    "16 by 16 bits": Recipe(kind="conv", act_bits=16, centroid_bits=16, density=0.9),
+    "16 by 16 bits with multipliers": Recipe(act_bits=16, centroid_bits=16, multipliers=True, density=0.9),
+    "8 bits with multipliers": Recipe(kind="residual", multipliers=True),
+    "signed input, padding": Recipe(kind="conv", signed_input=True, seed=3),
+    "signed 16-bit activations, padding": Recipe(kind="residual", signed_input=True, act_bits=16),
+    "4-bit activations": Recipe(kind="conv", act_bits=4),
+    "12 tasks in 3 banks, widths 1..8": Recipe(tasks=12, banks=3, code_bits=(1, 8)),
+}
+
+
+@pytest.mark.parametrize("corner", CORNERS)
+def test_corner_cases_in_every_form(corner):
+    net = random_network(CORNERS[corner])
+    task = len(net.tasks) - 1
+    assert_equal_integers(net, task)
+    assert_equal_integers(net, task, form="integer")
+    if "16" not in corner:
+        assert_equal_integers(net, task, form="float32")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_ties_go_to_the_even_neighbour_and_sums_saturate(engine):
+    net = linear_network([[1], [-1], [127]], scale([1, 1, 1], [0, 10, 0], 1))
+    outputs = engine(onnx_graph(net, 0, taps=True))(x=np.array([[0], [1], [3], [5], [7], [255]], np.uint8))
+    assert outputs["fc"].tolist() == [[0, 5, 0], [0, 4, 64], [2, 4, 190], [2, 2, 255], [4, 2, 255], [128, 0, 255]]
+    assert outputs["logits"].tolist() == [[0], [0], [2], [2], [4], [128]]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("form", [None, "float32", "integer"])
+def test_a_signed_output_keeps_its_sign_in_every_form(engine, form):
+    net = linear_network([[1], [-1]], scale([1, 1], [0, 0], 0, S8))
+    outputs = engine(onnx_graph(net, 0, taps=True, form=form))(x=np.array([[3], [255]], np.uint8))
+    assert outputs["fc"].tolist() == [[3, -3], [127, -128]]
+    assert outputs["logits"].tolist() == [[3], [127]]
+
+
+def test_uint8_by_uint8_saturates_nowhere():
+    """255 * (127 + 127) exceeds the 16 bits in which uint8 by int8 adds pairs on processors without VNNI."""
+    net = linear_network(np.full((2, 64), [[127], [-128]]), scale([1, 1], [0, 0], 6, S16))
+    for form in (None, "integer"):
+        outputs = on_onnxruntime(onnx_graph(net, 0, taps=True, form=form))(x=np.full((1, 64), 255, np.uint8))
+        assert outputs["fc"].tolist() == [[255 * 127, -255 * 128]]
+
+
+def test_sums_beyond_float64_are_requantized_in_int64():
+    requantization = scale([32767], [1], 40, S16)
+    net = linear_network(np.full((1, 1024), 32767), requantization, U16, centroid_bits=16)
+    model = onnx_graph(net, 0, taps=True)
+    assert "RequantizeInteger" in {node.op_type for node in model.graph.node}
+    assert_equal_integers(net, 0)
+    x = np.full((1, 1024), 65535, np.uint16)
+    assert on_onnxruntime(model)(x=x)["fc"].tolist() == [[32767]]  # 2**56.0 / 2**40 saturates
+    assert on_onnxruntime(model)(x=x // 4)["fc"].tolist() == [[round((16383 * 32767 * 1024 * 32767 + 1) / 2**40)]]
+
+
+def test_int64_without_a_shift_rounds_nothing():
+    full = 1024 * 32767 * 65535 * 32767  # about 2**56
+    net = linear_network(np.full((1, 1024), 32767), scale([32767], [3 - full], 0, S16), U16, centroid_bits=16)
+    model = onnx_graph(net, 0, taps=True)
+    assert "RequantizeInteger" in {node.op_type for node in model.graph.node}
+    assert on_onnxruntime(model)(x=np.full((1, 1024), 65535, np.uint16))["fc"].tolist() == [[3]]
+
+
+def test_sums_of_bytes_are_exact_where_they_exceed_their_total():
+    """-1 is the bytes -1 and 255: the low ones sum up to 401 * 255 * 255, an odd number beyond 2**24."""
+    net = linear_network([[*[-1] * 401, 200]], scale([1], [401 * 255], 0, S16), centroid_bits=16)
+    x = np.array([[*[255] * 401, 0]], np.uint8)
+    for engine in ENGINES:
+        assert engine(onnx_graph(net, 0, taps=True, form="integer"))(x=x)["fc"].tolist() == [[0]]
+
+
+# local functions ----------------------------------------------------------------------------------------------------
+
+
+def function_model(name, dtype):
+    """A graph that calls one function on scalars."""
+    inputs = list(function(name).input)
+    nodes = [helper.make_node(name, inputs, ["y"], domain=DOMAIN)]
+    infos = [helper.make_tensor_value_info(tensor, dtype, []) for tensor in [*inputs, "y"]]
+    graph = helper.make_graph(nodes, name, infos[:-1], infos[-1:])
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid(DOMAIN, 1)]
+    return helper.make_model(graph, functions=[function(name)], opset_imports=opsets, ir_version=8)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_requantize_follows_the_case_table(engine):
+    run = engine(function_model("Requantize", TensorProto.DOUBLE))
+    exact = [case for case in CASES if abs(case["value"] * case["multiplier"] + case["offset"]) <= 2**53]
+    assert len(exact) > 100
+    for case in exact:
+        low, high = ActFormat(min(case["bits"], 16), case["signed"], 0).range
+        value = (case["value"] * case["multiplier"] + case["offset"]) / 2 ** case["shift"]
+        y = run(value=np.array(value), low=np.array(low, float), high=np.array(high, float))["y"]
+        assert y == np.clip(case["expected"], low, high), case
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_requantize_integer_follows_the_case_table(engine):
+    run = engine(function_model("RequantizeInteger", TensorProto.INT64))
+    for case in CASES:
+        half = max(1, 2 ** case["shift"] // 2)
+        feeds = {
+            "value": case["value"] * case["multiplier"] + case["offset"],
+            "unit": 2 ** case["shift"],
+            "half": half,
+            "low": -(2 ** (case["bits"] - 1)) if case["signed"] else 0,
+            "high": 2 ** (case["bits"] - case["signed"]) - 1,
+        }
+        assert run(**{name: np.array(value) for name, value in feeds.items()})["y"] == case["expected"], case
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_codebook_lookup_decodes_the_weights_of_the_packed_network(engine):
+    net = random_network(Recipe(kind="conv", tasks=5, code_bits=(1, 5), mask_kinds=("random", "empty", "full")))
+    for task in range(len(net.tasks)):
+        model = onnx_graph(net, task)
+        lookups = [node for node in model.graph.node if node.op_type == "CodebookLookup"]
+        model.graph.output.extend(helper.make_tensor_value_info(n.output[0], TensorProto.FLOAT, None) for n in lookups)
+        outputs = engine(model)(x=adversarial_inputs(net, 1).astype(input_dtype(net)))
+        for index, layer, step in net.run_order(task):
+            if step.mask is not None:
+                np.testing.assert_array_equal(outputs[f"{layer.name}.weights"], net.weights(task, index))
+
+
+# the file -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_graph_pins_its_versions_and_explains_itself():
+    model = onnx_graph(NET, 1)
+    assert (model.ir_version, model.producer_name) == (8, "tsn-hw")
+    assert {entry.domain: entry.version for entry in model.opset_import} == {"": 18, "tsn_hw": 1}
+    assert [entry.name for entry in model.functions] == ["CodebookLookup", "Requantize"]
+    assert all(entry.doc_string for entry in model.functions)
+    x, logits = model.graph.input[0], model.graph.output[0]
+    assert (x.name, x.type.tensor_type.elem_type, x.doc_string) == (
+        "x",
+        TensorProto.UINT8,
+        "Integers 0..255; real value = integer * 2**0.",
+    )
+    assert (logits.name, logits.type.tensor_type.elem_type) == ("logits", TensorProto.INT32)
+    assert [dim.dim_param or dim.dim_value for dim in x.type.tensor_type.shape.dim] == ["N", 1, 3, 2]
+    assert [dim.dim_param or dim.dim_value for dim in logits.type.tensor_type.shape.dim] == ["N", 3]
+    assert all(node.name == node.output[0] for node in model.graph.node)
+    assert {"mix.codes", "mix.mask", "mix.codebook"} <= {tensor.name for tensor in model.graph.initializer}
+
+
+def test_metadata_tell_task_classes_input_and_layers():
+    told = properties(onnx_graph(NET, 1))
+    assert (told["tsn_hw.format"], told["tsn_hw.task"]) == ("1", "b")
+    assert json.loads(told["tsn_hw.classes"]) == ["0", "1", "2"]
+    assert json.loads(told["tsn_hw.input"]) == {"shape": [1, 3, 2], "bits": 8, "signed": False, "exponent": 0}
+    layers = {entry["name"]: entry for entry in json.loads(told["tsn_hw.layers"])}
+    assert list(layers) == ["conv", "mix", "add", "average", "pool", "flatten", "head_b"]
+    assert layers["pool"] == {"name": "pool", "kind": "MaxPool"}
+    assert layers["add"] == {"name": "add", "kind": "Add", "carrier": "float32", "bound": 510}
+    assert layers["mix"] == {
+        "name": "mix",
+        "kind": "Conv2d",
+        "carrier": "float32",
+        "bound": 30 * 255,
+        "form": "quantized",
+        "accumulator": 30 * 255,
+        "code_bits": 1,
+        "survivors": 2,
+    }
+
+
+def test_codes_index_the_sorted_distinct_centroids_that_the_task_reads():
+    net = linear_network([[5, -3, 5, 9]], scale([1], [0], 0))
+    constants = {t.name: onnx.numpy_helper.to_array(t) for t in onnx_graph(net, 0).graph.initializer}
+    assert constants["fc.codebook"].tolist() == [-3, 5, 9]
+    assert constants["fc.codes"].tolist() == [[0b0101], [0b1000]]  # a row a bit: codes 1, 0, 1, 2
+    assert constants["fc.mask"].tolist() == [0b1111]
+
+
+def test_only_survivors_are_stored():
+    net = random_network(Recipe(tasks=3, code_bits=(4, 4), density=0.3, seed=5))
+    constants = {t.name: onnx.numpy_helper.to_array(t) for t in onnx_graph(net, 2).graph.initializer}
+    for _, layer, step in net.run_order(2):
+        codes, mask, book = (constants[f"{layer.name}.{part}"] for part in ("codes", "mask", "codebook"))
+        bits = max(1, (len(book) - 1).bit_length())
+        assert codes.shape == (bits, -(-step.mask.sum() // 8))
+        assert mask.shape == (-(-step.mask.size // 8),)
+        assert book.dtype == np.int8
+
+
+def test_a_file_holds_little_more_than_codes_and_masks():
+    weights = np.random.default_rng(0).choice([-99, -50, -7, -1, 1, 7, 50, 99], (300, 400))
+    net = linear_network(weights, scale([1] * 300, [0] * 300, 8))
+    packed_bytes = weights.size * (3 + 1) // 8
+    assert packed_bytes < len(onnx_graph(net, 0).SerializeToString()) < packed_bytes + 12_000
+
+
+def test_the_same_network_gives_the_same_bytes():
+    recipe = Recipe(kind="residual", tasks=3, multipliers=True)
+    first, second = (onnx_graph(random_network(recipe), 2).SerializeToString(deterministic=True) for _ in range(2))
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("bits", "signed", "expected"), [(1, False, "uint8"), (8, True, "int8"), (9, False, "uint16"), (16, True, "int16")]
+)
+def test_the_input_has_the_smallest_type_that_holds_it(bits, signed, expected):
+    net = linear_network([[1]], scale([1], [0], 0, S8), ActFormat(bits, signed, 0))
+    model = onnx_graph(net, 0)
+    assert input_dtype(net) == expected
+    assert helper.tensor_dtype_to_np_dtype(model.graph.input[0].type.tensor_type.elem_type) == expected
+
+
+def test_onnxruntime_folds_the_lookup_and_says_nothing(tmp_path, capfd):
+    net = linear_network([[1, -2], [3, 4]], scale([1, 1], [5, -5], 2))
+    extended = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED  # the highest without a warning for saving
+    path = tmp_path / "optimized.onnx"
+    session(onnx_graph(net, 0), graph_optimization_level=extended, optimized_model_filepath=str(path))
+    kinds = [node.op_type for node in onnx.load(path).graph.node]
+    assert kinds == ["Unsqueeze", "Transpose", "QLinearConv", "Transpose", "Squeeze", "MatMulInteger"]
+    session(onnx_graph(NET, 0))
+    assert capfd.readouterr() == ("", "")
+
+
+# the rule -----------------------------------------------------------------------------------------------------------
+
+
+def test_every_form_has_its_place():
+    ones = [[1, 1]]
+    assert forms(onnx_graph(linear_network(ones, scale([1], [0], 1)), 0)) == {
+        "fc": "quantized",
+        "head": "integer",
+    }
+    assert forms(onnx_graph(linear_network(ones, scale([3], [0], 1)), 0))["fc"] == "integer"
+    assert forms(onnx_graph(linear_network(ones, scale([1], [2**24], 1)), 0))["fc"] == "integer"
+    assert forms(onnx_graph(linear_network(ones, scale([1], [0], 1), U16), 0))["fc"] == "float32"
+    wide = linear_network([[32767, 32767]], scale([1], [0], 20), U16, centroid_bits=16)
+    assert forms(onnx_graph(wide, 0))["fc"] == "integer"
+
+
+def test_a_form_that_is_not_exact_is_refused():
+    net = linear_network([[300]], scale([1], [0], 20), U16, centroid_bits=16)
+    with pytest.raises(ExportError) as error:
+        onnx_graph(net, 0, form="float32")
+    assert str(error.value) == (
+        "layer 'fc': the form 'float32' is not exact: its accumulator reaches 19660500, at most 16777216"
+    )
+
+
+def test_a_layer_too_wide_for_int32_sums_of_bytes_is_refused():
+    weights = np.full((1, 33_026), 127)
+    net = linear_network(weights, scale([1], [0], 20))
+    with pytest.raises(ExportError) as error:
+        onnx_graph(net, 0)
+    assert str(error.value) == (
+        "layer 'fc': the form 'integer' is not exact: sums of uint8 products reach 2147515650, must fit int32"
+    )
+
+
+def test_names_that_meet_in_the_graph_are_refused():
+    layers = (replace(NET.layers[0], name="x"), *NET.layers[1:])
+    net = replace(NET, layers=layers)
+    onnx.checker.check_model(onnx_graph(net, 0), full_check=True)
+    with pytest.raises(ExportError, match="two tensors of the graph would be named 'x'"):
+        onnx_graph(net, 0, taps=True)
+
+
+# on disk ------------------------------------------------------------------------------------------------------------
+
+
+def test_write_onnx_writes_a_file_a_task_and_replaces_old_ones(tmp_path):
+    folder = tmp_path / "new" / "onnx"
+    for _ in range(2):
+        assert write_onnx(NET, folder) == [folder / "task_00.onnx", folder / "task_01.onnx"]
+    assert sorted(path.name for path in folder.iterdir()) == ["task_00.onnx", "task_01.onnx"]
+    for task, path in enumerate(sorted(folder.iterdir())):
+        assert onnx.load(path) == onnx_graph(NET, task)
+
+
+def test_a_file_that_cannot_be_written_is_one_clear_error(tmp_path):
+    (tmp_path / "onnx").write_text("a file where the folder should be")
+    with pytest.raises(ExportError) as error:
+        write_onnx(NET, tmp_path / "onnx")
+    assert str(error.value) == f"cannot write {tmp_path}/onnx/task_00.onnx: File exists"
+    (tmp_path / "task_00.onnx").mkdir()
+    with pytest.raises(ExportError, match=r"task_00\.onnx: Is a directory"):
+        write_onnx(NET, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["onnx", "task_00.onnx"]

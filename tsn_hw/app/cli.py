@@ -1,0 +1,142 @@
+"""The command line. Each command reads, calls one function, and prints; bad input is one line and exit code 2."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tsn_hw import __version__
+from tsn_hw.errors import SettingsError, TsnError
+
+EXIT_DIFFERENT = 1
+EXIT_BAD_INPUT = 2
+
+Result = tuple[str, Any, int]
+"""What a command prints as text, the same as data for --json, and its exit code."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0 fine, 1 engines differ, 2 bad input."""
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], Result] = options.command
+    try:
+        text, data, code = command(options)
+    except TsnError as error:
+        print(f"tsn-hw: {' '.join(str(error).split())}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print("tsn-hw: interrupted; training goes on with --resume", file=sys.stderr)
+        return 130
+    print(json.dumps(data, indent=1) if options.json else text)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tsn-hw",
+        description="TinySubNets on hardware: one network, many tasks, the same integers in every engine.",
+        epilog="Start with 'tsn-hw demo'. Every command explains itself with --help. Exit code 2: bad input.",
+    )
+    parser.add_argument("--version", action="version", version=f"tsn-hw {__version__}")
+    commands = parser.add_subparsers(metavar="command", required=True)
+
+    demo = _command(commands, "demo", _demo, "the whole chain on bundled data, verified, in a few minutes")
+    demo.add_argument(
+        "--out", type=Path, default=Path("build/demo"), help="folder for everything (default: %(default)s)"
+    )
+    demo.add_argument("--resume", action="store_true", help="go on where an interrupted demo stopped")
+    _training_options(demo)
+
+    train = _command(commands, "train", _train, "learn every task of a settings file, freeze, save")
+    train.add_argument("settings", type=Path, help="TOML file; see examples/ and docs/training.md")
+    train.add_argument("-o", "--out", type=Path, required=True, help="folder of the run; holds net.tsn at the end")
+    train.add_argument("--resume", action="store_true", help="go on where a killed run stopped; ends in the same bytes")
+    _training_options(train)
+
+    show = _command(commands, "show", _show, "banks, tasks, bits per weight, sparsity, capacity, seals")
+    show.add_argument("network", type=Path, help=".tsn file")
+
+    onnx = _command(commands, "onnx", _onnx, "write one ONNX graph a task, for stock onnxruntime")
+    onnx.add_argument("network", type=Path, help=".tsn file")
+    onnx.add_argument("-o", "--out", type=Path, required=True, help="folder for task_00.onnx, task_01.onnx ...")
+
+    simulate = _command(commands, "simulate", _simulate, "integer inference and accuracy of one task")
+    simulate.add_argument("network", type=Path, help=".tsn file")
+    simulate.add_argument("--task", type=int, required=True, help="number of the task, from 0")
+    source = simulate.add_mutually_exclusive_group()
+    source.add_argument("--run", type=Path, help="training run whose test data is used (default: the file's folder)")
+    source.add_argument("--input", type=Path, help=".npy file: uint8 images, or integers of the input format")
+
+    verify = _command(
+        commands, "verify", _verify, "every engine against every other, bit for bit; exit 1 at the first difference"
+    )
+    verify.add_argument("network", type=Path, help=".tsn file")
+    verify.add_argument("--run", type=Path, help="training run beside it (default: the file's folder, if it is one)")
+    verify.add_argument("--samples", type=int, default=64, help="adversarial inputs a task (default: %(default)s)")
+    verify.add_argument("--images", type=int, default=256, help="test images a task, with a run (default: %(default)s)")
+    verify.add_argument("-o", "--out", type=Path, help="also write the result as JSON here")
+    verify.add_argument("--quiet", action="store_true", help="no progress bars")
+    return parser
+
+
+def _command(commands: Any, name: str, function: Callable[..., Result], help_text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=help_text, description=f"{name}: {help_text}.")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.set_defaults(command=function)
+    return parser
+
+
+def _training_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def _demo(options: argparse.Namespace) -> Result:
+    from tsn_hw.app.demo import report, run_demo
+
+    result = run_demo(options.out, options.resume, options.quiet, options.device)
+    return report(result, options.out), result.summary(), 0 if result.verification.passed else EXIT_DIFFERENT
+
+
+def _train(options: argparse.Namespace) -> Result:
+    from tsn_hw.app.commands import train_run
+
+    return *train_run(options.settings, options.out, options.device, options.resume, options.quiet), 0
+
+
+def _show(options: argparse.Namespace) -> Result:
+    from tsn_hw.app.commands import show
+
+    return *show(options.network), 0
+
+
+def _onnx(options: argparse.Namespace) -> Result:
+    from tsn_hw.app.commands import write_graphs
+
+    return *write_graphs(options.network, options.out), 0
+
+
+def _simulate(options: argparse.Namespace) -> Result:
+    from tsn_hw.app.commands import simulate
+
+    return *simulate(options.network, options.task, options.run, options.input), 0
+
+
+def _verify(options: argparse.Namespace) -> Result:
+    from tsn_hw.app.commands import verify_network
+
+    for name in ("samples", "images"):
+        if getattr(options, name) < 1:
+            raise SettingsError(f"--{name} {getattr(options, name)}: must be at least 1")
+    text, data = verify_network(
+        options.network, options.run, options.samples, options.images, options.out, options.quiet
+    )
+    return text, data, 0 if data["passed"] else EXIT_DIFFERENT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,183 @@
+"""What the commands do: read, call one function, and tell the result as text and as data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.integer import Simulator
+from tsn_hw import artifact
+from tsn_hw.app.tables import table
+from tsn_hw.arithmetic import quantize
+from tsn_hw.capacity import capacity
+from tsn_hw.errors import DataError, SettingsError
+from tsn_hw.files import write_atomically
+from tsn_hw.layers import Weighted
+from tsn_hw.network import PackedNetwork, code_bits
+
+Told = tuple[str, Any]
+
+
+def train_run(settings_file: Path, folder: Path, device: str, resume: bool, quiet: bool) -> Told:
+    """Learn every task of a settings file into a run's folder."""
+    from tsn_hw.app.config import read_settings, settings_to_json, stream_of
+    from tsn_hw.app.runs import NETWORK, SETTINGS, RunFolder
+    from tsn_hw.learn.run import check_unused, train
+
+    settings = read_settings(settings_file)
+    stream = stream_of(settings)
+    check_unused(folder, resume)
+    write_atomically(folder / SETTINGS, settings_to_json(settings).encode())
+    train(settings, stream, folder, device=device, resume=resume, quiet=quiet)
+    metrics = RunFolder(folder).metrics()
+    data = {"network": str(folder / NETWORK)} | metrics.to_json()
+    rows = [[name, value] for name, value in zip(stream.names, metrics.matrix[-1].tolist(), strict=True)]
+    text = f"{table(['task', 'accuracy %'], rows)}\n\nACC {metrics.acc:.2f} %, BWT {metrics.bwt}\n{folder / NETWORK}"
+    return text, data
+
+
+def show(path: Path) -> Told:
+    """Describe a network: banks, tasks, bits, sparsity, capacity, seals."""
+    net = artifact.load(path)
+    sizes = capacity(net)
+    layers, tasks = _layer_rows(net), _task_rows(net)
+    text = "\n\n".join(
+        [
+            f"{path}: {len(net.tasks)} tasks, {len(net.banks)} banks, input {net.input_shape} of "
+            f"{net.input.bits} bits, {sizes.body_weights} body weights",
+            table(["bank", "layer", "weights", "used %", "code bits by owner", "centroid bits", "exponent"], layers),
+            table(["task", "bank", "classes", "body sparsity %", "own weights", "shared weights", "seal"], tasks),
+            sizes.text(),
+        ]
+    )
+    keys = ("name", "bank", "classes", "body_sparsity_percent", "own_weights", "shared_weights")
+    data = {
+        "tasks": [dict(zip(keys, row, strict=False)) | {"seal": artifact.seal(net, t)} for t, row in enumerate(tasks)],
+        "layers": [
+            dict(
+                zip(
+                    ("bank", "layer", "weights", "used_percent", "code_bits", "centroid_bits", "exponent"),
+                    row,
+                    strict=True,
+                )
+            )
+            for row in layers
+        ],
+        "capacity": sizes.to_json(),
+    }
+    return text, data
+
+
+def _layer_rows(net: PackedNetwork) -> list[list[object]]:
+    rows: list[list[object]] = []
+    for number, bank in enumerate(net.banks):
+        for index in net.body:
+            words = bank.layers[index]
+            if words is None:
+                continue
+            used = 100 * float((words.owner >= 0).mean())
+            bits = " ".join(str(code_bits(book)) for book in words.codebooks)
+            rows.append(
+                [number, net.layers[index].name, words.owner.size, used, bits, words.centroid_bits, words.exponent]
+            )
+    return rows
+
+
+def _task_rows(net: PackedNetwork) -> list[list[object]]:
+    rows: list[list[object]] = []
+    for number, task in enumerate(net.tasks):
+        prefix, total, used, own = net.bank_tasks(task.bank).index(number), 0, 0, 0
+        for index, layer, step in net.run_order(number):
+            if isinstance(layer, Weighted) and index in net.body and step.mask is not None:
+                total, used = total + step.mask.size, used + int(step.mask.sum())
+                own += int((net.words(number, index).owner == prefix).sum())
+        sparsity = 100 * (1 - used / total)
+        rows.append(
+            [task.name, task.bank, len(task.classes), sparsity, own, used - own, artifact.seal(net, number)[:12]]
+        )
+    return rows
+
+
+def write_graphs(path: Path, folder: Path) -> Told:
+    """Write one ONNX graph a task."""
+    from export import write_onnx
+
+    written = write_onnx(artifact.load(path), folder)
+    files = [[str(file), file.stat().st_size] for file in written]
+    return table(["file", "bytes"], files), {str(file): size for file, size in files}
+
+
+def simulate(path: Path, task: int, run: Path | None, source: Path | None) -> Told:
+    """Integer inference of one task: classes of an input file, or accuracy on a run's test data."""
+    net = artifact.load(path)
+    simulator = Simulator(net, task)
+    plan = [layer.summary() for layer in simulator.plan]
+    classes = net.tasks[task].classes
+    if source is not None:
+        predicted = [classes[i] for i in simulator.predict(_inputs(net, source))]
+        return "\n".join(predicted), {"classes": predicted, "plan": plan}
+    from tsn_hw.app.metrics import accuracy
+    from tsn_hw.app.runs import RunFolder
+
+    data = RunFolder(run or path.parent).stream.task(task)
+    if data.classes != classes:
+        raise SettingsError(f"task {task}: the run's classes {data.classes} are not the network's {classes}")
+    percent = accuracy(net, task, data.x_test, data.y_test)
+    text = f"task {task} ({data.name}): {percent:.2f} % of {len(data.y_test)} test images"
+    return text, {"task": task, "name": data.name, "accuracy_percent": percent, "plan": plan}
+
+
+def _inputs(net: PackedNetwork, source: Path) -> NDArray[np.int64]:
+    """Integers for the network from an .npy file: images (uint8) are quantized, other integers taken as they are."""
+    try:
+        array = np.load(source, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {source} as an .npy file: {error}") from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "iu":
+        raise DataError(f"{source}: must hold one array of integers")
+    if array.shape == net.input_shape:
+        array = array[None]
+    return quantize(array / 256.0, net.input) if array.dtype == np.uint8 else array.astype(np.int64)
+
+
+def verify_network(path: Path, run: Path | None, samples: int, images: int, out: Path | None, quiet: bool) -> Told:
+    """Compare every engine with every other; beside a run also on real images, with Brevitas and metrics."""
+    from tsn_hw.app.runs import SETTINGS, RunFolder
+    from tsn_hw.app.verify import verify
+
+    net = artifact.load(path)
+    if run is None and (path.parent / SETTINGS).is_file():
+        run = path.parent
+    if run is None:
+        result, metrics = verify(net, samples=samples, quiet=quiet), None
+    else:
+        beside = RunFolder(run)
+        if artifact.to_bytes(beside.network) != artifact.to_bytes(net):
+            raise SettingsError(f"{path}: is not the network of the run {run}")
+        result = verify(
+            net, lambda t: beside.images(t, images), beside.brevitas(), beside.snapshots(), samples, quiet=quiet
+        )
+        metrics = beside.metrics()
+    data = result.to_json() | ({} if metrics is None else {"metrics": metrics.to_json()})
+    if out is not None:
+        write_atomically(out, (json.dumps(data, indent=1) + "\n").encode())
+    header = ["engine", *(task.name for task in net.tasks), "differences"]
+    rows = []
+    for name, engine in result.engines.items():
+        if engine.absent is not None:
+            rows.append([name, *["absent"] * len(net.tasks), engine.absent])
+        else:
+            rows.append([name, *(engine.digests[task.name][:12] for task in net.tasks), str(engine.mismatches)])
+    lines = [table(header, rows), ""]
+    lines += [f"FIRST DIFFERENCE: {difference}" for difference in [result.first_difference()] if difference]
+    lines += [f"BROKEN SEAL: task {name!r}" for name in result.broken_seals]
+    lines += [f"CHANGED: {text}" for text in result.changed_snapshots]
+    if metrics is not None:
+        fwt = "not measured" if metrics.fwt is None else f"{metrics.fwt:+.2f}"
+        lines.append(f"ACC {metrics.acc:.2f} %, BWT {metrics.bwt}, FWT {fwt} (measured now, from the stored networks)")
+    lines.append("all engines agree, all seals hold" if result.passed else "VERIFICATION FAILED")
+    return "\n".join(lines), data

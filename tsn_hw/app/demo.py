@@ -1,0 +1,130 @@
+"""The whole chain on bundled data: learn five tasks, freeze, pack, export, and prove that all engines agree."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from export import write_onnx
+from tsn_hw.app.config import settings_to_json, stream_of
+from tsn_hw.app.metrics import Metrics
+from tsn_hw.app.runs import NETWORK, SETTINGS, RunFolder
+from tsn_hw.app.tables import accuracy_heat_map, table
+from tsn_hw.app.verify import Verification, verify
+from tsn_hw.capacity import Capacity, capacity
+from tsn_hw.files import write_atomically
+from tsn_hw.learn.baselines import fit_dense
+from tsn_hw.learn.run import architecture_of, discard, train
+from tsn_hw.learn.settings import (
+    ModelSettings,
+    PruneSettings,
+    QuantizeSettings,
+    Settings,
+    StreamSettings,
+    TrainSettings,
+)
+from tsn_hw.learn.train import Tensors, evaluate, seed_of
+
+DEMO = Settings(
+    stream=StreamSettings(kind="permuted", tasks=5),
+    model=ModelSettings(hidden=(256, 128), dropout=0.2),
+    train=TrainSettings(epochs=60, batch=64, lr=3e-3, keep_ratio=0.3, transfer=True),
+    prune=PruneSettings(iterations=20),
+    quantize=QuantizeSettings(min_bits=4, max_bits=4, qat_bits=4, qat_epochs=20),
+)
+"""Permuted digits, five tasks, 4-bit codebooks, 8-bit activations."""
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo measured; :meth:`summary` is written as summary.json."""
+
+    names: list[str]
+    metrics: Metrics
+    dense: list[float]
+    verification: Verification
+    capacity: Capacity
+    files: dict[str, int]
+    seconds: float
+
+    def summary(self) -> dict[str, Any]:
+        """The figures, as plain values."""
+        return {
+            "accuracy_percent": self.metrics.matrix[-1].tolist(),
+            "dense_accuracy_percent": self.dense,
+            "acc_percent": self.metrics.acc,
+            "dense_acc_percent": float(np.mean(self.dense)),
+            "bwt": self.metrics.bwt,
+            "fwt": self.metrics.fwt,
+            "mismatches": self.verification.mismatches,
+            "verified": self.verification.passed,
+            "capacity_body_percent": self.capacity.body_percent,
+            "capacity_total_percent": self.capacity.total_percent,
+            "file_bytes": self.files,
+            "seconds": self.seconds,
+        }
+
+
+def run_demo(folder: Path, resume: bool = False, quiet: bool = False, device: str = "cpu") -> DemoResult:
+    """Run the whole chain into a folder; ``resume`` goes on where an interrupted one stopped."""
+    started = time.monotonic()
+    if not resume:
+        discard(folder)
+    write_atomically(folder / SETTINGS, settings_to_json(DEMO).encode())
+    train(DEMO, stream_of(DEMO), folder, device=device, resume=resume, quiet=quiet)
+    run = RunFolder(folder)
+    net = run.network  # read back from the file: what follows sees only what was written
+    graphs = write_onnx(net, folder / "onnx")
+    checked = verify(net, lambda t: run.images(t, 256), run.brevitas(), run.snapshots(), quiet=quiet)
+    write_atomically(folder / "verify.json", (json.dumps(checked.to_json(), indent=1) + "\n").encode())
+    metrics = run.metrics()
+    names = [task.name for task in net.tasks]
+    title = "Accuracy matrix: a column that never changes is a task that is never forgotten"
+    write_atomically(folder / "accuracy_matrix.png", accuracy_heat_map(metrics.matrix, names, title))
+    files = {path.name: path.stat().st_size for path in [folder / NETWORK, *graphs]}
+    dense = dense_accuracies(run, device)
+    result = DemoResult(names, metrics, dense, checked, capacity(net), files, time.monotonic() - started)
+    write_atomically(folder / "summary.json", (json.dumps(result.summary(), indent=1) + "\n").encode())
+    return result
+
+
+def dense_accuracies(run: RunFolder, device: str = "cpu") -> list[float]:
+    """Test accuracy of one dense float network a task, same shape, same training settings."""
+    settings, accuracies = run.settings, []
+    for number in range(len(run.stream)):
+        data = run.stream.task(number)
+        tensors = Tensors.of(data, torch.device(device))
+        architecture = architecture_of(settings, run.stream.input_shape)
+        seed = seed_of(settings.seed, "dense", number)
+        model = fit_dense(architecture, tensors, len(data.classes), settings.train, seed)
+        test = (torch.from_numpy(np.array(part)).to(device) for part in (data.x_test, data.y_test))
+        accuracies.append(evaluate(model, 0, *test).accuracy)
+    return accuracies
+
+
+def report(result: DemoResult, folder: Path) -> str:
+    """The summary as text."""
+    final = result.metrics.matrix[-1].tolist()
+    rows = [[name, ours, dense] for name, ours, dense in zip(result.names, final, result.dense, strict=True)]
+    rows.append(["mean", result.metrics.acc, float(np.mean(result.dense))])
+    fwt = result.metrics.fwt
+    lines = [
+        table(["task", "TinySubNets %", "dense float %"], rows),
+        "",
+        f"backward transfer {result.metrics.bwt} points"
+        + ("" if fwt is None else f", forward transfer {fwt:+.2f} points"),
+        f"mismatching integers between engines: {result.verification.mismatches}",
+        "",
+        result.capacity.text(),
+        "",
+        table(["file", "bytes"], [[name, size] for name, size in result.files.items()]),
+        "",
+        f"{result.seconds:.0f} s; everything is in {folder} (summary.json, verify.json, accuracy_matrix.png)",
+    ]
+    return "\n".join(lines)

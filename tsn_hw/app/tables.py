@@ -1,0 +1,60 @@
+"""Plain-text tables and pictures of results."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Columns aligned: numbers to the right, all else to the left.
+
+    >>> print(table(["task", "accuracy"], [["a", 97.5], ["b", 100.0]]))
+    task  accuracy
+    a        97.50
+    b       100.00
+    """
+    cells = [[_text(cell) for cell in row] for row in rows]
+    numeric = [bool(rows) and all(isinstance(row[c], int | float | None) for row in rows) for c in range(len(header))]
+    widths = [max(len(row[c]) for row in [list(header), *cells]) for c in range(len(header))]
+
+    def line(row: Sequence[str]) -> str:
+        padded = (
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, numeric, strict=True)
+        )
+        return "  ".join(padded).rstrip()
+
+    return "\n".join(line(row) for row in [list(header), *cells])
+
+
+def _text(cell: object) -> str:
+    if cell is None:
+        return "-"
+    return f"{cell:.2f}" if isinstance(cell, float) else str(cell)
+
+
+def accuracy_heat_map(matrix: NDArray[np.float64], names: Sequence[str], title: str) -> bytes:
+    """PNG of an accuracy matrix: row = after learning a task, column = accuracy of a task, in percent."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    count = len(matrix)
+    figure = Figure(figsize=(2.6 + 0.75 * count, 2.0 + 0.55 * count), layout="constrained")
+    axes = figure.add_subplot()
+    known = matrix[~np.isnan(matrix)]
+    low, high = float(np.floor(known.min())), float(np.ceil(known.max()))
+    picture = axes.imshow(matrix, cmap="viridis", vmin=low, vmax=max(high, low + 1))
+    for i, j in np.argwhere(~np.isnan(matrix)):
+        dark = matrix[i, j] < (low + high) / 2
+        axes.text(j, i, f"{matrix[i, j]:.1f}", ha="center", va="center", color="white" if dark else "black")
+    axes.set_xticks(range(count), names, rotation=30, ha="right")
+    axes.set_yticks(range(count), [f"after {name}" for name in names])
+    axes.set_title(title)
+    figure.colorbar(picture, ax=axes, label="test accuracy (%)")
+    file = io.BytesIO()
+    FigureCanvasAgg(figure).print_figure(file, format="png", dpi=120, metadata={"Software": None})
+    return file.getvalue()

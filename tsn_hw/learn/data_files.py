@@ -1,0 +1,131 @@
+"""Single data files read into arrays: IDX, .npz, CIFAR records, images.
+
+Files come from strangers: sizes are compared with what is there before memory is taken for them, and nothing is
+unpickled. Functions say what is wrong with a file; :func:`reading` puts the data set and the file before it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import prod
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from tsn_hw.errors import DataError
+
+Images = NDArray[np.uint8]
+Labels = NDArray[np.int64]
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+MAX_PIXELS = 2**26
+"""Largest image file that is decoded."""
+_GREY = ("1", "L")
+_COLOUR = ("LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
+_NPY_HEADER = re.compile(r"\{'descr': '([^']+)', 'fortran_order': (True|False), 'shape': \(([\d, ]*)\), \}\s*")
+_CHUNK = 1 << 20
+_DAMAGE = (
+    *(OSError, EOFError, ValueError, TypeError, SyntaxError, RuntimeError),
+    *(struct.error, zlib.error, zipfile.BadZipFile, Image.DecompressionBombError),
+)
+"""What gzip, zipfile, numpy and Pillow raise for damaged files (Pillow raises SyntaxError for a broken PNG)."""
+
+
+@contextmanager
+def reading(name: str, file: Path) -> Iterator[None]:
+    """Turn everything that goes wrong with a file into one line that names the data set and the file."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"data {name!r}: {file}: {error}") from None
+    except _DAMAGE as error:
+        raise DataError(f"data {name!r}: {file}: cannot be read: {' '.join(str(error).split())}") from error
+
+
+def idx_array(file: Path, axes: int) -> Images:
+    """The bytes of an IDX file, plain or .gz, with its number of axes.
+
+    Format: 00 00 08 axes, one big-endian uint32 an axis, the bytes (Y. LeCun, C. Cortes, "The MNIST database").
+    """
+    with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as opened:
+        stream: IO[bytes] = opened  # type: ignore[assignment]  # GzipFile reads bytes, but is no IO[bytes]
+        header = _read_exactly(stream, 4 + 4 * axes)
+        if header[:4] != bytes([0, 0, 8, axes]):
+            raise DataError(f"begins with {header[:4].hex()}, must begin with 0000080{axes} (bytes, {axes} axes)")
+        shape = tuple(int(size) for size in np.frombuffer(header, ">u4", offset=4))
+        return np.frombuffer(_read_all(stream, prod(shape)), np.uint8).reshape(shape)
+
+
+def npz_array(archive: zipfile.ZipFile, key: str) -> NDArray[Any]:
+    """One array of an .npz file, of integers or strings."""
+    if f"{key}.npy" not in archive.namelist():
+        raise DataError(f"holds no {key}, only {', '.join(archive.namelist())}")
+    with archive.open(f"{key}.npy") as stream:
+        magic = _read_exactly(stream, 8)
+        if magic[:6] != b"\x93NUMPY" or magic[6] not in (1, 2):
+            raise DataError(f"{key} begins with {magic.hex()}, must begin with 934e554d505901 or 934e554d505902")
+        length = int.from_bytes(_read_exactly(stream, 2 * magic[6]), "little")
+        header = _NPY_HEADER.fullmatch(_read_exactly(stream, length).decode("latin-1"))
+        if header is None:
+            raise DataError(f"{key} has a header that describes no plain array")
+        dtype = np.dtype(header[1])
+        if dtype.kind not in "uiSU":
+            raise DataError(f"{key} is of type {dtype}, must be integers or strings")
+        shape = tuple(int(size) for size in header[3].split(",") if size.strip())
+        data = _read_all(stream, prod(shape) * dtype.itemsize)
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if header[2] == "True" else "C")
+
+
+def cifar_records(file: Path, label_bytes: int) -> tuple[Images, Labels]:
+    """Images (records, 3, 32, 32) and the last label of each record of a CIFAR binary file."""
+    data, record = np.fromfile(file, np.uint8), label_bytes + 3 * 32 * 32
+    if len(data) == 0 or len(data) % record:
+        raise DataError(f"{len(data)} bytes are no whole number of records of {record} bytes")
+    records = data.reshape(-1, record)
+    return records[:, label_bytes:].reshape(-1, 3, 32, 32), records[:, label_bytes - 1].astype(np.int64)
+
+
+def decoded(file: Path) -> Image.Image:
+    """An image file as mode L or RGB; transparency is dropped."""
+    with Image.open(file) as image:
+        image.verify()  # the checksums of a PNG, which decoding ignores; it leaves the image unusable
+    with Image.open(file) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise DataError(f"{image.width}x{image.height} pixels are more than {MAX_PIXELS}")
+        if image.mode not in _GREY + _COLOUR:
+            raise DataError(f"pixels of mode {image.mode}, must be one of {', '.join(_GREY + _COLOUR)}")
+        if image.mode in _GREY:
+            return image.convert("L")
+        return (image.convert("RGBA") if image.mode == "P" else image).convert("RGB")
+
+
+def resized(image: Image.Image, side: int) -> Image.Image:
+    """The image at side x side pixels: bilinear, aspect ratio not kept, unchanged if it has that size."""
+    return image.resize((side, side), Image.Resampling.BILINEAR)
+
+
+def _read_exactly(stream: IO[bytes], count: int) -> bytes:
+    """The next ``count`` bytes; memory is taken only for what is there, whatever a header promises."""
+    data = bytearray()
+    while len(data) < count and (chunk := stream.read(min(_CHUNK, count - len(data)))):
+        data += chunk
+    if len(data) < count:
+        raise DataError(f"ends after {len(data)} of {count} promised bytes")
+    return bytes(data)
+
+
+def _read_all(stream: IO[bytes], count: int) -> bytes:
+    """The next ``count`` bytes, which must be the last; meeting the end also makes gzip and zip check their sums."""
+    data = _read_exactly(stream, count)
+    if stream.read(1):
+        raise DataError(f"goes on after the {count} bytes that its header promises")
+    return data
