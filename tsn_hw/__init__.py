@@ -2,8 +2,8 @@
 
 from importlib.metadata import version
 
-from tsn_hw.artifact import load, save
 from tsn_hw.arithmetic import ActFormat
+from tsn_hw.artifact import load, save
 from tsn_hw.network import PackedNetwork
 
 __version__ = version("tsn-hw")

@@ -120,7 +120,7 @@ def nearest(real: ArrayLike) -> Ints:
     """
     rounded = np.rint(np.asarray(real, dtype=np.float64))
     if not (np.abs(rounded) < 2.0**62).all():  # false for NaN too
-        raise NetworkError(f"nearest: {real} is not a number below 2**62")
+        raise NetworkError("nearest: a value is NaN or reaches 2**62")
     return rounded.astype(np.int64)
 
 

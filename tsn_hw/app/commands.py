@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,12 @@ from numpy.typing import NDArray
 
 from sim.integer import Simulator
 from tsn_hw import artifact
-from tsn_hw.app.tables import table
+from tsn_hw.app.tables import capacity_table, table
 from tsn_hw.arithmetic import quantize
-from tsn_hw.capacity import capacity
+from tsn_hw.capacity import Capacity, capacity
 from tsn_hw.errors import DataError, SettingsError
 from tsn_hw.files import write_atomically
-from tsn_hw.layers import Weighted
-from tsn_hw.network import PackedNetwork, code_bits
+from tsn_hw.network import PackedNetwork
 
 Told = tuple[str, Any]
 
@@ -44,62 +44,45 @@ def show(path: Path) -> Told:
     """Describe a network: banks, tasks, bits, sparsity, capacity, seals."""
     net = artifact.load(path)
     sizes = capacity(net)
-    layers, tasks = _layer_rows(net), _task_rows(net)
+    seals = [artifact.seal(net, task) for task in range(len(net.tasks))]
+    layers: list[list[object]] = [
+        [
+            layer.bank,
+            layer.layer,
+            layer.weights,
+            100 * layer.used / layer.weights,
+            layer.bits / layer.weights,
+            " ".join(map(str, layer.code_widths)),
+        ]
+        for layer in sizes.layers
+    ]
+    tasks: list[list[object]] = [
+        [
+            task.task,
+            task.bank,
+            len(net.tasks[t].classes),
+            task.sparsity_percent,
+            task.owned,
+            task.used - task.owned,
+            seals[t][:12],
+        ]
+        for t, task in enumerate(sizes.tasks)
+    ]
     text = "\n\n".join(
         [
-            f"{path}: {len(net.tasks)} tasks, {len(net.banks)} banks, input {net.input_shape} of "
-            f"{net.input.bits} bits, {sizes.body_weights} body weights",
-            table(["bank", "layer", "weights", "used %", "code bits by owner", "centroid bits", "exponent"], layers),
-            table(["task", "bank", "classes", "body sparsity %", "own weights", "shared weights", "seal"], tasks),
-            sizes.text(),
+            f"{path}: {len(net.tasks)} tasks in {len(net.banks)} banks; input {net.input_shape}, {net.input.bits} bits",
+            table(["bank", "layer", "weights", "used %", "bits per weight", "code bits by owner"], layers),
+            table(["task", "bank", "classes", "sparsity %", "own weights", "shared weights", "seal"], tasks),
+            capacity_table(sizes),
         ]
     )
-    keys = ("name", "bank", "classes", "body_sparsity_percent", "own_weights", "shared_weights")
-    data = {
-        "tasks": [dict(zip(keys, row, strict=False)) | {"seal": artifact.seal(net, t)} for t, row in enumerate(tasks)],
-        "layers": [
-            dict(
-                zip(
-                    ("bank", "layer", "weights", "used_percent", "code_bits", "centroid_bits", "exponent"),
-                    row,
-                    strict=True,
-                )
-            )
-            for row in layers
-        ],
-        "capacity": sizes.to_json(),
-    }
-    return text, data
+    return text, _capacity_json(sizes) | {"seals": dict(zip([t.name for t in net.tasks], seals, strict=True))}
 
 
-def _layer_rows(net: PackedNetwork) -> list[list[object]]:
-    rows: list[list[object]] = []
-    for number, bank in enumerate(net.banks):
-        for index in net.body:
-            words = bank.layers[index]
-            if words is None:
-                continue
-            used = 100 * float((words.owner >= 0).mean())
-            bits = " ".join(str(code_bits(book)) for book in words.codebooks)
-            rows.append(
-                [number, net.layers[index].name, words.owner.size, used, bits, words.centroid_bits, words.exponent]
-            )
-    return rows
-
-
-def _task_rows(net: PackedNetwork) -> list[list[object]]:
-    rows: list[list[object]] = []
-    for number, task in enumerate(net.tasks):
-        prefix, total, used, own = net.bank_tasks(task.bank).index(number), 0, 0, 0
-        for index, layer, step in net.run_order(number):
-            if isinstance(layer, Weighted) and index in net.body and step.mask is not None:
-                total, used = total + step.mask.size, used + int(step.mask.sum())
-                own += int((net.words(number, index).owner == prefix).sum())
-        sparsity = 100 * (1 - used / total)
-        rows.append(
-            [task.name, task.bank, len(task.classes), sparsity, own, used - own, artifact.seal(net, number)[:12]]
-        )
-    return rows
+def _capacity_json(sizes: Capacity) -> dict[str, Any]:
+    """All figures of a capacity, the derived ones included."""
+    derived = [name for name in dir(Capacity) if isinstance(getattr(Capacity, name), property) and name != "body"]
+    return asdict(sizes) | {name: getattr(sizes, name) for name in derived}
 
 
 def write_graphs(path: Path, folder: Path) -> Told:

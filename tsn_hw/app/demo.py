@@ -15,12 +15,12 @@ from export import write_onnx
 from tsn_hw.app.config import settings_to_json, stream_of
 from tsn_hw.app.metrics import Metrics
 from tsn_hw.app.runs import NETWORK, SETTINGS, RunFolder
-from tsn_hw.app.tables import accuracy_heat_map, table
+from tsn_hw.app.tables import accuracy_heat_map, capacity_table, table
 from tsn_hw.app.verify import Verification, verify
 from tsn_hw.capacity import Capacity, capacity
 from tsn_hw.files import write_atomically
 from tsn_hw.learn.baselines import fit_dense
-from tsn_hw.learn.run import architecture_of, discard, train
+from tsn_hw.learn.run import architecture_of, device_of, discard, train
 from tsn_hw.learn.settings import (
     ModelSettings,
     PruneSettings,
@@ -29,12 +29,12 @@ from tsn_hw.learn.settings import (
     StreamSettings,
     TrainSettings,
 )
-from tsn_hw.learn.train import Tensors, evaluate, seed_of
+from tsn_hw.learn.train import Tensors, evaluate, reproducible, seed_of
 
 DEMO = Settings(
     stream=StreamSettings(kind="permuted", tasks=5),
     model=ModelSettings(hidden=(256, 128), dropout=0.2),
-    train=TrainSettings(epochs=60, batch=64, lr=3e-3, keep_ratio=0.3, transfer=True),
+    train=TrainSettings(epochs=60, batch=64, lr=3e-3, keep_ratio=0.3, threads=1, transfer=True),
     prune=PruneSettings(iterations=20),
     quantize=QuantizeSettings(min_bits=4, max_bits=4, qat_bits=4, qat_epochs=20),
 )
@@ -85,8 +85,8 @@ def run_demo(folder: Path, resume: bool = False, quiet: bool = False, device: st
     write_atomically(folder / "verify.json", (json.dumps(checked.to_json(), indent=1) + "\n").encode())
     metrics = run.metrics()
     names = [task.name for task in net.tasks]
-    title = "Accuracy matrix: a column that never changes is a task that is never forgotten"
-    write_atomically(folder / "accuracy_matrix.png", accuracy_heat_map(metrics.matrix, names, title))
+    picture = accuracy_heat_map(metrics.matrix, names, "A column that does not change: nothing is forgotten")
+    write_atomically(folder / "accuracy_matrix.png", picture)
     files = {path.name: path.stat().st_size for path in [folder / NETWORK, *graphs]}
     dense = dense_accuracies(run, device)
     result = DemoResult(names, metrics, dense, checked, capacity(net), files, time.monotonic() - started)
@@ -97,14 +97,15 @@ def run_demo(folder: Path, resume: bool = False, quiet: bool = False, device: st
 def dense_accuracies(run: RunFolder, device: str = "cpu") -> list[float]:
     """Test accuracy of one dense float network a task, same shape, same training settings."""
     settings, accuracies = run.settings, []
+    architecture = architecture_of(settings, run.stream.input_shape)
     for number in range(len(run.stream)):
         data = run.stream.task(number)
-        tensors = Tensors.of(data, torch.device(device))
-        architecture = architecture_of(settings, run.stream.input_shape)
         seed = seed_of(settings.seed, "dense", number)
-        model = fit_dense(architecture, tensors, len(data.classes), settings.train, seed)
-        test = (torch.from_numpy(np.array(part)).to(device) for part in (data.x_test, data.y_test))
-        accuracies.append(evaluate(model, 0, *test).accuracy)
+        with reproducible(settings.train.threads):
+            tensors = Tensors.of(data, device_of(device))
+            model = fit_dense(architecture, tensors, len(data.classes), settings.train, seed)
+            test = (torch.from_numpy(part).to(tensors.x_train.device) for part in (data.x_test, data.y_test))
+            accuracies.append(evaluate(model, 0, *test).accuracy)
     return accuracies
 
 
@@ -121,7 +122,7 @@ def report(result: DemoResult, folder: Path) -> str:
         + ("" if fwt is None else f", forward transfer {fwt:+.2f} points"),
         f"mismatching integers between engines: {result.verification.mismatches}",
         "",
-        result.capacity.text(),
+        capacity_table(result.capacity),
         "",
         table(["file", "bytes"], [[name, size] for name, size in result.files.items()]),
         "",

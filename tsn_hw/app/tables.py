@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from tsn_hw.capacity import Capacity
+
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Columns aligned: numbers to the right, all else to the left.
@@ -37,13 +39,36 @@ def _text(cell: object) -> str:
     return f"{cell:.2f}" if isinstance(cell, float) else str(cell)
 
 
+def capacity_table(sizes: Capacity) -> str:
+    """Where the bits of a .tsn file are, and its shares of dense float32 networks."""
+    dense = 32 * sizes.body_weights
+    rows: list[list[object]] = [
+        [name, bits, 100 * bits / dense]
+        for name, bits in (
+            ("body codes", sizes.codes_bits),
+            ("body codebooks", sizes.codebooks_bits),
+            ("body masks", sizes.masks_bits),
+            ("heads", sizes.heads_bits),
+            ("requantization", sizes.requantization_bits),
+            ("routing memory", sizes.routing_bits),
+            ("header", sizes.header_bits),
+        )
+    ]
+    total = f"{sizes.total_percent:.2f} % of one dense float32 network with all heads"
+    return (
+        f"{table(['section', 'bits', '% of body'], rows)}\n"
+        f"body capacity {sizes.body_percent:.2f} % of {sizes.body_weights} float32 weights "
+        f"(by WSN's rule {sizes.wsn_rule_percent:.2f} %, owners instead of masks {sizes.prefix_rule_percent:.2f} %)\n"
+        f"whole file {sizes.file_bits // 8} bytes: {total}"
+    )
+
+
 def accuracy_heat_map(matrix: NDArray[np.float64], names: Sequence[str], title: str) -> bytes:
     """PNG of an accuracy matrix: row = after learning a task, column = accuracy of a task, in percent."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     count = len(matrix)
-    figure = Figure(figsize=(2.6 + 0.75 * count, 2.0 + 0.55 * count), layout="constrained")
+    figure = Figure(figsize=(3.4 + 0.75 * count, 2.0 + 0.55 * count))
     axes = figure.add_subplot()
     known = matrix[~np.isnan(matrix)]
     low, high = float(np.floor(known.min())), float(np.ceil(known.max()))
@@ -52,9 +77,11 @@ def accuracy_heat_map(matrix: NDArray[np.float64], names: Sequence[str], title: 
         dark = matrix[i, j] < (low + high) / 2
         axes.text(j, i, f"{matrix[i, j]:.1f}", ha="center", va="center", color="white" if dark else "black")
     axes.set_xticks(range(count), names, rotation=30, ha="right")
-    axes.set_yticks(range(count), [f"after {name}" for name in names])
+    axes.set_yticks(range(count), names)
+    axes.set_xlabel("accuracy of task")
+    axes.set_ylabel("after learning task")
     axes.set_title(title)
     figure.colorbar(picture, ax=axes, label="test accuracy (%)")
     file = io.BytesIO()
-    FigureCanvasAgg(figure).print_figure(file, format="png", dpi=120, metadata={"Software": None})
+    figure.savefig(file, format="png", dpi=120, bbox_inches="tight", metadata={"Software": None})
     return file.getvalue()

@@ -33,7 +33,7 @@ from tsn_hw.learn.quantize import adapt_bits, train_quantized
 from tsn_hw.learn.route import Probe, Route, calibrated_threshold, make_memory, route
 from tsn_hw.learn.settings import Settings
 from tsn_hw.learn.tasks import Stream, TaskData
-from tsn_hw.learn.train import Fit, Tensors, evaluate, fit, generator_of, seed_of, start_task
+from tsn_hw.learn.train import Fit, Tensors, evaluate, fit, generator_of, reproducible, seed_of, start_task
 from tsn_hw.network import PackedNetwork
 
 CHECKPOINT_SECONDS = 15.0
@@ -64,12 +64,14 @@ def train(
     Same settings, same machine, same bytes: also when the run is killed at any moment and resumed.
     Raises TrainingError if the folder holds a run and ``resume`` is off, or a run of other settings.
     """
-    return _Run(settings, stream, folder, _device(device), quiet).execute(resume)
+    run = _Run(settings, stream, folder, device_of(device), quiet)
+    with reproducible(settings.train.threads):
+        return run.execute(resume)
 
 
 def load_run(settings: Settings, stream: Stream, folder: Path) -> SubnetModel:
     """The trained model of a finished run, from its checkpoint."""
-    run = _Run(settings, stream, folder, _device("cpu"), quiet=True)
+    run = _Run(settings, stream, folder, device_of("cpu"), quiet=True)
     if run.restore() is None:
         raise TrainingError(f"{folder}: has no checkpoint")
     if run.position.task < len(stream):
@@ -90,17 +92,14 @@ def discard(folder: Path) -> None:
             path.unlink()
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """The torch device of a name; SettingsError if there is none."""
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise SettingsError(f"device {name!r}: torch finds no CUDA device here")
     try:
-        device = torch.device(name)
+        return torch.device(name)
     except RuntimeError as error:
         raise SettingsError(f"device {name!r}: must be cpu, cuda or cuda:N") from error
-    torch.backends.nnpack.set_flags(False)  # its float32 convolutions are wrong far below 2**24
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-    return device
 
 
 class _Run:

@@ -105,6 +105,8 @@ class TrainSettings:
     keep_policy: ``constant`` keeps ``keep_ratio`` of every layer; ``equal_remaining`` keeps 1 / (tasks still
     expected); ``per_layer`` looks layers up in ``keep_table`` and falls back on ``keep_ratio``.
     ramp: share of the steps over which the keep ratio falls from 1 (cubic); 0 is off.
+    threads: of torch on the CPU; 0 leaves torch's choice. The sums of two thread counts are rounded differently, so
+    a fixed number gives the same bytes on any number of cores, and small networks are fastest with 1.
     transfer: also learn every task alone, to measure forward transfer (doubles the time).
     schedule: ``plateau`` multiplies the learning rate by ``decay`` after ``patience`` epochs without a better
     validation loss and stops below ``lr_floor``; ``cosine`` decays over ``epochs``.
@@ -121,6 +123,7 @@ class TrainSettings:
     keep_ratio: float = 0.2
     keep_table: dict[str, float] = field(default_factory=dict)
     ramp: float = 0.0
+    threads: int = 0
     transfer: bool = False
 
     def __post_init__(self) -> None:
@@ -129,6 +132,7 @@ class TrainSettings:
         _require(self.lr > 0, "train.lr", self.lr, "above 0")
         _require(self.patience >= 1, "train.patience", self.patience, "at least 1")
         _require(0 < self.decay < 1, "train.decay", self.decay, "between 0 and 1")
+        _require(self.threads >= 0, "train.threads", self.threads, "at least 0")
         _require(0 < self.keep_ratio <= 1, "train.keep_ratio", self.keep_ratio, "above 0, at most 1")
         _require(0 <= self.ramp < 1, "train.ramp", self.ramp, "at least 0 and below 1")
         for layer, ratio in self.keep_table.items():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -35,6 +36,26 @@ def seed_of(*parts: object) -> int:
 def generator_of(*parts: object) -> torch.Generator:
     """A CPU generator for the random decision that the parts name."""
     return torch.Generator().manual_seed(seed_of(*parts))
+
+
+@contextmanager
+def reproducible(threads: int) -> Iterator[None]:
+    """Torch so that the same steps give the same bits: fixed threads (0: as they are), no NNPACK, no TF32.
+
+    NNPACK is no matter of taste: its float32 convolution is wrong far below 2**24.
+    """
+    before, tf32 = torch.get_num_threads(), torch.backends.cuda.matmul.allow_tf32
+    torch.set_num_threads(threads or before)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        with (
+            torch.backends.nnpack.flags(enabled=False),
+            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
+        ):
+            yield
+    finally:
+        torch.set_num_threads(before)
+        torch.backends.cuda.matmul.allow_tf32 = tf32
 
 
 class TaskNetwork(Protocol):
