@@ -34,8 +34,8 @@ from tsn_hw.learn.train import Tensors, evaluate, reproducible, seed_of
 DEMO = Settings(
     stream=StreamSettings(kind="permuted", tasks=5),
     model=ModelSettings(hidden=(256, 128), dropout=0.2),
-    train=TrainSettings(epochs=60, batch=64, lr=3e-3, keep_ratio=0.3, threads=1, transfer=True),
-    prune=PruneSettings(iterations=20),
+    train=TrainSettings(epochs=60, batch=64, lr=3e-3, keep_ratio=0.4, threads=1, transfer=True),
+    prune=PruneSettings(iterations=5),
     quantize=QuantizeSettings(min_bits=4, max_bits=4, qat_bits=4, qat_epochs=20),
 )
 """Permuted digits, five tasks, 4-bit codebooks, 8-bit activations."""
