@@ -13,10 +13,11 @@ from tsn_hw.layers import Add, AvgPool, Conv2d, Flatten, Linear, MaxPool, Shape
 from tsn_hw.learn.architectures import Architecture, mlp
 from tsn_hw.learn.data import digits
 from tsn_hw.learn.freeze import TaskLabel, commit
+from tsn_hw.learn.integers import brevitas_integers
 from tsn_hw.learn.layers import Activation
 from tsn_hw.learn.models import SubnetModel, TaskAffine
 from tsn_hw.learn.quantize import refit
-from tsn_hw.learn.settings import Formats, Settings, TrainSettings
+from tsn_hw.learn.settings import Formats, TrainSettings
 from tsn_hw.learn.tasks import TaskData, permuted
 from tsn_hw.learn.train import Fit, Tensors, fit, generator_of, start_task
 
@@ -149,8 +150,6 @@ def _normal(rng: np.random.Generator, shape: Shape) -> Tensor:
 
 def integers_of(model: SubnetModel, task: int, x: Ints) -> dict[str, Ints]:
     """Brevitas' integers of a committed task, from a copy: the engine turns its model to float64."""
-    from tsn_hw.learn.integers import brevitas_integers
-
     return brevitas_integers(copy.deepcopy(model), task, x)
 
 
@@ -180,11 +179,6 @@ def pixels(model: SubnetModel, count: int, seed: int = 0) -> Ints:
     flat: NDArray[np.int64] = x.reshape(count, -1)
     flat[0], flat[1], flat[2] = low, high, np.where(np.arange(flat.shape[1]) % 2, low, high)
     return x
-
-
-def random_settings(**changes: object) -> Settings:
-    """Settings of the tiny training run, with changed tables."""
-    return Settings(**({"train": TINY} | changes))  # type: ignore[arg-type]
 
 
 def activation_of(model: SubnetModel, task: int, layer: str) -> Activation:

@@ -297,9 +297,7 @@ def test_training_and_brevitas_compute_bitwise_the_same_layer(
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("bits", [4, 8, 16])
 @pytest.mark.parametrize("signed", [False, True])
-def test_training_and_brevitas_compute_bitwise_the_same_activation(
-    signed: bool, bits: int, dtype: torch.dtype
-) -> None:
+def test_training_and_brevitas_compute_bitwise_the_same_activation(signed: bool, bits: int, dtype: torch.dtype) -> None:
     activation = Activation(bits, signed, exponent=3 - bits).to(dtype)
     random = torch.randn(500, generator=torch.Generator().manual_seed(0), dtype=dtype) * 8
     ties = (torch.arange(-40, 40, dtype=dtype) / 2) * activation.grid.real

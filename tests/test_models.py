@@ -122,9 +122,7 @@ def test_a_bias_becomes_the_nearest_offset_in_units_of_the_accumulator() -> None
     assert affine.offset.tolist() == [8, -3, 2, 0]  # 2.5 goes to the even integer
 
 
-@given(
-    st.integers(0, 2**32 - 1), st.sampled_from([-2, -9, -17]), st.booleans(), st.sampled_from([0, 0, 1, 5])
-)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([-2, -9, -17]), st.booleans(), st.sampled_from([0, 0, 1, 5]))
 def test_a_committed_step_is_int64_arithmetic(seed: int, exponent: int, batch_norm: bool, dropped: int) -> None:
     rng = np.random.default_rng(seed)
     column = [rng.normal(size=4).tolist() for _ in range(3)]

@@ -140,7 +140,8 @@ def test_whatever_the_accuracies_are_the_total_drop_stays_within_the_budget(
     result, script = pruned(model, accuracies, seed, iterations=30, share=share, tolerated_drop=drop)
     assert result.accuracy_before == accuracies[0]
     assert result.accuracy_after >= accuracies[0] - drop
-    accepted = [(l, a) for l, a in zip(script.left[1:], accuracies[1:], strict=False) if a >= accuracies[0] - drop]
+    steps = zip(script.left[1:], accuracies[1:], strict=False)
+    accepted = [(left, accuracy) for left, accuracy in steps if accuracy >= accuracies[0] - drop]
     assert own_counts(model) == (accepted[-1][0] if accepted else script.left[0])
     assert result.accuracy_after == (accepted[-1][1] if accepted else accuracies[0])
     assert (result.before, result.after) == (78, sum(own_counts(model)))

@@ -273,7 +273,7 @@ def test_training_leaves_the_global_random_state_alone() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -296,10 +296,10 @@ def test_a_fit_that_is_stopped_and_resumed_ends_bitwise_where_it_would_have_ende
 
     def kill(state: Fit) -> None:
         if state.epoch == stop_after:
-            raise Killed
+            raise KilledError
 
     state = start_task(killed, 0, settings, 1)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         fit(killed, 0, FEW, settings, state, 0, kill)
     resumed.load_state_dict(state_of(killed))
     again = start_task(resumed, 0, settings, 1)
@@ -322,7 +322,9 @@ def test_seeds_are_the_same_on_every_machine() -> None:
 
 
 def test_a_loss_that_is_never_finite_is_an_error() -> None:
-    with pytest.raises(TrainingError, match=r"task 0: the validation loss was never finite; lower train\.lr \(1e\+38\)"):
+    with pytest.raises(
+        TrainingError, match=r"task 0: the validation loss was never finite; lower train\.lr \(1e\+38\)"
+    ):
         train_task(model_of(), 0, FEW, replace(TINY, lr=1e38))
 
 

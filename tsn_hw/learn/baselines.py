@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tsn_hw.errors import TrainingError
 from tsn_hw.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Linear, MaxPool, Weighted
 from tsn_hw.learn.architectures import Architecture
 from tsn_hw.learn.settings import TrainSettings
@@ -77,6 +78,8 @@ def fit_dense(
         loss = evaluate(model, 0, data.x_valid, data.y_valid).loss
         if loss < best_loss:
             best_loss, best = loss, {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    if not math.isfinite(best_loss):
+        raise TrainingError(f"dense network: the validation loss was never finite; lower train.lr ({settings.lr})")
     model.load_state_dict(best)
     return model
 

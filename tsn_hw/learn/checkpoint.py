@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from tsn_hw.errors import TrainingError
-from tsn_hw.files import write_atomically
+from tsn_hw.files import read_bytes, write_atomically
 from tsn_hw.learn.models import SubnetModel
 from tsn_hw.learn.train import Fit
 
@@ -45,11 +46,14 @@ def save_checkpoint(folder: Path, position: Position, model: SubnetModel, fit: F
         tensors |= {f"best/{name}": tensor for name, tensor in fit.best.items()}
         for number, slot in fit.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{number}/{name}": value for name, value in slot.items()}
-    data = save(
-        {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()},
-        metadata={"position": json.dumps(position.__dict__, sort_keys=True)},
-    )
-    write_atomically(folder / FILE, data)
+    stored = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    metadata = {"position": json.dumps(position.__dict__, sort_keys=True)}
+    metadata["sha256"] = _digest(stored, metadata["position"])
+    write_atomically(folder / FILE, save(stored, metadata))
+
+
+def _digest(tensors: dict[str, Tensor], position: str) -> str:
+    return hashlib.sha256(save(tensors, {"position": position})).hexdigest()
 
 
 def read_checkpoint(folder: Path, settings: str) -> tuple[Position, dict[str, Tensor]] | None:
@@ -57,13 +61,15 @@ def read_checkpoint(folder: Path, settings: str) -> tuple[Position, dict[str, Te
     path = folder / FILE
     if not path.exists():
         return None
-    data = path.read_bytes()
+    data = read_bytes(path)
     try:
         tensors = load(data)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        position = Position(**json.loads(header["__metadata__"]["position"]))
+        metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+        if metadata["sha256"] != _digest(tensors, metadata["position"]):
+            raise ValueError("its SHA-256 does not match")
+        position = Position(**json.loads(metadata["position"]))
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise TrainingError(f"checkpoint {path}: damaged ({error}); delete it to start again") from error
+        raise TrainingError(f"checkpoint {path}: damaged ({error}); delete it to start again with --resume") from error
     if position.settings != settings:
         raise TrainingError(f"checkpoint {path}: belongs to a run with other settings; use another folder")
     return position, tensors

@@ -22,6 +22,8 @@ from tsn_hw.learn.architectures import Architecture
 from tsn_hw.learn.layers import Activation, SubnetConv2d, SubnetLinear, SubnetWeight
 from tsn_hw.learn.settings import Formats
 
+LARGEST_POWER = 24
+"""Multipliers are units of at least 2**-24: smaller gains of batch norm are zero, and shifts stay within float64."""
 AnyTensor: TypeAlias = Tensor | IntQuantTensor
 Taps: TypeAlias = dict[str, Tensor | IntQuantTensor]
 WeightLayer = SubnetLinear | SubnetConv2d
@@ -60,7 +62,8 @@ class TaskAffine(nn.Module):
             return values + self.bias.view(view) if self.norm is None else self.norm(values)
         assert isinstance(x, IntQuantTensor)  # in evaluation every activation carries its scale
         scale: Tensor = x.scale
-        product = (values / scale) * self.multiplier.view(view) + self.offset.view(view)
+        integers = (values / scale).to(torch.int64) * self.multiplier.view(view) + self.offset.view(view)
+        product = integers.to(values.dtype)
         dropped = int(self.dropped_bits)
         if dropped:
             product = torch.round(product * 2.0**-dropped) * 2.0**dropped  # torch rounds half to even, as the contract
@@ -85,8 +88,8 @@ class TaskAffine(nn.Module):
             gain = self.norm.weight.double() / torch.sqrt(variance + self.norm.eps)
             gain = torch.where(weight.flatten(1).any(dim=1), gain, 0.0)
             offset = self.norm.bias.double() - mean * gain
-            largest = max(float(gain.abs().max()), 2.0**-20)
-            power = math.floor(math.log2((2 ** (bits - 1) - 1) / largest))
+            largest = max(float(gain.abs().max()), 2.0**-LARGEST_POWER)
+            power = min(math.floor(math.log2((2 ** (bits - 1) - 1) / largest)), LARGEST_POWER)
             self.multiplier.copy_(torch.from_numpy(arithmetic.nearest((gain * 2.0**power).cpu().numpy())))
         product_exponent = exponent - power
         self.offset.copy_(torch.from_numpy(arithmetic.nearest((offset * 2.0**-product_exponent).cpu().numpy())))
@@ -98,7 +101,10 @@ class TaskAffine(nn.Module):
     def limit(self, weight: Tensor, act_bits: int) -> None:
         """Drop the low bits of a head's logits that int32 has no room for (wide activations, many features)."""
         reach = weight.long().abs().flatten(1).sum(dim=1) * ((1 << act_bits) - 1) + self.offset.abs()
-        self.dropped_bits.fill_(max(0, int(reach.max()).bit_length() - 31))
+        largest, dropped = int(reach.max()), 0
+        while largest >> dropped >= arithmetic.INT32[1]:
+            dropped += 1
+        self.dropped_bits.fill_(dropped)
 
 
 class TaskModules(nn.Module):

@@ -51,7 +51,7 @@ def adapt_bits(model: SubnetModel, task: int, accuracy: Accuracy, settings: Quan
             break
     if settings.per_layer:
         for name in sorted(layers, key=lambda name: -layers[name].weight.numel()):
-            _reduce(model, layers[name], name, bits, reference - settings.tolerated_drop, accuracy)
+            _reduce(model, layers[name], name, bits, settings.min_bits, reference - settings.tolerated_drop, accuracy)
     return Quantized(bits, reference, accuracy())
 
 
@@ -108,10 +108,16 @@ def _refit_all(model: SubnetModel, task: int, bits: dict[str, int]) -> None:
 
 
 def _reduce(
-    model: SubnetModel, layer: WeightLayer, name: str, bits: dict[str, int], needed: float, accuracy: Accuracy
+    model: SubnetModel,
+    layer: WeightLayer,
+    name: str,
+    bits: dict[str, int],
+    least: int,
+    needed: float,
+    accuracy: Accuracy,
 ) -> None:
     """Take bits off one layer while the accuracy stays at or above ``needed``."""
-    while bits[name] > 1:
+    while bits[name] > least:
         refit(layer, bits[name] - 1, model.formats.centroid_range)
         if accuracy() < needed:
             refit(layer, bits[name], model.formats.centroid_range)

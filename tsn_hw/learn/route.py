@@ -104,7 +104,7 @@ def make_memory(images: Images, probe: Probe, settings: RouteSettings, rng: np.r
     """What a task leaves behind, encoded as it is stored and counted."""
     chosen = images[np.sort(rng.permutation(len(images))[: max(settings.samples, 2)])]
     if settings.memory == "stats":
-        features = probe(images[:2048])
+        features = probe(images[np.sort(rng.permutation(len(images))[:2048])])
         stats = np.stack([features.mean(axis=0), features.var(axis=0)]).astype("<f4")
         return HEADER.pack(0, 32, 2, stats.shape[1], 0.0) + stats.tobytes()
     if settings.memory == "samples_act":
@@ -118,10 +118,17 @@ def decode_memory(data: bytes) -> Memory:
         raise ArtifactError(f"routing memory: {len(data)} bytes, shorter than its header of {HEADER.size}")
     kind, bits, samples, width, largest = HEADER.unpack_from(data)
     payload = data[HEADER.size :]
-    if kind >= len(KINDS) or bits not in (4, 8, 16, 32) or len(payload) != (samples * width * bits + 7) // 8:
+    layout = (bits, samples) == (32, 2) if kind == 0 else kind < len(KINDS) and bits in (4, 8, 16)
+    size = samples * width * bits
+    if not layout or size == 0 or len(payload) != (size + 7) // 8:
         raise ArtifactError(f"routing memory: header {(kind, bits, samples, width)} does not fit {len(payload)} bytes")
     if kind == 0:
-        return Memory("stats", np.frombuffer(payload, "<f4").reshape(samples, width).astype(np.float64))
+        values = np.frombuffer(payload, "<f4").reshape(samples, width).astype(np.float64)
+        if not np.isfinite(values).all() or (values[1] < 0).any():
+            raise ArtifactError("routing memory: means and variances must be finite, variances not negative")
+        return Memory("stats", values)
+    if not 0 < largest < np.inf:
+        raise ArtifactError(f"routing memory: largest value {largest}, must be positive and finite")
     levels = unpack_fields(payload, bits, samples * width).reshape(samples, width)
     return Memory(KINDS[kind], levels * (largest / ((1 << bits) - 1)))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -23,6 +24,7 @@ from tqdm import tqdm
 from tsn_hw import artifact
 from tsn_hw.errors import SettingsError, TrainingError
 from tsn_hw.files import write_atomically
+from tsn_hw.layers import Weighted
 from tsn_hw.learn.architectures import Architecture, alexnet, mlp
 from tsn_hw.learn.checkpoint import FILE as CHECKPOINT
 from tsn_hw.learn.checkpoint import Position, load_fit, load_model, read_checkpoint, save_checkpoint
@@ -44,8 +46,14 @@ def architecture_of(settings: Settings, input_shape: tuple[int, ...]) -> Archite
     """The body that the settings ask for, at the size of the data."""
     model = settings.model
     if model.kind == "mlp":
-        return mlp(input_shape, model.hidden, model.batch_norm, model.dropout)
-    return alexnet(input_shape, model.channels, model.hidden, model.batch_norm, model.dropout)
+        architecture = mlp(input_shape, model.hidden, model.batch_norm, model.dropout)
+    else:
+        architecture = alexnet(input_shape, model.channels, model.hidden, model.batch_norm, model.dropout)
+    names = [layer.name for layer in architecture.layers if isinstance(layer, Weighted)]
+    for name in settings.train.keep_table:
+        if name not in names:
+            raise SettingsError(f"train.keep_table.{name}: no such layer; there are {', '.join(names)}")
+    return architecture
 
 
 def settings_digest(settings: Settings) -> str:
@@ -79,9 +87,11 @@ def load_run(settings: Settings, stream: Stream, folder: Path) -> SubnetModel:
     return run.model
 
 
-def check_unused(folder: Path, resume: bool) -> None:
-    """Refuse a folder that holds a run, unless that run is to be resumed."""
-    if not resume and (folder / CHECKPOINT).exists():
+def check_run_folder(folder: Path, settings: Settings, resume: bool) -> None:
+    """Refuse a folder that holds a run, unless it is a run of these settings and is to be resumed."""
+    if resume:
+        read_checkpoint(folder, settings_digest(settings))
+    elif any((folder / name).exists() for name in (CHECKPOINT, "net.tsn")):
         raise TrainingError(f"{folder} holds a run already: go on with --resume, or choose another folder")
 
 
@@ -94,12 +104,12 @@ def discard(folder: Path) -> None:
 
 def device_of(name: str) -> torch.device:
     """The torch device of a name; SettingsError if there is none."""
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise SettingsError(f"device {name!r}: torch finds no CUDA device here")
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise SettingsError(f"device {name!r}: must be cpu, cuda or cuda:N") from error
+    if not re.fullmatch(r"cpu|cuda(:\d{1,2})?", name, re.ASCII):
+        raise SettingsError(f"device {name!r}: must be cpu, cuda or cuda:N")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise SettingsError(f"device {name!r}: torch finds {torch.cuda.device_count()} CUDA devices here")
+    return device
 
 
 class _Run:
@@ -130,8 +140,11 @@ class _Run:
 
     def execute(self, resume: bool) -> PackedNetwork:
         """Learn what is left of the stream."""
-        check_unused(self.folder, resume)
-        tensors = self.restore() or {}
+        check_run_folder(self.folder, self.settings, resume)
+        tensors = self.restore()
+        if tensors is None:  # a start from the very beginning: nothing that another run left may pass for this one's
+            discard(self.folder)
+            tensors = {}
         bar = tqdm(total=len(self.stream), initial=self.position.task, desc="tasks", disable=self.quiet, leave=False)
         while self.position.task < len(self.stream):
             self._learn(self.stream.task(self.position.task), tensors)

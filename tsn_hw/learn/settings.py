@@ -134,7 +134,7 @@ class TrainSettings:
         _require(0 < self.decay < 1, "train.decay", self.decay, "between 0 and 1")
         _require(self.threads >= 0, "train.threads", self.threads, "at least 0")
         _require(0 < self.keep_ratio <= 1, "train.keep_ratio", self.keep_ratio, "above 0, at most 1")
-        _require(0 <= self.ramp < 1, "train.ramp", self.ramp, "at least 0 and below 1")
+        _require(0 <= self.ramp <= 1 - 1 / self.epochs, "train.ramp", self.ramp, "at least 0 and leave an epoch")
         for layer, ratio in self.keep_table.items():
             _require(0 < ratio <= 1, f"train.keep_table.{layer}", ratio, "above 0, at most 1")
 

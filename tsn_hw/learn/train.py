@@ -153,6 +153,8 @@ def fit(
     steps = math.ceil(len(data.x_train) / settings.batch)
     kept = {index: layer.subnet.kept for index, layer in model.body_layers(task).items()}
     while state.epoch < settings.epochs and not state.stopped:
+        if settings.ramp:
+            _ramp(model, task, kept, state.epoch / settings.epochs / settings.ramp)
         if state.epoch <= settings.epochs // 2:
             model.calibrate(to_real(data.x_train[:CALIBRATION_IMAGES]), task)
         generator = generator_of(seed, "epoch", task, state.epoch)
