@@ -1,5 +1,7 @@
 """Back ends: they turn a packed network into files that other tools run."""
 
-from export.onnx_graph import onnx_graph, write_onnx
+from export.onnx_check import check_folder
+from export.onnx_files import write_onnx, write_onnx_shared
+from export.onnx_graph import onnx_graph
 
-__all__ = ["onnx_graph", "write_onnx"]
+__all__ = ["check_folder", "onnx_graph", "write_onnx", "write_onnx_shared"]

@@ -2,10 +2,14 @@
 
 A graph carries those that it calls, so it needs nothing but a stock runtime. All are free of ``NonZero`` and
 ``ScatterND``, so that onnxruntime (from 1.17 on) folds every call on constants when it loads a session.
+
+Both lookups also give ``words``: the index that every weight has in the codebook, -1 outside of the mask. A codebook
+ends with the entry that stands for 0, so that -1 finds it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 
 from onnx import FunctionProto, parser
@@ -15,61 +19,69 @@ IR_VERSION = 8
 DOMAIN = "tsn_hw"
 DOMAIN_VERSION = 1
 
-_CODEBOOK_LOOKUP = """
-CodebookLookup (codes, mask, codebook, shape) => (weights) {
-  zero = Constant <value_floats = [0.0]> ()
+_UNPACK_BITS = """
+UnpackBits (bytes) => (bits) {
   one = Constant <value = uint8[1] {1}> ()
   lane = Constant <value = uint8[8] {0, 1, 2, 3, 4, 5, 6, 7}> ()
   last = Constant <value_ints = [-1]> ()
+  column = Unsqueeze (bytes, last)
+  shifted = BitShift <direction = "RIGHT"> (column, lane)
+  lanes = BitwiseAnd (shifted, one)
+  bits = Flatten (lanes)
+}
+"""
+
+_CODEBOOK_LOOKUP = """
+CodebookLookup (codes, mask, units, codebook, shape) => (weights, words) {
+  last = Constant <value_ints = [-1]> ()
   first = Constant <value_ints = [0]> ()
-  rows = Constant <value_ints = [0, -1]> ()
-  from = Constant <value_int = 0> ()
-  step = Constant <value_int = 1> ()
-  unit = Constant <value = uint32[1] {1}> ()
-
-  mask_bytes = Unsqueeze (mask, last)
-  mask_lanes = BitShift <direction = "RIGHT"> (mask_bytes, lane)
-  mask_bits = BitwiseAnd (mask_lanes, one)
-  mask_row = Reshape (mask_bits, last)
-  count = ReduceProd <keepdims = 1> (shape)
-  used_bits = Slice (mask_row, first, count)
+  axis = Constant <value_int = 1> ()
+  mask_bits = UnpackBits (mask)
+  count = ReduceProd (shape)
+  used_bits = Slice (mask_bits, first, count, last)
   used = Cast <to = 6> (used_bits)
+  code_bits = UnpackBits (codes)
+  code_sums = MatMulInteger (units, code_bits)
+  code_row = Reshape (code_sums, last)
+  code = Cast <to = 7> (code_row)
+  choices = Concat <axis = 0> (last, code)
+  so_far = CumSum (used, axis)
+  choice = Mul (so_far, used)
+  words = Gather (choices, choice)
+  weight_row = Gather (codebook, words)
+  weights = Reshape (weight_row, shape)
+}
+"""
 
-  code_bytes = Unsqueeze (codes, last)
-  code_lanes = BitShift <direction = "RIGHT"> (code_bytes, lane)
-  code_bits = BitwiseAnd (code_lanes, one)
-  planes = Reshape (code_bits, rows)
-  plane_values = Cast <to = 1> (planes)
-  plane_count = Shape <start = 0, end = 1> (codes)
-  plane_end = Squeeze (plane_count)
-  plane_numbers = Range (from, plane_end, step)
-  plane_shifts = Cast <to = 12> (plane_numbers)
-  plane_units = BitShift <direction = "LEFT"> (unit, plane_shifts)
-  plane_weights = Cast <to = 1> (plane_units)
-  code_values = MatMul (plane_weights, plane_values)
-  code = Cast <to = 7> (code_values)
-
-  centroids = Cast <to = 1> (codebook)
-  survivors = Gather (centroids, code)
-  choices = Concat <axis = 0> (zero, survivors)
-  survivors_so_far = CumSum (used, from)
-  choice = Mul (survivors_so_far, used)
-  weight_row = Gather (choices, choice)
+_BANK_LOOKUP = """
+BankLookup (codes, masks, units, columns, codebooks, shape) => (weights, words) {
+  last = Constant <value_ints = [-1]> ()
+  first = Constant <value_ints = [0]> ()
+  mask_bits = UnpackBits (masks)
+  prefix = ArgMax (mask_bits)
+  code_bits = UnpackBits (codes)
+  code_sums = MatMulInteger (units, code_bits)
+  code = Cast <to = 7> (code_sums)
+  row = Mul (prefix, columns)
+  address = Add (row, code)
+  mask = Gather (mask_bits, last)
+  used = Cast <to = 9> (mask)
+  padded = Where (used, address, last)
+  count = ReduceProd (shape)
+  words = Slice (padded, first, count, last)
+  weight_row = Gather (codebooks, words)
   weights = Reshape (weight_row, shape)
 }
 """
 
 _QLINEAR = """
-QLinear (x, x_scale, x_zero_point, weights, scale, zero_point, y_scale, y_zero_point, offset) => (y) {
-  image_axes = Constant <value_ints = [0, 2]> ()
-  kernel_axes = Constant <value_ints = [2, 3]> ()
-  image = Unsqueeze (x, image_axes)
-  image_channels_first = Transpose <perm = [0, 3, 1, 2]> (image)
-  kernel = Unsqueeze (weights, kernel_axes)
-  y_channels_first = QLinearConv (image_channels_first, x_scale, x_zero_point, kernel, scale, zero_point,
-                                  y_scale, y_zero_point, offset)
-  y_image = Transpose <perm = [0, 2, 3, 1]> (y_channels_first)
-  y = Squeeze (y_image, image_axes)
+QLinear (x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, offset) => (y) {
+  axes = Constant <value_ints = [0, 2]> ()
+  row = Unsqueeze (x, axes)
+  image = Transpose <perm = [0, 3, 1, 2]> (row)
+  sums = QLinearConv (image, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, offset)
+  y_row = Transpose <perm = [0, 2, 3, 1]> (sums)
+  y = Squeeze (y_row, axes)
 }
 """
 
@@ -108,28 +120,25 @@ SplitBytes (integers, zero_point) => (high, low) {
 }
 """
 
+_TEXTS = {
+    "UnpackBits": _UNPACK_BITS,
+    "CodebookLookup": _CODEBOOK_LOOKUP,
+    "BankLookup": _BANK_LOOKUP,
+    "QLinear": _QLINEAR,
+    "Requantize": _REQUANTIZE,
+    "RequantizeInteger": _REQUANTIZE_INTEGER,
+    "SplitBytes": _SPLIT_BYTES,
+}
+
+# Every file carries them: a phrase each, the whole story stands in docs/deploy.md.
 _DOCS = {
-    "CodebookLookup": (
-        "Weights of one layer as one task sees them, integers in float32. mask: one bit a weight, in C order, lowest "
-        "bit of a byte first. codes: a row of packed bits for every bit of a code, least significant row first; only "
-        "weights under the mask have a code. codebook: the centroid of every code. A weight outside of the mask is 0."
-    ),
-    "QLinear": (
-        "A fully connected layer with the inputs of QLinearConv: x (batch, in), weights (out, in), offset (out), y "
-        "(batch, out). It is a convolution by 1 x 1 over an image of one column that has a row for every sample: "
-        "runtimes that compute channels last drop the transpositions and multiply matrices."
-    ),
-    "Requantize": (
-        "Saturate to low..high and round half to even; the value is an exact multiple of a power of two. "
-        "The limits are integers, so the steps commute; saturation comes first because runtimes fuse it into a Conv."
-    ),
-    "RequantizeInteger": (
-        "value / unit, rounded half to even and saturated to low..high, where float64 would not be exact: int64 "
-        "throughout. unit = 2**shift, half = max(1, unit / 2)."
-    ),
-    "SplitBytes": (
-        "integers = 256 * (high - zero_point) + low, both uint8. Signed integers take zero_point = 128, unsigned 0."
-    ),
+    "UnpackBits": "Lowest bit first.",
+    "CodebookLookup": "codebook[the next code] under the mask, elsewhere its last entry.",
+    "BankLookup": "codebooks[prefix, code] under the last mask; prefix = first mask that is set.",
+    "QLinear": "Linear layer; the samples are rows of an image.",
+    "Requantize": "Saturate to integers, then round half to even: they commute, and runtimes fuse the former.",
+    "RequantizeInteger": "value / unit, rounded half to even and saturated; half = max(1, unit / 2).",
+    "SplitBytes": "integers = 256 * (high - zero_point) + low.",
 }
 
 
@@ -140,13 +149,22 @@ def function(name: str) -> FunctionProto:
     >>> list(function("Requantize").input)
     ['value', 'low', 'high']
     """
-    text = {
-        "CodebookLookup": _CODEBOOK_LOOKUP,
-        "QLinear": _QLINEAR,
-        "Requantize": _REQUANTIZE,
-        "RequantizeInteger": _REQUANTIZE_INTEGER,
-        "SplitBytes": _SPLIT_BYTES,
-    }[name]
-    parsed = parser.parse_function(f'<domain: "{DOMAIN}", opset_import: ["" : {OPSET}]>{text}')
+    parsed = parser.parse_function(f'<domain: "{DOMAIN}", opset_import: ["" : {OPSET}]>{_TEXTS[name]}')
+    for node in parsed.node:
+        if node.op_type in _TEXTS:
+            node.domain = DOMAIN
+    if any(node.domain == DOMAIN for node in parsed.node):
+        parsed.opset_import.add(domain=DOMAIN, version=DOMAIN_VERSION)
     parsed.doc_string = _DOCS[name]
     return parsed
+
+
+def functions(called: Iterable[str]) -> list[FunctionProto]:
+    """The functions of these names after those that they call: ONNX's reference evaluator reads them in order.
+
+    >>> [f.name for f in functions({"BankLookup", "QLinear"})]
+    ['UnpackBits', 'BankLookup', 'QLinear']
+    """
+    names = set(called)
+    inner = {node.op_type for name in names for node in function(name).node if node.domain == DOMAIN}
+    return [function(name) for name in [*sorted(inner), *sorted(names - inner)]]

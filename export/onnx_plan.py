@@ -30,7 +30,7 @@ from tsn_hw import arithmetic
 from tsn_hw.arithmetic import FLOAT32_EXACT, INT32, ActFormat, Carrier, Ints
 from tsn_hw.errors import ExportError
 from tsn_hw.layers import Add, AvgPool, Conv2d, Linear, Weighted
-from tsn_hw.network import Bools, Bytes, PackedNetwork, Requantization, code_bits
+from tsn_hw.network import Bools, PackedNetwork, Requantization, code_bits
 
 Form = Literal["quantized", "float32", "integer"]
 ForcedForm = Literal["float32", "integer"]
@@ -38,15 +38,20 @@ ForcedForm = Literal["float32", "integer"]
 
 @dataclass(frozen=True)
 class Words:
-    """The survivors of one layer as ``CodebookLookup`` takes them.
+    """The weights of one layer as one task sees them.
 
-    codes: (bits, survivors / 8), one row a bit of the code; mask: (weights / 8,); codebook: (entries,), ascending.
+    mask: weight-shaped; codebook: the sorted distinct centroids that the task really reads, at least one;
+    code: (survivors,), index of every weight under the mask into the codebook.
     """
 
-    codes: Bytes
-    mask: Bytes
-    codebook: NDArray[Any]
-    survivors: int
+    mask: Bools
+    codebook: Ints
+    code: Ints
+
+    @property
+    def code_bits(self) -> int:
+        """The narrowest width of a code."""
+        return code_bits(self.codebook)
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ class Plan:
     @property
     def has_wide_weights(self) -> bool:
         """Whether a centroid needs two bytes."""
-        return self.words is not None and self.words.codebook.dtype == np.int16
+        return self.words is not None and centroid_dtype(self.words.codebook) == np.int16
 
     @property
     def is_wide(self) -> bool:
@@ -86,10 +91,12 @@ class Plan:
     def summary(self) -> dict[str, object]:
         """What ``metadata_props`` tell of the layer."""
         summary: dict[str, object] = {"carrier": self.carrier, "bound": self.bound}
+        if self.requantization.output is not None:
+            summary["bits"] = self.requantization.output.bits
         if self.form is not None:
             summary |= {"form": self.form, "accumulator": self.accumulator}
         if self.words is not None:
-            summary |= {"code_bits": len(self.words.codes), "survivors": self.words.survivors}
+            summary |= {"code_bits": self.words.code_bits, "survivors": len(self.words.code)}
         return summary
 
 
@@ -166,15 +173,11 @@ def _is_raw(requantization: Requantization) -> bool:
 
 
 def _words(weights: Ints, mask: Bools) -> Words:
-    """Codes of the survivors into the sorted distinct centroids that the task really reads: the narrowest code."""
     survivors = weights[mask] if mask.any() else np.zeros(1, np.int64)  # no tensor is empty; the mask hides the 0
     codebook, code = np.unique(survivors, return_inverse=True)
-    bit = np.arange(code_bits(codebook), dtype=np.uint16)
-    planes = (code.astype(np.uint16) >> bit[:, None]) & 1
-    is_narrow = codebook[0] >= -128 and codebook[-1] <= 127
-    return Words(
-        codes=np.packbits(planes.astype(np.uint8), axis=1, bitorder="little"),
-        mask=np.packbits(mask, bitorder="little"),
-        codebook=codebook.astype(np.int8 if is_narrow else np.int16),
-        survivors=int(mask.sum()),
-    )
+    return Words(mask, codebook, code[: int(mask.sum())].astype(np.int64))
+
+
+def centroid_dtype(centroids: Ints) -> np.dtype[Any]:
+    """int8 where it holds all centroids, otherwise int16."""
+    return np.dtype(np.int8 if centroids.min() >= -128 and centroids.max() <= 127 else np.int16)

@@ -13,14 +13,15 @@ from hypothesis import given, settings
 from networks import Recipe, adversarial_inputs, random_network, recipes
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
-from small_network import NET
+from small_network import NET, put
 
 from export import onnx_graph, write_onnx
+from export.onnx_fold import folded
 from export.onnx_functions import DOMAIN, function
 from export.onnx_graph import input_dtype
 from sim import reference
 from tsn_hw.arithmetic import ActFormat
-from tsn_hw.errors import ExportError
+from tsn_hw.errors import ExportError, FileError
 from tsn_hw.layers import Linear
 from tsn_hw.network import UNUSED, Bank, BankLayer, PackedNetwork, Requantization, Step, Task
 
@@ -77,7 +78,8 @@ def properties(model):
 
 
 def forms(model):
-    return {entry["name"]: entry.get("form") for entry in json.loads(properties(model)["tsn_hw.layers"])}
+    layers = json.loads(properties(model)["tsn_hw.layers"])
+    return dict(zip(layers["name"], layers.get("form", []), strict=True))
 
 
 def scale(multiplier, offset, shift, output=U8):
@@ -237,11 +239,17 @@ def test_codebook_lookup_decodes_the_weights_of_the_packed_network(engine):
     for task in range(len(net.tasks)):
         model = onnx_graph(net, task)
         lookups = [node for node in model.graph.node if node.op_type == "CodebookLookup"]
-        model.graph.output.extend(helper.make_tensor_value_info(n.output[0], TensorProto.FLOAT, None) for n in lookups)
+        names = [name for node in lookups for name in node.output]
+        model.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
         outputs = engine(model)(x=adversarial_inputs(net, 1).astype(input_dtype(net)))
         for index, layer, step in net.run_order(task):
-            if step.mask is not None:
-                np.testing.assert_array_equal(outputs[f"{layer.name}.weights"], net.weights(task, index))
+            if step.mask is None:
+                continue
+            weights = outputs[f"{layer.name}.weights"]
+            zero_point = 128 if weights.dtype == np.uint8 else 0
+            decoded = weights.astype(np.int64).reshape(step.mask.shape) - zero_point
+            np.testing.assert_array_equal(decoded, net.weights(task, index))
+            np.testing.assert_array_equal(outputs[f"{layer.name}.words"].reshape(step.mask.shape) >= 0, step.mask)
 
 
 # the file -----------------------------------------------------------------------------------------------------------
@@ -251,7 +259,7 @@ def test_a_graph_pins_its_versions_and_explains_itself():
     model = onnx_graph(NET, 1)
     assert (model.ir_version, model.producer_name) == (8, "tsn-hw")
     assert {entry.domain: entry.version for entry in model.opset_import} == {"": 18, "tsn_hw": 1}
-    assert [entry.name for entry in model.functions] == ["CodebookLookup", "Requantize"]
+    assert [entry.name for entry in model.functions] == ["UnpackBits", "CodebookLookup", "Requantize"]
     assert all(entry.doc_string for entry in model.functions)
     x, logits = model.graph.input[0], model.graph.output[0]
     assert (x.name, x.type.tensor_type.elem_type, x.doc_string) == (
@@ -268,31 +276,36 @@ def test_a_graph_pins_its_versions_and_explains_itself():
 
 def test_metadata_tell_task_classes_input_and_layers():
     told = properties(onnx_graph(NET, 1))
-    assert (told["tsn_hw.format"], told["tsn_hw.task"]) == ("1", "b")
+    assert (told["tsn_hw.format"], told["tsn_hw.task"]) == ("2", "b")
     assert json.loads(told["tsn_hw.classes"]) == ["0", "1", "2"]
     assert json.loads(told["tsn_hw.input"]) == {"shape": [1, 3, 2], "bits": 8, "signed": False, "exponent": 0}
-    layers = {entry["name"]: entry for entry in json.loads(told["tsn_hw.layers"])}
-    assert list(layers) == ["conv", "mix", "add", "average", "pool", "flatten", "head_b"]
-    assert layers["pool"] == {"name": "pool", "kind": "MaxPool"}
-    assert layers["add"] == {"name": "add", "kind": "Add", "carrier": "float32", "bound": 510}
-    assert layers["mix"] == {
-        "name": "mix",
-        "kind": "Conv2d",
-        "carrier": "float32",
-        "bound": 30 * 255,
-        "form": "quantized",
-        "accumulator": 30 * 255,
-        "code_bits": 1,
-        "survivors": 2,
+    assert json.loads(told["tsn_hw.output"]) == {"exponent": -7}
+    assert json.loads(told["tsn_hw.layers"]) == {
+        "name": ["conv", "mix", "add", "average", "pool", "flatten", "head_b"],
+        "kind": ["Conv2d", "Conv2d", "Add", "AvgPool", "MaxPool", "Flatten", "Linear"],
+        "carrier": ["float32", "float32", "float32", "float32", None, None, "int32"],
+        "bound": [127 * 255, 30 * 255, 510, 6 * 255, None, None, 14 * 255],
+        "bits": [8, 8, 8, 8, None, None, None],
+        "form": ["quantized", "quantized", None, "quantized", None, None, "integer"],
+        "accumulator": [127 * 255, 30 * 255, None, 6 * 255, None, None, 14 * 255],
+        "code_bits": [1, 1, None, None, None, None, 1],
+        "survivors": [2, 2, None, None, None, None, 5],
     }
+
+
+@pytest.mark.parametrize(("shift", "multiplier", "exponent"), [(0, 1, -3), (4, 1, 1), (4, 3, None)])
+def test_the_exponent_of_the_logits_is_that_of_products_and_shift(shift, multiplier, exponent):
+    net = linear_network([[1]], scale([1], [0], 0, ActFormat(8, False, -3)))
+    net = put(net, ("tasks", 0, "steps", 1, "requantization"), scale([multiplier], [0], shift, None))
+    assert json.loads(properties(onnx_graph(net, 0))["tsn_hw.output"]) == {"exponent": exponent}
 
 
 def test_codes_index_the_sorted_distinct_centroids_that_the_task_reads():
     net = linear_network([[5, -3, 5, 9]], scale([1], [0], 0))
     constants = {t.name: onnx.numpy_helper.to_array(t) for t in onnx_graph(net, 0).graph.initializer}
-    assert constants["fc.codebook"].tolist() == [-3, 5, 9]
+    assert constants["fc.codebook"].tolist() == [125, 133, 137, 128]  # zero point 128; the last one: not in the mask
     assert constants["fc.codes"].tolist() == [[0b0101], [0b1000]]  # a row a bit: codes 1, 0, 1, 2
-    assert constants["fc.mask"].tolist() == [0b1111]
+    assert constants["fc.mask"].tolist() == [[0b1111]]
 
 
 def test_only_survivors_are_stored():
@@ -300,10 +313,10 @@ def test_only_survivors_are_stored():
     constants = {t.name: onnx.numpy_helper.to_array(t) for t in onnx_graph(net, 2).graph.initializer}
     for _, layer, step in net.run_order(2):
         codes, mask, book = (constants[f"{layer.name}.{part}"] for part in ("codes", "mask", "codebook"))
-        bits = max(1, (len(book) - 1).bit_length())
+        bits = max(1, (len(book) - 2).bit_length())
         assert codes.shape == (bits, -(-step.mask.sum() // 8))
-        assert mask.shape == (-(-step.mask.size // 8),)
-        assert book.dtype == np.int8
+        assert mask.shape == (1, -(-step.mask.size // 8))
+        assert book.dtype == np.uint8
 
 
 def test_a_file_holds_little_more_than_codes_and_masks():
@@ -392,15 +405,45 @@ def test_write_onnx_writes_a_file_a_task_and_replaces_old_ones(tmp_path):
         assert write_onnx(NET, folder) == [folder / "task_00.onnx", folder / "task_01.onnx"]
     assert sorted(path.name for path in folder.iterdir()) == ["task_00.onnx", "task_01.onnx"]
     for task, path in enumerate(sorted(folder.iterdir())):
-        assert onnx.load(path) == onnx_graph(NET, task)
+        assert onnx.load(path).graph == onnx_graph(NET, task).graph
+
+
+def test_folded_graphs_lie_beside_the_others_until_an_export_without_them(tmp_path):
+    assert [path.name for path in write_onnx(NET, tmp_path, fold=True)] == [
+        "task_00.folded.onnx",
+        "task_00.onnx",
+        "task_01.folded.onnx",
+        "task_01.onnx",
+    ]
+    write_onnx(NET, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["task_00.onnx", "task_01.onnx"]
 
 
 def test_a_file_that_cannot_be_written_is_one_clear_error(tmp_path):
     (tmp_path / "onnx").write_text("a file where the folder should be")
-    with pytest.raises(ExportError) as error:
+    with pytest.raises(FileError) as error:
         write_onnx(NET, tmp_path / "onnx")
-    assert str(error.value) == f"cannot write {tmp_path}/onnx/task_00.onnx: File exists"
+    assert str(error.value) == f"cannot remove {tmp_path}/onnx/task_00.folded.onnx: Not a directory"
     (tmp_path / "task_00.onnx").mkdir()
-    with pytest.raises(ExportError, match=r"task_00\.onnx: Is a directory"):
+    with pytest.raises(FileError, match=r"task_00\.onnx: Is a directory"):
         write_onnx(NET, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["onnx", "task_00.onnx"]
+
+
+@settings(max_examples=EXAMPLES // 2)
+@given(recipes())
+def test_folded_graphs_hold_decoded_weights_and_give_the_same_integers(recipe):
+    net = random_network(recipe)
+    task = recipe.seed % len(net.tasks)
+    x = adversarial_inputs(net, 6, recipe.seed)
+    model = folded(onnx_graph(net, task))
+    onnx.checker.check_model(model, full_check=True)
+    assert {function.name for function in model.functions} <= {
+        "QLinear",
+        "Requantize",
+        "RequantizeInteger",
+        "SplitBytes",
+    }
+    expected = list(reference.run(net, task, x).values())[-1]
+    for engine in ENGINES:
+        np.testing.assert_array_equal(engine(model)(x=x.astype(input_dtype(net)))["logits"], expected)

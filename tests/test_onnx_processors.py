@@ -13,6 +13,8 @@ import pytest
 from networks import Recipe, adversarial_inputs, random_network
 
 from export import onnx_graph
+from export.onnx_bank import bank_file, bank_layout
+from export.onnx_fold import folded
 from export.onnx_graph import input_dtype
 from sim import reference
 
@@ -23,18 +25,19 @@ import numpy, onnxruntime
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = options.inter_op_num_threads = 1
 digests = {}
-for path in sorted(pathlib.Path(sys.argv[1]).glob("*.onnx")):
+for path in sorted(pathlib.Path(sys.argv[1]).rglob("*.onnx")):
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    outputs = session.run(None, {"x": numpy.load(path.with_suffix(".npy"))})
+    outputs = session.run(None, {"x": numpy.load(path.parent / "x.npy")})
     names = [output.name for output in session.get_outputs()]
-    digests[path.stem] = {n: hashlib.sha256(v.tobytes()).hexdigest() for n, v in zip(names, outputs)}
+    name = f"{path.parent.name}/{path.stem}"
+    digests[name] = {n: hashlib.sha256(v.tobytes()).hexdigest() for n, v in zip(names, outputs)}
 print(json.dumps({"onnxruntime": onnxruntime.__version__, "digests": digests}))
 """
 
 
 @pytest.fixture(scope="module")
 def graphs(tmp_path_factory):
-    """A folder of graphs with adversarial inputs, and the digests of all their integers by the int64 loops."""
+    """Graphs in every layout with adversarial inputs, and the digests of all their integers by the int64 loops."""
     folder, digests = tmp_path_factory.mktemp("graphs"), {}
     choices = itertools.product(("mlp", "conv", "residual"), ((8, 8), (16, 16), (4, 8)), (False, True), (False, True))
     for seed, (kind, (act_bits, centroid_bits), signed, multipliers) in enumerate(choices):
@@ -50,14 +53,21 @@ def graphs(tmp_path_factory):
         net = random_network(recipe)
         name = f"{kind}_{act_bits}_{centroid_bits}{'_signed' * signed}{'_multipliers' * multipliers}"
         x = adversarial_inputs(net, 8, seed)
-        (folder / f"{name}.onnx").write_bytes(onnx_graph(net, 1, taps=True).SerializeToString())
-        np.save(folder / f"{name}.npy", x.astype(input_dtype(net)))
+        layout = bank_layout(net)
+        models = {"alone": onnx_graph(net, 1, taps=True), "shared": onnx_graph(net, 1, taps=True, bank=layout)}
+        models["folded"] = folded(models["alone"])
+        (folder / name).mkdir()
+        (folder / name / "banks.bin").write_bytes(bank_file(net, layout))
+        np.save(folder / name / "x.npy", x.astype(input_dtype(net)))
         integers = reference.run(net, 1, x)
         integers["logits"] = list(integers.values())[-1]
-        digests[name] = {
+        expected = {
             layer: hashlib.sha256(value.astype(np.int32).tobytes()).hexdigest() for layer, value in integers.items()
         }
-    assert len(digests) == 36
+        for stem, model in models.items():
+            (folder / name / f"{stem}.onnx").write_bytes(model.SerializeToString())
+            digests[f"{name}/{stem}"] = expected
+    assert len(digests) == 3 * 36
     return folder, digests
 
 

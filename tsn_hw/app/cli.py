@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,13 +26,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], Result] = options.command
     try:
         text, data, code = command(options)
-    except TsnError as error:
+    except (TsnError, OSError, MemoryError) as error:
         print(f"tsn-hw: {' '.join(str(error).split())}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         print("tsn-hw: interrupted; training goes on with --resume", file=sys.stderr)
         return 130
-    print(json.dumps(data, indent=1) if options.json else text)
+    try:
+        print(json.dumps(data, indent=1) if options.json else text, flush=True)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough; what is left must not be flushed again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return code
 
 
@@ -60,9 +64,20 @@ def _parser() -> argparse.ArgumentParser:
     show = _command(commands, "show", _show, "banks, tasks, bits per weight, sparsity, capacity, seals")
     show.add_argument("network", type=Path, help=".tsn file")
 
-    onnx = _command(commands, "onnx", _onnx, "write one ONNX graph a task, for stock onnxruntime")
-    onnx.add_argument("network", type=Path, help=".tsn file")
-    onnx.add_argument("-o", "--out", type=Path, required=True, help="folder for task_00.onnx, task_01.onnx ...")
+    onnx = _command(commands, "onnx", _onnx, "write one ONNX graph a task for stock onnxruntime, or check them")
+    onnx.add_argument("network", type=Path, nargs="?", help=".tsn file")
+    target = onnx.add_mutually_exclusive_group(required=True)
+    target.add_argument("-o", "--out", type=Path, help="folder for task_00.onnx, task_01.onnx ...")
+    target.add_argument("--check", type=Path, metavar="FOLDER", help="check digests and golden logits of a folder")
+    onnx.add_argument("--shared", action="store_true", help="keep the words of all tasks in one file, banks.bin")
+    onnx.add_argument("--folded", action="store_true", help="also write decoded graphs: they start faster")
+    onnx.add_argument(
+        "--replace", action="store_true", help="replace a banks.bin that other graphs read, and remove those graphs"
+    )
+
+    run = _command(commands, "run", _run, "classes of images from an exported graph alone")
+    run.add_argument("graph", type=Path, help="task_00.onnx ...; a shared banks.bin lies beside it")
+    run.add_argument("input", type=Path, nargs="+", help="image of the size that the graph takes, or .npy file")
 
     simulate = _command(commands, "simulate", _simulate, "integer inference and accuracy of one task")
     simulate.add_argument("network", type=Path, help=".tsn file")
@@ -115,9 +130,21 @@ def _show(options: argparse.Namespace) -> Result:
 
 
 def _onnx(options: argparse.Namespace) -> Result:
-    from tsn_hw.app.commands import write_graphs
+    from tsn_hw.app.deploy import check_graphs, write_graphs
 
-    return *write_graphs(options.network, options.out), 0
+    if (options.network is None) == (options.check is None):
+        raise SettingsError("onnx: takes a network and --out, or --check alone")
+    if options.check is not None:
+        return *check_graphs(options.check), 0
+    if options.replace and not options.shared:
+        raise SettingsError("--replace: only --shared writes a bank file")
+    return *write_graphs(options.network, options.out, options.shared, options.folded, options.replace), 0
+
+
+def _run(options: argparse.Namespace) -> Result:
+    from tsn_hw.app.deploy import run_on_files
+
+    return *run_on_files(options.graph, options.input), 0
 
 
 def _simulate(options: argparse.Namespace) -> Result:

@@ -26,11 +26,12 @@ def train_run(settings_file: Path, folder: Path, device: str, resume: bool, quie
     """Learn every task of a settings file into a run's folder."""
     from tsn_hw.app.config import read_settings, settings_to_json, stream_of
     from tsn_hw.app.runs import NETWORK, SETTINGS, RunFolder
-    from tsn_hw.learn.run import check_unused, train
+    from tsn_hw.learn.run import check_run_folder, device_of, train
 
     settings = read_settings(settings_file)
     stream = stream_of(settings)
-    check_unused(folder, resume)
+    device_of(device)  # refused before anything is written
+    check_run_folder(folder, settings, resume)
     write_atomically(folder / SETTINGS, settings_to_json(settings).encode())
     train(settings, stream, folder, device=device, resume=resume, quiet=quiet)
     metrics = RunFolder(folder).metrics()
@@ -70,7 +71,7 @@ def show(path: Path) -> Told:
     ]
     text = "\n\n".join(
         [
-            f"{path}: {len(net.tasks)} tasks in {len(net.banks)} banks; input {net.input_shape}, {net.input.bits} bits",
+            f"{path}: tasks {len(net.tasks)}, banks {len(net.banks)}, input {net.input_shape}, {net.input.bits} bits",
             table(["bank", "layer", "weights", "used %", "bits per weight", "code bits by owner"], layers),
             table(["task", "bank", "classes", "sparsity %", "own weights", "shared weights", "seal"], tasks),
             capacity_table(sizes),
@@ -114,17 +115,17 @@ def simulate(path: Path, task: int, run: Path | None, source: Path | None) -> To
     return text, {"task": task, "name": data.name, "accuracy_percent": percent, "plan": plan}
 
 
-def _inputs(net: PackedNetwork, source: Path) -> NDArray[np.int64]:
+def _inputs(net: PackedNetwork, source: Path) -> NDArray[np.integer]:
     """Integers for the network from an .npy file: images (uint8) are quantized, other integers taken as they are."""
-    try:
-        array = np.load(source, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    try:  # a memory map unpickles nothing, and takes no memory for sizes that are not there
+        array: NDArray[Any] = np.lib.format.open_memmap(source, mode="r")
+    except (OSError, ValueError, OverflowError) as error:
         raise DataError(f"cannot read {source} as an .npy file: {error}") from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "iu":
-        raise DataError(f"{source}: must hold one array of integers")
+    if array.dtype.kind not in "iu":
+        raise DataError(f"{source}: holds {array.dtype}, must be integers")
     if array.shape == net.input_shape:
         array = array[None]
-    return quantize(array / 256.0, net.input) if array.dtype == np.uint8 else array.astype(np.int64)
+    return quantize(array / 256.0, net.input) if array.dtype == np.uint8 else array
 
 
 def verify_network(path: Path, run: Path | None, samples: int, images: int, out: Path | None, quiet: bool) -> Told:
@@ -148,13 +149,14 @@ def verify_network(path: Path, run: Path | None, samples: int, images: int, out:
     data = result.to_json() | ({} if metrics is None else {"metrics": metrics.to_json()})
     if out is not None:
         write_atomically(out, (json.dumps(data, indent=1) + "\n").encode())
-    header = ["engine", *(task.name for task in net.tasks), "differences"]
+    header = ["engine", "inputs", *(task.name for task in net.tasks), "differences"]
     rows = []
     for name, engine in result.engines.items():
         if engine.absent is not None:
-            rows.append([name, *["absent"] * len(net.tasks), engine.absent])
+            rows.append([name, "0", *["absent"] * len(net.tasks), engine.absent])
         else:
-            rows.append([name, *(engine.digests[task.name][:12] for task in net.tasks), str(engine.mismatches)])
+            digests = (engine.digests[task.name][:12] for task in net.tasks)
+            rows.append([name, str(engine.inputs), *digests, str(engine.mismatches)])
     lines = [table(header, rows), ""]
     lines += [f"FIRST DIFFERENCE: {difference}" for difference in [result.first_difference()] if difference]
     lines += [f"BROKEN SEAL: task {name!r}" for name in result.broken_seals]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 import types
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ def read_settings(path: Path) -> Settings:
     """Read a TOML settings file; relative data paths start at its folder."""
     try:
         values = tomllib.loads(read_bytes(path).decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise SettingsError(f"{path}: not a TOML file ({error})") from error
     if isinstance(values.get("data"), dict):  # one data set may be written as a plain table
         values["data"] = [values["data"]]
@@ -40,9 +41,10 @@ def settings_to_json(settings: Settings) -> str:
 def settings_from_json(path: Path) -> Settings:
     """Read the settings that a run's folder keeps."""
     try:
-        return build(Settings, json.loads(read_bytes(path)), str(path))
-    except ValueError as error:
+        values = json.loads(read_bytes(path))
+    except (ValueError, RecursionError) as error:
         raise SettingsError(f"{path}: not JSON ({error})") from error
+    return build(Settings, values, str(path))
 
 
 def stream_of(settings: Settings) -> Stream:
@@ -84,7 +86,7 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
     if is_dataclass(kind):
         return build(kind, value, where)  # type: ignore[arg-type]
     if origin is Literal:
-        if value not in arguments or isinstance(value, bool):
+        if not any(value == choice and type(value) is type(choice) for choice in arguments):  # True == 1 == 1.0
             raise SettingsError(f"{where} = {value!r}: must be one of {', '.join(map(repr, arguments))}")
         return value
     if origin is tuple:
@@ -101,6 +103,10 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         return float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise SettingsError(f"{where} = {value!r}: must be {_NAMES.get(kind, kind.__name__)}")
+    if kind is float and not math.isfinite(value):
+        raise SettingsError(f"{where} = {value!r}: must be finite")
+    if kind is str and "\0" in value:
+        raise SettingsError(f"{where} = {value!r}: must not hold a null character")
     return value
 
 

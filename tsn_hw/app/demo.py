@@ -12,15 +12,16 @@ import numpy as np
 import torch
 
 from export import write_onnx
-from tsn_hw.app.config import settings_to_json, stream_of
+from tsn_hw.app.config import settings_from_json, settings_to_json, stream_of
 from tsn_hw.app.metrics import Metrics
 from tsn_hw.app.runs import NETWORK, SETTINGS, RunFolder
 from tsn_hw.app.tables import accuracy_heat_map, capacity_table, table
 from tsn_hw.app.verify import Verification, verify
 from tsn_hw.capacity import Capacity, capacity
+from tsn_hw.errors import SettingsError
 from tsn_hw.files import write_atomically
 from tsn_hw.learn.baselines import fit_dense
-from tsn_hw.learn.run import architecture_of, device_of, discard, train
+from tsn_hw.learn.run import architecture_of, check_run_folder, device_of, discard, settings_digest, train
 from tsn_hw.learn.settings import (
     ModelSettings,
     PruneSettings,
@@ -74,8 +75,12 @@ class DemoResult:
 def run_demo(folder: Path, resume: bool = False, quiet: bool = False, device: str = "cpu") -> DemoResult:
     """Run the whole chain into a folder; ``resume`` goes on where an interrupted one stopped."""
     started = time.monotonic()
+    device_of(device)  # refused before anything is discarded or written
+    if (folder / SETTINGS).exists() and settings_digest(settings_from_json(folder / SETTINGS)) != settings_digest(DEMO):
+        raise SettingsError(f"{folder} holds another run: choose another --out, or delete it")
     if not resume:
         discard(folder)
+    check_run_folder(folder, DEMO, resume)
     write_atomically(folder / SETTINGS, settings_to_json(DEMO).encode())
     train(DEMO, stream_of(DEMO), folder, device=device, resume=resume, quiet=quiet)
     run = RunFolder(folder)

@@ -15,6 +15,7 @@ from tsn_hw.app.verify import Engine
 from tsn_hw.arithmetic import Ints
 from tsn_hw.errors import FileError, TrainingError
 from tsn_hw.files import read_bytes
+from tsn_hw.learn.checkpoint import FILE as CHECKPOINT
 from tsn_hw.learn.integers import brevitas_integers
 from tsn_hw.learn.run import load_run
 from tsn_hw.learn.settings import Settings
@@ -52,18 +53,23 @@ class RunFolder:
 
     def snapshots(self) -> dict[int, bytes]:
         """Number of tasks -> the file that was written after the last of them."""
+        return {t + 1: read_bytes(path) for t, path in enumerate(self._snapshot_paths())}
+
+    def _snapshot_paths(self) -> list[Path]:
         paths = [self.folder / "tasks" / f"after_{t:02d}.tsn" for t in range(len(self.network.tasks))]
         missing = [path.name for path in paths if not path.is_file()]
         if missing:
             raise TrainingError(f"run {self.folder}: {', '.join(missing)} missing; finish the run with --resume")
-        return {t + 1: read_bytes(path) for t, path in enumerate(paths)}
+        return paths
 
     def images(self, task: int, count: int) -> np.ndarray:
         """The first test images of a task, uint8."""
         return self.stream.task(task).x_test[:count]
 
-    def brevitas(self) -> Engine:
-        """The trained model of the checkpoint as an engine."""
+    def brevitas(self) -> Engine | str:
+        """The trained model of the checkpoint as an engine, or why it is absent."""
+        if not (self.folder / CHECKPOINT).exists():
+            return f"no {CHECKPOINT} in {self.folder}"
         model = load_run(self.settings, self.stream, self.folder)
         heads = {task: self.network.layers[self.network.head(task)].name for task in range(len(self.network.tasks))}
 
@@ -75,7 +81,7 @@ class RunFolder:
 
     def metrics(self) -> Metrics:
         """Accuracies measured now, from the stored networks, on the test data."""
-        nets = [artifact.from_bytes(data) for data in self.snapshots().values()]
+        nets = [artifact.load(path) for path in self._snapshot_paths()]
         alone = {
             t: artifact.load(path)
             for t in range(len(nets))

@@ -42,9 +42,10 @@ class LayerResult:
 
 @dataclass
 class EngineResult:
-    """One engine: why it is absent, or a digest and the layers of every task."""
+    """One engine: why it is absent, or the inputs it saw, and a digest and the layers of every task."""
 
     absent: str | None = None
+    inputs: int = 0
     digests: dict[str, str] = field(default_factory=dict)
     layers: dict[str, dict[str, LayerResult]] = field(default_factory=dict)
 
@@ -102,7 +103,7 @@ def _engine_json(result: EngineResult) -> dict[str, Any]:
         task: {"digest": result.digests[task], "layers": {name: vars(layer) for name, layer in layers.items()}}
         for task, layers in result.layers.items()
     }
-    return {"mismatches": result.mismatches, "tasks": tasks}
+    return {"mismatches": result.mismatches, "inputs": result.inputs, "tasks": tasks}
 
 
 def verify(
@@ -223,6 +224,7 @@ def _record(result: EngineResult, task: str, wanted: dict[str, Ints], got: dict[
     head = list(wanted)[-1]
     if head not in layers:
         raise EngineError(f"task {task!r}: an engine gave no integers for the head {head!r}")
+    result.inputs = max(result.inputs, len(wanted[head]))
     result.layers[task] = layers
     result.digests[task] = digest.hexdigest()
 

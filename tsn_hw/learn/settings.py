@@ -48,7 +48,7 @@ class StreamSettings:
     validation_share: float = 0.1
 
     def __post_init__(self) -> None:
-        _require(self.tasks >= 1, "stream.tasks", self.tasks, "at least 1")
+        _require(1 <= self.tasks <= 4096, "stream.tasks", self.tasks, "1..4096")
         _require(0 < self.validation_share < 1, "stream.validation_share", self.validation_share, "between 0 and 1")
 
 
@@ -64,6 +64,9 @@ class ModelSettings:
 
     def __post_init__(self) -> None:
         _require(0 <= self.dropout < 1, "model.dropout", self.dropout, "at least 0 and below 1")
+        for name in ("hidden", "channels"):
+            widths = getattr(self, name)
+            _require(all(1 <= width <= 65536 for width in widths), f"model.{name}", widths, "widths of 1..65536")
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,7 @@ class TrainSettings:
         _require(self.lr > 0, "train.lr", self.lr, "above 0")
         _require(self.patience >= 1, "train.patience", self.patience, "at least 1")
         _require(0 < self.decay < 1, "train.decay", self.decay, "between 0 and 1")
-        _require(self.threads >= 0, "train.threads", self.threads, "at least 0")
+        _require(0 <= self.threads <= 256, "train.threads", self.threads, "0..256")
         _require(0 < self.keep_ratio <= 1, "train.keep_ratio", self.keep_ratio, "above 0, at most 1")
         _require(0 <= self.ramp <= 1 - 1 / self.epochs, "train.ramp", self.ramp, "at least 0 and leave an epoch")
         for layer, ratio in self.keep_table.items():
@@ -217,6 +220,8 @@ class RouteSettings:
     def __post_init__(self) -> None:
         _require(self.samples >= 2, "route.samples", self.samples, "at least 2")
         _require(self.bits in (4, 8, 16), "route.bits", self.bits, "4, 8 or 16")
+        for name in ("threshold", "factor", "floor"):
+            _require(getattr(self, name) >= 0, f"route.{name}", getattr(self, name), "at least 0")
         _require(self.max_banks >= 1, "route.max_banks", self.max_banks, "at least 1")
         needs = {
             "gaussian": ("stats", "samples_act", "samples_input"),

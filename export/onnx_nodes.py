@@ -1,0 +1,78 @@
+"""A graph under construction: nodes and constants by name, every tensor named once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from export.onnx_functions import DOMAIN
+from tsn_hw.errors import ExportError
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor of the graph; the integers that it carries are its values minus the zero point."""
+
+    name: str
+    dtype: str
+    zero_point: int = 0
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Nodes and constants written so far. A node is named after its first output."""
+
+    nodes: list[NodeProto] = field(default_factory=list)
+    constants: dict[str, TensorProto] = field(default_factory=dict)
+    names: set[str] = field(default_factory=lambda: {"x"})
+    casts: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def constant(self, name: str, values: NDArray[Any]) -> str:
+        """Add a constant tensor."""
+        self._claim(name)
+        self.constants[name] = numpy_helper.from_array(np.array(values, order="C"), name)
+        return name
+
+    def shared(self, name: str, values: NDArray[Any]) -> str:
+        """Add a constant that is named after its value, or share the one that is there."""
+        return name if name in self.constants else self.constant(name, values)
+
+    def scalar(self, value: int, dtype: str) -> str:
+        """A shared scalar."""
+        return self.shared(f"{value}_{dtype}", np.array(value, dtype))
+
+    def external(self, name: str, location: str, offset: int, shape: tuple[int, int]) -> str:
+        """Add a constant of bytes that lie in another file."""
+        self._claim(name)
+        tensor = TensorProto(name=name, dims=shape, data_type=TensorProto.UINT8, data_location=TensorProto.EXTERNAL)
+        place = {"location": location, "offset": str(offset), "length": str(shape[0] * shape[1])}
+        for key, value in place.items():
+            tensor.external_data.add(key=key, value=value)
+        self.constants[name] = tensor
+        return name
+
+    def node(self, kind: str, inputs: Sequence[str], *outputs: str, doc: str = "", **attributes: Any) -> str:
+        """Add a standard operator; gives its first output."""
+        for output in outputs:
+            self._claim(output)
+        self.nodes.append(helper.make_node(kind, inputs, outputs, name=outputs[0], doc_string=doc, **attributes))
+        return outputs[0]
+
+    def call(self, function_name: str, inputs: Sequence[str], *outputs: str, doc: str = "") -> str:
+        """Add a call of one of our functions; gives its first output."""
+        return self.node(function_name, inputs, *outputs, doc=doc, domain=DOMAIN)
+
+    def _claim(self, name: str) -> None:
+        if name in self.names:
+            raise ExportError(f"layer names: two tensors of the graph would be named {name!r}")
+        self.names.add(name)
+
+
+def onnx_type(dtype: str) -> int:
+    """ONNX's number of an element type."""
+    return helper.np_dtype_to_tensor_dtype(np.dtype(dtype))

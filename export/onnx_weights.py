@@ -1,0 +1,160 @@
+"""How the weights of a layer are stored in a graph: survivors only, or as words of the shared bank file.
+
+Both end in a lookup that gives uint8 with zero point 128 where the layer computes on bytes, else integers in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from onnx import TensorProto, numpy_helper
+
+from export.onnx_bank import BANK_FILE, BankLayout, Run, Segment, addresses, code_planes, position, words_digest
+from export.onnx_nodes import Graph, Tensor
+from export.onnx_plan import Plan, centroid_dtype
+from tsn_hw.arithmetic import Ints
+from tsn_hw.layers import Linear, Weighted
+from tsn_hw.network import BankLayer, Bytes, PackedNetwork
+
+BYTE_ZERO = 128
+"""Zero point of a byte that carries a signed integer."""
+
+
+@dataclass(frozen=True)
+class LayerWords:
+    """The inputs of ``BankLookup``: tensors of code and mask planes, codes a row of the table, the table itself."""
+
+    codes: str
+    masks: str
+    code_bits: int
+    table: Ints
+    digest: str | None
+    """Of the words in the bank file, None where they are in the graph."""
+
+
+def survivor_weights(graph: Graph, plan: Plan, layer: Weighted) -> Tensor:
+    """Weights from the codes of the survivors, a mask and one codebook; an average pool sums with ones."""
+    name, words = layer.name, plan.words
+    shape = _shape(graph, plan, layer)
+    if words is None:
+        return _ones(graph, plan, shape, name)
+    codes = words.code if len(words.code) else np.zeros(1, np.int64)  # no tensor is empty
+    inputs = [
+        graph.constant(f"{name}.codes", _planes(codes, words.code_bits)),
+        graph.constant(f"{name}.mask", np.packbits(words.mask.reshape(1, -1), axis=1, bitorder="little")),
+        _units(graph, words.code_bits),
+    ]
+    codebook = _codebook(graph, plan, name, words.codebook)
+    graph.call("CodebookLookup", [*inputs, codebook.name, shape], f"{name}.weights", f"{name}.words")
+    return Tensor(f"{name}.weights", codebook.dtype, codebook.zero_point)
+
+
+def bank_weights(graph: Graph, plan: Plan, layer: Weighted, words: LayerWords) -> Tensor:
+    """Weights from words that lie at every position."""
+    name = layer.name
+    shape = _shape(graph, plan, layer)
+    codebook = _codebook(graph, plan, name, words.table.reshape(-1))
+    inputs = [words.codes, words.masks, _units(graph, words.code_bits), graph.scalar(1 << words.code_bits, "int64")]
+    graph.call("BankLookup", [*inputs, codebook.name, shape], f"{name}.weights", f"{name}.words")
+    return Tensor(f"{name}.weights", codebook.dtype, codebook.zero_point)
+
+
+def shared_words(graph: Graph, net: PackedNetwork, task: int, layout: BankLayout) -> dict[int, LayerWords]:
+    """Refer to the planes of the bank file that a task reads; gives the words of every layer that lies there."""
+    found: dict[int, LayerWords] = {}
+    own = position(net, task)
+    for segment, layers in layout.task_segments(net, task):
+        names = [net.layers[i].name for i in segment.layers]
+        masks = _masks(graph, segment, own, names)
+        for i in layers:
+            memory, mask, name = net.words(task, i), net.step(task, i).mask, net.layers[i].name
+            assert mask is not None  # checked at birth
+            planes = code_planes(memory, own)
+            codes = _external(graph, f"{name}.codes", segment.code_runs(i, planes), segment.layers[i])
+            rows = segment.positions(own)
+            row = np.searchsorted(rows, memory.owner)
+            words = addresses(mask, row, memory.code.astype(np.int64), 1 << planes)
+            table = _table(memory, rows, 1 << planes)
+            found[i] = LayerWords(codes, masks[name], planes, table, words_digest(words))
+    return found
+
+
+def dense_words(graph: Graph, plan: Plan, layer: Weighted) -> LayerWords:
+    """A layer that lies in the graph itself, its words stored as in a bank."""
+    name, words = layer.name, plan.words
+    assert words is not None  # a layer of a task
+    dense = np.zeros(words.mask.shape, np.int64)
+    dense[words.mask] = words.code
+    codes = graph.constant(f"{name}.codes", _planes(dense.reshape(-1), words.code_bits))
+    masks = graph.constant(f"{name}.masks", np.packbits(words.mask.reshape(1, -1), axis=1, bitorder="little"))
+    table = np.zeros((1, 1 << words.code_bits), np.int64)
+    table[0, : len(words.codebook)] = words.codebook
+    return LayerWords(codes, masks, words.code_bits, table, None)
+
+
+def _masks(graph: Graph, segment: Segment, own: int, names: list[str]) -> dict[str, str]:
+    """Mask planes of every layer of a segment, one row a task up to this one."""
+    runs = segment.mask_runs(own)
+    outputs = {name: f"{name}.masks" for name in names}
+    if len(names) == 1:
+        _external(graph, outputs[names[0]], runs, segment.mask_bytes)
+        return outputs
+    planes = _external(graph, f"{names[0]}.bank_masks", runs, segment.mask_bytes)
+    sizes = graph.constant(f"{names[0]}.bank_sizes", np.array(list(segment.layers.values()), np.int64))
+    graph.node("Split", [planes, sizes], *outputs.values(), axis=1)
+    return outputs
+
+
+def _external(graph: Graph, name: str, runs: Sequence[Run], plane_bytes: int) -> str:
+    """Planes of the bank file as one tensor (planes, bytes)."""
+    if len(runs) == 1:
+        return graph.external(name, BANK_FILE, runs[0].offset, (runs[0].planes, plane_bytes))
+    parts = [
+        graph.external(f"{name}{number}", BANK_FILE, run.offset, (run.planes, plane_bytes))
+        for number, run in enumerate(runs)
+    ]
+    return graph.node("Concat", parts, name, axis=0)
+
+
+def _table(memory: BankLayer, rows: list[int], columns: int) -> Ints:
+    """The codebooks of some owners, (rows, columns); zeros where undefined."""
+    table = np.zeros((len(rows), columns), np.int64)
+    for row, owner in zip(table, rows, strict=True):
+        row[: len(memory.codebooks[owner])] = memory.codebooks[owner]
+    return table
+
+
+def _codebook(graph: Graph, plan: Plan, name: str, centroids: Ints) -> Tensor:
+    """A codebook with its last entry for weights outside of the mask, in the type that the layer computes with."""
+    entries = np.append(centroids, 0)
+    if plan.form != "float32" and not plan.has_wide_weights:
+        # what does not fit into a byte belongs to other owners, and this task reads none of it: its plan would be wide
+        stored = (entries + BYTE_ZERO).astype(np.uint8)
+        return Tensor(graph.constant(f"{name}.codebook", stored), "uint8", BYTE_ZERO)
+    narrow = graph.constant(f"{name}.codebook", entries.astype(centroid_dtype(entries)))
+    return Tensor(graph.node("Cast", [narrow], f"{name}.centroids", to=TensorProto.FLOAT), "float32")
+
+
+def _shape(graph: Graph, plan: Plan, layer: Weighted) -> str:
+    """The shape of the weights; QLinear takes them as a kernel of 1 x 1."""
+    kernel = (1, 1) if plan.form == "quantized" and isinstance(layer, Linear) else ()
+    return graph.constant(f"{layer.name}.shape", np.array([*layer.weight_shape, *kernel], np.int64))
+
+
+def _ones(graph: Graph, plan: Plan, shape: str, name: str) -> Tensor:
+    dtype, zero_point = ("float32", 0) if plan.form == "float32" else ("uint8", BYTE_ZERO)
+    one = numpy_helper.from_array(np.array([1 + zero_point], dtype))
+    return Tensor(graph.node("ConstantOfShape", [shape], f"{name}.weights", value=one), dtype, zero_point)
+
+
+def _units(graph: Graph, code_bits: int) -> str:
+    """The worth of every plane of a code."""
+    return graph.shared(f"units_{code_bits}", (1 << np.arange(code_bits)).astype(np.uint8)[None])
+
+
+def _planes(codes: Ints, code_bits: int) -> Bytes:
+    """Codes (n,) as packed planes (code_bits, n / 8)."""
+    bits = (codes >> np.arange(code_bits)[:, None]) & 1
+    return np.packbits(bits.astype(np.uint8), axis=1, bitorder="little")

@@ -1,0 +1,204 @@
+"""`tsn-hw onnx` and `tsn-hw run`: from a network to the classes of images, by files alone."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from handmade import linear, network, requantization
+from PIL import Image
+from small_network import NET
+
+from export import write_onnx_shared
+from tsn_hw import artifact
+from tsn_hw.app.cli import main
+from tsn_hw.arithmetic import ActFormat
+from tsn_hw.layers import Flatten, Linear
+
+PIXELS = ActFormat(8, signed=False, exponent=-8)
+
+
+def written(net, folder):
+    """A network and its graphs in a folder; gives the graph of the first task."""
+    artifact.save(net, folder / "net.tsn")
+    assert main(["onnx", str(folder / "net.tsn"), "-o", str(folder), "--json"]) == 0
+    return folder / "task_00.onnx"
+
+
+def picked(shape, *pixels, form=PIXELS):
+    """A network whose logit k is the value of one input: (channel, row, column)."""
+    flat = [np.ravel_multi_index(place, shape) for place in pixels]
+    weights = np.zeros((len(flat), np.prod(shape)), int)
+    weights[range(len(flat)), flat] = 1
+    layers = [(Linear("head", weights.shape[1], len(flat), (0,)), weights, requantization(None, channels=len(flat)))]
+    return network(shape, form, [(Flatten("flatten"), None, None), *layers], head=False)
+
+
+def saved(path, pixels):
+    Image.fromarray(np.array(pixels, np.uint8)).save(path)
+    return str(path)
+
+
+def told(capsys, *arguments):
+    assert main([str(argument) for argument in arguments]) == 0
+    return capsys.readouterr().out
+
+
+def refused(capsys, *arguments):
+    """The one line that a command prints about bad input."""
+    capsys.readouterr()
+    assert main([str(argument) for argument in arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    return err.removeprefix("tsn-hw: ").rstrip()
+
+
+# images -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_grey_image_keeps_its_pixels(tmp_path, capsys):
+    graph = written(picked((1, 2, 3), (0, 0, 1), (0, 1, 2)), tmp_path)
+    image = saved(tmp_path / "image.png", [[1, 7, 3], [4, 5, 200]])
+    capsys.readouterr()
+    data = json.loads(told(capsys, "run", graph, image, "--json"))
+    assert data["predictions"] == [{"input": image, "class": "class1", "logits": [7, 200]}]
+    assert (data["task"], data["classes"], data["logit_exponent"]) == ("task0", ["class0", "class1"], -8)
+
+
+def test_colours_are_the_channels_of_the_input(tmp_path, capsys):
+    graph = written(picked((3, 1, 2), (0, 0, 0), (1, 0, 1), (2, 0, 1)), tmp_path)
+    capsys.readouterr()
+    image = saved(tmp_path / "image.png", [[[10, 20, 30], [40, 50, 60]]])
+    with_alpha = saved(tmp_path / "alpha.png", [[[10, 20, 30, 255], [40, 50, 60, 255]]])
+    grey = saved(tmp_path / "grey.png", [[9, 8]])
+    data = json.loads(told(capsys, "run", graph, image, with_alpha, grey, "--json"))
+    assert [entry["logits"] for entry in data["predictions"]] == [[10, 50, 60], [10, 50, 60], [9, 8, 8]]
+
+
+def test_a_colour_image_becomes_grey_where_the_graph_takes_grey(tmp_path, capsys):
+    graph = written(picked((1, 1, 2), (0, 0, 0), (0, 0, 1)), tmp_path)
+    capsys.readouterr()
+    image = saved(tmp_path / "image.png", [[[77, 77, 77], [255, 0, 0]]])
+    data = json.loads(told(capsys, "run", graph, image, "--json"))
+    assert data["predictions"][0]["logits"] == [77, 76]  # ITU-R 601: 0.299 of the red
+
+
+def test_a_flat_input_takes_an_image_of_as_many_pixels(tmp_path, capsys):
+    identity = np.eye(6, dtype=int)
+    graph = written(linear(identity, requantization(None, channels=6), PIXELS, head=False), tmp_path)
+    capsys.readouterr()
+    grey = saved(tmp_path / "grey.png", [[1, 2, 3], [4, 5, 6]])
+    colour = saved(tmp_path / "colour.png", [[[1, 2, 3], [4, 5, 6]]])
+    data = json.loads(told(capsys, "run", graph, grey, colour, "--json"))
+    assert [entry["logits"] for entry in data["predictions"]] == [[1, 2, 3, 4, 5, 6], [1, 4, 2, 5, 3, 6]]
+
+
+def test_pixels_are_quantized_to_the_input_format(tmp_path, capsys):
+    graph = written(picked((1, 1, 4), *[(0, 0, i) for i in range(4)], form=ActFormat(4, False, -4)), tmp_path)
+    capsys.readouterr()
+    image = saved(tmp_path / "image.png", [[8, 24, 40, 255]])  # halves go to the even neighbour
+    assert json.loads(told(capsys, "run", graph, image, "--json"))["predictions"][0]["logits"] == [0, 2, 2, 15]
+
+
+def test_an_image_of_another_size_is_refused_not_resized(tmp_path, capsys):
+    graph = written(picked((1, 2, 3), (0, 0, 0)), tmp_path)
+    good, image = saved(tmp_path / "good.png", np.zeros((2, 3))), saved(tmp_path / "image.png", np.zeros((3, 2)))
+    assert refused(capsys, "run", graph, good, image) == (
+        f"{image}: has 3 x 2 pixels (height x width), the graph takes 2 x 3"
+    )
+
+
+def test_an_image_of_16_bits_and_a_file_that_is_none_are_refused(tmp_path, capsys):
+    graph = written(picked((1, 1, 2), (0, 0, 0)), tmp_path)
+    deep, text = tmp_path / "deep.png", tmp_path / "text.png"
+    Image.fromarray(np.array([[1, 60000]], np.uint16)).save(deep)
+    text.write_text("no image")
+    assert refused(capsys, "run", graph, deep) == f"{deep}: has pixels of mode 'I;16', must have 8 bits a channel"
+    assert refused(capsys, "run", graph, text).startswith(f"cannot read {text} as an image: ")
+    assert refused(capsys, "run", graph, tmp_path / "none.png").startswith(f"cannot read {tmp_path}/none.png as an ")
+
+
+def test_a_graph_of_two_channels_takes_no_image(tmp_path, capsys):
+    graph = written(picked((2, 1, 1), (0, 0, 0)), tmp_path)
+    image = saved(tmp_path / "image.png", [[1]])
+    assert refused(capsys, "run", graph, image) == f"{image}: has 1 x 1 pixels (height x width), the graph takes 1 x 1"
+
+
+# arrays -------------------------------------------------------------------------------------------------------------
+
+
+def test_an_array_holds_one_input_or_a_batch(tmp_path, capsys):
+    graph = written(picked((1, 1, 2), (0, 0, 0), (0, 0, 1)), tmp_path)
+    capsys.readouterr()
+    one, batch = tmp_path / "one.npy", tmp_path / "batch.npy"
+    np.save(one, np.array([[[3, 2]]], np.uint8))
+    np.save(batch, np.array([[[[0, 1]]], [[[255, 0]]]], np.int64))
+    assert told(capsys, "run", graph, one, batch) == f"{one}: class0\n{batch}[0]: class1\n{batch}[1]: class0\n"
+
+
+@pytest.mark.parametrize(
+    ("array", "reason"),
+    [
+        (np.zeros((2, 2), np.uint8), "has shape (2, 2), the graph takes (1, 1, 2) or a batch of them"),
+        (np.zeros((0, 1, 1, 2), np.uint8), "has shape (0, 1, 1, 2), the graph takes (1, 1, 2) or a batch of them"),
+        (np.array([[[-1, 256]]]), "holds -1..256, the graph takes integers 0..255"),
+        (np.zeros((1, 1, 2)), "must hold one array of integers"),
+    ],
+)
+def test_an_array_that_does_not_fit_is_refused(tmp_path, capsys, array, reason):
+    graph = written(picked((1, 1, 2), (0, 0, 0)), tmp_path)
+    np.save(tmp_path / "x.npy", array)
+    assert refused(capsys, "run", graph, tmp_path / "x.npy") == f"{tmp_path}/x.npy: {reason}"
+
+
+# onnxruntime alone --------------------------------------------------------------------------------------------------
+
+
+def test_the_ten_lines_of_the_documentation_run(tmp_path, monkeypatch, capsys):
+    graph = written(picked((1, 2, 3), (0, 0, 1), (0, 1, 2)), tmp_path)
+    graph.rename(tmp_path / "task_03.onnx")
+    saved(tmp_path / "image.png", [[1, 7, 3], [4, 5, 128]])
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parent.parent / "docs" / "deploy.md").read_text()
+    lines = text.partition("```python\n")[2].partition("```")[0]
+    capsys.readouterr()
+    exec(compile(lines, "docs/deploy.md", "exec"), {})
+    assert capsys.readouterr().out == "class1 [0.02734375 0.5       ]\n"
+
+
+# the commands -------------------------------------------------------------------------------------------------------
+
+
+def test_a_shared_graph_runs_with_its_bank_file_and_only_with_it(tmp_path, capsys):
+    write_onnx_shared(NET, tmp_path)
+    np.save(tmp_path / "x.npy", np.full((1, 3, 2), 9, np.uint8))
+    assert told(capsys, "run", tmp_path / "task_01.onnx", tmp_path / "x.npy") == f"{tmp_path}/x.npy: 0\n"
+    (tmp_path / "banks.bin").write_bytes(bytes(258))
+    assert "finds other words than were exported" in refused(
+        capsys, "run", tmp_path / "task_01.onnx", tmp_path / "x.npy"
+    )
+
+
+def test_the_command_writes_every_layout(tmp_path, capsys):
+    artifact.save(NET, tmp_path / "net.tsn")
+    out = tmp_path / "onnx"
+    files = json.loads(told(capsys, "onnx", tmp_path / "net.tsn", "-o", out, "--shared", "--folded", "--json"))
+    names = ["banks.bin", "task_00.folded.onnx", "task_00.onnx", "task_01.folded.onnx", "task_01.onnx"]
+    assert files == {str(out / name): (out / name).stat().st_size for name in names}
+    artifact.save(NET.first_tasks(1), tmp_path / "net.tsn")
+    assert "(--replace)" in refused(capsys, "onnx", tmp_path / "net.tsn", "-o", out, "--shared")
+    told(capsys, "onnx", tmp_path / "net.tsn", "-o", out, "--shared", "--replace")
+    assert sorted(path.name for path in out.iterdir()) == ["banks.bin", "task_00.onnx", "task_01.folded.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["net.tsn", "--check", "folder"], "onnx: takes a network and --out, or --check alone"),
+        (["-o", "folder"], "onnx: takes a network and --out, or --check alone"),
+        (["net.tsn", "-o", "folder", "--replace"], "--replace: only --shared writes a bank file"),
+    ],
+)
+def test_options_that_contradict_one_another_are_refused(capsys, arguments, reason):
+    assert refused(capsys, "onnx", *arguments) == reason

@@ -1,0 +1,108 @@
+"""Commands around exported graphs: write them, check them, run them. None but the first needs the network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export import check_folder, write_onnx, write_onnx_shared
+from export.onnx_check import GraphFile, open_graph
+from tsn_hw import artifact
+from tsn_hw.app.tables import table
+from tsn_hw.arithmetic import Ints, quantize
+from tsn_hw.errors import DataError
+
+Told = tuple[str, Any]
+
+
+def write_graphs(path: Path, folder: Path, shared: bool, fold: bool, replace: bool) -> Told:
+    """Write one ONNX graph a task, by itself or around a shared bank file."""
+    net = artifact.load(path)
+    if shared:
+        written = write_onnx_shared(net, folder, fold=fold, replace=replace)
+    else:
+        written = write_onnx(net, folder, fold=fold)
+    files = [[str(file), file.stat().st_size] for file in written]
+    return table(["file", "bytes"], files), {str(file): size for file, size in files}
+
+
+def check_graphs(folder: Path) -> Told:
+    """Check every graph of a folder against its digests, and its logits on onnxruntime."""
+    graphs = check_folder(folder)
+    rows = [[graph.path.name, graph.task, len(graph.classes), len(graph.words)] for graph in graphs]
+    text = f"{table(['file', 'task', 'classes', 'layers in the bank file'], rows)}\n\nall {len(graphs)} files are right"
+    return text, {"files": {graph.path.name: graph.task for graph in graphs}, "passed": True}
+
+
+def run_on_files(path: Path, inputs: Sequence[Path]) -> Told:
+    """Classes of images or arrays, from an exported file alone."""
+    graph = open_graph(path)
+    predictions: list[dict[str, Any]] = []
+    for source in inputs:
+        logits = graph.run(read_input(graph, source))
+        numbered = len(logits) > 1
+        for number, row in enumerate(logits):
+            name = f"{source}[{number}]" if numbered else str(source)
+            winner = graph.classes[int(row.argmax())]
+            predictions.append({"input": name, "class": winner, "logits": row.tolist()})
+    text = "\n".join(f"{entry['input']}: {entry['class']}" for entry in predictions)
+    data = {"task": graph.task, "classes": graph.classes, "logit_exponent": graph.logit_exponent}
+    return text, data | {"predictions": predictions}
+
+
+def read_input(graph: GraphFile, source: Path) -> Ints:
+    """Integers of the input format, (inputs, *shape), from an image or an .npy file.
+
+    Images and uint8 arrays hold pixels of 0..255 for the real values 0..255/256; other integers are taken as they are.
+    Raises DataError where the file does not fit the graph.
+    """
+    is_array = source.suffix == ".npy"
+    values = _read_array(source) if is_array else _read_image(graph, source)
+    shape, form = graph.input_shape, graph.input_format
+    if values.shape == shape:
+        values = values[None]
+    if values.shape[1:] != shape or not len(values):
+        raise DataError(f"{source}: has shape {values.shape}, the graph takes {shape} or a batch of them")
+    if values.dtype == np.uint8:
+        return quantize(values / 256.0, form)
+    low, high = form.range
+    if values.min() < low or values.max() > high:
+        raise DataError(f"{source}: holds {values.min()}..{values.max()}, the graph takes integers {low}..{high}")
+    return values.astype(np.int64)
+
+
+def _read_array(source: Path) -> NDArray[Any]:
+    try:
+        array = np.load(source, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {source} as an .npy file: {error}") from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "iu":
+        raise DataError(f"{source}: must hold one array of integers")
+    return array
+
+
+def _read_image(graph: GraphFile, source: Path) -> NDArray[np.uint8]:
+    """Pixels in the shape of the input; grey or colour as the graph takes them, never resized."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(source) as image:
+            image.load()
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise DataError(f"cannot read {source} as an image: {error}") from error
+    if image.mode.startswith(("I", "F")):
+        raise DataError(f"{source}: has pixels of mode {image.mode!r}, must have 8 bits a channel")
+    shape, area = graph.input_shape, image.width * image.height
+    channels = shape[0] if len(shape) == 3 else max(1, shape[0] // area)
+    size = (image.height, image.width)
+    fits = (channels, *size) == shape if len(shape) == 3 else channels * area == shape[0]
+    if channels not in (1, 3) or not fits:
+        wanted = f"{shape[1]} x {shape[2]}" if len(shape) == 3 else f"{math.prod(shape)} values"
+        raise DataError(f"{source}: has {size[0]} x {size[1]} pixels (height x width), the graph takes {wanted}")
+    pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"), dtype=np.uint8)
+    return pixels.reshape(*size, channels).transpose(2, 0, 1).reshape(shape)
