@@ -58,9 +58,7 @@ def geometry(recipe: Recipe, rng: np.random.Generator) -> tuple[Shape, list[Laye
 
     if recipe.kind == "mlp":
         widths = [size(1, 40) for _ in range(size(2, 4))]
-        mlp: list[Layer] = [
-            Linear(f"fc{i}", a, b, (i - 1,)) for i, (a, b) in enumerate(itertools.pairwise(widths))
-        ]
+        mlp: list[Layer] = [Linear(f"fc{i}", a, b, (i - 1,)) for i, (a, b) in enumerate(itertools.pairwise(widths))]
         return (widths[0],), mlp, {i for i in range(len(mlp)) if rng.random() < 0.2}
     channels, side, groups = size(1, 3), size(7, 10), size(1, 2)
     width = 2 * size(1, 3)

@@ -2,7 +2,7 @@
 
 TsnError
 ├── NetworkError    a PackedNetwork would contradict itself
-├── ArtifactError   a .tsn file is damaged, of another version, or contradicts itself
+├── ArtifactError   a .tsn or exported file is damaged, of another version, or contradicts itself
 ├── FileError       a file or folder cannot be read or written
 ├── DataError       a data set is missing or not what it claims to be
 ├── SettingsError   a settings file or a command line asks for something that does not exist
@@ -23,7 +23,7 @@ class NetworkError(TsnError, ValueError):
 
 
 class ArtifactError(TsnError, ValueError):
-    """A .tsn file cannot be read: damaged, of another version, or contradictory."""
+    """A .tsn or exported file cannot be read: damaged, of another version, or contradictory."""
 
 
 class FileError(TsnError, OSError):

@@ -86,15 +86,6 @@ def _capacity_json(sizes: Capacity) -> dict[str, Any]:
     return asdict(sizes) | {name: getattr(sizes, name) for name in derived}
 
 
-def write_graphs(path: Path, folder: Path) -> Told:
-    """Write one ONNX graph a task."""
-    from export import write_onnx
-
-    written = write_onnx(artifact.load(path), folder)
-    files = [[str(file), file.stat().st_size] for file in written]
-    return table(["file", "bytes"], files), {str(file): size for file, size in files}
-
-
 def simulate(path: Path, task: int, run: Path | None, source: Path | None) -> Told:
     """Integer inference of one task: classes of an input file, or accuracy on a run's test data."""
     net = artifact.load(path)

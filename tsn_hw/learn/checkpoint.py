@@ -65,11 +65,12 @@ def read_checkpoint(folder: Path, settings: str) -> tuple[Position, dict[str, Te
     try:
         tensors = load(data)
         metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
-        if metadata["sha256"] != _digest(tensors, metadata["position"]):
-            raise ValueError("its SHA-256 does not match")
+        intact = metadata["sha256"] == _digest(tensors, metadata["position"])
         position = Position(**json.loads(metadata["position"]))
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(f"checkpoint {path}: damaged ({error}); delete it to start again with --resume") from error
+    if not intact:
+        raise TrainingError(f"checkpoint {path}: damaged (its SHA-256 does not match); delete it to start again")
     if position.settings != settings:
         raise TrainingError(f"checkpoint {path}: belongs to a run with other settings; use another folder")
     return position, tensors
