@@ -182,7 +182,7 @@ def test_nearest_is_the_exact_real_number_rounded_half_to_even(real):
 def test_nearest_refuses_what_has_no_integer(real):
     with pytest.raises(NetworkError) as error:
         nearest(real)
-    assert str(error.value) == f"nearest: {real} is not a number below 2**62"
+    assert str(error.value) == "nearest: a value is NaN or reaches 2**62"
 
 
 # bounds -------------------------------------------------------------------------------------------------------------

@@ -408,7 +408,7 @@ def test_a_small_file_cannot_ask_for_huge_activations():
     assert refusal(forged(enlarge)) == message
 
 
-def test_a_very_deep_network_is_refused_not_a_crash():
+def test_a_very_deep_network_is_read_to_its_end_not_a_crash():
     def deepen(header):
         header["layers"] = [{"kind": "Flatten", "name": f"f{i}", "inputs": [i - 1]} for i in range(3000)]
         header["layers"].append({"kind": "Linear", "name": "fc", "in_features": 6, "out_features": 2, "inputs": [2999]})
@@ -419,7 +419,7 @@ def test_a_very_deep_network_is_refused_not_a_crash():
         parts.clear()
         parts["bank0/fc/masks"] = b"\x01\x00"
 
-    assert refusal(forged(deepen, empty)) == "the header or the network is nested too deeply"
+    assert refusal(forged(deepen, empty)) == "task 'a': its seal does not match what it reads"
 
 
 @given(st.data())
