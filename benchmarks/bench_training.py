@@ -87,8 +87,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    for _name, architecture, batch, _aim in CASES:
-        _ours, _dense = interleaved(*steps(architecture, batch), options.rounds)
+    print(f"{'network':36} {'TSN ms':>9} {'torch ms':>9} {'ratio':>6} {'aim':>5}")
+    for name, architecture, batch, aim in CASES:
+        ours, dense = interleaved(*steps(architecture, batch), options.rounds)
+        print(f"{name:36} {1e3 * ours:9.2f} {1e3 * dense:9.2f} {ours / dense:6.2f} {aim:5.1f}")
 
 
 if __name__ == "__main__":
