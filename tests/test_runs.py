@@ -1,16 +1,18 @@
 """The folder of a run, opened again."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_run import TINY, copied_run, finished_run
+from tiny_run import TINY, copied_run, finished_run, learn
 
 from tsn_hw import artifact
 from tsn_hw.app.runs import RunFolder
 from tsn_hw.errors import ArtifactError, FileError, SettingsError, TrainingError
 from tsn_hw.learn.run import load_run
+from tsn_hw.learn.settings import RouteSettings
 
 
 def test_a_folder_without_settings_is_no_run(tmp_path: Path) -> None:
@@ -93,3 +95,14 @@ def test_networks_that_were_not_learned_alone_leave_forward_transfer_open(tmp_pa
     assert RunFolder(run).metrics().fwt is not None
     shutil.rmtree(run / "alone")
     assert RunFolder(run).metrics().fwt is None
+
+
+@pytest.mark.parametrize(("limit", "banks", "warnings"), [(1, 1, 1), (2, 2, 0)])
+def test_a_task_that_must_share_because_no_bank_is_left_is_told(
+    limit: int, banks: int, warnings: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    apart = RouteSettings(enabled=True, threshold=1e-9, max_banks=limit)
+    net = learn(replace(TINY, route=apart, train=replace(TINY.train, transfer=False)), tmp_path)
+    assert len(net.banks) == banks
+    line = "warning: task 'digits-permuted-1' shares bank 0, which is unlike it: route.max_banks = 1 is reached\n"
+    assert capsys.readouterr().err == line * warnings

@@ -100,7 +100,7 @@ def from_bytes(data: bytes) -> PackedNetwork:
     except NetworkError as error:
         raise ArtifactError(f"the network contradicts itself: {error}") from error
     except RecursionError as error:
-        raise ArtifactError("the header or the network is nested too deeply") from error
+        raise ArtifactError("the header is nested too deeply") from error
 
 
 def sections(data: bytes) -> dict[str, bytes]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -172,6 +173,13 @@ class _Run:
         number, seed, started = self.position.task, self.settings.seed, time.monotonic()
         if len(self.position.routes) == number:
             chosen, memory = self._route(data)
+            if chosen.limited:
+                limit = self.settings.route.max_banks
+                tqdm.write(
+                    f"warning: task {data.name!r} shares bank {chosen.bank}, which is unlike it: "
+                    f"route.max_banks = {limit} is reached",
+                    file=sys.stderr,
+                )
             self.position.routes.append(asdict(chosen))
             label = {"name": data.name, "classes": list(data.classes), "routing": memory.hex()}
             self.position.labels.append(label)
