@@ -47,7 +47,7 @@ def decoded(design, unit, images, task) -> np.ndarray:
     parameters, masks, books = images["task"], images.get("mask"), images["codebook"]
     runtime = unit.settings.mask == "runtime"
     held = 0 if runtime else task
-    region = field(word(parameters, held), 0, max(1, (unit.regions - 1).bit_length()))
+    region = field(word(parameters, held), 1, max(1, (unit.regions - 1).bit_length()))
     weights = np.zeros((unit.rows, unit.columns), np.int64)
     for row in range(unit.rows):
         for column in range(unit.columns):
@@ -121,7 +121,7 @@ def test_depths_and_widths_follow_from_the_folding():
         assert found[f"{unit.name}.codebook"][:2] == ((8 if head else 4) << unit.word_bits, unit.centroid_bits)
         assert found[f"{unit.name}.mask"][:2] == (8 * unit.lines, lanes)
         assert found[f"{unit.name}.scales"][0] == 8 * unit.row_folds
-        assert found[f"{unit.name}.task"][:2] == (8, (3 if head else 2) + 6)
+        assert found[f"{unit.name}.task"][:2] == (8, 1 + (3 if head else 2) + 6)
 
 
 def test_wide_words_go_on_in_the_next_limb():

@@ -11,11 +11,13 @@ mask      a line: a bit for every      tasks * lines (deep), lines (runtime)
           lane
 scales    multiplier, then offset,     tasks * row folds (runtime: row folds); one for AvgPool and Add
           of ``pe`` rows
-task      region, shift, and for an    tasks (runtime: one)
-          Add two left shifts
+task      1, region of the words,      tasks (runtime: one)
+          shift; an Add: two left
+          shifts more
 ========  ===========================  ==========================================================================
 
-The first lane, and the first field of a lane, lies in the lowest bits. What nobody uses is 0. A unit whose masks are
+The first lane, and the first field of a lane, lies in the lowest bits. What nobody uses is 0: the lowest bit of a task
+word says whether there is such a task. A unit whose masks are
 "runtime" holds the codebook, mask, scales and task word of one task; its images are those of the first task, and
 :func:`task_images` gives what is loaded for another.
 """
@@ -193,9 +195,9 @@ def _scales(accelerator: Accelerator, unit: Unit, scales: Scales, task: int, fol
 
 
 def _task_fields(accelerator: Accelerator, unit: Unit, tasks: Sequence[int]) -> list[tuple[Ints, int]]:
-    """Region, shift, and the left shifts of an Add."""
+    """That the task is known, its region, its shift, and the left shifts of an Add."""
     net = accelerator.net
-    fields: list[tuple[list[int], int]] = []
+    fields = [([1 for _ in tasks], 1)]
     if isinstance(unit, MatrixUnit):
         fields.append(([accelerator.region(unit, task) for task in tasks], index_bits(unit.regions)))
     fields.append(([_requantization(accelerator, unit, task).shift for task in tasks], SHIFT_BITS))
