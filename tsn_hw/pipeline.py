@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tsn_hw import arithmetic
 from tsn_hw.arithmetic import Ints
@@ -79,6 +79,21 @@ def accelerator(net: PackedNetwork, settings: HardwareSettings) -> Accelerator:
         if 0 < room < used:
             raise FoldingError(f"{what}={room}: the network has {used} already")
     return _Builder(net, settings).build(names)
+
+
+def refold(design: Accelerator, settings: HardwareSettings) -> Accelerator:
+    """The accelerator of the same network with another folding, mask memory or memory type of its units.
+
+    It is what :func:`accelerator` gives, but no width is proven again, so it takes microseconds. For settings that are
+    legal, with the same room for tasks and banks.
+    """
+    units: list[MatrixUnit | PoolUnit | AddUnit] = []
+    for old in design.units:
+        unit = replace(old, settings=settings.units[old.name])
+        if not isinstance(unit, AddUnit) and unit.window is not None:
+            unit = replace(unit, window=replace(unit.window, lanes=unit.input_lanes))
+        units.append(unit)
+    return Accelerator(design.net, settings, tuple(units))
 
 
 @dataclass(frozen=True)
