@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -88,7 +87,8 @@ def _layer_digests(net: PackedNetwork, task: int) -> dict[int, Name]:
     digests = {}
     for index, layer, step in net.run_order(task):
         formats = [net.format(task, source) for source in layer.inputs]
-        digest = hashlib.sha256(repr((replace(layer, name="", inputs=()), formats)).encode())
+        geometry = {key: value for key, value in vars(layer).items() if key not in ("name", "inputs")}
+        digest = hashlib.sha256(repr((type(layer), geometry, formats)).encode())
         if step.mask is not None:
             digest.update(net.weights(task, index).astype("<i4").tobytes())
         scale = step.requantization

@@ -136,9 +136,9 @@ class Capacity:
         return _percent(bits, FLOAT_BITS * self.body_weights)
 
 
-def capacity(net: PackedNetwork) -> Capacity:
-    """What a network costs, from the sections of its file."""
-    data = artifact.to_bytes(net)
+def capacity(net: PackedNetwork, written: bytes | None = None) -> Capacity:
+    """What a network costs, from the sections of its file; ``written`` is that file, if it is at hand."""
+    data = artifact.to_bytes(net) if written is None else written
     sizes = {name: 8 * len(part) for name, part in artifact.sections(data).items()}
     layers = tuple(
         _layer_capacity(net, bank, index, words, sizes)
