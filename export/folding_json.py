@@ -10,12 +10,14 @@
     }
 
 A unit takes from "Defaults" what it does not say; "SIMD" is for units with weights, the others have none. Where neither
-gives a value, "ram_style" is auto, "mask_mode" deep, and the room for tasks and banks 0 (as many as the network has);
-parallelism has no such value: nothing becomes 1 x 1 unasked. Whether it divides a layer is the pipeline's to say.
+gives a value, "ram_style" is auto, "mask_mode" deep, and the room for what is to come, such as "max_tasks", 0 (no more
+than there is); parallelism has no such value: nothing becomes 1 x 1 unasked. Whether it divides a layer is the
+pipeline's to say.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from typing import Any, get_args
@@ -28,7 +30,7 @@ from tsn_hw.pipeline import unit_names
 from tsn_hw.units import Accelerator, MatrixUnit, PoolUnit, Scales, Stream
 
 DEFAULTS = "Defaults"
-ROOM = ("max_tasks", "max_banks")
+ROOM = tuple(field.name for field in dataclasses.fields(HardwareSettings) if field.name != "units")
 COMPUTED = "computed"
 """Key of the figures in ``final_hw_config.json`` that follow from the others; whoever reads a folding skips it."""
 _UNIT_KEYS = ("PE", "SIMD", "ram_style", "mask_mode")
@@ -100,7 +102,7 @@ def _folding_of(settings: HardwareSettings, net: PackedNetwork) -> dict[str, Any
         unit = settings.units[name]
         parallel = {"PE": unit.folding.pe} | ({"SIMD": unit.folding.simd} if has_weights else {})
         entries[name] = parallel | {"ram_style": unit.ram_style, "mask_mode": unit.mask}
-    return entries | {"max_tasks": settings.max_tasks, "max_banks": settings.max_banks}
+    return entries | {key: getattr(settings, key) for key in ROOM}
 
 
 def _unit(
