@@ -14,7 +14,7 @@ from sim.area import AreaModel, Coefficients, model_of, read_coefficients, unit_
 from sim.devices import Device
 from sim.memories import Memory, Placed, place, unit_memories
 from tsn_hw.layers import INPUT
-from tsn_hw.units import Accelerator, AddUnit, MatrixUnit, PoolUnit
+from tsn_hw.units import Accelerator, HardwareUnit
 
 BEAT_BITS = 64
 INPUT_PORT, OUTPUT_PORT = "s_axis", "m_axis"
@@ -178,7 +178,7 @@ def estimate_resources(
 
 def estimate_unit(
     accelerator: Accelerator,
-    unit: MatrixUnit | PoolUnit | AddUnit,
+    unit: HardwareUnit,
     device: Device,
     model: AreaModel,
     fifos: tuple[Memory, ...] = (),
