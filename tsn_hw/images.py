@@ -44,6 +44,21 @@ Limbs = NDArray[np.uint64]
 LIMB_BITS = 64
 
 
+@dataclass(frozen=True)
+class MemoryShape:
+    """Size of one memory, without its content."""
+
+    unit: str
+    kind: Kind
+    depth: int
+    width_bits: int
+
+    @property
+    def bits(self) -> int:
+        """Bits of all words."""
+        return self.depth * self.width_bits
+
+
 @dataclass(frozen=True, eq=False)
 class MemoryImage:
     """The content of one memory: (depth, limbs) of 64 bits, the lowest limb first."""
@@ -92,6 +107,25 @@ def _bits_of(values: Ints, width: int) -> NDArray[np.uint8]:
     container = next(size for size in (1, 2, 4, 8) if width <= 8 * size)
     octets = values.astype(f"<i{container}", order="C").view(np.uint8).reshape(*values.shape, container)
     return np.unpackbits(octets, axis=2, count=width, bitorder="little") if width else octets[:, :, :0]
+
+
+def memory_shapes(accelerator: Accelerator, unit: Unit) -> tuple[MemoryShape, ...]:
+    """Depth and width of every memory of a unit: those of its images, without building them."""
+    runtime = unit.settings.mask == "runtime"
+    tasks = 1 if runtime else accelerator.max_tasks
+    sizes: list[tuple[Kind, int, int]] = []
+    if isinstance(unit, MatrixUnit):
+        sizes.append(("words", unit.regions * unit.lines, unit.lanes * unit.word_bits))
+        sizes.append(("codebook", (1 if runtime else unit.regions) << unit.word_bits, unit.centroid_bits))
+        if unit.settings.mask != "none":
+            sizes.append(("mask", tasks * unit.lines, unit.lanes))
+    scales = unit.scales if isinstance(unit, MatrixUnit | PoolUnit | AddUnit) else None
+    if scales is not None:
+        folds, lanes = (unit.row_folds, unit.settings.folding.pe) if isinstance(unit, MatrixUnit) else (1, 1)
+        sizes.append(("scales", tasks * folds, lanes * scales.bits))
+        region = index_bits(unit.regions) if isinstance(unit, MatrixUnit) else 0
+        sizes.append(("task", tasks, 1 + region + SHIFT_BITS * (3 if isinstance(unit, AddUnit) else 1)))
+    return tuple(MemoryShape(unit.name, kind, depth, width) for kind, depth, width in sizes)
 
 
 def memory_images(accelerator: Accelerator) -> tuple[MemoryImage, ...]:
