@@ -112,7 +112,7 @@ def test_mistakes_in_several_tables_are_told_together(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "part", "message"),
     [
-        ("[", "settings", "not a TOML file ("),
+        ("[", "settings", "{path}: not a TOML file ("),
         ("seed = 'x'", "settings", "{path}: seed = 'x': must be a whole number"),
         ("[data]\nsource = 'npz'\npath = 'gone.npz'", "data", "data 'npz': {folder}/gone.npz is missing; put "),
         ("[model]\nhidden = []", "model", "model 'mlp': hidden=(), needs at least one width of at least 1"),

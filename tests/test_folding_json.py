@@ -36,7 +36,9 @@ def test_a_file_names_every_unit_and_its_parallelism() -> None:
         ' "fc1": {"PE": 3, "SIMD": 10, "ram_style": "auto", "mask_mode": "deep"},\n'
         ' "head": {"PE": 1, "SIMD": 3, "ram_style": "ultra", "mask_mode": "deep"},\n'
         ' "max_tasks": 8,\n'
-        ' "max_banks": 0\n'
+        ' "max_banks": 0,\n'
+        ' "code_bits": 0,\n'
+        ' "max_classes": 0\n'
         "}\n"
     )
 

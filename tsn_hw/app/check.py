@@ -20,6 +20,7 @@ from tsn_hw.files import read_bytes
 from tsn_hw.layers import Conv2d, Layer, Linear, Shape, Weighted
 from tsn_hw.network import PackedNetwork
 from tsn_hw.pipeline import obstacles
+from tsn_hw.records import build, read_toml
 
 if TYPE_CHECKING:
     from tsn_hw.app.foreign import Foreign
@@ -174,17 +175,12 @@ def check_settings(path: Path) -> Checked:
 
 def _settings(path: Path, plan: _Plan) -> Settings | None:
     """The settings, table by table, so that a mistake in one does not hide those in others."""
-    import tomllib
-
-    from tsn_hw.app.config import build, read_settings
+    from tsn_hw.app.config import read_settings
     from tsn_hw.learn.settings import Settings
 
-    try:
-        values = tomllib.loads(read_bytes(path).decode())
-    except (ValueError, RecursionError) as error:
-        plan.problems["settings"] = [f"not a TOML file ({error})"]
+    values = plan.note("settings", lambda: read_toml(path))
+    if values is None:
         return None
-    plan.problems["settings"] = []
     known, hints = [entry.name for entry in fields(Settings)], get_type_hints(Settings)
     for key, value in values.items():
         if key not in known:
