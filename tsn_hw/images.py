@@ -26,7 +26,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,7 @@ from tsn_hw.parts import UNUSED
 from tsn_hw.units import SHIFT_BITS, Accelerator, AddUnit, MatrixUnit, PoolUnit, Unit
 
 Kind = Literal["words", "codebook", "mask", "scales", "task"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 Limbs = NDArray[np.uint64]
 
 LIMB_BITS = 64
@@ -143,6 +144,17 @@ class MemoryImage:
     def octets(self) -> NDArray[np.uint8]:
         """The words in whole bytes, the lowest first: (depth, bytes of a word). What digests are taken of."""
         return self.limbs.astype("<u8").view(np.uint8)[:, : -(-self.width_bits // 8)]
+
+
+def is_loaded(unit: Unit, kind: Kind) -> bool:
+    """Whether a memory of a unit is written over the bus.
+
+    With mask "runtime" all but the words is, when the task changes. UltraRAM has no content of its own, so that the
+    words in it, and the masks of all tasks, are written once, before the first inference.
+    """
+    if kind == "words":
+        return unit.settings.ram_style == "ultra"
+    return unit.settings.mask == "runtime" or (kind == "mask" and unit.settings.ram_style == "ultra")
 
 
 Fields = Sequence[tuple[Ints, int]]
