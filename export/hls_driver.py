@@ -7,7 +7,6 @@ import json
 
 import numpy as np
 
-from export.hls_reports import network_performance
 from export.hls_scripts import Target
 from tsn_hw.arithmetic import Ints
 from tsn_hw.units import Accelerator
@@ -29,9 +28,12 @@ def is_loaded_at_run_time(accelerator: Accelerator) -> bool:
     return any(unit.settings.mask == "runtime" for unit in accelerator.units)
 
 
-def driver_json(accelerator: Accelerator, target: Target) -> str:
-    """Text of ``driver/accelerator.json``; its keys are the fields of ``Numbers`` in ``driver.py``."""
-    stream, speed = accelerator.input, network_performance(accelerator, target.clock_mhz)
+def driver_json(accelerator: Accelerator, target: Target, interval_cycles: int, latency_cycles: int) -> str:
+    """Text of ``driver/accelerator.json``; its keys are the fields of ``Numbers`` in ``driver.py``.
+
+    interval_cycles, latency_cycles: of an inference, as estimated; the driver waits accordingly.
+    """
+    stream = accelerator.input
     loads = is_loaded_at_run_time(accelerator)
     tasks = [
         {"name": task.name, "classes": task.classes, "load_file": task_file(number) if loads else None}
@@ -49,8 +51,8 @@ def driver_json(accelerator: Accelerator, target: Target) -> str:
         "dma_cell": DMA_CELL,
         "max_transfer_bytes": MAX_TRANSFER_BYTES,
         "clock_mhz": target.clock_mhz,
-        "interval_cycles": speed["max_cycles"],
-        "latency_cycles": speed["critical_path_cycles"],
+        "interval_cycles": interval_cycles,
+        "latency_cycles": latency_cycles,
     }
     return json.dumps(values, indent=1) + "\n"
 

@@ -57,7 +57,8 @@ def exported(design: Accelerator, folder: Path, clock_mhz: float = 100) -> Path:
     (folder / "driver").mkdir(parents=True)
     (folder / "tasks").mkdir()
     shutil.copy(SOURCE, folder / "driver")
-    (folder / "driver/accelerator.json").write_text(driver_json(design, Target("xc7z020clg400-1", clock_mhz)))
+    cycles = max(unit.cycles for unit in design.units), sum(unit.cycles for unit in design.units)
+    (folder / "driver/accelerator.json").write_text(driver_json(design, Target("xc7z020clg400-1", clock_mhz), *cycles))
     inputs = np.stack([adversarial_inputs(net, 6, seed=task) for task in range(len(net.tasks))])
     logits = np.zeros((*inputs.shape[:2], design.head.rows), np.int64)
     for task, x in enumerate(inputs):
