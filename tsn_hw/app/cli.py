@@ -82,6 +82,10 @@ def _parser() -> argparse.ArgumentParser:
     check = _command(
         commands, "check", _check, "whether a network, a run or a model of another tool is supported; exit 1 if not"
     )
+    check.epilog = (
+        "Every problem is told at once, with what to change. Of settings the data must be there; a network of that size, "
+        "drawn at random, is held against the back ends. Of an .onnx model every operator is told what it becomes."
+    )
     check.add_argument(
         "model", type=Path, help=".tsn network; .toml settings, before training; or .onnx model of another tool"
     )
@@ -120,6 +124,11 @@ def _training_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _hls_options(hls: argparse.ArgumentParser) -> None:
+    hls.epilog = (
+        "'make csim' in the folder simulates it with g++ alone; its README.md says how to build, integrate and run it. "
+        "The folding that was chosen is printed and kept in folding.json: change it, and give it back with --folding. "
+        "docs/hls.md explains everything."
+    )
     hls.add_argument("network", type=Path, help=".tsn file")
     hls.add_argument("-o", "--out", type=Path, required=True, help="folder of the project; an earlier one is replaced")
     hls.add_argument(
@@ -127,6 +136,9 @@ def _hls_options(hls: argparse.ArgumentParser) -> None:
     )
     hls.add_argument("--part", help="the same in full for the vendor's tools, with package and speed grade")
     hls.add_argument("--clock-mhz", type=float, help="clock of the accelerator (default: the device's)")
+    hls.add_argument(
+        "--limit-percent", type=float, help="share of every resource that the search may take (default: 80)"
+    )
     folding = hls.add_mutually_exclusive_group()
     folding.add_argument(
         "--target-fps", type=float, help="smallest design of this rate (default: the fastest that fits)"
@@ -188,8 +200,10 @@ def _check(options: argparse.Namespace) -> Result:
 def _hls(options: argparse.Namespace) -> Result:
     from tsn_hw.app.hardware import HardwareWishes, write_project
 
-    if options.folding is not None and (options.masks, options.max_tasks) != (None, None):
-        raise SettingsError("--masks, --max-tasks: a folding file says them; change it, or leave --folding out")
+    searched = {name: getattr(options, name) for name in ("masks", "max_tasks", "limit_percent")}
+    given = [f"--{name.replace('_', '-')}" for name, value in searched.items() if value is not None]
+    if options.folding is not None and given:
+        raise SettingsError(f"{given[0]}: is for the search; the file of --folding says everything about the units")
     if options.samples < 1:
         raise SettingsError(f"--samples {options.samples}: must be at least 1")
     wishes = HardwareWishes(
@@ -198,8 +212,7 @@ def _hls(options: argparse.Namespace) -> Result:
         options.clock_mhz,
         options.folding,
         options.target_fps,
-        options.masks or "deep",
-        options.max_tasks or 0,
+        **{name: value for name, value in searched.items() if value is not None},
     )
     return *write_project(options.network, options.out, wishes, options.samples), 0
 

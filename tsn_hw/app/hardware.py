@@ -12,7 +12,7 @@ import numpy as np
 
 from export import GoldenRun, write_hls
 from export.folding_json import final_config_json, folding_json, read_folding
-from export.hls_driver import driver_json, golden_npz, is_loaded_at_run_time
+from export.hls_driver import driver_json, golden_npz, load_file
 from export.hls_scripts import TEMPLATES, Target, render, scripts
 from export.memory_files import memory_files
 from sim import reference
@@ -54,6 +54,7 @@ class HardwareWishes:
     target_fps: float | None = None
     masks: MaskMode = "deep"
     max_tasks: int = 0
+    limit_percent: float = 80.0
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,11 @@ def design_of(net: PackedNetwork, wishes: HardwareWishes) -> Design:
         clock_mhz=clock_mhz,
         mask=wishes.masks,
         max_tasks=wishes.max_tasks,
+        limit_percent=wishes.limit_percent,
     )
     wish = "fastest" if wishes.target_fps is None else f"smallest of {wishes.target_fps:g} inferences a second"
-    return Design(found.accelerator, found.estimate, target, f"folding chosen by search: the {wish} on {part.name}")
+    chosen = f"folding chosen by search: the {wish} within {wishes.limit_percent:g} % of {part.name}"
+    return Design(found.accelerator, found.estimate, target, chosen)
 
 
 def _part_of(part: Device) -> str:
@@ -239,7 +242,7 @@ def readme(design: Design) -> str:
         "README.md.in",
         tasks=table(["task", "name", "classes"], tasks),
         units=unit_table(design),
-        chosen=design.chosen,
+        chosen=design.chosen.capitalize(),
         part=design.target.part,
         clock_mhz=f"{design.target.clock_mhz:g}",
         rate=f"{estimate.inferences_per_second:.1f}",
@@ -248,7 +251,7 @@ def readme(design: Design) -> str:
         format=f"{stream.bits} bits {'signed' if stream.signed else 'unsigned'}",
         container_bits=bus_container_bits(made),
         outputs=made.head.rows,
-        load=LOADED if is_loaded_at_run_time(made) else ALWAYS_THERE,
+        load=LOADED if load_file(made, 0) else ALWAYS_THERE,
     )
 
 
