@@ -83,8 +83,8 @@ def _parser() -> argparse.ArgumentParser:
         commands, "check", _check, "whether a network, a run or a model of another tool is supported; exit 1 if not"
     )
     check.epilog = (
-        "Every problem is told at once, with what to change. Of settings the data must be there; a network of that size, "
-        "drawn at random, is held against the back ends. Of an .onnx model every operator is told what it becomes."
+        "Every problem is told at once, with what to change. The data of settings must be there; a network of their "
+        "size, drawn at random, is held against the back ends. Of an .onnx model every operator is judged."
     )
     check.add_argument(
         "model", type=Path, help=".tsn network; .toml settings, before training; or .onnx model of another tool"
