@@ -15,7 +15,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 STAMP := $(VENV)/.installed-$(VERSION)
 OLD_STAMP := $(OLD_VENV)/.installed-$(VERSION)
 PIP := -m pip install --disable-pip-version-check $(PIP_FLAGS)
-TEST_TOOLS := valgrind
+TEST_TOOLS := valgrind iverilog
 
 # $(call environment,FOLDER): an empty virtual environment of $(PYTHON); an existing one of that version is kept
 define environment
