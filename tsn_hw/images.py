@@ -26,7 +26,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,9 +39,25 @@ from tsn_hw.parts import UNUSED
 from tsn_hw.units import SHIFT_BITS, Accelerator, AddUnit, MatrixUnit, PoolUnit, Unit
 
 Kind = Literal["words", "codebook", "mask", "scales", "task"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 Limbs = NDArray[np.uint64]
 
 LIMB_BITS = 64
+
+
+@dataclass(frozen=True)
+class MemoryShape:
+    """Size of one memory, without its content."""
+
+    unit: str
+    kind: Kind
+    depth: int
+    width_bits: int
+
+    @property
+    def bits(self) -> int:
+        """Bits of all words."""
+        return self.depth * self.width_bits
 
 
 @dataclass(frozen=True)
@@ -130,6 +146,17 @@ class MemoryImage:
         return self.limbs.astype("<u8").view(np.uint8)[:, : -(-self.width_bits // 8)]
 
 
+def is_loaded(unit: Unit, kind: Kind) -> bool:
+    """Whether a memory of a unit is written over the bus.
+
+    With mask "runtime" all but the words is, when the task changes. UltraRAM has no content of its own, so that the
+    words in it, and the masks of all tasks, are written once, before the first inference.
+    """
+    if kind == "words":
+        return unit.settings.ram_style == "ultra"
+    return unit.settings.mask == "runtime" or (kind == "mask" and unit.settings.ram_style == "ultra")
+
+
 Fields = Sequence[tuple[Ints, int]]
 """Values (depth, lanes) and their width, for every field of a lane, lowest first."""
 
@@ -153,6 +180,25 @@ def _bits_of(values: Ints, width: int) -> NDArray[np.uint8]:
     container = next(size for size in (1, 2, 4, 8) if width <= 8 * size)
     octets = values.astype(f"<i{container}", order="C").view(np.uint8).reshape(*values.shape, container)
     return np.unpackbits(octets, axis=2, count=width, bitorder="little") if width else octets[:, :, :0]
+
+
+def memory_shapes(accelerator: Accelerator, unit: Unit) -> tuple[MemoryShape, ...]:
+    """Depth and width of every memory of a unit: those of its images, without building them."""
+    runtime = unit.settings.mask == "runtime"
+    tasks = 1 if runtime else accelerator.max_tasks
+    sizes: list[tuple[Kind, int, int]] = []
+    if isinstance(unit, MatrixUnit):
+        sizes.append(("words", unit.regions * unit.lines, unit.lanes * unit.word_bits))
+        sizes.append(("codebook", (1 if runtime else unit.regions) << unit.word_bits, unit.centroid_bits))
+        if unit.settings.mask != "none":
+            sizes.append(("mask", tasks * unit.lines, unit.lanes))
+    scales = unit.scales if isinstance(unit, MatrixUnit | PoolUnit | AddUnit) else None
+    if scales is not None:
+        folds, lanes = (unit.row_folds, unit.settings.folding.pe) if isinstance(unit, MatrixUnit) else (1, 1)
+        sizes.append(("scales", tasks * folds, lanes * scales.bits))
+        region = index_bits(unit.regions) if isinstance(unit, MatrixUnit) else 0
+        sizes.append(("task", tasks, 1 + region + SHIFT_BITS * (3 if isinstance(unit, AddUnit) else 1)))
+    return tuple(MemoryShape(unit.name, kind, depth, width) for kind, depth, width in sizes)
 
 
 def memory_images(accelerator: Accelerator) -> tuple[MemoryImage, ...]:

@@ -21,7 +21,7 @@ Result = tuple[str, Any, int]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0 fine, 1 engines differ, 2 bad input."""
+    """Run one command; returns the exit code: 0 fine, 1 engines differ or a model is not supported, 2 bad input."""
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], Result] = options.command
     try:
@@ -78,6 +78,13 @@ def _parser() -> argparse.ArgumentParser:
     run = _command(commands, "run", _run, "classes of images from an exported graph alone")
     run.add_argument("graph", type=Path, help="task_00.onnx ...; a shared banks.bin lies beside it")
     run.add_argument("input", type=Path, nargs="+", help="image of the size that the graph takes, or .npy file")
+
+    check = _command(
+        commands, "check", _check, "whether a network, a run or a model of another tool is supported; exit 1 if not"
+    )
+    check.add_argument(
+        "model", type=Path, help=".tsn network; .toml settings, before training; or .onnx model of another tool"
+    )
 
     simulate = _command(commands, "simulate", _simulate, "integer inference and accuracy of one task")
     simulate.add_argument("network", type=Path, help=".tsn file")
@@ -145,6 +152,13 @@ def _run(options: argparse.Namespace) -> Result:
     from tsn_hw.app.deploy import run_on_files
 
     return *run_on_files(options.graph, options.input), 0
+
+
+def _check(options: argparse.Namespace) -> Result:
+    from tsn_hw.app.check import check_model
+
+    checked = check_model(options.model)
+    return checked.to_text(), checked.to_json(), 0 if checked.is_supported else EXIT_DIFFERENT
 
 
 def _simulate(options: argparse.Namespace) -> Result:
