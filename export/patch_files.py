@@ -3,9 +3,9 @@
 ``patch.json`` is the patch: for every memory of the accelerator what it is, SHA-256 before and after, how many bits
 change and how many earlier tasks read (none is both), and the changed words, as address and hexadecimal digits.
 ``overlay/fc1.words.mem`` ... hold the same words for ``$readmemh`` over the earlier content. ``memories/`` has the
-memories that change, whole, in every format, with their index. ``patch.load`` carries the changed words of the units
-whose masks are "runtime" over the bus, and ``tasks/task_03.load`` ... what else a new task needs there; the memories of
-other units cannot be written at run time and take a new bitstream or memory file.
+memories that change, whole, in every format, with their index. Memories that the bus writes get their load packets:
+``patch.load`` the changed words of what is loaded once for all tasks, ``tasks/task_03.load`` ... what is loaded for a new
+task. All other memories cannot be written at run time: they take a new memory file or bitstream.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from typing import Any
 
 import numpy as np
 
+from export.hls_load import load_packets, word_packets
+from export.hls_numbers import loads_all, loads_task
 from export.hls_patch import MemoryPatch, TaskPatch
-from export.load_packets import packet_bytes, task_packets, word_packets
 from export.memory_files import LAYOUT_KEYS, MAX_MEMORIES, files_of, layout_json, read_layout
 from export.memory_formats import MEMORY_FORMATS, described
 from tsn_hw.errors import ArtifactError
-from tsn_hw.images import LIMB_BITS, Limbs, MemoryLayout, memory_images
+from tsn_hw.images import LIMB_BITS, Limbs, MemoryLayout, is_loaded, memory_images
 from tsn_hw.json_values import read_integer, read_list, read_object, read_string, shown
 from tsn_hw.units import Accelerator
 
@@ -36,20 +37,19 @@ def patch_files(
 ) -> dict[str, bytes]:
     """Path and content of every file of a patch; ``design`` is the accelerator with the new tasks."""
     images = memory_images(design)
-    files: dict[str, bytes] = {}
-    changed = [image for image, change in zip(images, patch.memories, strict=True) if len(change.addresses)]
-    files |= {f"memories/{name}": data for name, data in files_of(changed, formats).items()}
-    runtime = {unit.name: number for number, unit in enumerate(design.units) if unit.settings.mask == "runtime"}
-    packets = [np.zeros(0, np.uint64)]
-    for image, change in zip(images, patch.memories, strict=True):
-        if len(change.addresses):
-            files[f"overlay/{image.name}.mem"] = _overlay(change)
-            if image.unit in runtime:
-                packets.append(word_packets(runtime[image.unit], image, change.addresses))
-    if runtime:
-        files["patch.load"] = packet_bytes(np.concatenate(packets))
-        for task in range(patch.tasks, len(design.net.tasks)):
-            files[f"tasks/task_{task:02d}.load"] = packet_bytes(task_packets(design, task))
+    changes = [pair for pair in zip(images, patch.memories, strict=True) if len(pair[1].addresses)]
+    files = {f"memories/{name}": data for name, data in files_of([image for image, _ in changes], formats).items()}
+    files |= {f"overlay/{image.name}.mem": _overlay(change) for image, change in changes}
+    if loads_all(design):
+        units = {unit.name: (number, unit) for number, unit in enumerate(design.units)}
+        beats = [np.zeros(0, np.uint64)]
+        for image, change in changes:
+            number, unit = units[image.unit]
+            if is_loaded(unit, image.kind):  # what is loaded for one task is that of the first, and does not change
+                beats.append(word_packets(number, image, change.addresses))
+        files["patch.load"] = np.concatenate(beats).astype("<u8").tobytes()
+    for task in range(patch.tasks, len(design.net.tasks)) if loads_task(design) else ():
+        files[f"tasks/task_{task:02d}.load"] = load_packets(design, task).astype("<u8").tobytes()
     return files | {PATCH: patch_json(patch).encode()}
 
 
