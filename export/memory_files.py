@@ -27,7 +27,7 @@ INDEX = "memories.json"
 VERSION = 1
 MAX_MEMORIES, MAX_LENGTH, MAX_LANES = 2**16, 2**40, 2**16
 """What an index is believed."""
-_ENTRY_KEYS = {"unit", "kind", "depth", "width_bits", "address", "lanes", "lane", "sha256", "crc32", "files"}
+LAYOUT_KEYS = {"unit", "kind", "depth", "width_bits", "address", "lanes", "lane"}
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,12 @@ def _index(entries: Iterable[MemoryEntry]) -> str:
 
 
 def _entry_json(entry: MemoryEntry) -> dict[str, Any]:
-    layout = entry.layout
+    files = [{"name": f"{entry.layout.name}.{form}", "sha256": digest} for form, digest in entry.files.items()]
+    return layout_json(entry.layout) | {"sha256": entry.sha256, "crc32": entry.crc32, "files": files}
+
+
+def layout_json(layout: MemoryLayout) -> dict[str, Any]:
+    """What the addresses and bits of a memory mean, as JSON values."""
     return {
         "unit": layout.unit,
         "kind": layout.kind,
@@ -129,9 +134,6 @@ def _entry_json(entry: MemoryEntry) -> dict[str, Any]:
         "address": [{"name": name, "length": length} for name, length in layout.axes],
         "lanes": layout.lanes,
         "lane": [{"name": field.name, "bits": field.bits, "signed": field.signed} for field in layout.fields],
-        "sha256": entry.sha256,
-        "crc32": entry.crc32,
-        "files": [{"name": f"{layout.name}.{form}", "sha256": digest} for form, digest in entry.files.items()],
     }
 
 
@@ -151,7 +153,24 @@ def _read_index(data: bytes) -> list[MemoryEntry]:
 
 
 def _read_entry(value: object, where: str) -> MemoryEntry:
-    given = read_object(value, where, _ENTRY_KEYS)
+    given = read_object(value, where, {*LAYOUT_KEYS, "sha256", "crc32", "files"})
+    layout = read_layout(given, where)
+    known = {f"{layout.name}.{form}": form for form in MEMORY_FORMATS}
+    files: dict[str, str] = {}
+    for part in read_list(given["files"], f"{where}, files"):
+        file = read_object(part, f"{where}, files", {"name", "sha256"})
+        name = read_string(file["name"], f"{where}, files")
+        if name not in known:
+            raise ArtifactError(f"{where}, files: no file of {layout.name!r} is {name!r}")
+        files[known[name]] = read_string(file["sha256"], f"{where}, files")
+    if not files:
+        raise ArtifactError(f"{where}: has no file")
+    sha256, crc32 = (read_string(given[key], f"{where}, {key}") for key in ("sha256", "crc32"))
+    return MemoryEntry(layout, sha256, crc32, files)
+
+
+def read_layout(given: dict[str, Any], where: str) -> MemoryLayout:
+    """What :func:`layout_json` gave; whether depth and width follow from the rest is left to who compares the whole."""
     unit, kind = read_string(given["unit"], f"{where}, unit"), read_string(given["kind"], f"{where}, kind")
     kinds: dict[str, Kind] = {known: known for known in get_args(Kind)}
     if kind not in kinds or not NAME.fullmatch(unit):  # the names of files are made of these
@@ -165,18 +184,7 @@ def _read_entry(value: object, where: str) -> MemoryEntry:
     )
     if not layout.width_bits:
         raise ArtifactError(f"{where}: its words have no bits")
-    known = {f"{layout.name}.{form}": form for form in MEMORY_FORMATS}
-    files: dict[str, str] = {}
-    for part in read_list(given["files"], f"{where}, files"):
-        file = read_object(part, f"{where}, files", {"name", "sha256"})
-        name = read_string(file["name"], f"{where}, files")
-        if name not in known:
-            raise ArtifactError(f"{where}, files: no file of {layout.name!r} is {name!r}")
-        files[known[name]] = read_string(file["sha256"], f"{where}, files")
-    if not files:
-        raise ArtifactError(f"{where}: has no file")
-    sha256, crc32 = (read_string(given[key], f"{where}, {key}") for key in ("sha256", "crc32"))
-    return MemoryEntry(layout, sha256, crc32, files)
+    return layout
 
 
 def _read_axis(value: object, where: str) -> tuple[str, int]:

@@ -17,7 +17,7 @@ from sim.memories import unit_memories
 from sim.resources import fifo_memories
 from tsn_hw.capacity import FLOAT_BITS, Capacity, capacity, dense_parameters
 from tsn_hw.errors import SettingsError
-from tsn_hw.images import memory_shapes
+from tsn_hw.images import memory_layouts
 from tsn_hw.layers import Weighted
 from tsn_hw.network import PackedNetwork
 from tsn_hw.records import build, merged, read_toml
@@ -274,7 +274,7 @@ def _layer_cost(
         weights, used, weight_bits = mask.size, int(np.count_nonzero(mask)), unit.centroid_bits
         integer = _integer_operations(net, unit, index, used, rules, energy)
         float32 = _float_operations(net, unit, index, used, energy)
-    fixed = [shape.width_bits for shape in memory_shapes(accelerator, unit) if shape.kind == "task"]
+    fixed = [shape.width_bits for shape in memory_layouts(accelerator, unit) if shape.kind == "task"]
     elements = sum(stream.elements for stream in unit.sources)
     read = sum(stream.elements * stream.bits for stream in unit.sources)
     scales = unit.scales.bits if unit.scales and not isinstance(unit, MatrixUnit) else 0
@@ -334,7 +334,7 @@ def _with_memory_energy(operations: Operations, energy: EnergyTable) -> Operatio
 
 
 def _unit_memory(accelerator: Accelerator, unit: HardwareUnit, stored: Capacity, fifo_bits: int) -> UnitMemory:
-    net, sizes = accelerator.net, {shape.kind: shape.bits for shape in memory_shapes(accelerator, unit)}
+    net, sizes = accelerator.net, {shape.kind: shape.bits for shape in memory_layouts(accelerator, unit)}
     layers = dict.fromkeys(unit.layers)
     names = {net.layers[index].name for index in layers}
     sections = [entry for entry in stored.layers if entry.layer in names]

@@ -13,7 +13,7 @@ from typing import Literal
 from sim.devices import Device, Family
 from tsn_hw.errors import FoldingError
 from tsn_hw.folding import RamStyle
-from tsn_hw.images import is_loaded, memory_shapes
+from tsn_hw.images import is_loaded, memory_layouts
 from tsn_hw.units import Accelerator, MatrixUnit, PoolUnit, Unit
 
 Storage = Literal["block", "lut", "ultra"]
@@ -56,7 +56,7 @@ class Placed:
 
 
 def unit_memories(accelerator: Accelerator, unit: Unit) -> tuple[Memory, ...]:
-    """The images of a unit (:func:`tsn_hw.images.memory_shapes`), and the buffers of its inputs.
+    """The images of a unit (:func:`tsn_hw.images.memory_layouts`), and the buffers of its inputs.
 
     "window" is the ring of rows in front of a convolution or a pooling, "vector" the input that a matrix unit reads
     again for every row fold.
@@ -74,7 +74,7 @@ def unit_memories(accelerator: Accelerator, unit: Unit) -> tuple[Memory, ...]:
             writable=is_loaded(unit, shape.kind),
             style=styles.get(shape.kind, "auto"),
         )
-        for shape in memory_shapes(accelerator, unit)
+        for shape in memory_layouts(accelerator, unit)
     ]
     bits = unit.sources[0].bits
     if isinstance(unit, MatrixUnit | PoolUnit) and unit.window is not None:

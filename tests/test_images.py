@@ -10,7 +10,7 @@ from small_network import NET, U8
 
 from tsn_hw.errors import ExportError, FoldingError
 from tsn_hw.folding import Folding, HardwareSettings, UnitSettings, divisors, nearest_divisors
-from tsn_hw.images import Field, MemoryImage, MemoryLayout, memory_images, memory_shapes, pack_lanes, task_images
+from tsn_hw.images import Field, MemoryImage, MemoryLayout, memory_images, pack_lanes, task_images
 from tsn_hw.layers import Conv2d
 from tsn_hw.network import PackedNetwork
 from tsn_hw.pipeline import accelerator, obstacles, refold, unit_names
@@ -108,17 +108,6 @@ def test_memories_hold_the_weights_and_scales_of_every_task(recipe):
                 multiplier,
                 offset,
             )
-
-
-@given(recipes())
-def test_shapes_are_those_of_the_images(recipe):
-    net = random_network(recipe)
-    mask = ("deep", "runtime")[recipe.seed % 2]
-    design = accelerator(net, settings(net, pe=2, simd=3, mask=mask, max_tasks=recipe.tasks + recipe.seed % 3))
-    shapes = [shape for unit in design.units for shape in memory_shapes(design, unit)]
-    assert [(shape.unit, shape.kind, shape.depth, shape.width_bits) for shape in shapes] == [
-        (image.unit, image.kind, image.depth, image.width_bits) for image in memory_images(design)
-    ]
 
 
 @given(recipes())

@@ -24,7 +24,7 @@ of one task; its images are those of the first task, and :func:`task_images` giv
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -32,9 +32,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsn_hw.arithmetic import Ints
-from tsn_hw.layers import Add
 from tsn_hw.memory import index_bits
-from tsn_hw.network import BankLayer, Bools, Requantization
+from tsn_hw.network import BankLayer, Requantization
 from tsn_hw.parts import UNUSED
 from tsn_hw.units import SHIFT_BITS, Accelerator, AddUnit, MatrixUnit, PoolUnit, Unit
 
@@ -43,21 +42,6 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 Limbs = NDArray[np.uint64]
 
 LIMB_BITS = 64
-
-
-@dataclass(frozen=True)
-class MemoryShape:
-    """Size of one memory, without its content."""
-
-    unit: str
-    kind: Kind
-    depth: int
-    width_bits: int
-
-    @property
-    def bits(self) -> int:
-        """Bits of all words."""
-        return self.depth * self.width_bits
 
 
 @dataclass(frozen=True)
@@ -100,6 +84,11 @@ class MemoryLayout:
         return self.lanes * sum(field.bits for field in self.fields)
 
     @property
+    def bits(self) -> int:
+        """Bits of all words."""
+        return self.depth * self.width_bits
+
+    @property
     def limbs(self) -> int:
         """64-bit limbs that hold a word."""
         return -(-self.width_bits // LIMB_BITS)
@@ -138,7 +127,7 @@ class MemoryImage:
     @property
     def bits(self) -> int:
         """Bits of all words."""
-        return self.depth * self.width_bits
+        return self.layout.bits
 
     @property
     def octets(self) -> NDArray[np.uint8]:
@@ -182,35 +171,50 @@ def _bits_of(values: Ints, width: int) -> NDArray[np.uint8]:
     return np.unpackbits(octets, axis=2, count=width, bitorder="little") if width else octets[:, :, :0]
 
 
-def memory_shapes(accelerator: Accelerator, unit: Unit) -> tuple[MemoryShape, ...]:
-    """Depth and width of every memory of a unit: those of its images, without building them."""
+def memory_layouts(accelerator: Accelerator, unit: Unit) -> tuple[MemoryLayout, ...]:
+    """What the memories of a unit look like: those of its images, without their content."""
     runtime = unit.settings.mask == "runtime"
-    tasks = 1 if runtime else accelerator.max_tasks
-    sizes: list[tuple[Kind, int, int]] = []
+    tasks = ("task", 1 if runtime else accelerator.max_tasks)
+    layouts: list[tuple[Kind, tuple[tuple[str, int], ...], int, list[Field]]] = []
+    region = []
     if isinstance(unit, MatrixUnit):
-        sizes.append(("words", unit.regions * unit.lines, unit.lanes * unit.word_bits))
-        sizes.append(("codebook", (1 if runtime else unit.regions) << unit.word_bits, unit.centroid_bits))
+        lines = ("row_fold", unit.row_folds), ("column_fold", unit.column_folds)
+        regions = ("region", unit.regions)
+        words = [Field("code", unit.code_bits), Field("prefix", unit.prefix_bits)]
+        books = (
+            ("region", 1 if runtime else unit.regions),
+            ("prefix", 1 << unit.prefix_bits),
+            ("code", 1 << unit.code_bits),
+        )
+        layouts.append(("words", (regions, *lines), unit.lanes, words))
+        layouts.append(("codebook", books, 1, [Field("centroid", unit.centroid_bits, signed=True)]))
         if unit.settings.mask != "none":
-            sizes.append(("mask", tasks * unit.lines, unit.lanes))
+            layouts.append(("mask", (tasks, *lines), unit.lanes, [Field("mask", 1)]))
+        region = [Field("region", index_bits(unit.regions))]
     scales = unit.scales if isinstance(unit, MatrixUnit | PoolUnit | AddUnit) else None
     if scales is not None:
         folds, lanes = (unit.row_folds, unit.settings.folding.pe) if isinstance(unit, MatrixUnit) else (1, 1)
-        sizes.append(("scales", tasks * folds, lanes * scales.bits))
-        region = index_bits(unit.regions) if isinstance(unit, MatrixUnit) else 0
-        sizes.append(("task", tasks, 1 + region + SHIFT_BITS * (3 if isinstance(unit, AddUnit) else 1)))
-    return tuple(MemoryShape(unit.name, kind, depth, width) for kind, depth, width in sizes)
+        of_rows = [
+            Field("multiplier", scales.multiplier_bits, signed=True),
+            Field("offset", scales.offset_bits, signed=True),
+        ]
+        lefts = [Field(f"left_shift_{i}", SHIFT_BITS) for i in range(2)] if isinstance(unit, AddUnit) else []
+        layouts.append(("scales", (tasks, ("row_fold", folds)), lanes, of_rows))
+        layouts.append(("task", (tasks,), 1, [Field("known", 1), *region, Field("shift", SHIFT_BITS), *lefts]))
+    return tuple(
+        MemoryLayout(unit.name, kind, axes, lanes, tuple(field for field in fields if field.bits))
+        for kind, axes, lanes, fields in layouts
+    )
 
 
 def memory_images(accelerator: Accelerator) -> tuple[MemoryImage, ...]:
     """All memories of an accelerator, unit by unit."""
-    images: list[MemoryImage] = []
     tasks = range(len(accelerator.net.tasks))
-    for unit in accelerator.units:
-        runtime = unit.settings.mask == "runtime"
-        if isinstance(unit, MatrixUnit):
-            images.append(_words(accelerator, unit))
-        images += task_images(accelerator, unit, 0) if runtime else _for_tasks(accelerator, unit, tasks)
-    return tuple(images)
+    return tuple(
+        _image(accelerator, unit, layout, [0] if unit.settings.mask == "runtime" else tasks)
+        for unit in accelerator.units
+        for layout in memory_layouts(accelerator, unit)
+    )
 
 
 def task_images(accelerator: Accelerator, unit: Unit, task: int) -> list[MemoryImage]:
@@ -218,42 +222,15 @@ def task_images(accelerator: Accelerator, unit: Unit, task: int) -> list[MemoryI
 
     It does not change when later tasks come.
     """
-    return _for_tasks(accelerator, unit, [task])
+    layouts = memory_layouts(accelerator, unit)
+    return [_image(accelerator, unit, layout, [task]) for layout in layouts if layout.kind != "words"]
 
 
-def _for_tasks(accelerator: Accelerator, unit: Unit, tasks: Sequence[int]) -> list[MemoryImage]:
-    """Images of several tasks, or of one that is loaded at run time; tasks to come are 0."""
-    held = 1 if unit.settings.mask == "runtime" else accelerator.max_tasks
-    images: list[MemoryImage] = []
-    if isinstance(unit, MatrixUnit):
-        images.append(_codebook(accelerator, unit, tasks))
-        if unit.settings.mask != "none":
-            masks = [unit.lines_of(unit.arrange(_mask(accelerator, unit, task))) for task in tasks]
-            axes = (("task", held), *_line_axes(unit))
-            images.append(_image(unit, "mask", axes, [(Field("mask", 1), np.concatenate(masks))]))
-    scales = unit.scales if isinstance(unit, MatrixUnit | PoolUnit | AddUnit) else None
-    if scales is not None:
-        folds = unit.row_folds if isinstance(unit, MatrixUnit) else 1
-        values = [_scales(accelerator, unit, task, folds) for task in tasks]
-        fields = (Field("multiplier", scales.multiplier_bits, True), Field("offset", scales.offset_bits, True))
-        content = [(field, np.concatenate([value[i] for value in values])) for i, field in enumerate(fields)]
-        images.append(_image(unit, "scales", (("task", held), ("row_fold", folds)), content))
-        images.append(_image(unit, "task", (("task", held),), _task_fields(accelerator, unit, tasks)))
-    return images
-
-
-def _line_axes(unit: MatrixUnit) -> tuple[tuple[str, int], ...]:
-    return ("row_fold", unit.row_folds), ("column_fold", unit.column_folds)
-
-
-def _image(
-    unit: Unit, kind: Kind, axes: tuple[tuple[str, int], ...], content: Sequence[tuple[Field, Ints]]
-) -> MemoryImage:
-    """Pack the values (words, lanes) of fields; words that the axes have room for beyond them are 0."""
-    present = [(field, values) for field, values in content if field.bits]
-    layout = MemoryLayout(unit.name, kind, axes, content[0][1].shape[1], tuple(field for field, _ in present))
-    packed = pack_lanes([(values, field.bits) for field, values in present])
-    limbs = np.zeros((layout.depth, packed.shape[1]), np.uint64)
+def _image(accelerator: Accelerator, unit: Unit, layout: MemoryLayout, tasks: Sequence[int]) -> MemoryImage:
+    """The content of a memory for some tasks; what is for others, known or to come, is 0."""
+    values = _VALUES[layout.kind](accelerator, unit, tasks)
+    packed = pack_lanes([(values[field.name].reshape(-1, layout.lanes), field.bits) for field in layout.fields])
+    limbs = np.zeros((layout.depth, layout.limbs), np.uint64)
     limbs[: len(packed)] = packed
     limbs.setflags(write=False)
     return MemoryImage(layout, limbs)
@@ -263,14 +240,9 @@ def _memory(accelerator: Accelerator, unit: Unit, task: int) -> BankLayer:
     return accelerator.net.words(task, unit.layers[task])
 
 
-def _mask(accelerator: Accelerator, unit: Unit, task: int) -> Bools:
-    mask = accelerator.net.step(task, unit.layers[task]).mask
-    assert mask is not None  # checked at birth
-    return mask
-
-
-def _words(accelerator: Accelerator, unit: MatrixUnit) -> MemoryImage:
-    """The lines of every region."""
+def _words(accelerator: Accelerator, unit: Unit, tasks: Sequence[int]) -> dict[str, Ints]:
+    """The lines of every region, whatever the tasks."""
+    assert isinstance(unit, MatrixUnit)  # no other has words
     code, prefix = np.zeros((2, unit.regions, unit.lines, unit.lanes), np.int64)
     readers = {accelerator.region(unit, task): task for task in range(len(accelerator.net.tasks))}
     for region, task in readers.items():
@@ -278,13 +250,12 @@ def _words(accelerator: Accelerator, unit: MatrixUnit) -> MemoryImage:
         code[region] = unit.lines_of(unit.arrange(memory.code))
         if not unit.is_head:
             prefix[region] = unit.lines_of(unit.arrange(np.where(memory.owner == UNUSED, 0, memory.owner)))
-    fields = [(Field("code", unit.code_bits), code), (Field("prefix", unit.prefix_bits), prefix)]
-    content = [(field, values.reshape(-1, unit.lanes)) for field, values in fields]
-    return _image(unit, "words", (("region", unit.regions), *_line_axes(unit)), content)
+    return {"code": code, "prefix": prefix}
 
 
-def _codebook(accelerator: Accelerator, unit: MatrixUnit, tasks: Sequence[int]) -> MemoryImage:
+def _codebooks(accelerator: Accelerator, unit: Unit, tasks: Sequence[int]) -> dict[str, Ints]:
     """The codebooks of all regions, or those that the one task which is loaded may read: no later owner's."""
+    assert isinstance(unit, MatrixUnit)  # no other has codebooks
     is_loaded = unit.settings.mask == "runtime"
     table = np.zeros((1 if is_loaded else unit.regions, 1 << unit.prefix_bits, 1 << unit.code_bits), np.int64)
     for task in tasks:
@@ -293,41 +264,48 @@ def _codebook(accelerator: Accelerator, unit: MatrixUnit, tasks: Sequence[int]) 
         books = memory.codebooks[own if unit.is_head else 0 : own + 1 if is_loaded or unit.is_head else None]
         for prefix, book in enumerate(books):
             table[region, prefix, : len(book)] = book
-    axes = tuple(zip(("region", "prefix", "code"), table.shape, strict=True))
-    return _image(unit, "codebook", axes, [(Field("centroid", unit.centroid_bits, True), table.reshape(-1, 1))])
+    return {"centroid": table}
 
 
-def _requantization(accelerator: Accelerator, unit: Unit, task: int) -> Requantization:
-    step = accelerator.net.step(task, unit.layers[task]).requantization
-    assert step is not None  # a unit with scales
-    return step
+def _masks(accelerator: Accelerator, unit: Unit, tasks: Sequence[int]) -> dict[str, Ints]:
+    assert isinstance(unit, MatrixUnit)  # no other has masks
+    steps = [accelerator.net.step(task, unit.layers[task]) for task in tasks]
+    return {"mask": np.stack([unit.lines_of(unit.arrange(step.mask)) for step in steps if step.mask is not None])}
 
 
-def _scales(accelerator: Accelerator, unit: Unit, task: int, folds: int) -> tuple[Ints, Ints]:
-    """Multipliers and offsets, (folds, pe) each; rows that a smaller head lacks have 0."""
-    step = _requantization(accelerator, unit, task)
-    lanes = unit.settings.folding.pe if isinstance(unit, MatrixUnit) else 1
-    both = np.zeros((2, folds * lanes), np.int64)
-    both[0, : len(step.multiplier)] = step.multiplier
-    both[1, : len(step.offset)] = step.offset
-    return both[0].reshape(folds, lanes), both[1].reshape(folds, lanes)
+def _requantizations(accelerator: Accelerator, unit: Unit, tasks: Sequence[int]) -> list[Requantization]:
+    steps = [accelerator.net.step(task, unit.layers[task]).requantization for task in tasks]
+    return [step for step in steps if step is not None]  # a unit with scales: all have one
 
 
-def _task_fields(accelerator: Accelerator, unit: Unit, tasks: Sequence[int]) -> list[tuple[Field, Ints]]:
+def _scales(accelerator: Accelerator, unit: Unit, tasks: Sequence[int]) -> dict[str, Ints]:
+    """Multipliers and offsets of all rows; rows that a smaller head lacks have 0."""
+    rows = unit.rows if isinstance(unit, MatrixUnit) else 1
+    both = np.zeros((2, len(tasks), rows), np.int64)
+    for values, step in zip(both.swapaxes(0, 1), _requantizations(accelerator, unit, tasks), strict=True):
+        values[:, : len(step.offset)] = step.multiplier, step.offset
+    return {"multiplier": both[0], "offset": both[1]}
+
+
+def _task_words(accelerator: Accelerator, unit: Unit, tasks: Sequence[int]) -> dict[str, Ints]:
     """That the task is known, its region, its shift, and the left shifts of an Add."""
-    net = accelerator.net
-    fields = [(Field("known", 1), [1 for _ in tasks])]
+    net, values = accelerator.net, {"known": [1 for _ in tasks]}
+    values["shift"] = [step.shift for step in _requantizations(accelerator, unit, tasks)]
     if isinstance(unit, MatrixUnit):
-        regions = [accelerator.region(unit, task) for task in tasks]
-        fields.append((Field("region", index_bits(unit.regions)), regions))
-    fields.append((Field("shift", SHIFT_BITS), [_requantization(accelerator, unit, task).shift for task in tasks]))
+        values["region"] = [accelerator.region(unit, task) for task in tasks]
     if isinstance(unit, AddUnit):
-        for operand in (0, 1):
-            shifts = []
-            for task in tasks:
-                layer = net.layers[unit.layers[task]]
-                assert isinstance(layer, Add)  # of an AddUnit
-                exponents = [net.format(task, source).exponent for source in layer.inputs]
-                shifts.append(exponents[operand] - min(exponents))
-            fields.append((Field(f"left_shift_{operand}", SHIFT_BITS), shifts))
-    return [(field, np.array(values, np.int64).reshape(-1, 1)) for field, values in fields]
+        sources = net.layers[unit.layers[0]].inputs
+        exponents = [[net.format(task, source).exponent for source in sources] for task in tasks]
+        for i in range(2):
+            values[f"left_shift_{i}"] = [pair[i] - min(pair) for pair in exponents]
+    return {name: np.array(numbers, np.int64) for name, numbers in values.items()}
+
+
+_VALUES: dict[Kind, Callable[[Accelerator, Unit, Sequence[int]], dict[str, Ints]]] = {
+    "words": _words,
+    "codebook": _codebooks,
+    "mask": _masks,
+    "scales": _scales,
+    "task": _task_words,
+}
+"""Values by name of the field, for some tasks, in the order of addresses and lanes."""
