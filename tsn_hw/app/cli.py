@@ -15,6 +15,7 @@ from tsn_hw.errors import SettingsError, TsnError
 
 EXIT_DIFFERENT = 1
 EXIT_BAD_INPUT = 2
+DEFAULT_DEVICE = "xc7z020"
 
 Result = tuple[str, Any, int]
 """What a command prints as text, the same as data for --json, and its exit code."""
@@ -90,6 +91,10 @@ def _parser() -> argparse.ArgumentParser:
         "model", type=Path, help=".tsn network; .toml settings, before training; or .onnx model of another tool"
     )
 
+    check.add_argument(
+        "--device", default=DEFAULT_DEVICE, help="part that hardware is sized for (default: %(default)s)"
+    )
+
     _hls_options(_command(commands, "hls", _hls, "write an HLS accelerator project: C++, test bench, scripts, driver"))
 
     simulate = _command(commands, "simulate", _simulate, "integer inference and accuracy of one task")
@@ -132,7 +137,7 @@ def _hls_options(hls: argparse.ArgumentParser) -> None:
     hls.add_argument("network", type=Path, help=".tsn file")
     hls.add_argument("-o", "--out", type=Path, required=True, help="folder of the project; an earlier one is replaced")
     hls.add_argument(
-        "--device", default="xc7z020", help="part that it must fit, of sim/devices.toml (default: %(default)s)"
+        "--device", default=DEFAULT_DEVICE, help="part that it must fit, of sim/devices.toml (default: %(default)s)"
     )
     hls.add_argument("--part", help="the same in full for the vendor's tools, with package and speed grade")
     hls.add_argument("--clock-mhz", type=float, help="clock of the accelerator (default: the device's)")
@@ -191,9 +196,10 @@ def _run(options: argparse.Namespace) -> Result:
 
 
 def _check(options: argparse.Namespace) -> Result:
+    from sim.devices import device
     from tsn_hw.app.check import check_model
 
-    checked = check_model(options.model)
+    checked = check_model(options.model, device(options.device))
     return checked.to_text(), checked.to_json(), 0 if checked.is_supported else EXIT_DIFFERENT
 
 

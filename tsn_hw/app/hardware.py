@@ -31,7 +31,6 @@ from tsn_hw.network import PackedNetwork
 from tsn_hw.pipeline import accelerator
 from tsn_hw.units import Accelerator, MatrixUnit
 
-DEFAULT_DEVICE = "xc7z020"
 GOLDEN_INPUTS = 8
 """Golden inputs of a task in the driver's data; the test bench has as many as the command asks for."""
 BLOCK_BITS, ULTRA_BITS = 18 * 1024, 288 * 1024
@@ -47,7 +46,7 @@ class HardwareWishes:
     makes ``target_fps`` inferences a second, or the fastest. part: in full, or the part that the device stands for.
     """
 
-    device: str = DEFAULT_DEVICE
+    device: str
     part: str | None = None
     clock_mhz: float | None = None
     folding: Path | None = None
