@@ -130,7 +130,7 @@ public:
         return bits(i, left) | (negative ? ~0ULL << left : 0);
     }
     void set_piece(int i, unsigned long long source) {
-        pieces[i] = i == PIECES - 1 && W % 64 != 0 ? source & (~0ULL >> (64 - W % 64)) : source;
+        pieces[i] = i == PIECES - 1 ? source & (~0ULL >> (64 - W % 64) % 64) : source;
     }
 };
 
