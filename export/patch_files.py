@@ -4,8 +4,8 @@
 change and how many earlier tasks read (none is both), and the changed words, as address and hexadecimal digits.
 ``overlay/fc1.words.mem`` ... hold the same words for ``$readmemh`` over the earlier content. ``memories/`` has the
 memories that change, whole, in every format, with their index. Memories that the bus writes get their load packets:
-``patch.load`` the changed words of what is loaded once for all tasks, ``tasks/task_03.load`` ... what is loaded for a new
-task. All other memories cannot be written at run time: they take a new memory file or bitstream.
+``patch.load`` the changed words of what is loaded once for all tasks, ``tasks/task_03.load`` ... what is loaded for a
+new task. All other memories cannot be written at run time: they take a new memory file or bitstream.
 """
 
 from __future__ import annotations
