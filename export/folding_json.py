@@ -22,12 +22,13 @@ import json
 from collections.abc import Mapping
 from typing import Any, get_args
 
+from tsn_hw.dataflow import Dataflow
 from tsn_hw.errors import ExportError, FoldingError
 from tsn_hw.folding import Folding, HardwareSettings, MaskMode, RamStyle, UnitSettings
 from tsn_hw.layers import Add, AvgPool, MaxPool
 from tsn_hw.network import PackedNetwork
 from tsn_hw.pipeline import unit_names
-from tsn_hw.units import Accelerator, MatrixUnit, PoolUnit, Scales, Stream
+from tsn_hw.units import MatrixUnit, PoolUnit, Scales, Stream
 
 DEFAULTS = "Defaults"
 ROOM = tuple(field.name for field in dataclasses.fields(HardwareSettings) if field.name != "units")
@@ -42,14 +43,14 @@ def folding_json(settings: HardwareSettings, net: PackedNetwork) -> str:
     return _text(_folding_of(settings, net))
 
 
-def final_config_json(accelerator: Accelerator, fifo_depths: Mapping[str, int]) -> str:
-    """A folding file in which every unit also tells the figures that follow: sizes, widths, cycles, FIFO depths.
+def final_config_json(graph: Dataflow) -> str:
+    """A folding file in which every unit also tells the figures that follow: sizes, widths, cycles.
 
-    ``fifo_depths``: words of the stream behind a unit, by its name.
+    ``fifos`` are those that the unit reads, with their width in bits and their depth in words.
     """
+    accelerator = graph.accelerator
     entries = _folding_of(accelerator.settings, accelerator.net)
-    entries |= {"max_tasks": accelerator.max_tasks, "max_banks": accelerator.max_banks}
-    for unit in accelerator.units:
+    for number, unit in enumerate(accelerator.units):
         figures = _stream_figures("input", unit.sources[0]) | _stream_figures("output", unit.output)
         if isinstance(unit, MatrixUnit):
             figures |= _matrix_figures(unit)
@@ -57,7 +58,7 @@ def final_config_json(accelerator: Accelerator, fifo_depths: Mapping[str, int]) 
             figures |= {"window_buffer_words": unit.window.buffer_words}
         if unit.scales is not None:
             figures |= _scale_figures(unit.scales)
-        figures |= {"fifo_depth": fifo_depths[unit.name], "cycles": unit.cycles}
+        figures |= {"cycles": unit.cycles, "fifos": _fifos_of(graph, number)}
         entries[unit.name] |= {COMPUTED: figures}
     return _text(entries)
 
@@ -160,6 +161,13 @@ def _text(entries: Mapping[str, Any]) -> str:
     """JSON with one line a key, as a person would write it."""
     lines = (f" {json.dumps(key)}: {json.dumps(value)}" for key, value in entries.items())
     return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _fifos_of(graph: Dataflow, unit: int) -> list[dict[str, Any]]:
+    """FIFOs in front of what belongs to a unit."""
+    read = [channel for process in graph.processes if process.unit == unit for channel in process.inputs]
+    channels = (graph.channels[index] for index in read)
+    return [{"name": fifo.name, "width_bits": fifo.width_bits, "depth": fifo.depth} for fifo in channels]
 
 
 def _stream_figures(side: str, stream: Stream) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 
-from export.hls_reports import network_performance
+from export.hls_load import ALL_TASKS, loads
 from export.hls_scripts import Target
 from tsn_hw.arithmetic import Ints
 from tsn_hw.units import Accelerator
@@ -19,22 +19,21 @@ MAX_TRANSFER_BYTES = (1 << 26) - 1
 """Longest transfer of the DMA, whose length register has 26 bits."""
 
 
-def task_file(task: int) -> str:
-    """Name of the file of load packets of a task, within the exported folder."""
-    return f"tasks/task_{task:02d}.load"
+def load_file(accelerator: Accelerator, task: int) -> str | None:
+    """The file of load packets of a task, or of ALL_TASKS, in the exported folder; None where none is needed."""
+    if task not in loads(accelerator):
+        return None
+    return "tasks/all.load" if task == ALL_TASKS else f"tasks/task_{task:02d}.load"
 
 
-def is_loaded_at_run_time(accelerator: Accelerator) -> bool:
-    """Whether a unit holds what one task reads, so that a task must be loaded before it runs."""
-    return any(unit.settings.mask == "runtime" for unit in accelerator.units)
+def driver_json(accelerator: Accelerator, target: Target, interval_cycles: int, latency_cycles: int) -> str:
+    """Text of ``driver/accelerator.json``; its keys are the fields of ``Numbers`` in ``driver.py``.
 
-
-def driver_json(accelerator: Accelerator, target: Target) -> str:
-    """Text of ``driver/accelerator.json``; its keys are the fields of ``Numbers`` in ``driver.py``."""
-    stream, speed = accelerator.input, network_performance(accelerator, target.clock_mhz)
-    loads = is_loaded_at_run_time(accelerator)
+    interval_cycles, latency_cycles: of an inference, as estimated; the driver waits accordingly.
+    """
+    stream = accelerator.input
     tasks = [
-        {"name": task.name, "classes": task.classes, "load_file": task_file(number) if loads else None}
+        {"name": task.name, "classes": task.classes, "load_file": load_file(accelerator, number)}
         for number, task in enumerate(accelerator.net.tasks)
     ]
     values = {
@@ -44,13 +43,14 @@ def driver_json(accelerator: Accelerator, target: Target) -> str:
         "input_exponent": accelerator.net.input.exponent,
         "outputs": accelerator.head.rows,
         "tasks": tasks,
+        "load_file": load_file(accelerator, ALL_TASKS),
         "registers": REGISTERS,
         "accelerator_cell": ACCELERATOR_CELL,
         "dma_cell": DMA_CELL,
         "max_transfer_bytes": MAX_TRANSFER_BYTES,
         "clock_mhz": target.clock_mhz,
-        "interval_cycles": speed["max_cycles"],
-        "latency_cycles": speed["critical_path_cycles"],
+        "interval_cycles": interval_cycles,
+        "latency_cycles": latency_cycles,
     }
     return json.dumps(values, indent=1) + "\n"
 

@@ -52,6 +52,7 @@ class Capacities:
     lut_ram: int = 0
     uram: int = 0
     dsp: int = 0
+    part: str = ""
 
     def __post_init__(self) -> None:
         for name in ("lut", "ff", "bram", "lut_ram", "uram", "dsp"):

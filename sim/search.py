@@ -2,8 +2,11 @@
 
 Every unit has a list of options, one for each legal folding and memory type, and what each takes of the part. For a
 number of cycles that no unit may exceed, the search adds unit after unit to partial designs and keeps those that no
-other betters in every resource. That is exact while at most :data:`KEPT` are left; of more it keeps those whose binding
-resource has the smallest share. The fewest cycles are found by bisection over the cycles that options have.
+other betters in every resource. That is exact while at most :data:`KEPT` are left; of more it keeps the smallest by
+either measure below. The fewest cycles are found by bisection over the cycles that options have.
+
+A design is small where the sum of its shares of all resources of the part is small: its area. It is balanced where the
+largest of these shares is small.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import numpy as np
 
 from sim.area import AreaModel, Coefficients, model_of, read_coefficients
 from sim.devices import Device
-from sim.memories import Memory
+from sim.memories import Memory, is_shallow, unit_memories
 from sim.resources import (
     INPUT_PORT,
     OUTPUT_PORT,
@@ -30,12 +33,14 @@ from sim.resources import (
 )
 from tsn_hw.arithmetic import Ints
 from tsn_hw.errors import FoldingError, SettingsError
-from tsn_hw.folding import Folding, HardwareSettings, MaskMode, RamStyle, UnitSettings, divisors
+from tsn_hw.folding import Folding, HardwareSettings, MaskMode, UnitSettings, divisors
 from tsn_hw.network import PackedNetwork
 from tsn_hw.pipeline import accelerator, refold, refold_unit, unit_names
-from tsn_hw.units import Accelerator, HardwareUnit, MatrixUnit
+from tsn_hw.units import Accelerator, HardwareUnit, MatrixUnit, Stream
 
 KEPT = 100
+MAX_WORD_BITS = 2048
+"""Widest word of a stream that is tried: a converter holds one of either side, and Vitis HLS has at most 4,096 bits."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ def search_folding(
     """The smallest accelerator that makes ``target_fps`` inferences a second; without a target, the fastest.
 
     limit_percent: share of every resource of the part that it may take. mask, max_tasks, max_banks: as in
-    :class:`tsn_hw.folding.HardwareSettings`. Small means: the largest share of any resource is least, then their sum.
+    :class:`tsn_hw.folding.HardwareSettings`.
 
     Raises FoldingError if there is none: it says which resource binds, and by how much.
     """
@@ -184,8 +189,8 @@ def _design_within(problem: _Problem, cycles: int) -> Found | None:
         budget = budget - excess
 
 
-def _choose(options: list[_Options], budget: Ints, capacities: Ints) -> list[int] | None:
-    """An option of every unit, so that all together stay within the budget and the binding share is least."""
+def _choose(options: list[_Options], budget: Ints, capacities: Ints, balanced: bool = False) -> list[int] | None:
+    """An option of every unit: within the budget, and the smallest, or the most balanced, of such."""
     least = np.array([unit.counts.min(axis=0) for unit in options])
     ahead = np.concatenate([np.cumsum(least[::-1], axis=0)[::-1], np.zeros((1, least.shape[1]), np.int64)])
     totals, history = np.zeros((1, len(budget)), np.int64), []
@@ -194,25 +199,27 @@ def _choose(options: list[_Options], budget: Ints, capacities: Ints) -> list[int
         possible = np.flatnonzero((sums + ahead[index + 1] <= budget).all(axis=1))
         kept = possible[_undominated(sums[possible])]
         if len(kept) > KEPT:
-            kept = kept[_smallest_first(sums[kept] + ahead[index + 1], capacities)[:KEPT]]
+            orders = [_in_order(sums[kept] + ahead[index + 1], capacities, measure) for measure in (True, False)]
+            kept = kept[np.unique(np.concatenate([order[: KEPT // 2] for order in orders]))]
         if not len(kept):
             return None
         history.append(np.divmod(kept, len(unit.settings)))
         totals = sums[kept]
-    place, chosen = int(_smallest_first(totals, capacities)[0]), list[int]()
+    place, chosen = int(_in_order(totals, capacities, balanced)[0]), list[int]()
     for parents, own in reversed(history):
         chosen.append(int(own[place]))
         place = int(parents[place])
     return chosen[::-1]
 
 
-def _smallest_first(counts: Ints, capacities: Ints) -> Ints:
-    """Order of rows (designs, resources) by the largest share of any resource, then by the sum of shares.
+def _in_order(counts: Ints, capacities: Ints, balanced: bool) -> Ints:
+    """Indices of rows (designs, resources) from the smallest, or the most balanced, on.
 
-    What a part does not have counts twice as much as one of which it has one.
+    What a part does not have counts twice as much as what it has one of.
     """
     shares = counts / np.where(capacities, capacities, 0.5)
-    return np.lexsort((shares.sum(axis=1), shares.max(axis=1)))
+    measures = shares.max(axis=1), shares.sum(axis=1)
+    return np.lexsort(measures[::-1] if balanced else measures)
 
 
 def _undominated(counts: Ints) -> Ints:
@@ -225,16 +232,16 @@ def _undominated(counts: Ints) -> Ints:
 
 
 def _nothing_fits(problem: _Problem, cycles: int, wish: str) -> FoldingError:
-    """Which resource binds the smallest design, and by how much."""
+    """Which resource binds the most balanced design, and by how much."""
     options = [unit.within(cycles) for unit in problem.options]
     unlimited = np.full(len(RESOURCES), np.iinfo(np.int64).max // 2)
-    chosen = _choose(options, unlimited, problem.capacities)
+    chosen = _choose(options, unlimited, problem.capacities, balanced=True)
     assert chosen is not None  # nothing limits it
     counts = np.sum([unit.counts[index] for unit, index in zip(options, chosen, strict=True)], axis=0)
     shares = [share(int(count), int(whole)) for count, whole in zip(counts, problem.capacities, strict=True)]
     worst = max(range(len(shares)), key=lambda index: shares[index])
     return FoldingError(
-        f"device {problem.device.name!r}: no folding fits {problem.limit_percent:g} % of it {wish}; the smallest takes "
+        f"device {problem.device.name!r}: no folding fits {problem.limit_percent:g} % of it {wish}; the least takes "
         f"{counts[worst]} of its {problem.capacities[worst]} {RESOURCE_NAMES[RESOURCES[worst]]} "
         f"({100 * shares[worst]:.0f} %)"
     )
@@ -260,7 +267,7 @@ def _options_of(
     design: Accelerator, unit: HardwareUnit, device: Device, model: AreaModel, fifos: tuple[Memory, ...]
 ) -> _Options:
     settings, cycles, counts = [], [], []
-    for own in _legal_settings(unit, device):
+    for own in settings_to_try(design, unit, device):
         folded = refold_unit(unit, own)
         estimate = estimate_unit(design, folded, device, model, _folded_fifos(fifos, own.folding.pe))
         settings.append(own)
@@ -270,22 +277,32 @@ def _options_of(
     return options.only(_undominated(np.column_stack([options.cycles, options.counts])))
 
 
-def _legal_settings(unit: HardwareUnit, device: Device) -> list[UnitSettings]:
+def settings_to_try(design: Accelerator, unit: HardwareUnit, device: Device) -> list[UnitSettings]:
+    """Every legal folding of a unit, with every type of memory that its words and masks may be of.
+
+    LUTs only where they need no further LUTs to choose among them, because those would slow the clock.
+    """
     mask = unit.settings.mask
     if not isinstance(unit, MatrixUnit):
-        return [UnitSettings(Folding(pe), mask) for pe in divisors(unit.output.channels)]
-    styles: list[RamStyle] = ["block"]
-    if mask != "runtime" or device.family.ram_shapes:
-        styles.append("distributed")
-    if mask == "runtime" and device.capacities.uram:
-        styles.append("ultra")
+        return [UnitSettings(Folding(pe), mask) for pe in _narrow(unit.output.channels, unit.output)]
     columns = unit.sources[0].channels if unit.window else unit.columns
-    return [
-        UnitSettings(Folding(pe, simd), mask, style)
-        for pe in divisors(unit.rows)
-        for simd in divisors(columns)
-        for style in styles
-    ]
+    found = []
+    for pe in _narrow(unit.rows, unit.output):
+        for simd in _narrow(columns, unit.sources[0]):
+            folding = Folding(pe, simd)
+            found.append(UnitSettings(folding, mask, "block"))
+            if device.capacities.uram:
+                found.append(UnitSettings(folding, mask, "ultra"))
+            in_luts = UnitSettings(folding, mask, "distributed")
+            memories = unit_memories(design, refold_unit(unit, in_luts))
+            if all(is_shallow(m, device.family) for m in memories if m.kind in ("words", "mask")):
+                found.append(in_luts)
+    return found
+
+
+def _narrow(whole: int, stream: Stream) -> list[int]:
+    """Lanes that divide what there is and whose words are no wider than a stream may be."""
+    return [lanes for lanes in divisors(whole) if lanes * stream.bits <= MAX_WORD_BITS]
 
 
 def _folded_fifos(fifos: tuple[Memory, ...], lanes: int) -> tuple[Memory, ...]:

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sim import reference
-from tsn_hw.images import task_images
+from tsn_hw.images import MemoryImage, memory_images, task_images
 from tsn_hw.units import Accelerator
 
+ALL_TASKS = 0xFFFF
 KINDS = ("words", "codebook", "mask", "scales", "task")
 Top = Callable[[int, int, int, list[int]], tuple[int, list[int]]]
 """(command, task, count, beats of 64 bits) -> status and words of 32 bits; it takes the beats that it reads away."""
@@ -43,18 +44,18 @@ class Model:
     """The top function in Python."""
 
     accelerator: Accelerator
-    loaded: int | None = None
+    loaded: set[int] = field(default_factory=set)
 
     def __call__(self, command: int, task: int, count: int, beats: list[int]) -> tuple[int, list[int]]:
         net = self.accelerator.net
-        if task >= len(net.tasks):
-            return 1, []
-        if command == 1:
-            return self._load(task, count, beats), []
+        needed = {number for number in (ALL_TASKS, task) if wanted_loads(self.accelerator, number)}
+        if command == 1 and needed:
+            return self._load(task, count, beats) if task in needed else 1, []
         if command != 0:
             return 3, []
-        needs_load = any(unit.settings.mask == "runtime" for unit in self.accelerator.units)
-        if needs_load and self.loaded != task:
+        if task >= len(net.tasks):
+            return 1, []
+        if not needed <= self.loaded:
             return 2, []
         words: list[int] = []
         for _ in range(count):
@@ -80,8 +81,9 @@ class Model:
 
     def _load(self, task: int, count: int, beats: list[int]) -> int:
         """Load packets fill exactly the memories that units hold for one task, word by word."""
-        taken, self.loaded = beats[:count], None
+        taken = beats[:count]
         del beats[:count]
+        self.loaded -= {task} if task == ALL_TASKS else self.loaded - {ALL_TASKS}
         found = {}
         while taken:
             header = taken.pop(0)
@@ -91,27 +93,31 @@ class Model:
             found[unit, KINDS[kind], address] = [taken.pop(0) for _ in range(limbs)]
         if found != wanted_loads(self.accelerator, task):
             return 4
-        self.loaded = task
+        self.loaded.add(task)
         return 0
 
 
 def wanted_loads(accelerator: Accelerator, task: int) -> dict[tuple[int, str, int], list[int]]:
-    """(unit, kind, address) -> limbs of every word that is loaded for a task."""
+    """(unit, kind, address) -> limbs of every word that is loaded for a task, or once for all of them.
+
+    UltraRAM is loaded once; the masks in it too, unless they are those of one task.
+    """
+    numbers = {unit.name: number for number, unit in enumerate(accelerator.units)}
+    images: list[MemoryImage] = []
+    for unit in accelerator.units:
+        runtime, ultra = unit.settings.mask == "runtime", unit.settings.ram_style == "ultra"
+        if task != ALL_TASKS:
+            images += task_images(accelerator, unit, task) if runtime and task < len(accelerator.net.tasks) else []
+        elif ultra:
+            kinds = {"words"} if runtime else {"words", "mask"}
+            images += [
+                image for image in memory_images(accelerator) if (image.unit, image.kind in kinds) == (unit.name, True)
+            ]
     return {
-        (number, image.kind, address): [int(limb) for limb in limbs]
-        for number, unit in enumerate(accelerator.units)
-        if unit.settings.mask == "runtime"
-        for image in task_images(accelerator, unit, task)
+        (numbers[image.unit], image.kind, address): [int(limb) for limb in limbs]
+        for image in images
         for address, limbs in enumerate(image.limbs)
     }
-
-
-def load_packets(accelerator: Accelerator, task: int) -> bytes:
-    """The content of a task file."""
-    beats: list[int] = []
-    for (unit, kind, address), limbs in wanted_loads(accelerator, task).items():
-        beats += [unit | KINDS.index(kind) << 16 | len(limbs) << 24 | address << 32, *limbs]
-    return np.array(beats, "<u8").tobytes()
 
 
 @dataclass

@@ -13,11 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_board import Board, Model, load_packets
+from compiled_top import CompiledTop, needs_compiler
+from fake_board import Board, Model, Top
 from networks import Recipe, adversarial_inputs, random_network
 from test_images import settings
 
-from export.hls_driver import MAX_TRANSFER_BYTES, REGISTERS, driver_json, golden_npz, task_file
+from export import GoldenRun, write_hls
+from export.hls_driver import MAX_TRANSFER_BYTES, REGISTERS, driver_json, golden_npz, load_file
+from export.hls_load import load_packets, loads
 from export.hls_scripts import TEMPLATES, Target
 from sim import reference
 from tsn_hw.arithmetic import quantize
@@ -27,6 +30,7 @@ from tsn_hw.units import Accelerator
 
 SOURCE = TEMPLATES / "driver" / "driver.py"
 CONV = random_network(Recipe(kind="conv", tasks=3, banks=2, seed=5))
+X = adversarial_inputs(CONV, 3)
 NETWORKS = {
     "mlp": random_network(Recipe(tasks=2, seed=31)),
     "conv": CONV,
@@ -54,24 +58,28 @@ def logits_of(net: PackedNetwork, task: int, x: np.ndarray) -> np.ndarray:
 def exported(design: Accelerator, folder: Path, clock_mhz: float = 100) -> Path:
     """The part of an exported folder that the driver reads."""
     net = design.net
-    (folder / "driver").mkdir(parents=True)
-    (folder / "tasks").mkdir()
+    (folder / "driver").mkdir(parents=True, exist_ok=True)
+    (folder / "tasks").mkdir(exist_ok=True)
     shutil.copy(SOURCE, folder / "driver")
-    (folder / "driver/accelerator.json").write_text(driver_json(design, Target("xc7z020clg400-1", clock_mhz)))
+    cycles = max(unit.cycles for unit in design.units), sum(unit.cycles for unit in design.units)
+    (folder / "driver/accelerator.json").write_text(driver_json(design, Target("xc7z020clg400-1", clock_mhz), *cycles))
     inputs = np.stack([adversarial_inputs(net, 6, seed=task) for task in range(len(net.tasks))])
     logits = np.zeros((*inputs.shape[:2], design.head.rows), np.int64)
     for task, x in enumerate(inputs):
         values = logits_of(net, task, x)
         logits[task, :, : values.shape[1]] = values
-        (folder / task_file(task)).write_bytes(load_packets(design, task))
+    for task in loads(design):
+        (folder / str(load_file(design, task))).write_bytes(load_packets(design, task).astype("<u8").tobytes())
     (folder / "driver/golden.npz").write_bytes(golden_npz(inputs, logits))
     return folder
 
 
-def board_of(driver: ModuleType, design: Accelerator, folder: Path, **options: Any) -> tuple[Board, Any]:
+def board_of(
+    driver: ModuleType, design: Accelerator, folder: Path, top: Top | None = None, **options: Any
+) -> tuple[Board, Any]:
     """A board with a design, and the driver on it."""
-    board = Board(Model(design), REGISTERS)
     root = exported(design, folder)
+    board = Board(top or Model(design), REGISTERS)
     return board, driver.TsnAccelerator(root, board.registers, board.dma, board.allocate, **options)
 
 
@@ -91,6 +99,37 @@ def test_what_comes_back_are_the_integers_of_the_simulator(
         np.testing.assert_array_equal(found, logits_of(net, task, x))
         classes = net.tasks[task].classes
         assert on_board.predict(x) == [classes[i] for i in logits_of(net, task, x).argmax(axis=1)]
+
+
+@needs_compiler
+@pytest.mark.parametrize(("name", "mask", "ram_style"), [("signed", "runtime", "auto"), ("residual", "deep", "ultra")])
+def test_the_compiled_accelerator_answers_the_driver_with_the_integers_of_the_simulator(
+    name: str, mask: str, ram_style: str, driver: ModuleType, tmp_path: Path
+) -> None:
+    net = NETWORKS[name]
+    chosen = settings(net, pe=2, simd=2, mask=mask, max_tasks=4)
+    units = {key: dataclasses.replace(unit, ram_style=ram_style) for key, unit in chosen.units.items()}
+    design = accelerator(net, dataclasses.replace(chosen, units=units))
+    write_hls(design, tmp_path / "project", golden=[GoldenRun(0, adversarial_inputs(net, 1), None)])
+    board, on_board = board_of(driver, design, tmp_path / "project", CompiledTop(tmp_path / "project"), batch=5)
+    for task in (1, 0, 1):
+        x = adversarial_inputs(net, 12, seed=task)
+        on_board.set_task(task)
+        np.testing.assert_array_equal(on_board.run(x), logits_of(net, task, x))
+    assert on_board.verify() == {task.name: 6 * len(task.classes) for task in net.tasks}
+    assert board.beats == []  # the accelerator read all that it was sent
+
+
+def test_what_lies_in_ultra_ram_is_loaded_once_before_the_first_task(driver: ModuleType, tmp_path: Path) -> None:
+    for mask in ("deep", "runtime"):
+        chosen = settings(CONV, mask=mask)
+        units = {key: dataclasses.replace(unit, ram_style="ultra") for key, unit in chosen.units.items()}
+        design = accelerator(CONV, dataclasses.replace(chosen, units=units))
+        board, on_board = board_of(driver, design, tmp_path / mask)
+        on_board.set_task(1)
+        loaded = [task for command, task, _ in board.calls if command == 1]
+        assert loaded == ([0xFFFF] if mask == "deep" else [0xFFFF, 0, 1])
+        np.testing.assert_array_equal(on_board.run(X), logits_of(CONV, 1, X))
 
 
 def test_activations_of_more_than_8_bits_travel_in_16(driver: ModuleType, tmp_path: Path) -> None:
@@ -126,7 +165,7 @@ def test_reals_become_the_integers_that_the_network_takes(driver: ModuleType, tm
 def test_a_task_is_loaded_when_it_changes_and_probed_before_it_runs(driver: ModuleType, tmp_path: Path) -> None:
     design = accelerator(CONV, settings(CONV, mask="runtime"))
     board, on_board = board_of(driver, design, tmp_path)
-    beats = [len(load_packets(design, task)) // 8 for task in range(3)]
+    beats = [len(load_packets(design, task)) for task in range(3)]
     on_board.set_task("task2")
     on_board.set_task(2)
     on_board.set_task("0")
@@ -248,7 +287,7 @@ def test_a_status_of_the_accelerator_is_told_in_words(
 def test_load_packets_that_are_wrong_are_told(damage: bytes, driver: ModuleType, tmp_path: Path) -> None:
     design = accelerator(CONV, settings(CONV, mask="runtime"))
     _, on_board = board_of(driver, design, tmp_path)
-    path = tmp_path / task_file(1)
+    path = tmp_path / "tasks/task_01.load"
     path.write_bytes(damage)
     with pytest.raises(driver.DriverError) as caught:
         on_board.set_task(1)

@@ -10,11 +10,12 @@ from small_network import NET
 from test_images import settings
 
 from export.folding_json import final_config_json, folding_json, read_folding
+from tsn_hw.dataflow import dataflow
 from tsn_hw.errors import ExportError, FoldingError
 from tsn_hw.folding import Folding, HardwareSettings, UnitSettings
 from tsn_hw.layers import Linear
 from tsn_hw.network import PackedNetwork
-from tsn_hw.pipeline import accelerator, unit_names
+from tsn_hw.pipeline import accelerator
 from tsn_hw.units import MatrixUnit
 
 MLP = random_network(Recipe(seed=31))  # fc0: 37 to 20, fc1: 20 to 3, two heads
@@ -136,14 +137,15 @@ def test_the_final_config_is_the_folding_with_the_figures_that_follow_and_can_be
     for net in (MLP, RESIDUAL, NET):
         chosen = settings(net, pe=2, simd=2, max_tasks=8, max_banks=2)
         design = accelerator(net, chosen)
-        text = final_config_json(design, dict.fromkeys(unit_names(net), 16))
+        text = final_config_json(dataflow(design))
         assert read_folding(text, "final_hw_config.json", net) == chosen
         values = json.loads(text)
-        assert (values["max_tasks"], values["max_banks"]) == (8, 2)
         for unit in design.units:
             entry, figures = values[unit.name], values[unit.name]["computed"]
             assert entry["PE"] == unit.settings.folding.pe
-            assert (figures["cycles"], figures["fifo_depth"]) == (unit.cycles, 16)
+            assert figures["cycles"] == unit.cycles
+            assert [fifo["width_bits"] for fifo in figures["fifos"]][-1] == unit.input_lanes * unit.sources[0].bits
+            assert min(fifo["depth"] for fifo in figures["fifos"]) >= 2
             assert figures["output_shape"] == list(unit.output.shape)
             assert figures["input_bits"] == unit.sources[0].bits
             if isinstance(unit, MatrixUnit):

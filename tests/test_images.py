@@ -164,6 +164,22 @@ def test_octets_are_the_words_in_whole_bytes_the_lowest_first():
     assert (image.width_bits, image.depth, image.bits, image.layout.limbs) == (12, 2, 24, 1)
 
 
+def test_a_head_has_the_codebook_of_its_own_task_though_its_words_list_others():
+    net = random_network(Recipe(kind="mlp", tasks=2, seed=31))
+    head = net.head(1)
+    words = net.words(1, head)
+    others = replace(words, codebooks=(words.codebooks[1][:1] + 1, words.codebooks[1]))  # nobody owns with the first
+    layers = list(net.banks[0].layers)
+    layers[head] = others
+    other = replace(net, banks=(replace(net.banks[0], layers=tuple(layers)),))
+    for mask in ("deep", "runtime"):
+        same = [
+            [image.limbs.tolist() for image in memory_images(accelerator(some, settings(some, mask=mask)))]
+            for some in (net, other)
+        ]
+        assert same[0] == same[1]
+
+
 def test_wide_words_go_on_in_the_next_limb():
     limbs = pack_lanes([(np.arange(1, 11).reshape(1, 10), 7)])
     assert limbs.shape == (1, 2)

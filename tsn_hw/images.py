@@ -260,9 +260,8 @@ def _codebooks(accelerator: Accelerator, unit: Unit, tasks: Sequence[int]) -> di
     table = np.zeros((1 if is_loaded else unit.regions, 1 << unit.prefix_bits, 1 << unit.code_bits), np.int64)
     for task in tasks:
         memory, region = _memory(accelerator, unit, task), 0 if is_loaded else accelerator.region(unit, task)
-        books = [book for book in memory.codebooks if len(book)] if unit.is_head else memory.codebooks
-        if is_loaded:
-            books = books[: 1 + accelerator.net.bank_tasks(accelerator.net.tasks[task].bank).index(task)]
+        own = accelerator.net.bank_tasks(accelerator.net.tasks[task].bank).index(task)
+        books = memory.codebooks[own if unit.is_head else 0 : own + 1 if is_loaded or unit.is_head else None]
         for prefix, book in enumerate(books):
             table[region, prefix, : len(book)] = book
     return {"centroid": table}

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 RUN, LOAD = 0, 1
+ALL_TASKS = 0xFFFF
 STATUS = {
     1: "there is no such task",
     2: "the task is not loaded",
@@ -65,8 +66,9 @@ class Task:
 class Numbers:
     """What accelerator.json holds, and nothing else.
 
-    outputs: logits of an inference. registers: offsets by name. interval_cycles and latency_cycles: of an inference, as
-    estimated; they set how long a call may take.
+    outputs: logits of an inference. load_file: what is loaded once, for all tasks (none: nothing is). registers:
+    offsets by name. interval_cycles and latency_cycles: of an inference, as estimated; they set how long a call may
+    take.
     """
 
     input_shape: tuple[int, ...]
@@ -75,6 +77,7 @@ class Numbers:
     input_exponent: int
     outputs: int
     tasks: tuple[Task, ...]
+    load_file: str | None
     registers: dict[str, int]
     accelerator_cell: str
     dma_cell: str
@@ -206,6 +209,8 @@ class TsnAccelerator:
         self._loaded: int | None = None
         self._sent = allocate((self.batch, self.numbers.beats), np.dtype("<u8"))
         self._received = allocate((self.batch, self.numbers.outputs), np.dtype("<i4"))
+        if self.numbers.load_file is not None:
+            self._load(ALL_TASKS, folder / self.numbers.load_file)
         self.set_task(0)
 
     @classmethod

@@ -82,9 +82,15 @@ def _parser() -> argparse.ArgumentParser:
     check = _command(
         commands, "check", _check, "whether a network, a run or a model of another tool is supported; exit 1 if not"
     )
+    check.epilog = (
+        "Every problem is told at once, with what to change. The data of settings must be there; a network of their "
+        "size, drawn at random, is held against the back ends. Of an .onnx model every operator is judged."
+    )
     check.add_argument(
         "model", type=Path, help=".tsn network; .toml settings, before training; or .onnx model of another tool"
     )
+
+    _hls_options(_command(commands, "hls", _hls, "write an HLS accelerator project: C++, test bench, scripts, driver"))
 
     simulate = _command(commands, "simulate", _simulate, "integer inference and accuracy of one task")
     simulate.add_argument("network", type=Path, help=".tsn file")
@@ -115,6 +121,36 @@ def _command(commands: Any, name: str, function: Callable[..., Result], help_tex
 def _training_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def _hls_options(hls: argparse.ArgumentParser) -> None:
+    hls.epilog = (
+        "'make csim' in the folder simulates it with g++ alone; its README.md says how to build, integrate and run it. "
+        "The folding that was chosen is printed and kept in folding.json: change it, and give it back with --folding. "
+        "docs/hls.md explains everything."
+    )
+    hls.add_argument("network", type=Path, help=".tsn file")
+    hls.add_argument("-o", "--out", type=Path, required=True, help="folder of the project; an earlier one is replaced")
+    hls.add_argument(
+        "--device", default="xc7z020", help="part that it must fit, of sim/devices.toml (default: %(default)s)"
+    )
+    hls.add_argument("--part", help="the same in full for the vendor's tools, with package and speed grade")
+    hls.add_argument("--clock-mhz", type=float, help="clock of the accelerator (default: the device's)")
+    hls.add_argument(
+        "--limit-percent", type=float, help="share of every resource that the search may take (default: 80)"
+    )
+    folding = hls.add_mutually_exclusive_group()
+    folding.add_argument(
+        "--target-fps", type=float, help="smallest design of this rate (default: the fastest that fits)"
+    )
+    folding.add_argument("--folding", type=Path, help="take PE, SIMD, memories and masks from this file")
+    hls.add_argument(
+        "--masks",
+        choices=["deep", "runtime", "none"],
+        help="all tasks on chip, one at a time, or no masks (default: deep)",
+    )
+    hls.add_argument("--max-tasks", type=int, help="room for so many tasks (default: those of the network)")
+    hls.add_argument("--samples", type=int, default=16, help="golden inputs a task (default: %(default)s)")
 
 
 def _demo(options: argparse.Namespace) -> Result:
@@ -159,6 +195,26 @@ def _check(options: argparse.Namespace) -> Result:
 
     checked = check_model(options.model)
     return checked.to_text(), checked.to_json(), 0 if checked.is_supported else EXIT_DIFFERENT
+
+
+def _hls(options: argparse.Namespace) -> Result:
+    from tsn_hw.app.hardware import HardwareWishes, write_project
+
+    searched = {name: getattr(options, name) for name in ("masks", "max_tasks", "limit_percent")}
+    given = [f"--{name.replace('_', '-')}" for name, value in searched.items() if value is not None]
+    if options.folding is not None and given:
+        raise SettingsError(f"{given[0]}: is for the search; the file of --folding says everything about the units")
+    if options.samples < 1:
+        raise SettingsError(f"--samples {options.samples}: must be at least 1")
+    wishes = HardwareWishes(
+        options.device,
+        options.part,
+        options.clock_mhz,
+        options.folding,
+        options.target_fps,
+        **{name: value for name, value in searched.items() if value is not None},
+    )
+    return *write_project(options.network, options.out, wishes, options.samples), 0
 
 
 def _simulate(options: argparse.Namespace) -> Result:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tsn_hw.arithmetic import ActFormat
+from tsn_hw.arithmetic import ActFormat, Ints
 from tsn_hw.layers import Add, AvgPool, Layer, Linear, Weighted
 from tsn_hw.learn.architectures import Architecture
 from tsn_hw.learn.models import average
@@ -36,23 +35,28 @@ def draft(body: Architecture, settings: Settings, classes: Sequence[tuple[str, .
             continue
         owner = np.full(layer.weight_shape, UNUSED, np.int16)
         head = index - len(body.layers)
-        for task in range(count) if head < 0 else [head]:
+        owners: Sequence[int] = range(count) if head < 0 else [head]
+        for task in owners:
             keep = 1.0 if head >= 0 else settings.train.keep(layer.name, task, count)
             mask = rng.random(layer.weight_shape) < keep
             owner[mask & (owner == UNUSED)] = task
             masks[task][index] = mask
         bits = settings.quantize.head_bits if head >= 0 else settings.quantize.max_bits
-        words.append(_words(settings, owner, count, min(bits, settings.formats.centroid_bits), rng))
+        books = _codebooks(settings, [bits if task in owners else None for task in range(count)])
+        code = np.where(owner == UNUSED, 0, rng.integers(0, len(books[owners[0]]), owner.shape)).astype(np.uint8)
+        words.append(BankLayer(owner, code, books, settings.formats.centroid_bits, 0))
     tasks = tuple(_task(body, settings, layers, masks[t], t, classes[t]) for t in range(count))
     return PackedNetwork(body.input_shape, settings.formats.input, layers, (Bank(tuple(words)),), tasks)
 
 
-def _words(settings: Settings, owner: NDArray[np.int16], owners: int, bits: int, rng: np.random.Generator) -> BankLayer:
-    """Random codes into codebooks that span the whole range of centroids."""
+def _codebooks(settings: Settings, bits: Sequence[int | None]) -> tuple[Ints, ...]:
+    """Codebooks of so many bits that span the whole range of centroids; None: an empty one."""
     low, high = settings.formats.centroid_range
-    book = low + np.arange(1 << bits) * (high - low) // ((1 << bits) - 1)
-    code = np.where(owner == UNUSED, 0, rng.integers(0, 1 << bits, owner.shape)).astype(np.uint8)
-    return BankLayer(owner, code, (book,) * owners, settings.formats.centroid_bits, 0)
+    books = []
+    for width in bits:
+        entries = 0 if width is None else 1 << min(width, settings.formats.centroid_bits)
+        books.append(low + np.arange(entries) * (high - low) // max(1, entries - 1))
+    return tuple(books)
 
 
 def _task(
