@@ -28,6 +28,8 @@ from tsn_hw.json_values import read_integer, read_list, read_object, read_string
 from tsn_hw.units import Accelerator
 
 PATCH = "patch.json"
+PATCH_FOLDER = "tsn-hw task patch 1"
+"""What the manifest of a folder with a patch says."""
 VERSION = 1
 _KEYS = {*LAYOUT_KEYS, "before", "after", "changed_bits", "read_bits", "words"}
 

@@ -92,6 +92,8 @@ def _parser() -> argparse.ArgumentParser:
 
     _hls_options(_command(commands, "hls", _hls, "write an HLS accelerator project: C++, test bench, scripts, driver"))
 
+    _memory_options(_command(commands, "memories", _memories, "write the memories of an accelerator, or check them"))
+
     simulate = _command(commands, "simulate", _simulate, "integer inference and accuracy of one task")
     simulate.add_argument("network", type=Path, help=".tsn file")
     simulate.add_argument("--task", type=int, required=True, help="number of the task, from 0")
@@ -151,6 +153,27 @@ def _hls_options(hls: argparse.ArgumentParser) -> None:
     )
     hls.add_argument("--max-tasks", type=int, help="room for so many tasks (default: those of the network)")
     hls.add_argument("--samples", type=int, default=16, help="golden inputs a task (default: %(default)s)")
+    hls.add_argument(
+        "--patch",
+        type=Path,
+        metavar="OLD",
+        help="write what the network adds to the memories of an accelerator that was built for this earlier one, with "
+        "the same --folding, and the proof that earlier tasks read none of it",
+    )
+
+
+def _memory_options(memories: argparse.ArgumentParser) -> None:
+    memories.epilog = (
+        "memories.json in the folder says what every address and bit means; docs/word-format.md is the standard."
+    )
+    memories.add_argument("network", type=Path, nargs="?", help=".tsn file")
+    target = memories.add_mutually_exclusive_group(required=True)
+    target.add_argument("-o", "--out", type=Path, help="folder for fc1.words.mem, fc1.mask.mem ... and memories.json")
+    target.add_argument("--check", type=Path, metavar="FOLDER", help="check every file of a folder")
+    memories.add_argument(
+        "--folding", type=Path, help="PE, SIMD and masks of every layer, as in build/hls/folding.json"
+    )
+    memories.add_argument("--formats", metavar="mem,coe,...", help="formats to write (default: all)")
 
 
 def _demo(options: argparse.Namespace) -> Result:
@@ -199,11 +222,16 @@ def _check(options: argparse.Namespace) -> Result:
 
 def _hls(options: argparse.Namespace) -> Result:
     from tsn_hw.app.hardware import HardwareWishes, write_project
+    from tsn_hw.app.memories import write_patch
 
     searched = {name: getattr(options, name) for name in ("masks", "max_tasks", "limit_percent")}
     given = [f"--{name.replace('_', '-')}" for name, value in searched.items() if value is not None]
     if options.folding is not None and given:
         raise SettingsError(f"{given[0]}: is for the search; the file of --folding says everything about the units")
+    if options.patch is not None:
+        if options.folding is None:
+            raise SettingsError("--patch: needs the --folding that the accelerator was built with")
+        return *write_patch(options.patch, options.network, options.folding, options.out), 0
     if options.samples < 1:
         raise SettingsError(f"--samples {options.samples}: must be at least 1")
     wishes = HardwareWishes(
@@ -215,6 +243,20 @@ def _hls(options: argparse.Namespace) -> Result:
         **{name: value for name, value in searched.items() if value is not None},
     )
     return *write_project(options.network, options.out, wishes, options.samples), 0
+
+
+def _memories(options: argparse.Namespace) -> Result:
+    from export.memory_formats import MEMORY_FORMATS
+    from tsn_hw.app.memories import check_memory_files, write_memory_files
+
+    if options.check is not None:
+        if (options.network, options.folding, options.formats) != (None, None, None):
+            raise SettingsError("memories: --check takes a folder alone")
+        return *check_memory_files(options.check), 0
+    if options.network is None or options.folding is None:
+        raise SettingsError("memories: takes a network, --folding and --out, or --check alone")
+    formats = tuple(MEMORY_FORMATS) if options.formats is None else options.formats.split(",")
+    return *write_memory_files(options.network, options.folding, options.out, formats), 0
 
 
 def _simulate(options: argparse.Namespace) -> Result:
