@@ -41,7 +41,7 @@ def threshold_layer(graph: QonnxGraph, layer: QonnxLayer, sources: Sequence[str]
             f"layer {name!r}: {form.bits}-bit activations need {2**form.bits - 1} thresholds a channel, "
             f"at most {MAX_BITS} bits"
         )
-    check_exact(layer, "its accumulator", arithmetic.magnitude(layer.low, layer.high + 1))
+    check_exact(layer, "its largest threshold", arithmetic.magnitude(layer.low, layer.high + 1))
     steps = _constant(graph, f"{name}.thresholds", thresholds(layer, form))
     attributes = {
         "out_dtype": integer_type(form),
