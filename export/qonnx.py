@@ -21,7 +21,7 @@ from export.onnx_functions import IR_VERSION
 from export.onnx_graph import onnx_graph
 from export.onnx_metadata import logit_exponent, metadata, sealed
 from export.qonnx_nodes import DOMAIN, DOMAIN_VERSION, OPSET, QonnxGraph
-from export.qonnx_plan import integer_bits, qonnx_layer
+from export.qonnx_plan import qonnx_layer
 from export.qonnx_quant import quant_format, quant_layer
 from export.qonnx_thresholds import integer_type, threshold_layer
 from tsn_hw.files import write_atomically
@@ -63,7 +63,6 @@ def qonnx_graph(net: PackedNetwork, task: int, flavour: Flavour) -> onnx.ModelPr
             write = quant_layer if flavour == "quant" else threshold_layer
             tensors[index] = write(graph, plan, sources, output)
             summary |= {"bits": None if plan.output is None else plan.output.bits, "bound": plan.bound}
-            summary |= {"weight_bits": integer_bits(plan.operands)}
         summaries.append(summary)
     return _model(net, task, flavour, graph, summaries)
 
