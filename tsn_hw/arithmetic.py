@@ -147,6 +147,16 @@ def magnitude(*bounds: Ints | int) -> int:
     return max((max(abs(int(np.max(b))), abs(int(np.min(b)))) for b in bounds), default=0)
 
 
+def signed_bits(*values: Ints | int) -> int:
+    """The narrowest two's complement width that holds all values.
+
+    >>> signed_bits(0), signed_bits(-128, 127), signed_bits(128)
+    (1, 8, 9)
+    """
+    low, high = (int(choose([choose(v) for v in values])) for choose in (np.min, np.max))
+    return 1 + max((~low if low < 0 else low).bit_length(), (~high if high < 0 else high).bit_length())
+
+
 def requantization_magnitude(low: Ints, high: Ints, multiplier: Ints, offset: Ints) -> int:
     """The largest |acc * multiplier| + |offset| for accumulators within [low, high], without overflow."""
     largest = 0

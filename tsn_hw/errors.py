@@ -8,6 +8,7 @@ TsnError
 ├── SettingsError   a settings file or a command line asks for something that does not exist
 ├── TrainingError   training went wrong: no finite loss, or a checkpoint of another run
 ├── ExportError     a back end cannot hold this network exactly
+├── FoldingError    a folding does not fit the layer that it is for
 └── EngineError     an engine cannot run here (a package or a checkpoint is missing)
 
 A message names the place, the rule and the value: "layer 'fc1': mask has shape (3, 2), the weights (2, 3)".
@@ -44,6 +45,10 @@ class TrainingError(TsnError, RuntimeError):
 
 class ExportError(TsnError, ValueError):
     """A back end cannot hold this network exactly."""
+
+
+class FoldingError(TsnError, ValueError):
+    """A folding does not fit the layer that it is for."""
 
 
 class EngineError(TsnError, RuntimeError):

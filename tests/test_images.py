@@ -1,0 +1,201 @@
+"""Memory images, decoded again by the rules of their docstrings alone and compared with the network."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from networks import Recipe, random_network, recipes
+from small_network import NET, U8
+
+from tsn_hw.errors import ExportError, FoldingError
+from tsn_hw.folding import Folding, HardwareSettings, UnitSettings, divisors, nearest_divisors
+from tsn_hw.images import memory_images, pack_lanes, task_images
+from tsn_hw.layers import Conv2d
+from tsn_hw.network import PackedNetwork
+from tsn_hw.pipeline import accelerator, obstacles, unit_names
+from tsn_hw.units import MatrixUnit, Window
+
+
+def settings(net: PackedNetwork, pe=1, simd=1, mask="deep", **room) -> HardwareSettings:
+    """The same settings for every unit, as far as they divide what it has."""
+    ones = accelerator(net, HardwareSettings(dict.fromkeys(unit_names(net), UnitSettings(Folding(1), mask)), **room))
+    units = {}
+    for unit in ones.units:
+        rows = unit.rows if isinstance(unit, MatrixUnit) else unit.output.channels
+        columns = 1
+        if isinstance(unit, MatrixUnit):
+            columns = unit.sources[0].channels if unit.window else unit.columns
+        folding = Folding(max(d for d in divisors(rows) if d <= pe), max(d for d in divisors(columns) if d <= simd))
+        units[unit.name] = UnitSettings(folding, mask)
+    return HardwareSettings(units, **room)
+
+
+def word(image, address: int) -> int:
+    """A word of a memory as one integer."""
+    return sum(int(limb) << 64 * i for i, limb in enumerate(image.limbs[address]))
+
+
+def field(value: int, low: int, width: int, signed: bool = False) -> int:
+    bits = value >> low & ((1 << width) - 1)
+    return bits - (1 << width) if signed and width and bits >> width - 1 else bits
+
+
+def decoded(design, unit, images, task) -> np.ndarray:
+    """(rows, columns) weights of a unit for a task, read from its memories."""
+    pe, simd = unit.settings.folding.pe, unit.settings.folding.simd
+    parameters, masks, books = images["task"], images.get("mask"), images["codebook"]
+    runtime = unit.settings.mask == "runtime"
+    held = 0 if runtime else task
+    region = field(word(parameters, held), 1, max(1, (unit.regions - 1).bit_length()))
+    weights = np.zeros((unit.rows, unit.columns), np.int64)
+    for row in range(unit.rows):
+        for column in range(unit.columns):
+            line = row // pe * unit.column_folds + column // simd
+            lane = row % pe * simd + column % simd
+            if masks is not None and not field(word(masks, held * unit.lines + line), lane, 1):
+                continue
+            address = field(word(images["words"], region * unit.lines + line), lane * unit.word_bits, unit.word_bits)
+            book = (0 if runtime else region) << unit.word_bits
+            weights[row, column] = field(word(books, book + address), 0, unit.centroid_bits, signed=True)
+    return weights
+
+
+def expected(net, unit, task) -> np.ndarray:
+    """The same from the network: transposed to (kernel row, kernel column, channel), groups spread, rows added."""
+    weights = net.weights(task, unit.layers[task])
+    layer = net.layers[unit.layers[task]]
+    full = np.zeros((unit.rows, unit.columns), np.int64)
+    for row, kernel in enumerate(weights):
+        if not isinstance(layer, Conv2d):
+            shape = unit.sources[0].shape
+            full[row] = kernel.reshape(shape).transpose(1, 2, 0).ravel() if len(shape) == 3 else kernel
+            continue
+        channels = len(kernel)
+        first = row // (layer.out_channels // layer.groups) * channels
+        for (c, i, j), value in np.ndenumerate(kernel):
+            full[row, (i * layer.kernel[1] + j) * layer.in_channels + first + c] = value
+    return full
+
+
+@given(recipes())
+def test_memories_hold_the_weights_and_scales_of_every_task(recipe):
+    net = random_network(recipe)
+    small = recipe.seed % 3 + 1
+    mask = ("deep", "runtime")[recipe.seed % 2]
+    room = {"max_tasks": recipe.tasks + recipe.seed % 3, "max_banks": 3}
+    design = accelerator(net, settings(net, pe=small, simd=2 * small, mask=mask, **room))
+    images = {}
+    for image in memory_images(design):
+        images.setdefault(image.unit, {})[image.kind] = image
+    task = recipe.seed % recipe.tasks
+    for unit in design.units:
+        own = images.get(unit.name, {})
+        if mask == "runtime":
+            own |= {image.kind: image for image in task_images(design, unit, task)}
+        if isinstance(unit, MatrixUnit) and unit.rows * unit.columns < 2000:
+            np.testing.assert_array_equal(decoded(design, unit, own, task), expected(net, unit, task))
+        if getattr(unit, "scales", None) is None:
+            continue
+        step, widths = net.step(task, unit.layers[task]).requantization, unit.scales
+        lanes = unit.settings.folding.pe if isinstance(unit, MatrixUnit) else 1
+        folds = unit.row_folds if isinstance(unit, MatrixUnit) else 1
+        for channel, (multiplier, offset) in enumerate(zip(step.multiplier, step.offset, strict=True)):
+            line = word(own["scales"], channel // lanes + (0 if mask == "runtime" else task * folds))
+            low = channel % lanes * widths.bits
+            held = field(line, low, widths.multiplier_bits, signed=True) if widths.multiplier_bits else 1
+            assert (held, field(line, low + widths.multiplier_bits, widths.offset_bits, signed=True)) == (
+                multiplier,
+                offset,
+            )
+
+
+def test_depths_and_widths_follow_from_the_folding():
+    net = random_network(Recipe(kind="mlp", tasks=3, banks=2, seed=5))
+    design = accelerator(net, settings(net, pe=2, simd=3, max_tasks=8, max_banks=4))
+    found = {image.name: (image.depth, image.width_bits, image.limbs.shape) for image in memory_images(design)}
+    for unit in design.units:
+        lanes, head = unit.lanes, unit.is_head
+        assert unit.prefix_bits == (0 if head else 3)
+        assert found[f"{unit.name}.words"][:2] == ((8 if head else 4) * unit.lines, lanes * unit.word_bits)
+        assert found[f"{unit.name}.codebook"][:2] == ((8 if head else 4) << unit.word_bits, unit.centroid_bits)
+        assert found[f"{unit.name}.mask"][:2] == (8 * unit.lines, lanes)
+        assert found[f"{unit.name}.scales"][0] == 8 * unit.row_folds
+        assert found[f"{unit.name}.task"][:2] == (8, 1 + (3 if head else 2) + 6)
+
+
+def test_wide_words_go_on_in_the_next_limb():
+    limbs = pack_lanes([(np.arange(1, 11).reshape(1, 10), 7)])
+    assert limbs.shape == (1, 2)
+    assert int(limbs[0, 0]) + (int(limbs[0, 1]) << 64) == sum((i + 1) << 7 * i for i in range(10))
+
+
+def test_the_window_loads_while_it_sends():
+    # 1 channel, 4 x 4, kernel 3, padding 1: two rows first, then four times 4 windows of 9 words, loading 4 words each
+    window = Window((1, 4, 4), (3, 3), (1, 1), (1, 1), (4, 4), lanes=1)
+    assert [window.rows_needed(row) for row in range(4)] == [2, 3, 4, 4]
+    assert window.cycles == 2 * 4 + 4 * 36
+    assert window.buffer_words == 16
+
+
+def test_what_is_left_of_the_image_is_read_at_the_end():
+    window = Window((2, 5, 5), (2, 2), (2, 2), (0, 0), (2, 2), lanes=2)
+    assert window.cycles == 2 * 5 + max(8, 2 * 5) + max(8, 5)
+
+
+def test_nearest_divisors_of_a_prime_are_one_and_itself():
+    assert nearest_divisors(7, 3) == (1, 7)
+
+
+@pytest.mark.parametrize(
+    ("pe", "simd", "message"),
+    [
+        (3, 1, "layer 'fc0': pe=3 does not divide its 10 rows; nearest: 2 or 5"),
+        (1, 4, "layer 'fc0': simd=4 does not divide its 14 columns; nearest: 2 or 7"),
+    ],
+)
+def test_illegal_folding_is_refused_with_the_nearest_legal_choices(pe, simd, message):
+    net = random_network(Recipe(seed=8))  # fc0: 14 to 10
+    units = dict.fromkeys(unit_names(net), UnitSettings(Folding(1)))
+    with pytest.raises(FoldingError) as caught:
+        accelerator(net, HardwareSettings(units | {"fc0": UnitSettings(Folding(pe, simd))}))
+    assert str(caught.value) == message
+
+
+def test_a_unit_without_settings_and_an_unknown_one_are_refused():
+    net = random_network(Recipe(kind="mlp", tasks=1, seed=5))
+    names = unit_names(net)
+    with pytest.raises(FoldingError, match=f"^layer '{names[0]}': has no folding; the layers are "):
+        accelerator(net, HardwareSettings({}))
+    units = dict.fromkeys((*names, "fc9"), UnitSettings(Folding(1)))
+    with pytest.raises(FoldingError, match=r"^layer 'fc9': no such layer; the layers are fc0"):
+        accelerator(net, HardwareSettings(units))
+
+
+def test_masks_can_be_left_out_only_where_every_word_is_used():
+    net = random_network(Recipe(kind="mlp", tasks=2, mask_kinds=("full",), seed=5))
+    body = unit_names(net)[0]
+    units = dict.fromkeys(unit_names(net), UnitSettings(Folding(1)))
+    design = accelerator(net, HardwareSettings(units | {body: UnitSettings(Folding(1), "none")}))
+    assert [image.kind for image in memory_images(design) if image.unit == body] == [
+        "words",
+        "codebook",
+        "scales",
+        "task",
+    ]
+    sparse = random_network(Recipe(kind="mlp", tasks=2, seed=5))
+    with pytest.raises(FoldingError, match=r"mask='none', but task 'task0' does not use every word"):
+        accelerator(sparse, HardwareSettings(units | {body: UnitSettings(Folding(1), "none")}))
+
+
+def test_a_network_whose_tasks_run_other_layers_is_no_pipeline():
+    assert obstacles(NET) == []
+    narrow = replace(U8, bits=7)
+    steps = list(NET.tasks[1].steps)
+    steps[0] = replace(steps[0], requantization=replace(steps[0].requantization, output=narrow))
+    other = replace(NET, tasks=(NET.tasks[0], replace(NET.tasks[1], steps=tuple(steps))))
+    assert obstacles(other) == [
+        "layer 'conv': its output has 7 bits unsigned, 8 bits unsigned by task; a stream has one width and sign"
+    ]
+    with pytest.raises(ExportError, match="a stream has one width and sign"):
+        accelerator(other, settings(NET))
