@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from compiled_top import needs_compiler
 from networks import Recipe, random_network
+from test_images import settings
 from tiny_run import finished_run
 
+from export import GoldenRun, write_hls
 from export.folding_json import read_folding
 from export.hls_folder import MANIFEST, manifest_of
 from sim import reference
@@ -21,6 +23,7 @@ from sim.devices import device
 from sim.resources import estimate_resources
 from tsn_hw import artifact
 from tsn_hw.app.cli import main
+from tsn_hw.app.verify import adversarial_integers
 from tsn_hw.pipeline import accelerator, unit_names
 
 NET = random_network(Recipe(kind="residual", tasks=2, seed=3, multipliers=True))
@@ -63,6 +66,13 @@ def content(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def bench(folder: Path, *options: str, data: Path | None = None) -> tuple[int, str]:
+    """Run the compiled test bench of a folder; returns exit code and output."""
+    command = [str(folder / "build/csim/testbench"), str(data or folder / "testbench/golden.dat"), *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout
+
+
 # -------------------------------------------------------------------------------------------------------------- folder
 
 
@@ -81,6 +91,29 @@ def test_a_trained_network_becomes_a_project_whose_simulation_passes(
     assert done.returncode == 0, done.stdout + done.stderr
     assert "\nPASS: " in done.stdout
     assert done.stdout.endswith("; 0 differ\n")
+    assert [code for code, _ in (bench(folder), bench(folder, "--rtl"))] == [0, 0]
+
+
+@needs_compiler
+def test_co_simulation_compares_the_logits_alone_and_does_compare_them(tmp_path: Path) -> None:
+    design = accelerator(NET, settings(NET, mask="runtime"))
+    x = adversarial_integers(NET, 3, seed=0)
+    layers = reference.run(NET, 1, x)
+    head = list(layers)[-1]
+    wrong = layers | {head: layers[head] + (np.arange(3) == 2)[:, None]}
+    for name, integers in (("right", layers), ("wrong", wrong)):
+        write_hls(design, tmp_path / name, golden=[GoldenRun(1, x, integers)])
+    shutil.copytree(tmp_path / "right", tmp_path / "built")
+    subprocess.run(["make", "build/csim/testbench"], cwd=tmp_path / "built", check=True, capture_output=True)
+    data = tmp_path / "wrong/testbench/golden.dat"
+    assert bench(tmp_path / "built", "--rtl") == (
+        0,
+        "PASS: 24 integers, 0 memories, 0 probes, cycles of 0 units; 0 differ\n",
+    )
+    code, said = bench(tmp_path / "built", "--rtl", data=data)
+    assert code == 1
+    assert said.startswith("FAIL m_axis: another logit than the head gives\n")
+    assert bench(tmp_path / "built", data=data)[0] == 1
 
 
 def test_the_folder_holds_what_a_user_of_vitis_expects(export: Export) -> None:
