@@ -227,9 +227,16 @@ def test_a_pragma_is_found_in_its_scopes(text, kinds):
 
 
 def test_parameters_are_found_behind_templates_references_and_defaults():
-    text = "template <class T, int N> void f(hls::stream<ap_uint<T::A * N> > &in, const T (&x)[N], int n = g(1, 2)) {\n"
-    scope = read_source("a", text + "#pragma x\n}").pragmas[0].scope
-    assert parameters(scope) >= {"in", "n"}
+    text = "template <class T, int (&W)[2]> void f(stream<uint<T::A * 2> > &in, const T (&x)[N], int n = g(1, 2)) {"
+    scope = read_source("a", text + "\n#pragma x\n}").pragmas[0].scope
+    assert parameters(scope) == {"T", "W", "in", "x", "n"}
+
+
+def test_a_parameter_of_another_function_is_not_declared_in_this_one():
+    other = "int f(int (&x)[4], int n);\nint g(int (&y)[4]) {\n    return y[0];\n}\n"
+    for name in ("x", "n", "y"):
+        use = f"int top(int z) {{\n#pragma HLS ARRAY_PARTITION variable={name}\n    return z;\n}}\n"
+        assert [finding.rule for finding in lint({"a.cpp": other + use})] == ["pragma-variable"]
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def with_packets(design, images, data):
     return limbs
 
 
-@examples(max_examples=25)
+@examples(max_examples=15)
 @given(recipes().filter(lambda recipe: recipe.tasks > 1))
 def test_old_memories_and_a_patch_are_the_new_memories_byte_for_byte(recipe):
     old, new, room = extension(recipe)
