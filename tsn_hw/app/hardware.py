@@ -215,6 +215,7 @@ def report(design: Design, folder: Path) -> str:
             unit_table(design.accelerator, estimate),
             "",
             "of the part, estimated: " + ", ".join(f"{RESOURCE_NAMES[key]} {shares[key]:.1f} %" for key in shares),
+            *([] if estimate.fits else [f"DOES NOT FIT {estimate.device.name}: {_too_large(estimate)}"]),
             f"estimated {estimate.inferences_per_second:.1f} inferences a second, latency at most "
             f"{estimate.latency_us:.1f} us; {estimate.bottleneck} takes the most cycles, {estimate.interval_cycles}",
             "",
@@ -244,6 +245,7 @@ def report_json(design: Design, folder: Path) -> dict[str, Any]:
         "clock_mhz": design.target.clock_mhz,
         "folding": json.loads(folding_json(design.accelerator.settings, design.accelerator.net)),
         "utilization_percent": design.estimate.utilization_percent,
+        "fits": design.estimate.fits,
         **reports(design),
     }
 
@@ -266,6 +268,7 @@ def readme(design: Design) -> str:
         format=f"{stream.bits} bits {'signed' if stream.signed else 'unsigned'}",
         container_bits=bus_container_bits(made),
         outputs=made.head.rows,
+        fits="It fits the part." if estimate.fits else f"**It does not fit the part: {_too_large(estimate)}.**",
         load=LOADED if load_file(made, 0) else ALWAYS_THERE,
     )
 
