@@ -313,7 +313,7 @@ def _cost(options: argparse.Namespace) -> Result:
     if options.devices:
         return *list_devices(options.device_file), 0
     wishes = None if options.device is None else _wishes(options)
-    for name in ("target_fps", "folding", "save_folding", "clock_mhz", *_SEARCHED):
+    for name in ("target_fps", "folding", "save_folding", "clock_mhz", "device_file", "coefficients", *_SEARCHED):
         if options.device is None and getattr(options, name) is not None:
             raise SettingsError(f"--{name.replace('_', '-')}: is about an accelerator; name its part with --device")
     rules = Rules(options.float_factor, options.skip_zeros)
