@@ -114,6 +114,15 @@ def _parser() -> argparse.ArgumentParser:
     source.add_argument("--run", type=Path, help="training run whose test data is used (default: the file's folder)")
     source.add_argument("--input", type=Path, help=".npy file: uint8 images, or integers of the input format")
 
+    sweep = _command(commands, "sweep", _sweep, "many bit-widths from one trained run: accuracy against cost")
+    sweep.add_argument("settings", type=Path, help="TOML file; see examples/digits_sweep.toml and docs/sweep.md")
+    sweep.add_argument("-o", "--out", type=Path, required=True, help="folder; a sweep that was stopped goes on in it")
+    sweep.add_argument("--engine", choices=("processes", "dask"), default="processes", help="(default: %(default)s)")
+    sweep.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes here (default: one a processor)")
+    sweep.add_argument("--scheduler", metavar="ADDRESS", help="of the Dask cluster, such as tcp://127.0.0.1:8786")
+    sweep.add_argument("--parquet", action="store_true", help="also write the table as a Parquet file")
+    sweep.add_argument("--quiet", action="store_true", help="no progress bars")
+
     verify = _command(
         commands, "verify", _verify, "every engine against every other, bit for bit; exit 1 at the first difference"
     )
@@ -339,6 +348,19 @@ def _simulate(options: argparse.Namespace) -> Result:
     from tsn_hw.app.commands import simulate
 
     return *simulate(options.network, options.task, options.run, options.input), 0
+
+
+def _sweep(options: argparse.Namespace) -> Result:
+    from tsn_hw.app.sweep.engines import dask_cluster, processes
+    from tsn_hw.app.sweep.run import run_sweep, told
+
+    if options.jobs < 1:
+        raise SettingsError(f"--jobs {options.jobs}: must be at least 1")
+    if (options.engine == "dask") != (options.scheduler is not None):
+        raise SettingsError("--engine dask and --scheduler go together")
+    engine = processes(options.jobs) if options.scheduler is None else dask_cluster(options.scheduler)
+    sweep = run_sweep(options.settings, options.out, engine, options.parquet, options.quiet)
+    return *told(sweep, options.out), 0
 
 
 def _verify(options: argparse.Namespace) -> Result:

@@ -230,10 +230,13 @@ class SubnetModel(nn.Module):
         return activation(x)
 
     @torch.no_grad()
-    def calibrate(self, x: Tensor, task: int) -> None:
-        """Choose the activation grids of the task that is being learned on a batch of real inputs."""
+    def calibrate(self, x: Tensor, task: int, trained: bool = False) -> None:
+        """Choose the activation grids of the task that is being learned on a batch of real inputs.
+
+        ``trained``: batch norms use the statistics that they have learned, and keep them.
+        """
         self._calibrating, self.dropout_generator = True, None
-        self.train()
+        self.train(not trained)
         self(x, task)
         self._calibrating = False
 

@@ -7,9 +7,11 @@ get codebooks of their own, of a fixed width.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from numpy.typing import ArrayLike
 
 from tsn_hw.arithmetic import Ints
 from tsn_hw.learn.codebook import fit_codebook
@@ -28,10 +30,14 @@ class Quantized:
     accuracy_after: float
 
 
-def refit(layer: WeightLayer, bits: int, centroid_range: tuple[int, int]) -> None:
+FitCodebook = Callable[[ArrayLike, int, tuple[int, int]], Ints]
+"""(weights in grid units, code bits, bounds of centroids) -> codebook: :func:`fit_codebook`, or one that remembers."""
+
+
+def refit(layer: WeightLayer, bits: int, centroid_range: tuple[int, int], fit: FitCodebook = fit_codebook) -> None:
     """Fit the layer's codebook to the weights that its task owns, as they are now."""
     own = layer.weight.detach()[layer.subnet.own()].double() / layer.grid.real
-    layer.subnet.snap(fit_codebook(own.cpu().numpy(), bits, centroid_range))
+    layer.subnet.snap(fit(own.cpu().numpy(), bits, centroid_range))
 
 
 def adapt_bits(model: SubnetModel, task: int, accuracy: Accuracy, settings: QuantizeSettings) -> Quantized:

@@ -1,8 +1,9 @@
 """A whole training run: learn every task of a stream, freeze it, write it down, go on. Resumable after any kill.
 
 The folder of a run holds ``net.tsn`` (all tasks so far), ``tasks/after_00.tsn`` ... (the network as it stood after
-each task: the evidence for zero forgetting), ``alone/task_01.tsn`` ... (tasks learned alone, where forward
-transfer is measured), ``training.json`` (what was decided, and how long it took) and the checkpoint.
+each task: the evidence for zero forgetting), ``trained/task_00.safetensors`` ... (every task before it was quantized:
+what other bit-widths can be tried on), ``alone/task_01.tsn`` ... (tasks learned alone, where forward transfer is
+measured), ``training.json`` (what was decided, and how long it took) and the checkpoint.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,12 +31,13 @@ from tsn_hw.learn.checkpoint import FILE as CHECKPOINT
 from tsn_hw.learn.checkpoint import Position, load_fit, load_model, read_checkpoint, save_checkpoint
 from tsn_hw.learn.freeze import TaskLabel, commit, freeze
 from tsn_hw.learn.models import SubnetModel
-from tsn_hw.learn.prune import post_prune
+from tsn_hw.learn.prune import Accuracy, Pruned, post_prune
 from tsn_hw.learn.quantize import adapt_bits, train_quantized
 from tsn_hw.learn.route import Probe, Route, calibrated_threshold, make_memory, route
 from tsn_hw.learn.settings import Settings
 from tsn_hw.learn.tasks import Stream, TaskData
 from tsn_hw.learn.train import Fit, Tensors, evaluate, fit, generator_of, reproducible, seed_of, start_task
+from tsn_hw.learn.trained import capture, trained_path, write_trained
 from tsn_hw.network import PackedNetwork
 
 CHECKPOINT_SECONDS = 15.0
@@ -98,7 +99,14 @@ def check_run_folder(folder: Path, settings: Settings, resume: bool) -> None:
 
 def discard(folder: Path) -> None:
     """Remove what an earlier run wrote into a folder, and nothing else."""
-    for pattern in (CHECKPOINT, "net.tsn", "training.json", "tasks/after_*.tsn", "alone/task_*.tsn"):
+    for pattern in (
+        CHECKPOINT,
+        "net.tsn",
+        "training.json",
+        "tasks/after_*.tsn",
+        "alone/task_*.tsn",
+        "trained/task_*.safetensors",
+    ):
         for path in folder.glob(pattern):
             path.unlink()
 
@@ -199,7 +207,9 @@ class _Run:
 
         fit(self.model, number, device_data, self.settings.train, state, seed, on_epoch)
         bar.close()
-        record = finish_task(self.model, number, device_data, self.settings)
+        pruned = prune_task(self.model, number, device_data, self.settings)
+        write_trained(trained_path(self.folder, number), capture(self.model, number), self.position.settings)
+        record = {"pruned": asdict(pruned)} | finish_task(self.model, number, device_data, self.settings)
         if number == 0 and self.settings.route.enabled:
             self.position.labels[0]["routing"] = self._memory(data).hex()
         route_taken = self.position.routes[number]
@@ -251,15 +261,22 @@ def learn_alone(model: SubnetModel, data: TaskData, number: int, settings: Setti
     tensors, seed = Tensors.of(data, model.device), seed_of(settings.seed, "alone", number)
     state = start_task(model, 0, settings.train, tasks=1)
     fit(model, 0, tensors, settings.train, state, seed, lambda _: None)
+    prune_task(model, 0, tensors, settings)
     finish_task(model, 0, tensors, settings)
     return freeze(model, [TaskLabel(data.name, data.classes)])
 
 
+def prune_task(model: SubnetModel, task: int, data: Tensors, settings: Settings) -> Pruned:
+    """Post-prune a trained task while its validation accuracy holds."""
+    accuracy: Accuracy = lambda: evaluate(model, task, data.x_valid, data.y_valid).accuracy  # noqa: E731
+    return post_prune(
+        model, task, accuracy, settings.prune, np.random.default_rng(seed_of(settings.seed, "prune", task))
+    )
+
+
 def finish_task(model: SubnetModel, task: int, data: Tensors, settings: Settings) -> dict[str, Any]:
-    """From trained weights to committed integers: post-prune, quantize, train on if few bits are left, commit."""
-    accuracy: Callable[[], float] = lambda: evaluate(model, task, data.x_valid, data.y_valid).accuracy  # noqa: E731
-    rng = np.random.default_rng(seed_of(settings.seed, "prune", task))
-    pruned = post_prune(model, task, accuracy, settings.prune, rng)
+    """From trained weights to committed integers: quantize, train on if few bits are left, commit."""
+    accuracy: Accuracy = lambda: evaluate(model, task, data.x_valid, data.y_valid).accuracy  # noqa: E731
     quantized = adapt_bits(model, task, accuracy, settings.quantize)
     qat = min(quantized.bits.values()) <= settings.quantize.qat_bits
     if qat:
@@ -267,7 +284,6 @@ def finish_task(model: SubnetModel, task: int, data: Tensors, settings: Settings
     reached = accuracy()
     commit(model, task)
     return {
-        "pruned": asdict(pruned),
         "bits": quantized.bits,
         "qat": qat,
         "valid_accuracy": {"float": quantized.accuracy_before, "quantized": reached, "committed": accuracy()},

@@ -6,7 +6,7 @@ Each class is one table of a settings file; see ``examples/``. Values are checke
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from tsn_hw.arithmetic import ActFormat
 from tsn_hw.errors import SettingsError
@@ -69,6 +69,10 @@ class ModelSettings:
             _require(all(1 <= width <= 65536 for width in widths), f"model.{name}", widths, "widths of 1..65536")
 
 
+ActBits: TypeAlias = Literal[4, 8, 16]
+"""Widths that an activation may have."""
+
+
 @dataclass(frozen=True)
 class Formats:
     """Number formats of a network (arithmetic.md 1, 3).
@@ -79,7 +83,7 @@ class Formats:
     headroom:        the weight grid reaches headroom / sqrt(fan-in)
     """
 
-    act_bits: Literal[4, 8, 16] = 8
+    act_bits: ActBits = 8
     centroid_bits: int = 8
     multiplier_bits: int = 12
     headroom: float = 4.0
