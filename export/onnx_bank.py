@@ -19,13 +19,13 @@ file holds, it finds the same words, and no bits can lead it outside of its tabl
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from export.onnx_metadata import digest
 from tsn_hw.arithmetic import Ints
 from tsn_hw.layers import Weighted
 from tsn_hw.network import BankLayer, Bools, Bytes, PackedNetwork, code_bits
@@ -150,13 +150,14 @@ def bank_file(net: PackedNetwork, layout: BankLayout) -> bytes:
 
 
 def addresses(mask: Bools, row: Ints, code: Ints, columns: int) -> Ints:
-    """The word of every weight as a task reads it: row * columns + code under the mask, -1 outside."""
-    return np.where(mask, row * columns + code, -1).reshape(-1)
+    """The word of every weight as a task reads it: row * columns + code under the mask, -1 outside, in whole bytes."""
+    words = np.where(mask, row * columns + code, -1).reshape(-1)
+    return np.pad(words, (0, -words.size % 8), constant_values=-1)
 
 
 def words_digest(words: Ints) -> str:
-    """SHA-256 of the words of a layer, in C order, as 32-bit little-endian integers: what ``metadata_props`` keep."""
-    return hashlib.sha256(words.astype("<i4").tobytes()).hexdigest()
+    """Digest of :func:`addresses` as 32-bit little-endian integers: what the metadata keep."""
+    return digest(words.astype("<i4").tobytes())
 
 
 def _plane_bytes(net: PackedNetwork, layer: int) -> int:

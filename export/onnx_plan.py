@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -32,6 +33,9 @@ from tsn_hw.errors import ExportError
 from tsn_hw.layers import Add, AvgPool, Conv2d, Linear, Weighted
 from tsn_hw.network import Bools, PackedNetwork, Requantization, code_bits
 
+LEVEL_BITS = 8 * 250
+"""About what the nodes and tensors of one more level of codes add to a file."""
+
 Form = Literal["quantized", "float32", "integer"]
 ForcedForm = Literal["float32", "integer"]
 
@@ -40,8 +44,8 @@ ForcedForm = Literal["float32", "integer"]
 class Words:
     """The weights of one layer as one task sees them.
 
-    mask: weight-shaped; codebook: the sorted distinct centroids that the task really reads, at least one;
-    code: (survivors,), index of every weight under the mask into the codebook.
+    mask: weight-shaped; codebook: the distinct centroids that the task really reads, at least one, frequent ones
+    first; code: (survivors,), index of every weight under the mask into the codebook.
     """
 
     mask: Bools
@@ -50,8 +54,13 @@ class Words:
 
     @property
     def code_bits(self) -> int:
-        """The narrowest width of a code."""
+        """The narrowest width of a code, where all have the same."""
         return code_bits(self.codebook)
+
+    @cached_property
+    def widths(self) -> tuple[int, ...]:
+        """Widths of the smallest levels of codes, see :func:`code_levels`."""
+        return code_levels(np.bincount(self.code, minlength=len(self.codebook)))[1]
 
 
 @dataclass(frozen=True)
@@ -90,13 +99,13 @@ class Plan:
 
     def summary(self) -> dict[str, object]:
         """What ``metadata_props`` tell of the layer."""
-        summary: dict[str, object] = {"carrier": self.carrier, "bound": self.bound}
+        summary: dict[str, object] = {"bound": self.bound}
         if self.requantization.output is not None:
             summary["bits"] = self.requantization.output.bits
         if self.form is not None:
             summary |= {"form": self.form, "accumulator": self.accumulator}
         if self.words is not None:
-            summary |= {"code_bits": self.words.code_bits, "survivors": len(self.words.code)}
+            summary["code_bits"] = self.words.widths if len(self.words.widths) > 1 else self.words.widths[0]
         return summary
 
 
@@ -174,8 +183,29 @@ def _is_raw(requantization: Requantization) -> bool:
 
 def _words(weights: Ints, mask: Bools) -> Words:
     survivors = weights[mask] if mask.any() else np.zeros(1, np.int64)  # no tensor is empty; the mask hides the 0
-    codebook, code = np.unique(survivors, return_inverse=True)
-    return Words(mask, codebook, code[: int(mask.sum())].astype(np.int64))
+    codebook, code, counts = np.unique(survivors, return_inverse=True, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    return Words(mask, codebook[order], np.argsort(order)[code][: int(mask.sum())])
+
+
+def code_levels(counts: Ints) -> tuple[int, tuple[int, ...]]:
+    """The smallest code for entries of falling frequency: its size in bits, and the width of each of its levels.
+
+    A level of width b holds the low b bits of every code. Where it is not the last, the codes that reach 2**b escape:
+    a bit a code tells which, and the next level holds ``code // 2**b - 1`` of those alone.
+
+    >>> code_levels(np.full(16, 1000))
+    (64000, (4,))
+    >>> code_levels(np.repeat([4000, 100], [4, 28]))
+    (66800, (2, 3))
+    """
+    bits, total = code_bits(counts), int(counts.sum())
+    best: tuple[int, tuple[int, ...]] = (bits * total, (bits,))
+    for low in range(1, bits):
+        groups = np.add.reduceat(counts[1 << low :], np.arange(0, len(counts) - (1 << low), 1 << low))
+        size, widths = code_levels(groups)
+        best = min(best, ((low + 1) * total + size + LEVEL_BITS, (low, *widths)))
+    return best
 
 
 def centroid_dtype(centroids: Ints) -> np.dtype[Any]:

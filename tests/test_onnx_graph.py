@@ -73,12 +73,15 @@ def assert_equal_integers(net, task, form=None, engines=ENGINES, seed=0):
             np.testing.assert_array_equal(value, expected[name], err_msg=f"{engine.__name__}, {form}, {name}")
 
 
-def properties(model):
-    return {entry.key: entry.value for entry in model.metadata_props}
+def told(model):
+    """What the metadata of a model tell."""
+    (entry,) = model.metadata_props
+    assert entry.key == "tsn_hw"
+    return json.loads(entry.value)
 
 
 def forms(model):
-    layers = json.loads(properties(model)["tsn_hw.layers"])
+    layers = told(model)["layers"]
     return dict(zip(layers["name"], layers.get("form", []), strict=True))
 
 
@@ -238,8 +241,8 @@ def test_codebook_lookup_decodes_the_weights_of_the_packed_network(engine):
     net = random_network(Recipe(kind="conv", tasks=5, code_bits=(1, 5), mask_kinds=("random", "empty", "full")))
     for task in range(len(net.tasks)):
         model = onnx_graph(net, task)
-        lookups = [node for node in model.graph.node if node.op_type == "CodebookLookup"]
-        names = [name for node in lookups for name in node.output]
+        layers = [layer.name for _, layer, step in net.run_order(task) if step.mask is not None]
+        names = [f"{layer}.{tensor}" for layer in layers for tensor in ("weights", "words")]
         model.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
         outputs = engine(model)(x=adversarial_inputs(net, 1).astype(input_dtype(net)))
         for index, layer, step in net.run_order(task):
@@ -249,7 +252,40 @@ def test_codebook_lookup_decodes_the_weights_of_the_packed_network(engine):
             zero_point = 128 if weights.dtype == np.uint8 else 0
             decoded = weights.astype(np.int64).reshape(step.mask.shape) - zero_point
             np.testing.assert_array_equal(decoded, net.weights(task, index))
-            np.testing.assert_array_equal(outputs[f"{layer.name}.words"].reshape(step.mask.shape) >= 0, step.mask)
+            used = outputs[f"{layer.name}.words"].reshape(-1) >= 0
+            np.testing.assert_array_equal(used[: step.mask.size].reshape(step.mask.shape), step.mask)
+            assert not used[step.mask.size :].any()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("shares", "widths"),
+    [
+        ([0.5, 0.5], [1]),
+        ([*[0.22] * 4, *[0.12 / 28] * 28], [2, 3]),
+        ([*[0.24] * 4, *[0.03 / 8] * 8, *[0.01 / 244] * 244], [2, 1, 5]),
+    ],
+)
+def test_rare_centroids_escape_to_levels_of_their_own(engine, shares, widths):
+    """Frequent centroids have short codes; a bit tells the others, which hold the rest of their codes elsewhere."""
+    rng = np.random.default_rng(len(shares))
+    rare = np.arange(len(shares))  # every centroid occurs
+    picked = np.concatenate([rare, rng.choice(len(shares), 120 * 180 - len(shares), p=shares)])
+    net = linear_network((rng.permutation(256) - 128)[picked].reshape(120, 180), scale([1] * 120, [0] * 120, 14))
+    model = onnx_graph(net, 0, taps=True)
+    layers = told(model)["layers"]
+    assert layers["code_bits"][0] == (widths if len(widths) > 1 else widths[0])
+    constants = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    planes = [constants[f"fc{'.escaped' * level}.codes"] for level in range(len(widths))]
+    assert [len(codes) for codes in planes] == widths
+    escapes = [constants[f"fc{'.escaped' * level}.escapes"] for level in range(len(widths) - 1)]
+    counts = [int(np.unpackbits(mask).sum()) for mask in escapes]
+    assert [codes.shape[1] for codes in planes] == [-(-count // 8) for count in (120 * 180, *counts)]
+    model.graph.output.append(helper.make_empty_tensor_value_info("fc.weights"))
+    x = adversarial_inputs(net, 6).astype(np.uint8)
+    outputs = engine(model)(x=x)
+    np.testing.assert_array_equal(outputs["fc.weights"].reshape(120, 180).astype(np.int64) - 128, net.weights(0, 0))
+    np.testing.assert_array_equal(outputs["fc"], reference.run(net, 0, x)["fc"])
 
 
 # the file -----------------------------------------------------------------------------------------------------------
@@ -259,7 +295,13 @@ def test_a_graph_pins_its_versions_and_explains_itself():
     model = onnx_graph(NET, 1)
     assert (model.ir_version, model.producer_name) == (8, "tsn-hw")
     assert {entry.domain: entry.version for entry in model.opset_import} == {"": 18, "tsn_hw": 1}
-    assert [entry.name for entry in model.functions] == ["UnpackBits", "CodebookLookup", "Requantize"]
+    assert [entry.name for entry in model.functions] == [
+        "UnpackBits",
+        "Place",
+        "CodebookLookup",
+        "ReadCodes",
+        "Requantize",
+    ]
     assert all(entry.doc_string for entry in model.functions)
     x, logits = model.graph.input[0], model.graph.output[0]
     assert (x.name, x.type.tensor_type.elem_type, x.doc_string) == (
@@ -275,21 +317,20 @@ def test_a_graph_pins_its_versions_and_explains_itself():
 
 
 def test_metadata_tell_task_classes_input_and_layers():
-    told = properties(onnx_graph(NET, 1))
-    assert (told["tsn_hw.format"], told["tsn_hw.task"]) == ("2", "b")
-    assert json.loads(told["tsn_hw.classes"]) == ["0", "1", "2"]
-    assert json.loads(told["tsn_hw.input"]) == {"shape": [1, 3, 2], "bits": 8, "signed": False, "exponent": 0}
-    assert json.loads(told["tsn_hw.output"]) == {"exponent": -7}
-    assert json.loads(told["tsn_hw.layers"]) == {
-        "name": ["conv", "mix", "add", "average", "pool", "flatten", "head_b"],
-        "kind": ["Conv2d", "Conv2d", "Add", "AvgPool", "MaxPool", "Flatten", "Linear"],
-        "carrier": ["float32", "float32", "float32", "float32", None, None, "int32"],
-        "bound": [127 * 255, 30 * 255, 510, 6 * 255, None, None, 14 * 255],
-        "bits": [8, 8, 8, 8, None, None, None],
-        "form": ["quantized", "quantized", None, "quantized", None, None, "integer"],
-        "accumulator": [127 * 255, 30 * 255, None, 6 * 255, None, None, 14 * 255],
-        "code_bits": [1, 1, None, None, None, None, 1],
-        "survivors": [2, 2, None, None, None, None, 5],
+    assert told(onnx_graph(NET, 1)) == {
+        "format": 3,
+        "task": "b",
+        "classes": ["0", "1", "2"],
+        "input": {"shape": [1, 3, 2], "bits": 8, "signed": False, "exponent": 0},
+        "output": {"exponent": -7},
+        "layers": {
+            "name": ["conv", "mix", "add", "average", "pool", "flatten", "head_b"],
+            "bound": [127 * 255, 30 * 255, 510, 6 * 255, None, None, 14 * 255],
+            "bits": [8, 8, 8, 8, None, None, None],
+            "form": ["quantized", "quantized", None, "quantized", None, None, "integer"],
+            "accumulator": [127 * 255, 30 * 255, None, 6 * 255, None, None, 14 * 255],
+            "code_bits": [1, 1, None, None, None, None, 1],
+        },
     }
 
 
@@ -297,15 +338,15 @@ def test_metadata_tell_task_classes_input_and_layers():
 def test_the_exponent_of_the_logits_is_that_of_products_and_shift(shift, multiplier, exponent):
     net = linear_network([[1]], scale([1], [0], 0, ActFormat(8, False, -3)))
     net = put(net, ("tasks", 0, "steps", 1, "requantization"), scale([multiplier], [0], shift, None))
-    assert json.loads(properties(onnx_graph(net, 0))["tsn_hw.output"]) == {"exponent": exponent}
+    assert told(onnx_graph(net, 0))["output"] == {"exponent": exponent}
 
 
-def test_codes_index_the_sorted_distinct_centroids_that_the_task_reads():
+def test_codes_index_the_distinct_centroids_that_the_task_reads_frequent_ones_first():
     net = linear_network([[5, -3, 5, 9]], scale([1], [0], 0))
     constants = {t.name: onnx.numpy_helper.to_array(t) for t in onnx_graph(net, 0).graph.initializer}
-    assert constants["fc.codebook"].tolist() == [125, 133, 137, 128]  # zero point 128; the last one: not in the mask
-    assert constants["fc.codes"].tolist() == [[0b0101], [0b1000]]  # a row a bit: codes 1, 0, 1, 2
-    assert constants["fc.mask"].tolist() == [[0b1111]]
+    assert constants["fc.codebook"].tolist() == [133, 125, 137, 128]  # zero point 128; the last one: not in the mask
+    assert constants["fc.codes"].tolist() == [[[0b0010]], [[0b1000]]]  # a row a bit: codes 0, 1, 0, 2
+    assert constants["fc.mask"].tolist() == [[[0b1111]]]
 
 
 def test_only_survivors_are_stored():
@@ -314,8 +355,8 @@ def test_only_survivors_are_stored():
     for _, layer, step in net.run_order(2):
         codes, mask, book = (constants[f"{layer.name}.{part}"] for part in ("codes", "mask", "codebook"))
         bits = max(1, (len(book) - 2).bit_length())
-        assert codes.shape == (bits, -(-step.mask.sum() // 8))
-        assert mask.shape == (1, -(-step.mask.size // 8))
+        assert codes.shape == (bits, -(-step.mask.sum() // 8), 1)
+        assert mask.shape == (1, -(-step.mask.size // 8), 1)
         assert book.dtype == np.uint8
 
 
@@ -348,7 +389,7 @@ def test_onnxruntime_folds_the_lookup_and_says_nothing(tmp_path, capfd):
     path = tmp_path / "optimized.onnx"
     session(onnx_graph(net, 0), graph_optimization_level=extended, optimized_model_filepath=str(path))
     kinds = [node.op_type for node in onnx.load(path).graph.node]
-    assert kinds == ["Unsqueeze", "Transpose", "QLinearConv", "Transpose", "Squeeze", "MatMulInteger"]
+    assert kinds == ["Transpose", "Unsqueeze", "QLinearConv", "Squeeze", "Transpose", "MatMulInteger"]
     session(onnx_graph(NET, 0))
     assert capfd.readouterr() == ("", "")
 
@@ -439,7 +480,6 @@ def test_folded_graphs_hold_decoded_weights_and_give_the_same_integers(recipe):
     model = folded(onnx_graph(net, task))
     onnx.checker.check_model(model, full_check=True)
     assert {function.name for function in model.functions} <= {
-        "QLinear",
         "Requantize",
         "RequantizeInteger",
         "SplitBytes",
