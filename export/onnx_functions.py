@@ -15,8 +15,8 @@ from functools import cache
 
 from onnx import FunctionProto, parser
 
-OPSET = 18
-IR_VERSION = 8
+OPSET = 19
+IR_VERSION = 9
 DOMAIN = "tsn_hw"
 DOMAIN_VERSION = 1
 

@@ -14,13 +14,10 @@ from onnx import TensorProto, numpy_helper
 
 from export.onnx_bank import BANK_FILE, BankLayout, Run, Segment, addresses, code_planes, position, words_digest
 from export.onnx_nodes import Graph, Tensor
-from export.onnx_plan import Plan, centroid_dtype
+from export.onnx_plan import BYTE_ZERO, Plan, centroid_dtype
 from tsn_hw.arithmetic import Ints
 from tsn_hw.layers import Linear, Weighted
 from tsn_hw.network import BankLayer, Bytes, PackedNetwork
-
-BYTE_ZERO = 128
-"""Zero point of a byte that carries a signed integer."""
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,13 @@ def _parser() -> argparse.ArgumentParser:
     onnx.add_argument("--shared", action="store_true", help="keep the words of all tasks in one file, banks.bin")
     onnx.add_argument("--folded", action="store_true", help="also write decoded graphs: they start faster")
     onnx.add_argument(
+        "--form",
+        action="append",
+        default=[],
+        metavar="[LAYER=]FORM",
+        help="how a layer, or every one, computes: quantized, float32 or integer (default: the fastest exact one)",
+    )
+    onnx.add_argument(
         "--replace", action="store_true", help="replace a banks.bin that other graphs read, and remove those graphs"
     )
 
@@ -130,7 +137,7 @@ def _show(options: argparse.Namespace) -> Result:
 
 
 def _onnx(options: argparse.Namespace) -> Result:
-    from tsn_hw.app.deploy import check_graphs, write_graphs
+    from tsn_hw.app.deploy import check_graphs, read_forms, write_graphs
 
     if (options.network is None) == (options.check is None):
         raise SettingsError("onnx: takes a network and --out, or --check alone")
@@ -138,7 +145,8 @@ def _onnx(options: argparse.Namespace) -> Result:
         return *check_graphs(options.check), 0
     if options.replace and not options.shared:
         raise SettingsError("--replace: only --shared writes a bank file")
-    return *write_graphs(options.network, options.out, options.shared, options.folded, options.replace), 0
+    forms = read_forms(options.form)
+    return *write_graphs(options.network, options.out, options.shared, options.folded, options.replace, forms), 0
 
 
 def _run(options: argparse.Namespace) -> Result:
