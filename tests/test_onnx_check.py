@@ -136,13 +136,13 @@ def reads(net, segment, task, place):
     byte, bit = divmod(place, 8)
     for i, offsets in segment.codes.items():
         for offset in offsets[: code_planes(net.words(task, i), task)]:
-            weight = 8 * (byte - offset) + bit
-            if 0 <= weight < net.step(task, i).mask.size and byte < offset + segment.layers[i]:
+            weight = bit * segment.layers[i] + byte - offset
+            if offset <= byte < offset + segment.layers[i] and weight < net.step(task, i).mask.size:
                 return bool(net.step(task, i).mask.flat[weight])
     for position, row in segment.masks.items():
         offset = row
         for i, size in segment.layers.items():
-            weight = 8 * (byte - offset) + bit
+            weight = bit * size + byte - offset
             if offset <= byte < offset + size:
                 mask = net.step(task, i).mask
                 if weight >= mask.size or position > task:

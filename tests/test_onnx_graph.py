@@ -322,7 +322,7 @@ def test_rare_centroids_escape_to_levels_of_their_own(engine, shares, widths):
     assert [len(codes) for codes in planes] == widths
     escapes = [constants[f"fc{'.escaped' * level}.escapes"] for level in range(len(widths) - 1)]
     counts = [int(np.unpackbits(mask).sum()) for mask in escapes]
-    assert [codes.shape[1] for codes in planes] == [-(-count // 8) for count in (120 * 180, *counts)]
+    assert [codes.shape[2] for codes in planes] == [-(-count // 8) for count in (120 * 180, *counts)]
     model.graph.output.append(helper.make_empty_tensor_value_info("fc.weights"))
     x = adversarial_inputs(net, 6).astype(np.uint8)
     outputs = engine(model)(x=x)
@@ -381,7 +381,7 @@ def test_codes_index_the_distinct_centroids_that_the_task_reads_frequent_ones_fi
     net = linear_network([[5, -3, 5, 9]], scale([1], [0], 0))
     constants = {t.name: onnx.numpy_helper.to_array(t) for t in onnx_graph(net, 0).graph.initializer}
     assert constants["fc.codebook"].tolist() == [133, 125, 137, 128]  # zero point 128; the last one: not in the mask
-    assert constants["fc.codes"].tolist() == [[[0b0010]], [[0b1000]]]  # a row a bit: codes 0, 1, 0, 2
+    assert constants["fc.codes"].tolist() == [[[0b0010]], [[0b1000]]]  # a plane a bit: codes 0, 1, 0, 2
     assert constants["fc.mask"].tolist() == [[[0b1111]]]
 
 
@@ -391,8 +391,8 @@ def test_only_survivors_are_stored():
     for _, layer, run in net.run_order(2):
         codes, mask, book = (constants[f"{layer.name}.{part}"] for part in ("codes", "mask", "codebook"))
         bits = max(1, (len(book) - 2).bit_length())
-        assert codes.shape == (bits, -(-run.mask.sum() // 8), 1)
-        assert mask.shape == (1, -(-run.mask.size // 8), 1)
+        assert codes.shape == (bits, 1, -(-run.mask.sum() // 8))
+        assert mask.shape == (1, 1, -(-run.mask.size // 8))
         assert book.dtype == np.uint8
 
 
