@@ -3,9 +3,10 @@
 A graph carries those that it calls, so it needs nothing but a stock runtime. All are free of ``NonZero`` and
 ``ScatterND``, so that onnxruntime (from 1.17 on) folds every call on constants when it loads a session.
 
-Bits are stored as *planes*: uint8 (planes, bytes, 1), lowest bit of a byte first. Both lookups also give ``words``:
-the index that every weight has in the codebook, -1 outside of the mask and in the padding of its last byte. A codebook
-ends with the entry that stands for 0, so that -1 finds it. Every file carries these texts, so their names are short.
+Bits are stored as *planes*: uint8 (planes, 1, bytes). Bit j of byte i is that of element ``j * bytes + i``: so a plane
+unpacks in eight long strokes. Both lookups also give ``words``: the index that every weight has in the codebook, -1
+outside of the mask and in the padding at the end. A codebook ends with the entry that stands for 0, so that -1 finds
+it. Every file carries these texts, so their names are short.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from functools import cache
 
 from onnx import FunctionProto, parser
 
-OPSET = 18
-IR_VERSION = 8
+OPSET = 19
+IR_VERSION = 9
 DOMAIN = "tsn_hw"
 DOMAIN_VERSION = 1
 
 _UNPACK_BITS = """
 UnpackBits (planes) => (bits) {
-  lane = Constant <value = uint8[8] {1, 2, 4, 8, 16, 32, 64, 128}> ()
+  lane = Constant <value = uint8[8, 1] {1, 2, 4, 8, 16, 32, 64, 128}> ()
   held = BitwiseAnd (planes, lane)
   set = Sign (held)
   bits = Flatten (set)
@@ -32,20 +33,19 @@ UnpackBits (planes) => (bits) {
 _READ_CODES = """
 ReadCodes (planes, units) => (codes) {
   bits = UnpackBits (planes)
-  sums = MatMulInteger (units, bits)
-  codes = Cast <to = 7> (sums)
+  codes = MatMulInteger (units, bits)
 }
 """
 
 _PLACE = """
 Place (mask, values) => (placed) {
-  none = Constant <value_ints = [-1]> ()
+  none = Constant <value = int32[1] {-1}> ()
   axis = Constant <value_int = 1> ()
   bits = UnpackBits (mask)
   used = Cast <to = 6> (bits)
   count = CumSum (used, axis)
   choice = Mul (count, used)
-  row = Reshape (values, none)
+  row = Squeeze (values)
   choices = Concat <axis = 0> (none, row)
   placed = Gather (choices, choice)
 }
@@ -53,7 +53,7 @@ Place (mask, values) => (placed) {
 
 _ESCAPE = """
 Escape (codes, escapes, further, columns) => (wider) {
-  one = Constant <value_int = 1> ()
+  one = Constant <value = int32 {1}> ()
   placed = Place (escapes, further)
   row = Add (placed, one)
   start = Mul (row, columns)
@@ -71,16 +71,16 @@ CodebookLookup (codes, mask, codebook, shape) => (weights, words) {
 
 _BANK_LOOKUP = """
 BankLookup (codes, masks, units, columns, codebooks, shape) => (weights, words) {
-  none = Constant <value_ints = [-1]> ()
-  lane = Constant <value = uint8[8] {1, 2, 4, 8, 16, 32, 64, 128}> ()
+  none = Constant <value = int32[1] {-1}> ()
+  lane = Constant <value = uint8[8, 1] {1, 2, 4, 8, 16, 32, 64, 128}> ()
   held = BitwiseAnd (masks, lane)
   sets = Flatten (held)
-  prefix = ArgMax (sets)
+  first = ArgMax (sets)
+  prefix = Cast <to = 6> (first)
   code_held = BitwiseAnd (codes, lane)
   code_set = Sign (code_held)
   bits = Flatten (code_set)
-  sums = MatMulInteger (units, bits)
-  code = Cast <to = 7> (sums)
+  code = MatMulInteger (units, bits)
   row = Mul (prefix, columns)
   word = Add (row, code)
   own = Gather (sets, none)
@@ -140,12 +140,12 @@ _TEXTS = {
 
 # Every file carries them: a phrase each, the whole story stands in docs/deploy.md.
 _DOCS = {
-    "UnpackBits": "Lowest bit first.",
+    "UnpackBits": "All lowest bits, then the next.",
     "ReadCodes": "Bit planes to integers.",
     "Place": "The next value where the mask is set, elsewhere -1.",
     "Escape": "codes + columns * (the next of further, plus 1) where escapes is set.",
     "CodebookLookup": "codebook[the next code] under the mask, elsewhere its last entry.",
-    "BankLookup": "codebooks[first mask that is set, code] under the last mask.",
+    "BankLookup": "codebooks[first set mask, code] under the last mask.",
     "Requantize": "Saturate to integers, then round half to even: they commute, and runtimes fuse the former.",
     "RequantizeInteger": "value / unit, rounded half to even and saturated; half = max(1, unit / 2).",
     "SplitBytes": "integers = 256 * (high - zero_point) + low.",

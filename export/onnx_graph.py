@@ -20,7 +20,7 @@ from export.onnx_functions import DOMAIN, DOMAIN_VERSION, IR_VERSION, OPSET, fun
 from export.onnx_layers import as_features, cast, computed, moved
 from export.onnx_metadata import FORMAT_VERSION, metadata
 from export.onnx_nodes import Graph, Tensor, onnx_type
-from export.onnx_plan import ForcedForm, plan_layer
+from export.onnx_plan import Forms, check_forms, plan_layer
 from export.onnx_weights import bank_weights, dense_words, shared_words, survivor_weights
 from tsn_hw.layers import INPUT, Flatten, MaxPool, Weighted
 from tsn_hw.network import PackedNetwork
@@ -31,17 +31,18 @@ def onnx_graph(
     task: int,
     *,
     taps: bool = False,
-    form: ForcedForm | None = None,
+    form: Forms = None,
     bank: BankLayout | None = None,
 ) -> onnx.ModelProto:
-    """The ONNX model of one task, opset 18 and IR 8: x (N, *input_shape) -> logits int32 (N, classes).
+    """The ONNX model of one task, opset 19 and IR 9: x (N, *input_shape) -> logits int32 (N, classes).
 
-    ``taps`` adds an int32 output for every layer, named after it, that holds the layer's integers. ``form`` forces
-    the form of every sum of products, see :mod:`export.onnx_plan`. With ``bank``, the words of all layers but the
-    head are external data in ``banks.bin``, see :mod:`export.onnx_bank`.
+    ``taps`` adds an int32 output for every layer, named after it, that holds the layer's integers. ``form`` forces the
+    form of all layers that compute, or of some by name, see :mod:`export.onnx_plan`. With ``bank``, the words of all
+    layers but the head are external data in ``banks.bin``, see :mod:`export.onnx_bank`.
 
     Raises ExportError where no exact form exists, or the forced one is not exact.
     """
+    check_forms(net, form)
     graph = Graph()
     tensors = {INPUT: Tensor("x", str(input_dtype(net)))}
     outputs = [helper.make_tensor_value_info("logits", TensorProto.INT32, ["N", len(net.tasks[task].classes)])]

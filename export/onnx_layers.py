@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from export.onnx_nodes import Graph, Tensor, onnx_type
-from export.onnx_plan import Plan
-from export.onnx_weights import BYTE_ZERO
+from export.onnx_plan import BYTE_ZERO, Plan
 from tsn_hw.arithmetic import Ints
 from tsn_hw.layers import Add, Conv2d, Linear, Weighted
 
@@ -87,8 +86,10 @@ def _image_axes(graph: Graph) -> str:
 
 def computed(graph: Graph, plan: Plan, sources: list[Tensor], weights: Tensor | None) -> Tensor:
     """Write one layer; gives its integers: uint8 of the quantized form, else the carrier."""
-    if plan.form != "quantized":
+    if plan.form != "quantized" or isinstance(plan.layer, Add):
         sources = [as_features(graph, source) for source in sources]
+    if isinstance(plan.layer, Add) and plan.form == "quantized":
+        return _quantized_sum(graph, plan, sources)
     if isinstance(plan.layer, Add):
         value = _affine(graph, plan, _aligned_sum(graph, plan, sources), plan.carrier)
         return _requantized(graph, plan, value)
@@ -103,24 +104,54 @@ def computed(graph: Graph, plan: Plan, sources: list[Tensor], weights: Tensor | 
 
 
 def _quantized_product(graph: Graph, plan: Plan, layer: Weighted, source: Tensor, weights: Tensor) -> Tensor:
-    """QLinearConv, for a Linear on the rows of an image: offset, shift, rounding and saturation are its own."""
-    name, requantization, form = layer.name, plan.requantization, plan.requantization.output
-    assert form is not None  # the plan keeps heads out
-    is_linear = isinstance(layer, Linear)
+    """QLinearConv, for a Linear on the rows of an image: bias, scale, rounding and saturation are its own."""
+    name, rescaling, is_linear = layer.name, plan.rescaling, isinstance(layer, Linear)
+    assert rescaling is not None  # what the form stands for
     x = _in_bytes(graph, source, signed=plan.inputs[0].signed)
     x = _as_image(graph, x) if is_linear else x
+    scales = np.ldexp(_compact(rescaling.multiplier).astype(np.float32), -plan.requantization.shift)
+    scale = graph.constant(f"{name}.scale", scales if len(scales) > 1 else scales[0])
     unit, (x_zero, weight_zero) = graph.scalar(1, "float32"), _zero_points(graph, x, weights)
-    scale = graph.constant(f"{name}.scale", np.array(2.0**-requantization.shift, np.float32))
-    offset = np.broadcast_to(requantization.offset, (layer.channels,)).astype(np.int32)
-    zero_point = BYTE_ZERO if form.signed else 0
-    y = Tensor(f"{name}.integers" if form.bits == 8 else f"{name}.integers_of_8_bits", "uint8", zero_point, is_linear)
+    y = _byte_output(plan, is_image=is_linear)
     inputs = [x.name, unit, x_zero, weights.name, scale, weight_zero, unit, *_zero_points(graph, y)]
-    inputs.append(_int32(graph, f"{name}.offset", offset))
+    inputs.append(_int32(graph, f"{name}.offset", rescaling.bias.astype(np.int32)))
     graph.node("QLinearConv", inputs, y.name, **({} if isinstance(layer, Linear) else _window(layer)))
+    return _in_format(graph, plan, y)
+
+
+def _quantized_sum(graph: Graph, plan: Plan, sources: list[Tensor]) -> Tensor:
+    """An Add between DequantizeLinear and QuantizeLinear: runtimes make one operator on bytes of it."""
+    name, shift = plan.layer.name, plan.requantization.shift
+    finer = min(form.exponent for form in plan.inputs)
+    terms = []
+    for number, (source, form) in enumerate(zip(sources, plan.inputs, strict=True)):
+        x = _in_bytes(graph, source, signed=form.signed)
+        unit = graph.shared(
+            f"2^{form.exponent - finer - shift}_f32", np.array(2.0 ** (form.exponent - finer - shift), np.float32)
+        )
+        terms.append(graph.node("DequantizeLinear", [x.name, unit, *_zero_points(graph, x)], f"{name}.operand{number}"))
+    y = _byte_output(plan, is_image=False)
+    total = graph.node("Add", terms, f"{name}.sum")
+    graph.node("QuantizeLinear", [total, graph.scalar(1, "float32"), *_zero_points(graph, y)], y.name)
+    return _in_format(graph, plan, y)
+
+
+def _byte_output(plan: Plan, *, is_image: bool) -> Tensor:
+    """The integers of a quantized layer, saturated to 8 bits."""
+    form = plan.requantization.output
+    assert form is not None  # the plan keeps heads out
+    name = f"{plan.layer.name}.integers" if form.bits == 8 else f"{plan.layer.name}.integers_of_8_bits"
+    return Tensor(name, "uint8", BYTE_ZERO if form.signed else 0, is_image)
+
+
+def _in_format(graph: Graph, plan: Plan, y: Tensor) -> Tensor:
+    """Integers of 8 bits, saturated to a narrower format."""
+    form = plan.requantization.output
+    assert form is not None  # the plan keeps heads out
     if form.bits == 8:
         return y
-    limits = [graph.scalar(limit + zero_point, "uint8") for limit in form.range]
-    return replace(y, name=graph.node("Clip", [y.name, *limits], f"{name}.integers"))
+    limits = [graph.scalar(limit + y.zero_point, "uint8") for limit in form.range]
+    return replace(y, name=graph.node("Clip", [y.name, *limits], f"{plan.layer.name}.integers"))
 
 
 def _float32_product(graph: Graph, plan: Plan, layer: Weighted, source: str, weights: Tensor) -> str:

@@ -12,15 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import TensorProto, numpy_helper
 
-from export.onnx_bank import BANK_FILE, BankLayout, Run, Segment, addresses, code_planes, position, words_digest
+from export.onnx_bank import BANK_FILE, BankLayout, Run, Segment, addresses, code_planes, packed, position, words_digest
 from export.onnx_nodes import Graph, Tensor
-from export.onnx_plan import Plan, centroid_dtype
+from export.onnx_plan import BYTE_ZERO, Plan, centroid_dtype
 from tsn_hw.arithmetic import Ints
 from tsn_hw.layers import Linear, Weighted
 from tsn_hw.network import BankLayer, Bytes, PackedNetwork
-
-BYTE_ZERO = 128
-"""Zero point of a byte that carries a signed integer."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +39,13 @@ def survivor_weights(graph: Graph, plan: Plan, layer: Weighted) -> Tensor:
         return _ones(graph, plan, layer)
     codes = words.code if len(words.code) else np.zeros(1, np.int64)  # no tensor is empty
     read = _codes(graph, name, codes, words.widths)
-    mask = graph.constant(f"{name}.mask", _planes(words.mask.reshape(-1).astype(np.int64), 1))
+    mask = graph.constant(f"{name}.mask", packed(words.mask.reshape(1, -1)))
     return _looked_up(graph, plan, layer, "CodebookLookup", [read, mask], words.codebook)
 
 
 def bank_weights(graph: Graph, plan: Plan, layer: Weighted, words: LayerWords) -> Tensor:
     """Weights from words that lie at every position."""
-    columns = graph.scalar(1 << words.code_bits, "int64")
+    columns = graph.scalar(1 << words.code_bits, "int32")
     inputs = [words.codes, words.masks, _units(graph, words.code_bits), columns]
     return _looked_up(graph, plan, layer, "BankLookup", inputs, words.table.reshape(-1))
 
@@ -63,9 +60,9 @@ def _codes(graph: Graph, name: str, codes: Ints, widths: tuple[int, ...]) -> str
     if not wider:
         return read
     further = codes // columns - 1
-    escapes = graph.constant(f"{name}.escapes", _planes((further >= 0).astype(np.int64), 1))
+    escapes = graph.constant(f"{name}.escapes", packed((further >= 0)[None]))
     escaped = _codes(graph, f"{name}.escaped", further[further >= 0], tuple(wider))
-    inputs = [read, escapes, escaped, graph.scalar(columns, "int64")]
+    inputs = [read, escapes, escaped, graph.scalar(columns, "int32")]
     return graph.call("Escape", inputs, f"{name}.read_codes")
 
 
@@ -113,7 +110,7 @@ def dense_words(graph: Graph, plan: Plan, layer: Weighted) -> LayerWords:
     dense = np.zeros(words.mask.shape, np.int64)
     dense[words.mask] = words.code
     codes = graph.constant(f"{name}.codes", _planes(dense.reshape(-1), words.code_bits))
-    masks = graph.constant(f"{name}.masks", _planes(words.mask.reshape(-1).astype(np.int64), 1))
+    masks = graph.constant(f"{name}.masks", packed(words.mask.reshape(1, -1)))
     table = np.zeros((1, 1 << words.code_bits), np.int64)
     table[0, : len(words.codebook)] = words.codebook
     return LayerWords(codes, masks, words.code_bits, table, None)
@@ -128,16 +125,16 @@ def _masks(graph: Graph, segment: Segment, own: int, names: list[str]) -> dict[s
         return outputs
     planes = _external(graph, f"{names[0]}.bank_masks", runs, segment.mask_bytes)
     sizes = graph.constant(f"{names[0]}.bank_sizes", np.array(list(segment.layers.values()), np.int64))
-    graph.node("Split", [planes, sizes], *outputs.values(), axis=1)
+    graph.node("Split", [planes, sizes], *outputs.values(), axis=2)
     return outputs
 
 
 def _external(graph: Graph, name: str, runs: Sequence[Run], plane_bytes: int) -> str:
-    """Planes of the bank file as one tensor (planes, bytes, 1)."""
+    """Planes of the bank file as one tensor (planes, 1, bytes)."""
     if len(runs) == 1:
-        return graph.external(name, BANK_FILE, runs[0].offset, (runs[0].planes, plane_bytes, 1))
+        return graph.external(name, BANK_FILE, runs[0].offset, (runs[0].planes, 1, plane_bytes))
     parts = [
-        graph.external(f"{name}{number}", BANK_FILE, run.offset, (run.planes, plane_bytes, 1))
+        graph.external(f"{name}{number}", BANK_FILE, run.offset, (run.planes, 1, plane_bytes))
         for number, run in enumerate(runs)
     ]
     return graph.node("Concat", parts, name, axis=0)
@@ -181,6 +178,5 @@ def _units(graph: Graph, code_bits: int) -> str:
 
 
 def _planes(codes: Ints, code_bits: int) -> Bytes:
-    """Codes (n,) as packed planes (code_bits, n / 8, 1)."""
-    bits = (codes >> np.arange(code_bits)[:, None]) & 1
-    return np.packbits(bits.astype(np.uint8), axis=1, bitorder="little")[:, :, None]
+    """Codes (n,) as packed planes (code_bits, 1, n / 8)."""
+    return packed((codes >> np.arange(code_bits)[:, None]) % 2 == 1)

@@ -136,13 +136,13 @@ def reads(net, segment, task, place):
     byte, bit = divmod(place, 8)
     for i, offsets in segment.codes.items():
         for offset in offsets[: code_planes(net.words(task, i), task)]:
-            weight = 8 * (byte - offset) + bit
-            if 0 <= weight < net.step(task, i).mask.size and byte < offset + segment.layers[i]:
+            weight = bit * segment.layers[i] + byte - offset
+            if offset <= byte < offset + segment.layers[i] and weight < net.step(task, i).mask.size:
                 return bool(net.step(task, i).mask.flat[weight])
     for position, row in segment.masks.items():
         offset = row
         for i, size in segment.layers.items():
-            weight = 8 * (byte - offset) + bit
+            weight = bit * size + byte - offset
             if offset <= byte < offset + size:
                 mask = net.step(task, i).mask
                 if weight >= mask.size or position > task:
@@ -199,9 +199,9 @@ def test_every_altered_byte_of_a_graph_is_refused(tmp_path, write):
 def test_other_pins_are_refused(tmp_path):
     path, _ = write_onnx(NET, tmp_path)
     rewritten(path, lambda model: setattr(model, "ir_version", 13))
-    assert refusal(tmp_path) == "task_00.onnx: has IR 13 and opset 18, must have 8 and 18"
+    assert refusal(tmp_path) == "task_00.onnx: has IR 13 and opset 19, must have 9 and 19"
     rewritten(path, lambda model: setattr(model.opset_import[0], "version", 28))
-    assert refusal(tmp_path) == "task_00.onnx: has IR 13 and opset 28, must have 8 and 18"
+    assert refusal(tmp_path) == "task_00.onnx: has IR 13 and opset 28, must have 9 and 19"
 
 
 def test_a_graph_that_gives_other_logits_is_refused(tmp_path):

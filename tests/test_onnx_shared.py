@@ -203,12 +203,15 @@ def test_the_bank_file_holds_code_planes_and_masks():
 def test_words_that_no_task_uses_are_zero():
     net = random_network(Recipe(tasks=1, density=0.3, seed=2))
     layout = bank_layout(net)
-    bits = np.unpackbits(np.frombuffer(bank_file(net, layout), np.uint8), bitorder="little")
+    content = np.frombuffer(bank_file(net, layout), np.uint8)
     for segment in layout.segments:
         for i, offsets in segment.codes.items():
             used = net.step(0, i).mask.reshape(-1)
             for offset in offsets:
-                assert not bits[8 * offset : 8 * offset + used.size][~used].any()
+                plane = content[offset : offset + segment.layers[i]]
+                bits = np.unpackbits(plane[None], axis=0, bitorder="little").reshape(-1)
+                assert bits[: used.size][used].any()
+                assert not bits[: used.size][~used].any()
 
 
 def test_no_content_of_a_bank_file_leads_outside_of_the_codebooks(tmp_path):

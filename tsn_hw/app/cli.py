@@ -80,6 +80,13 @@ def _parser() -> argparse.ArgumentParser:
         "go into a folder qonnx of their own (default: %(default)s)",
     )
     onnx.add_argument(
+        "--form",
+        action="append",
+        default=[],
+        metavar="[LAYER=]FORM",
+        help="how a layer, or every one, computes: quantized, float32 or integer (default: the fastest exact one)",
+    )
+    onnx.add_argument(
         "--replace", action="store_true", help="replace a banks.bin that other graphs read, and remove those graphs"
     )
 
@@ -254,12 +261,12 @@ def _show(options: argparse.Namespace) -> Result:
 
 
 def _onnx(options: argparse.Namespace) -> Result:
-    from tsn_hw.app.deploy import check_graphs, write_graphs, write_qonnx_graphs
+    from tsn_hw.app.deploy import check_graphs, read_forms, write_graphs, write_qonnx_graphs
 
     if (options.network is None) == (options.check is None):
         raise SettingsError("onnx: takes a network and --out, or --check alone")
     if options.flavour != "stock":
-        for option in ("check", "shared", "folded", "replace"):
+        for option in ("check", "shared", "folded", "replace", "form"):
             if getattr(options, option):
                 raise SettingsError(f"--flavour {options.flavour}: --{option} is for stock graphs only")
         return *write_qonnx_graphs(options.network, options.out, options.flavour), 0
@@ -267,7 +274,8 @@ def _onnx(options: argparse.Namespace) -> Result:
         return *check_graphs(options.check), 0
     if options.replace and not options.shared:
         raise SettingsError("--replace: only --shared writes a bank file")
-    return *write_graphs(options.network, options.out, options.shared, options.folded, options.replace), 0
+    forms = read_forms(options.form)
+    return *write_graphs(options.network, options.out, options.shared, options.folded, options.replace, forms), 0
 
 
 def _run(options: argparse.Namespace) -> Result:

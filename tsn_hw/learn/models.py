@@ -11,12 +11,14 @@ import math
 from itertools import chain
 from typing import TypeAlias
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from brevitas.quant_tensor import IntQuantTensor
 from torch import Tensor, nn
 
 from tsn_hw import arithmetic
+from tsn_hw.arithmetic import ActFormat
 from tsn_hw.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, Weighted
 from tsn_hw.learn.architectures import Architecture
 from tsn_hw.learn.layers import Activation, SubnetConv2d, SubnetLinear, SubnetWeight
@@ -96,6 +98,20 @@ class TaskAffine(nn.Module):
         self.multiplier_exponent.fill_(-power)
         self.committed.fill_(True)
         return product_exponent
+
+    @torch.no_grad()
+    def settle(self, weight: Tensor, source: ActFormat, shift: int, output: ActFormat) -> None:
+        """Move the multipliers of a batch norm to the nearest that float32 requantizes exactly, up to 8 bits.
+
+        So a runtime may compute with one float scale a channel; the gains change by a fraction of a percent.
+        """
+        if self.norm is None or output.bits > 8:
+            return
+        bounds = arithmetic.accumulator_bounds(weight.cpu().numpy().astype(np.int64), source.range)
+        given = self.multiplier.cpu().numpy(), self.offset.cpu().numpy()
+        multiplier, offset = arithmetic.nearest_in_float32(*given, shift, output.range, *bounds)
+        self.multiplier.copy_(torch.from_numpy(multiplier))
+        self.offset.copy_(torch.from_numpy(offset))
 
     @torch.no_grad()
     def limit(self, weight: Tensor, act_bits: int) -> None:
