@@ -111,8 +111,13 @@ class Fit:
 def start_task(model: SubnetModel, task: int, settings: TrainSettings, tasks: int) -> Fit:
     """Prepare the bank for a new task: owned weights at their stored values, fresh optimiser state."""
     for index, layer in model.body_layers(task).items():
-        keep = settings.keep(model.architecture.layers[index].name, task, tasks)
-        layer.subnet.start(keep, layer.weight.data, layer.grid.real)
+        name = model.architecture.layers[index].name
+        layer.subnet.start(settings.keep(name, task, tasks), layer.weight.data, layer.grid.real)
+        if not layer.subnet.mask().any():
+            raise TrainingError(
+                f"layer {name!r}: task {task} finds no free weight and borrows none; "
+                f"lower train.keep_ratio ({settings.keep(name, task, tasks)})"
+            )
         if layer.subnet.committed:
             layer.subnet.scores.data.mul_(settings.inherit)
     head = model.modules_of(task).head
