@@ -71,7 +71,7 @@ def published(preset: str) -> dict[str, Any]:
     return found | {"wsn": facts["wsn"].get(scenario, {})}
 
 
-def flops_million(macs: int, weight_bits: int, act_bits: int, ratio: float = 9.0, density: float = 1.0) -> float:
+def flops_million(macs: float, weight_bits: int, act_bits: int, ratio: float = 9.0, density: float = 1.0) -> float:
     """The paper's cost of a network with few bits: FLOPs / ratio * (weight bits / 8) * (activation bits / 8).
 
     ``ratio`` is what a float operation costs against one of 8 bits: 9, from (24 / 8)**2 bits of the mantissa.

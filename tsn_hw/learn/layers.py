@@ -60,15 +60,15 @@ def top_k(scores: Tensor, kept: int) -> Tensor:
 
 
 def dropped(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Dropout: every element is 0 with probability ``share``, in steps of 2**-16; the others grow by 1 / (1 - share).
+    """Dropout: every element is 0 with probability ``share`` in steps of 1/256; the others grow to keep the mean.
 
-    Four elements take one draw of 64 bits, because drawing costs more than the layer behind it.
+    Eight elements take one draw of 64 bits, because drawing costs more than the layer behind it.
     """
-    count = x.numel()
-    draws = torch.empty((count + 3) // 4, dtype=torch.int64, device=x.device)
+    count, lost = x.numel(), math.floor(256 * share + 0.5)
+    draws = torch.empty((count + 7) // 8, dtype=torch.int64, device=x.device)
     draws.random_(-(2**63), None, generator=generator)
-    kept = draws.view(torch.int16)[:count].view(x.shape) >= math.floor(share * 2**16 + 0.5) - 2**15
-    return x * kept * (1 / (1 - share))
+    kept = draws.view(torch.uint8)[:count].view(x.shape) >= lost
+    return x * kept * (256 / (256 - lost))
 
 
 class PowerOfTwoScale(nn.Module):

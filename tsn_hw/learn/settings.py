@@ -25,7 +25,7 @@ class DataSettings:
     images a class, for quick runs; 0 leaves both out. A relative ``path`` starts at the settings file.
     """
 
-    source: Literal["digits", "idx", "npz", "cifar", "folder", "tiles"] = "digits"
+    source: Literal["digits", "idx", "npz", "cifar", "folder", "tinyimagenet", "tiles"] = "digits"
     path: str = ""
     name: str = ""
     side: int = 0
@@ -66,7 +66,7 @@ class ModelSettings:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        _require(0 <= self.dropout < 1, "model.dropout", self.dropout, "at least 0 and below 1")
+        _require(0 <= self.dropout <= 0.9, "model.dropout", self.dropout, "0..0.9")
         for name in ("hidden", "channels"):
             widths = getattr(self, name)
             _require(all(1 <= width <= 65536 for width in widths), f"model.{name}", widths, "widths of 1..65536")
