@@ -353,8 +353,9 @@ class _FixedPoint(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: float, low: int, high: int) -> Tensor:
         rounded = (x * (1 / scale)).round_()  # 1 / 2**e is exact
-        above = x > 0 if low == 0 else rounded >= low
-        ctx.save_for_backward(above.logical_and_(rounded <= high))
+        if ctx.needs_input_grad[0]:  # images need none
+            above = x > 0 if low == 0 else rounded >= low
+            ctx.save_for_backward(above.logical_and_(rounded <= high))
         return rounded.clamp_(low, high).mul_(scale)
 
     @staticmethod

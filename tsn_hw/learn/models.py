@@ -190,8 +190,7 @@ class SubnetModel(nn.Module):
         private, body = self.modules_of(task), self.body_layers(task)
         for weighted in body.values():
             weighted.subnet.task = self.prefix(task)
-        pixels = self.training and self.input.bits == 8  # already on the grid: nothing to round
-        outputs: dict[int, AnyTensor] = {INPUT: x if pixels else self.input(x)}
+        outputs: dict[int, AnyTensor] = {INPUT: self.input(x)}
         for index, layer in enumerate(self.architecture.layers):
             value = self._run(index, layer, [outputs[i] for i in layer.inputs], private, body)
             if taps is not None:
