@@ -92,30 +92,37 @@ def bench_paper(
         raise SettingsError(f"--tables {min(unknown)}: must be within 1..{max(TABLES)}")
     device_of(device)
     stream = stream_of(settings)
-    todo = variants(settings, tables, len(stream))
-    results = read_results(out / RESULTS)
-    for seed in range(seeds):
-        for name, variant in todo.items():
-            seeded = replace(variant, seed=seed)
-            key = {"variant": name, "seed": seed, "settings_digest": settings_digest(seeded)}
-            if any(key.items() <= result.items() for result in results):
-                continue
-            same = [
-                r for r in results if r["settings_digest"] == key["settings_digest"] and name != "stl" != r["variant"]
-            ]
-            if same:  # another table has asked for the same run
-                results.append(same[0] | key)
-            else:
-                folder = out / "runs" / f"{name}-seed{seed}"
-                measured = run_variant(name, seeded, stream_of(seeded), folder, device, quiet)
-                where = {"machine": machine(device), "settings": _plain(seeded)}
-                results.append({"preset": preset.stem} | key | measured | where)
+    wanted = [
+        (name, replace(variant, seed=seed))
+        for seed in range(seeds)
+        for name, variant in variants(settings, tables, len(stream)).items()
+    ]
+    results, shown = read_results(out / RESULTS), []
+    for name, variant in wanted:
+        key = {"variant": name, "seed": variant.seed, "settings_digest": settings_digest(variant)}
+        found = [result for result in results if key.items() <= result.items()]
+        if not found:
+            found = [key | _measured(results, preset.stem, name, variant, out, device, quiet)]
+            results += found
             lines = "".join(json.dumps(result, sort_keys=True) + "\n" for result in results)
             write_atomically(out / RESULTS, lines.encode())
-    current = {(name, settings_digest(replace(todo[name], seed=seed))) for name in todo for seed in range(seeds)}
-    shown = [result for result in results if (result["variant"], result["settings_digest"]) in current]
+        shown += found[:1]
     text = write_tables(preset.stem, shown, tables, stream.input_shape, settings, out)
     return text, {"results": str(out / RESULTS), "runs": len(shown)}
+
+
+def _measured(
+    results: list[dict[str, Any]], preset: str, name: str, settings: Settings, out: Path, device: str, quiet: bool
+) -> dict[str, Any]:
+    """What a run is made of and what it measures; a run that another table asked for is not made twice."""
+    digest = settings_digest(settings)
+    for other in results:
+        if other["settings_digest"] == digest and name != "stl" != other["variant"]:
+            return {key: value for key, value in other.items() if key != "variant"}
+    measured = run_variant(
+        name, settings, stream_of(settings), out / "runs" / f"{name}-seed{settings.seed}", device, quiet
+    )
+    return {"preset": preset} | measured | {"machine": machine(device), "settings": _plain(settings)}
 
 
 def run_variant(
@@ -182,10 +189,11 @@ def read_results(path: Path) -> list[dict[str, Any]]:
         return []
     try:
         results = [json.loads(line) for line in read_bytes(path).splitlines()]
-        keys = [(result["variant"], result["seed"], result["settings_digest"]) for result in results]
-    except (ValueError, KeyError, TypeError) as error:
+        complete = all({"variant", "seed", "settings_digest"} <= result.keys() for result in results)
+    except (ValueError, AttributeError) as error:
         raise FileError(f"{path}: is no results file ({error}); move it away to start again") from error
-    del keys
+    if not complete:
+        raise FileError(f"{path}: is no results file (a line names no run); move it away to start again")
     return results
 
 

@@ -209,18 +209,7 @@ class _Run:
     def _learn(self, data: TaskData, tensors: dict[str, Tensor]) -> None:
         number, seed, started = self.position.task, self.settings.seed, time.monotonic()
         if len(self.position.routes) == number:
-            chosen, memory = self._route(data)
-            if chosen.limited:
-                limit = self.settings.route.max_banks
-                tqdm.write(
-                    f"warning: task {data.name!r} shares bank {chosen.bank}, which is unlike it: "
-                    f"route.max_banks = {limit} is reached",
-                    file=sys.stderr,
-                )
-            self.position.routes.append(asdict(chosen))
-            label = {"name": data.name, "classes": list(data.classes), "routing": memory.hex()}
-            self.position.labels.append(label)
-            self._add_task(number)
+            self._begin(data)
         state = start_task(self.model, number, self.settings.train, len(self.stream))
         load_fit(state, self.position, tensors)
         device_data = Tensors.of(data, self.device)
@@ -253,6 +242,21 @@ class _Run:
             write_atomically(self.folder / "tasks" / f"after_{number:02d}.tsn", written)
             write_atomically(self.folder / "net.tsn", written)
         self._save(None)
+
+    def _begin(self, data: TaskData) -> None:
+        """Route the next task, and append its modules."""
+        chosen, memory = self._route(data)
+        if chosen.limited:
+            limit = self.settings.route.max_banks
+            tqdm.write(
+                f"warning: task {data.name!r} shares bank {chosen.bank}, which is unlike it: "
+                f"route.max_banks = {limit} is reached",
+                file=sys.stderr,
+            )
+        self.position.routes.append(asdict(chosen))
+        label = {"name": data.name, "classes": list(data.classes), "routing": memory.hex()}
+        self.position.labels.append(label)
+        self._add_task(self.position.task)
 
     def _finish_floats(self, number: int) -> dict[str, Any]:
         """Commit float weights as they are; test every task so far, because nothing else tells what they compute."""
