@@ -97,9 +97,10 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("-o", "--out", type=Path, help="also write the result as JSON here")
     verify.add_argument("--quiet", action="store_true", help="no progress bars")
 
-    bench = commands.add_parser("bench", help="the paper's experiments, ours beside the published figures")
-    suites = bench.add_subparsers(metavar="suite", required=True)
-    paper = _command(suites, "paper", _bench_paper, "run what the paper's tables need, and write them; resumable")
+    paper = _command(
+        commands, "bench", _bench_paper, "the paper's experiments, our figures beside the published ones; resumable"
+    )
+    paper.add_argument("suite", choices=["paper"], help="the experiments: the paper's tables")
     paper.add_argument("--preset", type=Path, required=True, help="settings file; see examples/ and docs/results.md")
     paper.add_argument("-o", "--out", type=Path, help="folder of runs and tables (default: build/paper/PRESET)")
     paper.add_argument(
