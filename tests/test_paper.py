@@ -4,17 +4,24 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from learning import commit_randomly, labels_of, model_of, residual
 from tiny_run import TINY, TINY_TOML
 
+from sim import reference
 from tsn_hw.app import paper
 from tsn_hw.app.cli import main
 from tsn_hw.app.config import read_settings
 from tsn_hw.app.paper import KEEP_SCALES, OWN_SHARES, bench_paper, read_results, variants
 from tsn_hw.app.paper_tables import SCENARIOS, TABLES, Table, body_macs, flops_million, published
+from tsn_hw.app.unrounded import unrounded_accuracy, unrounded_logits
+from tsn_hw.arithmetic import quantize
 from tsn_hw.errors import FileError
 from tsn_hw.learn.architectures import alexnet, mlp, resnet18, tinynet
+from tsn_hw.learn.freeze import freeze
 from tsn_hw.learn.run import architecture_of
+from tsn_hw.learn.settings import Formats
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 QUICK = TINY_TOML.replace("transfer = true\n", "").replace("epochs = 2", "epochs = 1")
@@ -84,6 +91,7 @@ def test_tables_ask_for_the_runs_that_they_need() -> None:
     assert list(variants(TINY, {2}, 2)) == ["main", "unpruned"]
     assert list(variants(TINY, {5}, 2))[2:] == ["memory_stats", "memory_samples_act", "memory_samples_input"]
     formats = variants(TINY, {7}, 2)
+    assert formats.pop("main") == TINY
     assert {
         name: (v.formats.act_bits, v.formats.centroid_bits, v.quantize.max_bits) for name, v in formats.items()
     } == {
@@ -180,6 +188,30 @@ def test_a_damaged_results_file_is_refused(line: str, tmp_path: Path) -> None:
     (tmp_path / "results.jsonl").write_text(line + "\n")
     with pytest.raises(FileError, match="is no results file"):
         read_results(tmp_path / "results.jsonl")
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_without_rounding_a_network_computes_nearly_what_it_computes_with_16_bits(batch_norm: bool) -> None:
+    model = model_of(residual(batch_norm), Formats(act_bits=16), classes=4)
+    commit_randomly(model, 0, seed=3)
+    net = freeze(model, labels_of(model))
+    images = np.random.default_rng(0).integers(0, 256, (400, 2, 7, 6), np.uint8)
+    layers = reference.run(net, 0, quantize(images / 256.0, net.input))
+    exact = layers.pop("head_task0")
+    inside = np.ones(400, np.bool_)  # what saturates at 16 bits does not saturate without
+    for name, values in layers.items():
+        low, high = net.format(0, [layer.name for layer in net.layers].index(name)).range
+        inside &= (
+            (values.reshape(400, -1) < high) & (values.reshape(400, -1) > low) | (values.reshape(400, -1) == 0)
+        ).all(1)
+    logits = unrounded_logits(net, 0, images).numpy()
+    assert logits.shape == (400, 4)
+    assert inside.sum() > 10
+    assert (logits[inside] != exact[inside]).any()
+    assert np.abs(logits - exact)[inside].max() < 1e-3 * np.abs(exact).max()
+    labels = logits.argmax(1)
+    labels[:4] = (labels[:4] + 1) % 4
+    assert unrounded_accuracy(net, 0, images, labels) == 99.0
 
 
 def test_the_plan_of_a_preset_describes_networks() -> None:

@@ -186,6 +186,10 @@ def _formats(results: Results, paper: dict[str, Any], settings: Settings, macs: 
         for bits in (4, 8, 16)
         for acc in [paper.get("acc_by_format", {}).get(str(bits))]
     ]
+    rows.append(("ACC of the preset, %", _mean(results, "main", "acc_percent"), None))
+    rows.append(
+        ("the same networks, activations not rounded, %", _mean(results, "main", "acc_unrounded_percent"), None)
+    )
     notes = (
         "Ours: codes of min(bits, 8) bits, centroids of max(bits, 8) bits, activations of exactly so many bits, images "
         "of at most 8. The published 4 bits allow up to 31 levels.",
