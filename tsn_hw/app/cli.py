@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -139,6 +140,18 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--images", type=int, default=256, help="test images a task, with a run (default: %(default)s)")
     verify.add_argument("-o", "--out", type=Path, help="also write the result as JSON here")
     verify.add_argument("--quiet", action="store_true", help="no progress bars")
+
+    paper = _command(
+        commands, "bench", _bench_paper, "the paper's experiments, our figures beside the published ones; resumable"
+    )
+    paper.add_argument("suite", choices=["paper"], help="the experiments: the paper's tables")
+    paper.add_argument("--preset", type=Path, required=True, help="settings file; see examples/ and docs/results.md")
+    paper.add_argument("-o", "--out", type=Path, help="folder of runs and tables (default: build/paper/PRESET)")
+    paper.add_argument(
+        "--tables", default="1-8", help="such as 1-8 or 3,5,9; 9 compares methods (default: %(default)s)"
+    )
+    paper.add_argument("--seeds", type=int, default=1, help="seeds 0, 1, ... (default: %(default)s)")
+    _training_options(paper)
     return parser
 
 
@@ -381,6 +394,31 @@ def _verify(options: argparse.Namespace) -> Result:
         options.network, options.run, options.samples, options.images, options.out, options.quiet
     )
     return text, data, 0 if data["passed"] else EXIT_DIFFERENT
+
+
+def _bench_paper(options: argparse.Namespace) -> Result:
+    from tsn_hw.app.paper import bench_paper
+
+    if options.seeds < 1:
+        raise SettingsError(f"--seeds {options.seeds}: must be at least 1")
+    out = options.out or Path("build/paper") / options.preset.stem
+    tables = _numbers(options.tables, "--tables")
+    return *bench_paper(options.preset, out, tables, options.seeds, options.device, options.quiet), 0
+
+
+def _numbers(text: str, option: str) -> set[int]:
+    """The numbers that a list of numbers and ranges names.
+
+    >>> sorted(_numbers("1-3,7", "--tables"))
+    [1, 2, 3, 7]
+    """
+    found: set[int] = set()
+    for part in text.split(","):
+        ends = re.fullmatch(r"(\d{1,3})(?:-(\d{1,3}))?", part.strip())
+        if ends is None or int(ends[2] or ends[1]) < int(ends[1]):
+            raise SettingsError(f"{option} {text!r}: must be numbers and ranges, such as 1-3,7")
+        found |= set(range(int(ends[1]), int(ends[2] or ends[1]) + 1))
+    return found
 
 
 if __name__ == "__main__":
