@@ -8,14 +8,13 @@ counted by :mod:`sim.memories` and are no part of these sums.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from sim.devices import Device, Family
 from tsn_hw.errors import SettingsError
 from tsn_hw.records import build, read_json
-from tsn_hw.units import AddUnit, MatrixUnit, PoolUnit
+from tsn_hw.units import AddUnit, HardwareUnit, MatrixUnit
 
 OWN_FILE = Path(__file__).with_name("coefficients.json")
 FORMAT = "tsn-hw coefficients 1"
@@ -28,7 +27,6 @@ class Features:
     loops:        controlled loops: one a unit, one more for a sliding window
     row_bits:     width of the value that is requantized, over all rows (channels) in parallel
     lane_bits:    width of the products, over all lanes
-    line_bits:    width of a line of words and masks
     fabric_bits:  width of the products that LUTs compute, over all lanes
     area:         a * b, over all products of factors of a and b bits that LUTs compute
     deep_area:    a * b * min(a, b) of the same
@@ -39,12 +37,14 @@ class Features:
     loops: float = 0
     row_bits: float = 0
     lane_bits: float = 0
-    line_bits: float = 0
     fabric_bits: float = 0
     area: float = 0
     deep_area: float = 0
     compare_bits: float = 0
     port_bits: float = 0
+
+
+_FEATURES = tuple(field.name for field in fields(Features))
 
 
 @dataclass(frozen=True)
@@ -98,14 +98,14 @@ def model_of(device: Device, coefficients: Coefficients) -> AreaModel:
     return coefficients.families[device.family_name]
 
 
-def unit_logic(unit: MatrixUnit | PoolUnit | AddUnit, device: Device, model: AreaModel) -> Logic:
+def unit_logic(unit: HardwareUnit, device: Device, model: AreaModel) -> Logic:
     """The logic of a unit on a part."""
     given = features(unit, device)
     dsp = sum(count * dsps_of(a, b, device.family) for count, a, b in products(unit) if in_dsp(a, b, device))
     return Logic(_total(model.lut, given), _total(model.ff, given), dsp)
 
 
-def features(unit: MatrixUnit | PoolUnit | AddUnit, device: Device) -> Features:
+def features(unit: HardwareUnit, device: Device) -> Features:
     """The features of a unit; those of products depend on whether the part has DSPs for them."""
     pe, in_luts = unit.settings.folding.pe, [p for p in products(unit) if not in_dsp(p[1], p[2], device)]
     inputs = sum(unit.input_lanes * stream.bits for stream in unit.sources)
@@ -118,13 +118,11 @@ def features(unit: MatrixUnit | PoolUnit | AddUnit, device: Device) -> Features:
         "port_bits": inputs + unit.output_lanes * unit.output.bits,
     }
     if isinstance(unit, MatrixUnit):
-        has_mask = unit.settings.mask != "none"
-        lane_bits = unit.lanes * (unit.sources[0].bits + unit.centroid_bits)
-        return Features(**common, lane_bits=lane_bits, line_bits=unit.lanes * (unit.word_bits + has_mask))
+        return Features(**common, lane_bits=unit.lanes * (unit.sources[0].bits + unit.centroid_bits))
     return Features(**common, compare_bits=0 if unit.scales else pe * unit.output.bits)
 
 
-def products(unit: MatrixUnit | PoolUnit | AddUnit) -> list[tuple[int, int, int]]:
+def products(unit: HardwareUnit) -> list[tuple[int, int, int]]:
     """(how many, bits of a factor, bits of the other) of the products that a unit computes in a cycle."""
     found = []
     if isinstance(unit, MatrixUnit):
@@ -149,5 +147,5 @@ def dsps_of(a: int, b: int, family: Family) -> int:
 
 
 def _total(coefficients: Features, given: Features) -> int:
-    factors: Mapping[str, float] = asdict(coefficients)
-    return math.ceil(sum(factors[name] * value for name, value in asdict(given).items()))
+    total: float = sum(getattr(coefficients, name) * getattr(given, name) for name in _FEATURES)
+    return math.ceil(total)

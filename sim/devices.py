@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tsn_hw.errors import SettingsError
-from tsn_hw.records import build, read_toml
+from tsn_hw.records import build, merged, read_toml
 
 OWN_FILE = Path(__file__).with_name("devices.toml")
 
@@ -52,6 +52,7 @@ class Capacities:
     lut_ram: int = 0
     uram: int = 0
     dsp: int = 0
+    part: str = ""
 
     def __post_init__(self) -> None:
         for name in ("lut", "ff", "bram", "lut_ram", "uram", "dsp"):
@@ -83,7 +84,7 @@ def devices(user_file: Path | None = None) -> dict[str, Device]:
     tables = read_toml(OWN_FILE)
     where = str(OWN_FILE.name)
     if user_file is not None:
-        tables, where = _merged(tables, read_toml(user_file)), str(user_file)
+        tables, where = merged(tables, read_toml(user_file)), str(user_file)
     unknown = sorted(set(tables) - {"family", "device"})
     if unknown:
         raise SettingsError(f"{where}: unknown key {unknown[0]!r}; known are family, device")
@@ -117,12 +118,3 @@ def _table(tables: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]
     if not isinstance(table, Mapping):
         raise SettingsError(f"{where}: {key}: must be a table, found {type(table).__name__}")
     return table
-
-
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Tables merged key by key; anything else in ``above`` replaces what is below."""
-    both = dict(below)
-    for key, value in above.items():
-        old = below.get(key)
-        both[key] = _merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    return both

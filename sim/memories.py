@@ -13,7 +13,7 @@ from typing import Literal
 from sim.devices import Device, Family
 from tsn_hw.errors import FoldingError
 from tsn_hw.folding import RamStyle
-from tsn_hw.images import memory_shapes
+from tsn_hw.images import is_loaded, memory_layouts
 from tsn_hw.units import Accelerator, MatrixUnit, PoolUnit, Unit
 
 Storage = Literal["block", "lut", "ultra"]
@@ -56,20 +56,26 @@ class Placed:
 
 
 def unit_memories(accelerator: Accelerator, unit: Unit) -> tuple[Memory, ...]:
-    """The images of a unit (:func:`tsn_hw.images.memory_shapes`), and the buffers of its inputs.
+    """The images of a unit (:func:`tsn_hw.images.memory_layouts`), and the buffers of its inputs.
 
     "window" is the ring of rows in front of a convolution or a pooling, "vector" the input that a matrix unit reads
     again for every row fold.
     """
-    loaded, style = unit.settings.mask == "runtime", unit.settings.ram_style
     lanes = unit.lanes if isinstance(unit, MatrixUnit) else 1
-    memories = []
-    for shape in memory_shapes(accelerator, unit):
-        own: RamStyle = style if shape.kind in ("words", "mask") else "auto"
-        copies = 1
-        if shape.kind == "codebook":
-            own, copies = "distributed", lanes
-        memories.append(Memory(unit.name, shape.kind, shape.depth, shape.width_bits, copies, loaded, own))
+    styles: dict[str, RamStyle] = dict.fromkeys(("words", "mask"), unit.settings.ram_style)
+    styles["codebook"] = "distributed"
+    memories = [
+        Memory(
+            unit.name,
+            shape.kind,
+            shape.depth,
+            shape.width_bits,
+            copies=lanes if shape.kind == "codebook" else 1,
+            writable=is_loaded(unit, shape.kind),
+            style=styles.get(shape.kind, "auto"),
+        )
+        for shape in memory_layouts(accelerator, unit)
+    ]
     bits = unit.sources[0].bits
     if isinstance(unit, MatrixUnit | PoolUnit) and unit.window is not None:
         window = unit.window
@@ -85,11 +91,6 @@ def place(memory: Memory, device: Device) -> Placed:
     if style == "ultra":
         if not device.capacities.uram:
             raise FoldingError(f"layer {memory.unit!r}: ram_style='ultra', but {device.name} has no UltraRAM")
-        if not memory.writable:
-            raise FoldingError(
-                f"layer {memory.unit!r}: ram_style='ultra', but UltraRAM starts empty and mask='deep' loads nothing; "
-                f"choose mask 'runtime', or 'block'"
-            )
         return Placed(memory, "ultra", uram=memory.copies * blocks(memory, family.ultra_shapes))
     has_lut_form = bool(family.ram_shapes) or not memory.writable
     if style == "distributed" and not has_lut_form and memory.kind != "codebook":
@@ -115,6 +116,12 @@ def lut_count(memory: Memory, family: Family) -> int:
         + memory.width_bits * joining_luts(-(-memory.depth // depth), family)
         for depth, width, luts in family.ram_shapes
     )
+
+
+def is_shallow(memory: Memory, family: Family) -> bool:
+    """Whether a memory can be of LUTs that hard multiplexers join."""
+    depths = [shape[0] for shape in family.ram_shapes] if memory.writable else [1 << family.lut_inputs]
+    return memory.depth <= family.muxed_luts * max(depths, default=0)
 
 
 def joining_luts(leaves: int, family: Family) -> int:

@@ -13,10 +13,11 @@ from dataclasses import dataclass, fields
 from sim.area import AreaModel, Coefficients, model_of, read_coefficients, unit_logic
 from sim.devices import Device
 from sim.memories import Memory, Placed, place, unit_memories
+from tsn_hw.dataflow import BUS_BITS, MIN_DEPTH, bus_container_bits, dataflow
+from tsn_hw.errors import SettingsError
 from tsn_hw.layers import INPUT
-from tsn_hw.units import Accelerator, AddUnit, MatrixUnit, PoolUnit
+from tsn_hw.units import Accelerator, AddUnit, HardwareUnit
 
-BEAT_BITS = 64
 INPUT_PORT, OUTPUT_PORT = "s_axis", "m_axis"
 
 
@@ -167,18 +168,27 @@ def estimate_resources(
         estimate_unit(accelerator, unit, device, model, fifos.get(index, ()))
         for index, unit in enumerate(accelerator.units)
     )
-    beats = -(-accelerator.input.elements * (8 if accelerator.input.bits <= 8 else 16) // BEAT_BITS)
+    beats = -(-accelerator.input.elements * bus_container_bits(accelerator) // BUS_BITS)
     ports = beats, accelerator.head.rows
     ends = {INPUT: ports[0]}
     for index, unit in enumerate(accelerator.units):
         ends[index] = unit.cycles + max(ends[source] for source in unit.inputs)
     path = ends[len(accelerator.units) - 1] + ports[1]
-    return Estimate(device, clock_mhz or device.capacities.clock_mhz, units, ports, path)
+    return Estimate(device, clock_of(device, clock_mhz), units, ports, path)
+
+
+def clock_of(device: Device, clock_mhz: float | None) -> float:
+    """A clock that is asked for, or the one that is assumed of a part; SettingsError if it is none."""
+    if clock_mhz is None:
+        return device.capacities.clock_mhz
+    if not 0 < clock_mhz < math.inf:
+        raise SettingsError(f"clock {clock_mhz:g} MHz: must be above 0")
+    return clock_mhz
 
 
 def estimate_unit(
     accelerator: Accelerator,
-    unit: MatrixUnit | PoolUnit | AddUnit,
+    unit: HardwareUnit,
     device: Device,
     model: AreaModel,
     fifos: tuple[Memory, ...] = (),
@@ -190,5 +200,18 @@ def estimate_unit(
 
 
 def fifo_memories(accelerator: Accelerator) -> dict[int, tuple[Memory, ...]]:
-    """The FIFOs in front of a unit, by its index, that hold back more than registers do."""
-    return {}
+    """By the index of a unit, the FIFOs in front of it that hold more than the two words that registers do.
+
+    Only the operands of an addition have such.
+    """
+    if not any(isinstance(unit, AddUnit) for unit in accelerator.units):
+        return {}
+    graph = dataflow(accelerator)
+    found: dict[int, tuple[Memory, ...]] = {}
+    for process in graph.processes:
+        for channel in (graph.channels[index] for index in process.inputs):
+            if channel.depth > MIN_DEPTH:
+                name = accelerator.units[process.unit].name
+                fifo = Memory(name, "fifo", channel.depth, channel.width_bits, writable=True)
+                found[process.unit] = (*found.get(process.unit, ()), fifo)
+    return found

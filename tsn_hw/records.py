@@ -37,6 +37,19 @@ def read_json(path: Path) -> Any:
         raise SettingsError(f"{path}: not JSON ({error})") from error
 
 
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables merged key by key; anything else in ``above`` replaces what is below.
+
+    >>> merged({"a": {"x": 1, "y": 2}, "b": 3}, {"a": {"y": 4}})
+    {'a': {'x': 1, 'y': 4}, 'b': 3}
+    """
+    both = dict(below)
+    for key, value in above.items():
+        old = below.get(key)
+        both[key] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return both
+
+
 def build(kind: type[T], values: Any, where: str) -> T:
     """An instance of a dataclass from plain values; every error names the key.
 

@@ -61,6 +61,19 @@ def adapt_bits(model: SubnetModel, task: int, accuracy: Accuracy, settings: Quan
     return Quantized(bits, reference, accuracy())
 
 
+def accuracy_by_bits(model: SubnetModel, task: int, accuracy: Accuracy, settings: QuantizeSettings) -> dict[int, float]:
+    """Accuracy at every width of ``probe_bits``, with codebooks fitted to the weights as they are; changes nothing."""
+    layers, found = model.weight_layers(task), {}
+    before = [layer.subnet.codebook for layer in layers]
+    for width in settings.probe_bits:
+        refit(model.modules_of(task).head, settings.head_bits, model.formats.centroid_range)
+        _refit_all(model, task, dict.fromkeys(_by_name(model, task), width))
+        found[width] = accuracy()
+    for layer, book in zip(layers, before, strict=True):
+        layer.subnet.snap(book)
+    return found
+
+
 def train_quantized(
     model: SubnetModel,
     task: int,

@@ -1,0 +1,74 @@
+"""HLS projects: C++ firmware, simulation headers, a self-checking test bench and its golden data, in one folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from export.hls_firmware import TEMPLATES, firmware_source, memory_name
+from export.hls_folder import write_folder
+from export.hls_golden import GoldenRun, golden_data
+from export.hls_lint import lint
+from export.hls_load import ALL_TASKS, load_packets, loads
+from export.hls_numbers import check_widths, config_header, memory_header
+from tsn_hw.dataflow import dataflow
+from tsn_hw.errors import ExportError
+from tsn_hw.images import Kind, MemoryImage, is_loaded, memory_images
+from tsn_hw.units import Accelerator
+
+
+def write_hls(
+    accelerator: Accelerator,
+    folder: Path,
+    *,
+    golden: Sequence[GoldenRun],
+    extra_files: Mapping[str, bytes] | None = None,
+) -> None:
+    """Write the project of an accelerator: same accelerator, same bytes; whole or not at all.
+
+    golden: inputs and expected integers for the test bench; tasks that are not in it are not tested.
+    extra_files: what other writers add, path in the folder → content (README.md, scripts, driver, reports ...).
+
+    Raises ExportError where the accelerator exceeds what HLS can hold, or the folder is not empty and no export of
+    ours; FileError where it cannot be written.
+    """
+    files = project_files(accelerator, golden)
+    extra = dict(extra_files or {})
+    twice = sorted(files.keys() & extra.keys())
+    if twice:
+        raise ExportError(f"file {twice[0]!r}: is written by the project itself")
+    write_folder(folder, files | extra)
+
+
+def project_files(accelerator: Accelerator, golden: Sequence[GoldenRun]) -> dict[str, bytes]:
+    """Path in the folder → content of everything that compiles, runs and checks the accelerator."""
+    graph = dataflow(accelerator)
+    check_widths(graph)
+    units = {unit.name: unit for unit in accelerator.units}
+    numbers = {name: number for number, name in enumerate(units)}
+    memories: dict[str, dict[Kind, MemoryImage]] = {}
+    files = {path.relative_to(TEMPLATES).as_posix(): path.read_bytes() for path in _copied()}
+    files = {f"firmware/{path}" if path.startswith("tsn/") else path: content for path, content in files.items()}
+    for image in memory_images(accelerator):
+        unit = units[image.unit]
+        memories.setdefault(image.unit, {})[image.kind] = image
+        name = memory_name(numbers[image.unit], unit, image.kind)
+        files[f"firmware/memories/{name}.hpp"] = memory_header(name, image, is_loaded(unit, image.kind)).encode()
+    files["firmware/config.hpp"] = config_header(graph).encode()
+    files["firmware/accelerator.cpp"] = firmware_source(graph, memories).encode()
+    rendered = {path: files[path].decode() for path in ("firmware/config.hpp", "firmware/accelerator.cpp")}
+    tables = [memory_name(numbers[unit], units[unit], kind) for unit, held in memories.items() for kind in held]
+    if findings := lint(rendered, tables):
+        raise ExportError(f"rendered code that cannot be synthesized: {findings[0]}")
+    files["testbench/golden.dat"] = golden_data(accelerator, golden)
+    for task in loads(accelerator):
+        name = "all" if task == ALL_TASKS else f"task_{task:02d}"
+        files[f"tasks/{name}.load"] = load_packets(accelerator, task).astype("<u8").tobytes()
+    return files
+
+
+def _copied() -> list[Path]:
+    """The files that are copied as they are."""
+    return sorted(
+        path for path in TEMPLATES.rglob("*") if path.suffix in (".h", ".hpp", ".cpp") or path.name == "Makefile"
+    )

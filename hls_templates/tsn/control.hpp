@@ -1,0 +1,49 @@
+// What a call may do: commands, status codes, and what has been loaded.
+#ifndef TSN_CONTROL_HPP
+#define TSN_CONTROL_HPP
+
+#include "types.hpp"
+
+namespace tsn {
+
+enum command { RUN, LOAD };
+enum status { DONE, UNKNOWN_TASK, NOT_LOADED, UNKNOWN_COMMAND, BAD_PACKET };
+
+// In place of a task: LOAD what lies in UltraRAM, once, for all tasks.
+const unsigned ALL_TASKS = 0xFFFF;
+
+// What load packets have brought so far.
+struct loaded {
+    bool has_all, has_task;
+    unsigned task;
+};
+
+// Whether a call can be carried out. T: MAX_TASKS, and which of the two loads the accelerator knows.
+template <class T>
+status check(unsigned command, unsigned task, bool is_known, const loaded &now) {
+#pragma HLS INLINE
+    if (command == LOAD && (T::LOADS_ALL || T::LOADS_TASK)) {
+        const bool is_loadable = task == ALL_TASKS ? T::LOADS_ALL : T::LOADS_TASK && task < T::MAX_TASKS && is_known;
+        return is_loadable ? DONE : UNKNOWN_TASK;
+    }
+    if (command != RUN) return UNKNOWN_COMMAND;
+    if (task >= T::MAX_TASKS || !is_known) return UNKNOWN_TASK;
+    if (T::LOADS_ALL && !now.has_all) return NOT_LOADED;
+    if (T::LOADS_TASK && !(now.has_task && now.task == task)) return NOT_LOADED;
+    return DONE;
+}
+
+// What has been loaded after load packets, accepted or not.
+inline void note(loaded &now, unsigned task, bool is_accepted) {
+#pragma HLS INLINE
+    if (task == ALL_TASKS) {
+        now.has_all = is_accepted;
+    } else {
+        now.has_task = is_accepted;
+        now.task = task;
+    }
+}
+
+}  // namespace tsn
+
+#endif

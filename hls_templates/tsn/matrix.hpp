@@ -1,0 +1,95 @@
+// Matrix-vector-activation unit: PE rows times SIMD columns in a cycle, weights decoded from words on the way.
+#ifndef TSN_MATRIX_HPP
+#define TSN_MATRIX_HPP
+
+#include "requantize.hpp"
+#include "simulation.hpp"
+
+namespace tsn {
+
+// All vectors of some inferences, one line of weights a cycle. A vector is held while the row folds go on.
+//
+// T says the folding, the widths, and IS_LOADED: whether codebook, mask, scales and parameters hold one task or all.
+template <class T, class WORDS, class CODEBOOK, class MASK, class SCALES, class PARAMETERS>
+void matrix(hls::stream<ap_uint<T::SIMD * T::INPUT_BITS> > &in, hls::stream<ap_uint<T::PE * T::OUTPUT_BITS> > &out,
+            unsigned task, unsigned inferences, const WORDS &words, const CODEBOOK &codebook, const MASK &mask,
+            const SCALES &scales, const PARAMETERS &parameters_of) {
+#pragma HLS INLINE
+    typedef typename integer<T::INPUT_BITS, T::INPUT_SIGNED>::type input_t;
+    typedef ap_int<T::ACCUMULATOR_BITS> accumulator_t;
+    const unsigned lines = T::ROW_FOLDS * T::COLUMN_FOLDS;
+    const unsigned slot = T::IS_LOADED ? 0 : task;
+    const parameters<T::REGION_BITS> own = {limb(parameters_of[slot][0])};
+    const unsigned first_line = own.region() * lines;
+    const unsigned first_centroid = T::IS_LOADED ? 0 : own.region() << T::WORD_BITS;
+    const shift_t shift = own.shift(0);
+
+    ap_uint<T::SIMD * T::INPUT_BITS> held[T::COLUMN_FOLDS];
+    accumulator_t accumulators[T::PE];
+#pragma HLS ARRAY_PARTITION variable=accumulators type=complete
+    unsigned row_fold = 0, column_fold = 0, line = 0;
+    TSN_CYCLES(T::INDEX, UNIT);
+inferences:
+    for (unsigned inference = 0; inference < inferences; inference++) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=1
+    lines:
+        for (unsigned step = 0; step < T::POSITIONS * lines; step++) {
+#pragma HLS LOOP_FLATTEN
+#pragma HLS PIPELINE II=1 style=flp
+            TSN_CYCLE;
+            ap_uint<T::SIMD * T::INPUT_BITS> x;
+            if (row_fold == 0) {
+                x = in.read();
+                held[column_fold] = x;
+            } else {
+                x = held[column_fold];
+            }
+            input_t activations[T::SIMD];
+#pragma HLS ARRAY_PARTITION variable=activations type=complete
+        activations:
+            for (int s = 0; s < T::SIMD; s++) {
+#pragma HLS UNROLL
+                activations[s] = ap_uint<T::INPUT_BITS>(x.range(T::INPUT_BITS * (s + 1) - 1, T::INPUT_BITS * s));
+            }
+            limb_t word_line[limbs_of(T::PE * T::SIMD * T::WORD_BITS)], mask_line[limbs_of(T::PE * T::SIMD)];
+            read_line(words, first_line + line, word_line);
+            if (T::HAS_MASK) read_line(mask, slot * lines + line, mask_line);
+        rows:
+            for (int p = 0; p < T::PE; p++) {
+#pragma HLS UNROLL
+                accumulator_t sum = column_fold == 0 ? accumulator_t(0) : accumulators[p];
+            columns:
+                for (int s = 0; s < T::SIMD; s++) {
+#pragma HLS UNROLL
+                    const int lane = p * T::SIMD + s;
+                    const unsigned word = field<T::WORD_BITS>(word_line, lane * T::WORD_BITS).to_uint();
+                    const bool is_used = !T::HAS_MASK || field<1>(mask_line, lane) != 0;
+                    sum += decode<T::CENTROID_BITS>(codebook, first_centroid, word, is_used) * activations[s];
+                }
+                accumulators[p] = sum;
+            }
+            if (column_fold == T::COLUMN_FOLDS - 1) {
+                limb_t scale_line[limbs_of(T::PE * (T::MULTIPLIER_BITS + T::OFFSET_BITS))];
+                read_line(scales, slot * T::ROW_FOLDS + row_fold, scale_line);
+                ap_uint<T::PE * T::OUTPUT_BITS> y = 0;
+            results:
+                for (int p = 0; p < T::PE; p++) {
+#pragma HLS UNROLL
+                    TSN_ACCUMULATOR(accumulators[p]);
+                    y.range(T::OUTPUT_BITS * (p + 1) - 1, T::OUTPUT_BITS * p) =
+                        requantize<T::OUTPUT_BITS, T::OUTPUT_SIGNED>(scaled<T>(accumulators[p], scale_line, p), shift);
+                }
+                out.write(y);
+                column_fold = 0;
+                row_fold = row_fold == T::ROW_FOLDS - 1 ? 0 : row_fold + 1;
+            } else {
+                column_fold++;
+            }
+            line = line == lines - 1 ? 0 : line + 1;
+        }
+    }
+}
+
+}  // namespace tsn
+
+#endif

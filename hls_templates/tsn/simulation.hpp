@@ -1,0 +1,116 @@
+// What C simulation sees of the hardware: cycles of loops, integers on streams, accumulators, memories. All of it is
+// empty in synthesis.
+#ifndef TSN_SIMULATION_HPP
+#define TSN_SIMULATION_HPP
+
+#include "memory.hpp"
+
+#ifdef __SYNTHESIS__
+
+#define TSN_CYCLES(unit, loop)
+#define TSN_CYCLE
+#define TSN_ACCUMULATOR(value)
+#define TSN_TAP(unit, bits, is_signed, channel, words)
+
+#else
+
+#include <map>
+#include <vector>
+
+namespace tsn {
+namespace simulation {
+
+enum loop { WINDOW, UNIT, LOOPS };
+
+// What one unit did: the integers that it sent, in the order of its stream, and the cycles of its loops.
+struct record {
+    std::vector<long long> integers;
+    unsigned long long cycles[LOOPS];
+};
+
+inline record &of_unit(int unit) {
+    static std::map<int, record> all;
+    return all[unit];
+}
+
+// Where raw accumulators go, row after row; null: nowhere.
+inline std::vector<long long> *&accumulators() {
+    static std::vector<long long> *target = nullptr;
+    return target;
+}
+
+class counter {
+    unsigned long long &total, count;
+
+public:
+    counter(int unit, loop which) : total(of_unit(unit).cycles[which]), count(0) {}
+    ~counter() { total += count; }
+    void tick() { ++count; }
+};
+
+// Record what stands in a stream, and leave it there.
+template <int BITS, bool SIGNED, int WIDTH>
+void tap(int unit, hls::stream<ap_uint<WIDTH> > &channel, unsigned long long words) {
+    std::vector<long long> &integers = of_unit(unit).integers;
+    for (unsigned long long i = 0; i < words; i++) {
+        const ap_uint<WIDTH> word = channel.read();
+        for (int low = 0; low < WIDTH; low += BITS) {
+            const ap_uint<BITS> bits = word.range(low + BITS - 1, low);
+            integers.push_back(typename integer<BITS, SIGNED>::type(bits).to_int64());
+        }
+        channel.write(word);
+    }
+}
+
+// A memory of a unit; kinds are numbered like load packets.
+struct memory {
+    int unit, kind;
+    bool is_loaded;
+    unsigned lines, limbs;
+    limb_t (*read)(unsigned line, unsigned limb);
+    void (*write)(unsigned line, unsigned limb, limb_t value);
+};
+
+template <class ELEMENT, int LIMBS, ELEMENT (*ARRAY)[LIMBS]>
+struct access {
+    static limb_t read(unsigned line, unsigned index) { return limb(ARRAY[line][index]); }
+    static void write(unsigned line, unsigned index, limb_t value) { ARRAY[line][index] = value; }
+};
+
+// All memories of the accelerator. It defines them.
+std::vector<memory> memories();
+
+// Send unit vectors, one a column, through a matrix unit alone: accumulators() gets the rows of each. Returns how many
+// rows there are. The accelerator defines it by calls of probe_unit.
+unsigned probe(int unit, unsigned task, const std::vector<unsigned> &columns);
+
+template <class T, class CALL>
+unsigned probe_unit(const std::vector<unsigned> &columns, CALL call) {
+    const unsigned inferences = (columns.size() + T::POSITIONS - 1) / T::POSITIONS;
+    hls::stream<ap_uint<T::SIMD * T::INPUT_BITS> > in("probe");
+    hls::stream<ap_uint<T::PE * T::OUTPUT_BITS> > out("probed");
+    for (unsigned vector = 0; vector < inferences * T::POSITIONS; vector++) {
+        for (unsigned fold = 0; fold < T::COLUMN_FOLDS; fold++) {
+            ap_uint<T::SIMD * T::INPUT_BITS> word = 0;
+            if (vector < columns.size() && columns[vector] / T::SIMD == fold) {
+                word[columns[vector] % T::SIMD * T::INPUT_BITS] = 1;
+            }
+            in.write(word);
+        }
+    }
+    call(in, out, inferences);
+    while (!out.empty()) out.read();
+    return T::ROW_FOLDS * T::PE;
+}
+
+}  // namespace simulation
+}  // namespace tsn
+
+#define TSN_CYCLES(unit, loop) tsn::simulation::counter cycles(unit, tsn::simulation::loop)
+#define TSN_CYCLE cycles.tick()
+#define TSN_ACCUMULATOR(value) \
+    if (tsn::simulation::accumulators()) tsn::simulation::accumulators()->push_back((value).to_int64())
+#define TSN_TAP(unit, bits, is_signed, channel, words) tsn::simulation::tap<bits, is_signed>(unit, channel, words);
+
+#endif
+#endif
