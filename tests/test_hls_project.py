@@ -250,10 +250,22 @@ def test_json_tells_the_same_as_the_text(tmp_path: Path, capsys: pytest.CaptureF
     assert main(["hls", str(tmp_path / "net.tsn"), "-o", str(tmp_path / "hls"), "--samples", "1", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["folder"] == str(tmp_path / "hls")
+    assert said["fits"] is True
     assert said["chosen"] == "folding chosen by search: the fastest within 80 % of xc7z020"
     assert said["folding"] == json.loads((tmp_path / "hls/folding.json").read_text())
     for name in ("layer_cycles", "layer_resources", "network_performance"):
         assert said[f"estimate_{name}"] == json.loads((tmp_path / f"hls/report/estimate_{name}.json").read_text())
+
+
+def test_a_folding_that_the_part_cannot_hold_is_written_and_said_to_be_too_large(
+    export: Export, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net = random_network(Recipe(kind="mlp", tasks=2, seed=1))  # fc0: 21 to 31, fc1: 31 to 39
+    folding = {"Defaults": {"PE": 1, "SIMD": 1}, "fc0": {"PE": 31, "SIMD": 21}, "fc1": {"PE": 39, "SIMD": 31}}
+    (tmp_path / "all.json").write_text(json.dumps(folding))
+    folder = export(net, "--folding", tmp_path / "all.json")
+    assert re.search(r"^DOES NOT FIT xc7z020: DSPs \d+\.\d %$", capsys.readouterr().out, re.MULTILINE)
+    assert "**It does not fit the part: DSPs " in (folder / "README.md").read_text()
 
 
 # -------------------------------------------------------------------------------------------------------------- errors
