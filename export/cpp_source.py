@@ -48,7 +48,7 @@ class Source:
     """A file as synthesis sees it. What is not seen is blank, so that places stay what they are.
 
     text: without comments and the content of strings. code: without preprocessor directives too. outside: without the
-    bodies of functions too.
+    bodies and parameters of functions too.
     """
 
     name: str
@@ -72,26 +72,31 @@ def read_source(name: str, content: str) -> Source:
     for start, end in bodies:
         outside = outside[:start] + _blank(outside[start:end]) + outside[end:]
     shown = zip(text.split("\n"), content.split("\n"), strict=True)
+    outside = _without_parentheses(outside)
     includes = [(line, full) for line, (seen, full) in enumerate(shown, 1) if re.match(r"\s*#\s*include\b", seen)]
     return Source(name, tuple(includes), text, code, outside, pragmas)
 
 
 def parameters(scope: Scope) -> set[str]:
-    """Names of the parameters of a function."""
-    header = _without_template(scope.header)
-    start = header.find("(")
-    depth, part, parts = 0, "", []
-    for letter in header[start + 1 :]:
-        if letter in ")" and depth == 0:
-            break
-        depth += (letter in "(<[") - (letter in ")>]")
-        if letter == "," and depth == 0:
-            parts.append(part)
-            part = ""
-        else:
-            part += letter
-    names = (re.search(r"(\w+)\s*(?:\[[^=]*\]\s*)*(?:=.*)?$", text.strip(), re.DOTALL) for text in (*parts, part))
+    """Names of the parameters of a function, those of its template included."""
+    header = scope.header.strip()
+    templates = header[: len(header) - len(_without_template(header))]
+    start = header.find("(", len(templates))
+    parts = [*_split(templates[templates.find("<") + 1 :]), *_split(header[start + 1 :])]
+    names = (re.search(r"(\w+)\s*\)?\s*(?:\[[^=]*\]\s*)*(?:=.*)?$", text.strip(), re.DOTALL) for text in parts)
     return {found[1] for found in names if found}
+
+
+def _split(text: str) -> Iterator[str]:
+    """What stands between the commas of a list, up to the bracket that ends it."""
+    depth, begin = 0, 0
+    for place, letter in enumerate(text):
+        if depth == 0 and letter in "),>":
+            yield text[begin:place]
+            begin = place + 1
+            if letter != ",":
+                return
+        depth += (letter in "(<[") - (letter in ")>]")
 
 
 def declares(code: str, name: str) -> bool:
@@ -176,6 +181,16 @@ def _kind(header: str, around: Scope | None, depth: int) -> Kind:
     if re.match(r"(?:typedef\s+)?(?:struct|class|union|enum)\b", text):
         return "type"
     return "values"
+
+
+def _without_parentheses(code: str) -> str:
+    """Code whose parentheses are empty."""
+    depth, letters = 0, []
+    for letter in code:
+        depth -= letter == ")"
+        letters.append(" " if depth > 0 and letter != "\n" else letter)
+        depth += letter == "("
+    return "".join(letters)
 
 
 def _without_template(header: str) -> str:

@@ -33,7 +33,7 @@ endless-loop           a loop without end
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from export.cpp_source import Pragma, Scope, Source, declares, parameters, read_source
@@ -76,10 +76,13 @@ BANNED: dict[str, re.Pattern[str]] = {
 HLS_HEADERS = re.compile(r'\s*#\s*include\s*(?:<(?:ap_int|ap_fixed|ap_axi_sdata|hls_stream)\.h>|"[^"]+")')
 
 
-def lint(files: Mapping[str, str]) -> list[Finding]:
-    """What is wrong with files (name → text) of one project, in the order of files and lines."""
+def lint(files: Mapping[str, str], tables: Collection[str] = ()) -> list[Finding]:
+    """What is wrong with files (name → text) of one project, in the order of files and lines.
+
+    ``tables``: names that further files declare, which are too large to be read and hold nothing but numbers.
+    """
     sources = [read_source(name, text) for name, text in files.items()]
-    outside = "\n".join(source.outside for source in sources)
+    outside = "\n".join([*(f"int {name};" for name in tables), *(source.outside for source in sources)])
     found: list[Finding] = []
     for source in sources:
         own = [*_foreign_includes(source), *_banned(source)]

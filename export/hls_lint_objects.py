@@ -6,7 +6,7 @@ rule                   what is refused
 does-not-compile       what the compiler refuses
 compiler-warning       what it warns of
 foreign-code           functions and variables of somebody else: there is no hardware for them
-static-constructor     code that runs before the top function: tables must be constants
+static-constructor     code of the project that runs before the top function: tables must be constants
 dynamic-stack          memory whose size is known at run time only
 recursion              functions that call one another in a circle
 =====================  ==============================================================================================
@@ -40,7 +40,8 @@ STARTS = re.compile(r"_GLOBAL__sub_I_|__static_initialization_and_destruction")
 """Functions that a compiler makes for what is computed before anything is called."""
 LANGUAGE_DATA = re.compile(r"_ZT[VIS]|_ZN?K?St|__|_GLOBAL_OFFSET_TABLE_|_Unwind")
 """Symbols of the language and its library, which headers that are not judged need."""
-STREAM_DATA = re.compile(r"std::ios_base::Init|__cxa_atexit")
+STREAMS = re.compile(r"_ZNSt8ios_base4Init|__cxa_atexit")
+"""What <iostream>, in a header that is not judged, calls then."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def _lint_object(folders: _Folders, source: Path, work: Path) -> Iterator[Findin
     symbols = subprocess.run(["nm", "lint.o"], cwd=work, capture_output=True, text=True, check=True).stdout
     yield from _foreign_calls(functions, calls)
     yield from _recursions(functions, calls)
-    for rule, text in [*_foreign_data(functions, symbols), *_static_constructors(functions, calls, symbols)]:
+    for rule, text in [*_foreign_data(functions, symbols), *_static_constructors(functions, calls)]:
         yield Finding(folders.name(str(source)), 0, rule, text)
     stacks = re.findall(r"^(/.+?):(\d+):\d+:(.*)\t\d+\tdynamic$", (work / "lint.su").read_text(), re.MULTILINE)
     for file, line, name in stacks:
@@ -123,13 +124,10 @@ def _call_graph(folders: _Folders, text: str) -> tuple[dict[str, _Function], dic
     for caller, callee in re.findall(r'^edge: \{ sourcename: "([^"]*)" targetname: "([^"]*)"', text, re.MULTILINE):
         calls.setdefault(caller, []).append(callee)
     has_body = set(re.findall(r'^node: \{ title: "([^"]*)"(?!.*shape : ellipse)', text, re.MULTILINE))
-    outside = {title: _without_body(function) for title, function in functions.items() if title not in has_body}
-    return functions | outside, calls
-
-
-def _without_body(function: _Function) -> _Function:
-    """A function that is declared only: wherever that is, its code is somebody else's."""
-    return _Function(function.title, function.name, "others", "", 0)
+    for title, function in functions.items():
+        if title not in has_body and function.owner == "project":  # declared here, but the code is somebody else's
+            functions[title] = _Function(title, function.name, "others", "", 0)
+    return functions, calls
 
 
 def _foreign_calls(functions: dict[str, _Function], calls: dict[str, list[str]]) -> Iterator[Finding]:
@@ -150,15 +148,17 @@ def _foreign_data(functions: dict[str, _Function], symbols: str) -> Iterator[tup
             yield "foreign-code", f"{name!r} is defined elsewhere"
 
 
-def _static_constructors(
-    functions: dict[str, _Function], calls: dict[str, list[str]], symbols: str
-) -> Iterator[tuple[str, str]]:
-    if "_GLOBAL__sub_I_" not in symbols:
-        return
-    called = [functions[callee].name for title in calls if STARTS.search(title) for callee in calls[title]]
-    own = [name for name in called if not STARTS.search(name) and not STREAM_DATA.search(name)]
-    if own or not any(STREAM_DATA.search(name) for name in called):
-        yield "static-constructor", f"calls {own[0]!r} before the top function" if own else "computes a table at start"
+def _static_constructors(functions: dict[str, _Function], calls: dict[str, list[str]]) -> Iterator[tuple[str, str]]:
+    called = {callee for title in calls if STARTS.search(title) for callee in calls[title]}
+    for title in sorted(called):
+        function = functions.get(title)
+        if (
+            function is not None
+            and function.owner != "system"
+            and not STARTS.search(title)
+            and not STREAMS.match(title)
+        ):
+            yield "static-constructor", f"{function.name!r} is called before the top function"
 
 
 def _recursions(functions: dict[str, _Function], calls: dict[str, list[str]]) -> Iterator[Finding]:

@@ -4,8 +4,8 @@
 change and how many earlier tasks read (none is both), and the changed words, as address and hexadecimal digits.
 ``overlay/fc1.words.mem`` ... hold the same words for ``$readmemh`` over the earlier content. ``memories/`` has the
 memories that change, whole, in every format, with their index. Memories that the bus writes get their load packets:
-``patch.load`` the changed words of what is loaded once for all tasks, ``tasks/task_03.load`` ... what is loaded for a new
-task. All other memories cannot be written at run time: they take a new memory file or bitstream.
+``patch.load`` the changed words of what is loaded once for all tasks, ``tasks/task_03.load`` ... what is loaded for a
+new task. All other memories cannot be written at run time: they take a new memory file or bitstream.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from tsn_hw.json_values import read_integer, read_list, read_object, read_string
 from tsn_hw.units import Accelerator
 
 PATCH = "patch.json"
+PATCH_FOLDER = "tsn-hw task patch 1"
+"""What the manifest of a folder with a patch says."""
 VERSION = 1
 _KEYS = {*LAYOUT_KEYS, "before", "after", "changed_bits", "read_bits", "words"}
 

@@ -2,16 +2,21 @@
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from small_network import NET
+from test_images import settings
 
-from export import hls_lint, hls_lint_objects
+from export import hls, hls_lint, hls_lint_objects
 from export.cpp_source import declares, parameters, read_source
+from export.hls import project_files
 from export.hls_lint import BANNED, lint
 from export.hls_lint_objects import lint_objects
 from export.hls_pragmas import PRAGMAS, pragma_options
-from tsn_hw.errors import EngineError
+from tsn_hw.errors import EngineError, ExportError
+from tsn_hw.pipeline import accelerator
 
 SAMPLES = Path(__file__).parent / "hls_samples"
 TEXTS = sorted(path.name for path in SAMPLES.glob("*.cpp") if not path.name.startswith(("object_", "good")))
@@ -103,6 +108,67 @@ def test_a_missing_compiler_is_said(monkeypatch):
         lint_objects(SAMPLES, [SAMPLES / "good.cpp"])
 
 
+# the exported project -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["constants", "loaded"])
+def project(request, tmp_path_factory):
+    """The folder of a project of every kind of unit, its memories constant, or written over the bus."""
+    mask, style = ("deep", "block") if request.param == "constants" else ("runtime", "ultra")
+    room = settings(NET, pe=2, simd=2, mask=mask)
+    room = replace(room, units={name: replace(unit, ram_style=style) for name, unit in room.units.items()})
+    folder = tmp_path_factory.mktemp(request.param)
+    for path, content in project_files(accelerator(NET, room), []).items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
+    return folder
+
+
+def texts_of(project):
+    firmware = project / "firmware"
+    files = sorted(path for path in firmware.rglob("*") if path.suffix in (".hpp", ".cpp"))
+    return {path.relative_to(firmware).as_posix(): path.read_text() for path in files}
+
+
+def test_an_exported_project_has_no_finding(project):
+    files = texts_of(project)
+    assert {"accelerator.cpp", "config.hpp", "tsn/matrix.hpp", "memories/u1_mix_words.hpp"} <= set(files)
+    assert lint(files) == []
+
+
+def test_an_exported_project_compiles_without_a_finding(project):
+    if shutil.which("g++") is None or shutil.which("nm") is None:
+        pytest.skip("g++ is not installed")
+    firmware = project / "firmware"
+    assert lint_objects(firmware, [firmware / "accelerator.cpp"], [project / "csim"]) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "pattern", "spoilt"),
+    [
+        ("pragma-name", r"(#pragma HLS \w+)", r"\1X"),
+        ("pragma-option", r"(#pragma HLS .*)", r"\1 X=1"),
+        ("pragma-variable", r"(#pragma HLS .*)(variable|port)=\w+", r"\1\2=nobody"),
+    ],
+)
+def test_every_pragma_of_a_project_is_judged(project, rule, pattern, spoilt):
+    tables = {path.stem for path in (project / "firmware" / "memories").iterdir()}
+    total = 0
+    for name, text in texts_of(project).items():
+        changed, count = re.subn(pattern, spoilt, text)
+        if count:
+            assert [finding.rule for finding in lint({name: changed}, tables)] == [rule] * count
+            total += count
+    assert total > 20
+
+
+def test_rendered_code_that_cannot_be_synthesized_is_not_exported(monkeypatch):
+    source = hls.firmware_source
+    monkeypatch.setattr(hls, "firmware_source", lambda *parts: source(*parts).replace("DATAFLOW", "DATAFLOWS"))
+    with pytest.raises(ExportError, match=r"pragma-name: there is no pragma 'dataflows'$"):
+        project_files(accelerator(NET, settings(NET)), [])
+
+
 # files of one project -----------------------------------------------------------------------------------------------
 
 
@@ -161,9 +227,16 @@ def test_a_pragma_is_found_in_its_scopes(text, kinds):
 
 
 def test_parameters_are_found_behind_templates_references_and_defaults():
-    text = "template <class T, int N> void f(hls::stream<ap_uint<T::A * N> > &in, const T (&x)[N], int n = g(1, 2)) {\n"
-    scope = read_source("a", text + "#pragma x\n}").pragmas[0].scope
-    assert parameters(scope) >= {"in", "n"}
+    text = "template <class T, int (&W)[2]> void f(stream<uint<T::A * 2> > &in, const T (&x)[N], int n = g(1, 2)) {"
+    scope = read_source("a", text + "\n#pragma x\n}").pragmas[0].scope
+    assert parameters(scope) == {"T", "W", "in", "x", "n"}
+
+
+def test_a_parameter_of_another_function_is_not_declared_in_this_one():
+    other = "int f(int (&x)[4], int n);\nint g(int (&y)[4]) {\n    return y[0];\n}\n"
+    for name in ("x", "n", "y"):
+        use = f"int top(int z) {{\n#pragma HLS ARRAY_PARTITION variable={name}\n    return z;\n}}\n"
+        assert [finding.rule for finding in lint({"a.cpp": other + use})] == ["pragma-variable"]
 
 
 @pytest.mark.parametrize(

@@ -7,16 +7,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from compiled_top import CompiledTop, needs_compiler
 from hypothesis import given
 from hypothesis import settings as examples
-from networks import Recipe, random_network, recipes
+from networks import Recipe, adversarial_inputs, random_network, recipes
 from small_network import CONV, HEAD_B, MIX, NET, put, scale, step
 from test_images import decoded, settings
 
-from export.hls_load import word_packets
+from export import write_hls
+from export.hls_golden import LOAD, RUN, bus_beats
+from export.hls_load import ALL_TASKS, word_packets
 from export.hls_patch import _memory_patch, apply_patch, task_patch
 from export.memory_formats import MEMORY_FORMATS, write_memory
 from export.patch_files import PATCH, patch_files, patch_json, read_patch
+from sim import reference
 from tsn_hw.artifact import seal
 from tsn_hw.errors import ArtifactError, ExportError, FoldingError
 from tsn_hw.images import Field, MemoryImage, MemoryLayout, memory_images, task_images
@@ -51,7 +55,7 @@ def with_packets(design, images, data):
     return limbs
 
 
-@examples(max_examples=25)
+@examples(max_examples=15)
 @given(recipes().filter(lambda recipe: recipe.tasks > 1))
 def test_old_memories_and_a_patch_are_the_new_memories_byte_for_byte(recipe):
     old, new, room = extension(recipe)
@@ -107,6 +111,33 @@ def test_packets_bring_what_the_bus_writes_to_the_new_state(recipe):
         for unit in design.units:
             for image in task_images(design, unit, task):
                 np.testing.assert_array_equal(loaded[image.name], image.limbs)
+
+
+@needs_compiler
+def test_an_accelerator_that_was_built_for_the_old_network_computes_the_new_task_after_a_patch(tmp_path):
+    room = settings(NET, pe=2, mask="runtime", **ROOM)
+    room = replace(room, units={name: replace(unit, ram_style="ultra") for name, unit in room.units.items()})
+    built, design = accelerator(OLD, room), accelerator(NET, room)
+    write_hls(built, tmp_path / "hls", golden=[])
+    top = CompiledTop(tmp_path / "hls")
+    files = patch_files(task_patch(OLD, NET, room), design, ["mem"])
+    x = adversarial_inputs(NET, 8)
+
+    def load(task, data):
+        beats = np.frombuffer(data, "<u8").tolist()
+        assert top(LOAD, task, len(beats), beats) == (0, [])
+
+    def logits(task):
+        status, words = top(RUN, task, len(x), bus_beats(built, x).ravel().tolist())
+        assert status == 0
+        return np.array(words, np.uint32).astype(np.int32).reshape(len(x), -1)[:, : len(NET.tasks[task].classes)]
+
+    load(ALL_TASKS, (tmp_path / "hls" / "tasks" / "all.load").read_bytes())
+    load(ALL_TASKS, files["patch.load"])
+    for task, data in ((1, files["tasks/task_01.load"]), (0, (tmp_path / "hls/tasks/task_00.load").read_bytes())):
+        load(task, data)
+        expected = reference.run(NET, task, x)[NET.layers[NET.head(task)].name]
+        np.testing.assert_array_equal(logits(task), expected)
 
 
 # what a patch holds -------------------------------------------------------------------------------------------------

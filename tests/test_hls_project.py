@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from compiled_top import needs_compiler
 from networks import Recipe, random_network
+from test_images import settings
 from tiny_run import finished_run
 
+from export import GoldenRun, write_hls
 from export.folding_json import read_folding
 from export.hls_folder import MANIFEST, manifest_of
 from sim import reference
@@ -21,6 +23,7 @@ from sim.devices import device
 from sim.resources import estimate_resources
 from tsn_hw import artifact
 from tsn_hw.app.cli import main
+from tsn_hw.app.verify import adversarial_integers
 from tsn_hw.pipeline import accelerator, unit_names
 
 NET = random_network(Recipe(kind="residual", tasks=2, seed=3, multipliers=True))
@@ -63,6 +66,13 @@ def content(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def bench(folder: Path, *options: str, data: Path | None = None) -> tuple[int, str]:
+    """Run the compiled test bench of a folder; returns exit code and output."""
+    command = [str(folder / "build/csim/testbench"), str(data or folder / "testbench/golden.dat"), *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout
+
+
 # -------------------------------------------------------------------------------------------------------------- folder
 
 
@@ -81,6 +91,29 @@ def test_a_trained_network_becomes_a_project_whose_simulation_passes(
     assert done.returncode == 0, done.stdout + done.stderr
     assert "\nPASS: " in done.stdout
     assert done.stdout.endswith("; 0 differ\n")
+    assert [code for code, _ in (bench(folder), bench(folder, "--rtl"))] == [0, 0]
+
+
+@needs_compiler
+def test_co_simulation_compares_the_logits_alone_and_does_compare_them(tmp_path: Path) -> None:
+    design = accelerator(NET, settings(NET, mask="runtime"))
+    x = adversarial_integers(NET, 3, seed=0)
+    layers = reference.run(NET, 1, x)
+    head = list(layers)[-1]
+    wrong = layers | {head: layers[head] + (np.arange(3) == 2)[:, None]}
+    for name, integers in (("right", layers), ("wrong", wrong)):
+        write_hls(design, tmp_path / name, golden=[GoldenRun(1, x, integers)])
+    shutil.copytree(tmp_path / "right", tmp_path / "built")
+    subprocess.run(["make", "build/csim/testbench"], cwd=tmp_path / "built", check=True, capture_output=True)
+    data = tmp_path / "wrong/testbench/golden.dat"
+    assert bench(tmp_path / "built", "--rtl") == (
+        0,
+        "PASS: 24 integers, 0 memories, 0 probes, cycles of 0 units; 0 differ\n",
+    )
+    code, said = bench(tmp_path / "built", "--rtl", data=data)
+    assert code == 1
+    assert said.startswith("FAIL m_axis: another logit than the head gives\n")
+    assert bench(tmp_path / "built", data=data)[0] == 1
 
 
 def test_the_folder_holds_what_a_user_of_vitis_expects(export: Export) -> None:
@@ -217,10 +250,22 @@ def test_json_tells_the_same_as_the_text(tmp_path: Path, capsys: pytest.CaptureF
     assert main(["hls", str(tmp_path / "net.tsn"), "-o", str(tmp_path / "hls"), "--samples", "1", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["folder"] == str(tmp_path / "hls")
+    assert said["fits"] is True
     assert said["chosen"] == "folding chosen by search: the fastest within 80 % of xc7z020"
     assert said["folding"] == json.loads((tmp_path / "hls/folding.json").read_text())
     for name in ("layer_cycles", "layer_resources", "network_performance"):
         assert said[f"estimate_{name}"] == json.loads((tmp_path / f"hls/report/estimate_{name}.json").read_text())
+
+
+def test_a_folding_that_the_part_cannot_hold_is_written_and_said_to_be_too_large(
+    export: Export, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net = random_network(Recipe(kind="mlp", tasks=2, seed=1))  # fc0: 21 to 31, fc1: 31 to 39
+    folding = {"Defaults": {"PE": 1, "SIMD": 1}, "fc0": {"PE": 31, "SIMD": 21}, "fc1": {"PE": 39, "SIMD": 31}}
+    (tmp_path / "all.json").write_text(json.dumps(folding))
+    folder = export(net, "--folding", tmp_path / "all.json")
+    assert re.search(r"^DOES NOT FIT xc7z020: DSPs \d+\.\d %$", capsys.readouterr().out, re.MULTILINE)
+    assert "**It does not fit the part: DSPs " in (folder / "README.md").read_text()
 
 
 # -------------------------------------------------------------------------------------------------------------- errors

@@ -141,6 +141,8 @@ def test_steps_are_switched_by_the_environment(tmp_path: Path) -> None:
         return [call[0] for call in calls if call[0].endswith("_design")]
 
     assert tools("csim") == ["csim_design"]
+    calls, _ = run_script(script, HLS_COMMANDS, tmp_path, TSN_STEPS="csynth cosim")
+    assert ["cosim_design", "-rtl", "verilog", "-argv", "golden.dat --rtl"] in calls
     assert tools("csynth cosim") == ["csynth_design", "cosim_design"]
     assert tools("export csynth csim cosim") == ["csim_design", "csynth_design", "cosim_design", "export_design"]
     (root / "build/hls/solution1").mkdir(parents=True)

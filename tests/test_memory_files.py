@@ -17,6 +17,8 @@ from test_images import settings, word
 
 from export.memory_files import INDEX, files_of, memory_files, read_memories, write_memories
 from export.memory_formats import MEMORY_FORMATS, read_memory, words_sha256, write_memory
+from sim.cost import estimate_cost
+from sim.memories import unit_memories
 from tsn_hw.errors import ArtifactError, ExportError, FileError
 from tsn_hw.images import Field, MemoryImage, MemoryLayout, memory_images
 from tsn_hw.pipeline import accelerator
@@ -124,14 +126,19 @@ def test_words_are_found_again_without_our_readers(image):
     assert [(int(address, 16), int(value, 16)) for address, value in pairs] == list(enumerate(expected))
 
 
-def test_the_files_hold_as_many_bits_as_the_cost_model_charges():
-    images = memory_images(accelerator(NET, settings(NET, pe=2, max_tasks=3)))
-    for image in images:
-        words = write_memory("mem", image).decode().partition("@0")[2].split()
-        assert len(words) * image.width_bits == image.bits
-        assert max(int(text, 16) for text in words) < 1 << image.width_bits
-    index = json.loads(files_of(images, ["dat"])[INDEX])["memories"]
-    assert sum(entry["depth"] * entry["width_bits"] for entry in index) == sum(image.bits for image in images)
+@pytest.mark.parametrize("mask", ["deep", "runtime"])
+def test_the_files_hold_as_many_bits_as_the_cost_model_charges(mask):
+    design = accelerator(NET, settings(NET, pe=2, mask=mask, max_tasks=3))
+    files = memory_files(design, ["dat"])
+    held = {}
+    for entry in json.loads(files[INDEX])["memories"]:
+        name, words = f"{entry['unit']}.{entry['kind']}", files[f"{entry['unit']}.{entry['kind']}.dat"].decode().split()
+        assert max(int(text, 16) for text in words) < 1 << entry["width_bits"]
+        held[name] = len(words) * entry["width_bits"]
+    assert held == {image.name: image.bits for image in memory_images(design)}
+    charged = {f"{m.unit}.{m.kind}": m.bits for unit in design.units for m in unit_memories(design, unit)}
+    assert held == {name: bits for name, bits in charged.items() if not name.endswith((".window", ".vector"))}
+    assert sum(held.values()) == estimate_cost(design).images_bits
 
 
 # tools --------------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ def widths(design):
     return [(unit.name, *(getattr(unit, name, None) for name in names)) for unit in design.units]
 
 
-@examples(max_examples=30)
+@examples(max_examples=15)
 @given(recipes())
 def test_no_width_changes_while_tasks_come(recipe):
     net = random_network(recipe)
@@ -32,7 +32,7 @@ def test_no_width_changes_while_tasks_come(recipe):
     assert widths(accelerator(first, room)) == widths(accelerator(net, room))
 
 
-@examples(max_examples=30)
+@examples(max_examples=15)
 @given(recipes())
 def test_what_is_loaded_for_a_task_does_not_change_while_others_come(recipe):
     net = random_network(recipe)

@@ -15,6 +15,7 @@ from tsn_hw.errors import SettingsError, TsnError
 
 EXIT_DIFFERENT = 1
 EXIT_BAD_INPUT = 2
+DEFAULT_DEVICE = "xc7z020"
 
 Result = tuple[str, Any, int]
 """What a command prints as text, the same as data for --json, and its exit code."""
@@ -72,6 +73,13 @@ def _parser() -> argparse.ArgumentParser:
     onnx.add_argument("--shared", action="store_true", help="keep the words of all tasks in one file, banks.bin")
     onnx.add_argument("--folded", action="store_true", help="also write decoded graphs: they start faster")
     onnx.add_argument(
+        "--flavour",
+        choices=["stock", "quant", "multithreshold"],
+        default="stock",
+        help="stock: for onnxruntime; quant: QONNX for qonnx and hls4ml; multithreshold: QONNX for FINN; the last two "
+        "go into a folder qonnx of their own (default: %(default)s)",
+    )
+    onnx.add_argument(
         "--replace", action="store_true", help="replace a banks.bin that other graphs read, and remove those graphs"
     )
 
@@ -90,9 +98,14 @@ def _parser() -> argparse.ArgumentParser:
         "model", type=Path, help=".tsn network; .toml settings, before training; or .onnx model of another tool"
     )
 
+    check.add_argument(
+        "--device", default=DEFAULT_DEVICE, help="part that hardware is sized for (default: %(default)s)"
+    )
+
     _hls_options(_command(commands, "hls", _hls, "write an HLS accelerator project: C++, test bench, scripts, driver"))
 
     _cost_options(_command(commands, "cost", _cost, "operations, memory, energy, and the accelerator on a part"))
+    _memory_options(_command(commands, "memories", _memories, "write the memories of an accelerator, or check them"))
 
     simulate = _command(commands, "simulate", _simulate, "integer inference and accuracy of one task")
     simulate.add_argument("network", type=Path, help=".tsn file")
@@ -134,7 +147,7 @@ def _hls_options(hls: argparse.ArgumentParser) -> None:
     hls.add_argument("network", type=Path, help=".tsn file")
     hls.add_argument("-o", "--out", type=Path, required=True, help="folder of the project; an earlier one is replaced")
     hls.add_argument(
-        "--device", default="xc7z020", help="part that it must fit, of sim/devices.toml (default: %(default)s)"
+        "--device", default=DEFAULT_DEVICE, help="part that it must fit, of sim/devices.toml (default: %(default)s)"
     )
     hls.add_argument("--part", help="the same in full for the vendor's tools, with package and speed grade")
     hls.add_argument("--clock-mhz", type=float, help="clock of the accelerator (default: the device's)")
@@ -153,6 +166,27 @@ def _hls_options(hls: argparse.ArgumentParser) -> None:
     )
     hls.add_argument("--max-tasks", type=int, help="room for so many tasks (default: those of the network)")
     hls.add_argument("--samples", type=int, default=16, help="golden inputs a task (default: %(default)s)")
+    hls.add_argument(
+        "--patch",
+        type=Path,
+        metavar="OLD",
+        help="write what the network adds to the memories of an accelerator that was built for this earlier one, with "
+        "the same --folding, and the proof that earlier tasks read none of it",
+    )
+
+
+def _memory_options(memories: argparse.ArgumentParser) -> None:
+    memories.epilog = (
+        "memories.json in the folder says what every address and bit means; docs/word-format.md is the standard."
+    )
+    memories.add_argument("network", type=Path, nargs="?", help=".tsn file")
+    target = memories.add_mutually_exclusive_group(required=True)
+    target.add_argument("-o", "--out", type=Path, help="folder for fc1.words.mem, fc1.mask.mem ... and memories.json")
+    target.add_argument("--check", type=Path, metavar="FOLDER", help="check every file of a folder")
+    memories.add_argument(
+        "--folding", type=Path, help="PE, SIMD and masks of every layer, as in build/hls/folding.json"
+    )
+    memories.add_argument("--formats", metavar="mem,coe,...", help="formats to write (default: all)")
 
 
 def _cost_options(cost: argparse.ArgumentParser) -> None:
@@ -211,10 +245,15 @@ def _show(options: argparse.Namespace) -> Result:
 
 
 def _onnx(options: argparse.Namespace) -> Result:
-    from tsn_hw.app.deploy import check_graphs, write_graphs
+    from tsn_hw.app.deploy import check_graphs, write_graphs, write_qonnx_graphs
 
     if (options.network is None) == (options.check is None):
         raise SettingsError("onnx: takes a network and --out, or --check alone")
+    if options.flavour != "stock":
+        for option in ("check", "shared", "folded", "replace"):
+            if getattr(options, option):
+                raise SettingsError(f"--flavour {options.flavour}: --{option} is for stock graphs only")
+        return *write_qonnx_graphs(options.network, options.out, options.flavour), 0
     if options.check is not None:
         return *check_graphs(options.check), 0
     if options.replace and not options.shared:
@@ -229,18 +268,25 @@ def _run(options: argparse.Namespace) -> Result:
 
 
 def _check(options: argparse.Namespace) -> Result:
+    from sim.devices import device
     from tsn_hw.app.check import check_model
 
-    checked = check_model(options.model)
+    checked = check_model(options.model, device(options.device))
     return checked.to_text(), checked.to_json(), 0 if checked.is_supported else EXIT_DIFFERENT
 
 
 def _hls(options: argparse.Namespace) -> Result:
     from tsn_hw.app.hardware import write_project
+    from tsn_hw.app.memories import write_patch
 
+    wishes = _wishes(options, options.part)
+    if options.patch is not None:
+        if options.folding is None:
+            raise SettingsError("--patch: needs the --folding that the accelerator was built with")
+        return *write_patch(options.patch, options.network, options.folding, options.out), 0
     if options.samples < 1:
         raise SettingsError(f"--samples {options.samples}: must be at least 1")
-    return *write_project(options.network, options.out, _wishes(options, options.part), options.samples), 0
+    return *write_project(options.network, options.out, wishes, options.samples), 0
 
 
 def _wishes(options: argparse.Namespace, part: str | None = None) -> Any:
@@ -273,6 +319,20 @@ def _cost(options: argparse.Namespace) -> Result:
     rules = Rules(options.float_factor, options.skip_zeros)
     files = CostFiles(options.device_file, options.energy, options.coefficients)
     return *cost(options.network, wishes, rules, files, options.save_folding), 0
+
+
+def _memories(options: argparse.Namespace) -> Result:
+    from export.memory_formats import MEMORY_FORMATS
+    from tsn_hw.app.memories import check_memory_files, write_memory_files
+
+    if options.check is not None:
+        if (options.network, options.folding, options.formats) != (None, None, None):
+            raise SettingsError("memories: --check takes a folder alone")
+        return *check_memory_files(options.check), 0
+    if options.network is None or options.folding is None:
+        raise SettingsError("memories: takes a network, --folding and --out, or --check alone")
+    formats = tuple(MEMORY_FORMATS) if options.formats is None else options.formats.split(",")
+    return *write_memory_files(options.network, options.folding, options.out, formats), 0
 
 
 def _simulate(options: argparse.Namespace) -> Result:

@@ -32,7 +32,6 @@ from tsn_hw.network import PackedNetwork
 from tsn_hw.pipeline import accelerator
 from tsn_hw.units import Accelerator, MatrixUnit
 
-DEFAULT_DEVICE = "xc7z020"
 GOLDEN_INPUTS = 8
 """Golden inputs of a task in the driver's data; the test bench has as many as the command asks for."""
 BLOCK_BITS, ULTRA_BITS = 18 * 1024, 288 * 1024
@@ -48,7 +47,7 @@ class HardwareWishes:
     makes ``target_fps`` inferences a second, or the fastest. part: in full, or the part that the device stands for.
     """
 
-    device: str = DEFAULT_DEVICE
+    device: str
     part: str | None = None
     clock_mhz: float | None = None
     folding: Path | None = None
@@ -216,12 +215,18 @@ def report(design: Design, folder: Path) -> str:
             unit_table(design.accelerator, estimate),
             "",
             "of the part, estimated: " + ", ".join(f"{RESOURCE_NAMES[key]} {shares[key]:.1f} %" for key in shares),
+            *([] if estimate.fits else [f"DOES NOT FIT {estimate.device.name}: {_too_large(estimate)}"]),
             f"estimated {estimate.inferences_per_second:.1f} inferences a second, latency at most "
             f"{estimate.latency_us:.1f} us; {estimate.bottleneck} takes the most cycles, {estimate.interval_cycles}",
             "",
             f"{folder}: make csim simulates it, README.md says how to build, integrate and run it",
         ]
     )
+
+
+def _too_large(estimate: Estimate) -> str:
+    """The resource that is short, and its share."""
+    return f"{RESOURCE_NAMES[estimate.binding]} {estimate.utilization_percent[estimate.binding]:.1f} %"
 
 
 def unit_table(made: Accelerator, estimate: Estimate) -> str:
@@ -245,6 +250,7 @@ def report_json(design: Design, folder: Path) -> dict[str, Any]:
         "clock_mhz": design.target.clock_mhz,
         "folding": json.loads(folding_json(design.accelerator.settings, design.accelerator.net)),
         "utilization_percent": design.estimate.utilization_percent,
+        "fits": design.estimate.fits,
         **reports(design),
     }
 
@@ -267,6 +273,7 @@ def readme(design: Design) -> str:
         format=f"{stream.bits} bits {'signed' if stream.signed else 'unsigned'}",
         container_bits=bus_container_bits(made),
         outputs=made.head.rows,
+        fits="It fits the part." if estimate.fits else f"**It does not fit the part: {_too_large(estimate)}.**",
         load=LOADED if load_file(made, 0) else ALWAYS_THERE,
     )
 
