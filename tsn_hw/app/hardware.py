@@ -224,6 +224,11 @@ def report(design: Design, folder: Path) -> str:
     )
 
 
+def _too_large(estimate: Estimate) -> str:
+    """The resource that is short, and its share."""
+    return f"{RESOURCE_NAMES[estimate.binding]} {estimate.utilization_percent[estimate.binding]:.1f} %"
+
+
 def unit_table(made: Accelerator, estimate: Estimate) -> str:
     """Folding, cycles and resources of every unit as a table."""
     rows: list[list[object]] = []
