@@ -28,7 +28,7 @@ CHUNK_BYTES = 2**25
 
 
 class Simulator:
-    """Integer inference of one task, prepared once: weights decoded, number types proven and chosen.
+    """Integer inference of one task. A layer is prepared when it first runs: weights decoded, number type proven.
 
     ``int8=False`` keeps off the int8 kernels, even where their known-answer test allows them.
     """

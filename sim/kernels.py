@@ -9,10 +9,10 @@ in its argument, and a maximum pooling may stand between them and spare the roun
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial, reduce
+from functools import cache, partial, reduce
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from tsn_hw.layers import INPUT, Add, AvgPool, Flatten, Linear, MaxPool, Pair, W
 from tsn_hw.network import PackedNetwork, Requantization
 
 Operation = Callable[..., Tensor]
+Compile = Callable[[], list[Operation]]
 Floats = NDArray[np.float64]
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "int64": torch.int64}
@@ -93,44 +94,59 @@ def input_tensor(x: NDArray[np.integer]) -> Tensor:
     return torch.from_numpy(x.astype(np.uint8 if x.dtype == np.uint8 else np.float32))
 
 
-def compile_program(net: PackedNetwork, task: int, plans: dict[int, LayerPlan], fuse: bool) -> Program:
-    """The program of a task; ``fuse`` pools maxima before the requantization where nothing else reads the layer."""
+def compile_program(net: PackedNetwork, task: int, plans: Mapping[int, LayerPlan], fuse: bool) -> Program:
+    """The program of a task; ``fuse`` pools maxima before the requantization where nothing else reads the layer.
+
+    A stage is compiled when it is first run: who knows its result already has no need of it.
+    """
     layers = {index: layer for index, layer, _ in net.run_order(task)}
     readers = Counter(source for layer in layers.values() for source in layer.inputs)
-    stages: dict[int, tuple[tuple[int, ...], list[Operation]]] = {}
+    stages: dict[int, tuple[tuple[int, ...], Compile]] = {}
     for index, layer in layers.items():
         if isinstance(layer, Flatten):
-            stages[index] = layer.inputs, [partial(torch.flatten, start_dim=1)]
+            stages[index] = layer.inputs, _flattening
         elif isinstance(layer, MaxPool):
             pool, source = partial(_max_pool, kernel=layer.kernel, stride=layer.stride), layer.inputs[0]
             if fuse and source in plans and readers[source] == 1:
-                inputs, (accumulate, *finish) = stages.pop(source)
-                stages[index] = inputs, [accumulate, pool, *finish]
+                inputs, computing = stages.pop(source)
+                stages[index] = inputs, partial(_pooled, computing, pool)
             else:
-                stages[index] = layer.inputs, [pool]
+                stages[index] = layer.inputs, partial(_pooled, list, pool)
         else:
-            stages[index] = layer.inputs, _computing(net, task, index, plans[index])
+            stages[index] = layer.inputs, partial(_computing, net, task, index, plans)
     last_reader = {source: index for index, (inputs, _) in stages.items() for source in inputs}
     return Program(
         tuple(
-            Stage(index, inputs, _chain(run), frozenset(s for s in inputs if last_reader[s] == index))
-            for index, (inputs, run) in stages.items()
+            Stage(index, inputs, _chain(compiled), frozenset(s for s in inputs if last_reader[s] == index))
+            for index, (inputs, compiled) in stages.items()
         )
     )
 
 
-def _chain(operations: list[Operation]) -> Operation:
-    first, *rest = operations
+def _chain(compiled: Compile) -> Operation:
+    """The operations of a stage one after the other."""
+    operations = cache(compiled)
 
     def run(*inputs: Tensor) -> Tensor:
+        first, *rest = operations()
         return reduce(lambda value, operation: operation(value), rest, first(*inputs))
 
     return run
 
 
-def _computing(net: PackedNetwork, task: int, index: int, plan: LayerPlan) -> list[Operation]:
+def _flattening() -> list[Operation]:
+    return [partial(torch.flatten, start_dim=1)]
+
+
+def _pooled(compiled: Compile, pool: Operation) -> list[Operation]:
+    """The pooling alone, or after the first of other operations."""
+    operations = compiled()
+    return [*operations[:1], pool, *operations[1:]]
+
+
+def _computing(net: PackedNetwork, task: int, index: int, plans: Mapping[int, LayerPlan]) -> list[Operation]:
     """Accumulate and finish: accumulate gives ``acc * factor + bias`` a channel."""
-    layer, requant = net.layers[index], net.step(task, index).requantization
+    layer, requant, plan = net.layers[index], net.step(task, index).requantization, plans[index]
     assert requant is not None  # checked at birth: a computing layer has one
     factor, bias = _before_rounding(requant, plan)
     finish = _finish(requant, plan)

@@ -13,6 +13,7 @@ int64              everything else
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -78,16 +79,37 @@ class LayerPlan:
         }
 
 
-def plan_layers(net: PackedNetwork, task: int, int8_limit: int) -> dict[int, LayerPlan]:
+def plan_layers(net: PackedNetwork, task: int, int8_limit: int) -> LayerPlans:
     """Layer index -> plan, for every layer of a task that computes.
 
     ``int8_limit``: the largest activation * weight for which int8 kernels are exact here; 0: use none.
     """
-    return {
-        index: _plan_layer(net, task, index, layer, step.requantization, int8_limit)
-        for index, layer, step in net.run_order(task)
-        if step.requantization is not None
-    }
+    return LayerPlans(net, task, int8_limit)
+
+
+class LayerPlans(Mapping[int, LayerPlan]):
+    """Plans by the index of the layer, each made when it is first asked for."""
+
+    def __init__(self, net: PackedNetwork, task: int, int8_limit: int) -> None:
+        self._net, self._task, self._int8_limit = net, task, int8_limit
+        self._computing = {
+            index: (layer, step.requantization)
+            for index, layer, step in net.run_order(task)
+            if step.requantization is not None
+        }
+        self._made: dict[int, LayerPlan] = {}
+
+    def __getitem__(self, index: int) -> LayerPlan:
+        if index not in self._made:
+            layer, requantization = self._computing[index]
+            self._made[index] = _plan_layer(self._net, self._task, index, layer, requantization, self._int8_limit)
+        return self._made[index]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._computing)
+
+    def __len__(self) -> int:
+        return len(self._computing)
 
 
 def _plan_layer(

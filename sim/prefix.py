@@ -1,7 +1,8 @@
 """Networks that begin alike share the results of the layers in which they do: each result is computed once.
 
-A result is named by everything that it depends on: the input integers and, for every layer up to it, geometry, decoded
-weights and requantization. What has the same name has the same integers, whatever network, task or bank asks.
+A result is named by everything that it depends on: the input integers and, for every layer up to it, geometry, words
+under the mask with their codebooks, and requantization. What has the same name has the same integers, whatever network,
+task or bank asks.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor
 from sim.integer import Int32s, Simulator
 from sim.kernels import exact_floats, input_tensor
 from tsn_hw.layers import INPUT
-from tsn_hw.network import PackedNetwork
+from tsn_hw.network import UNUSED, PackedNetwork
 
 Name = bytes
 
@@ -84,13 +85,17 @@ class PrefixCache:
 
 def _layer_digests(net: PackedNetwork, task: int) -> dict[int, Name]:
     """SHA-256 of what every layer of a task computes, whatever its name and its inputs."""
+    owners = net.bank_tasks(net.tasks[task].bank).index(task) + 1  # later ones own nothing that it reads
     digests = {}
     for index, layer, step in net.run_order(task):
         formats = [net.format(task, source) for source in layer.inputs]
         geometry = {key: value for key, value in vars(layer).items() if key not in ("name", "inputs")}
         digest = hashlib.sha256(repr((type(layer), geometry, formats)).encode())
         if step.mask is not None:
-            digest.update(net.weights(task, index).astype("<i4").tobytes())
+            words = net.words(task, index)
+            digest.update(repr([book.tolist() for book in words.codebooks[:owners]]).encode())
+            digest.update(np.where(step.mask, words.owner, UNUSED).astype("<i2").tobytes())
+            digest.update(np.where(step.mask, words.code, 0).astype(np.uint8).tobytes())
         scale = step.requantization
         if scale is not None:
             digest.update(repr((scale.multiplier.tolist(), scale.offset.tolist(), scale.shift, scale.output)).encode())

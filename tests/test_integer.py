@@ -138,7 +138,7 @@ def test_float32_is_never_chosen_beyond_its_bound(recipe: Recipe) -> None:
 def test_the_parts_of_a_split_sum_are_the_weights_and_fit_float32(recipe: Recipe) -> None:
     net, float32 = random_network(recipe), 2**12
     with limits(float32, float64=2**53):
-        plans = plan_layers(net, 0, int8_limit=0)
+        plans = dict(plan_layers(net, 0, int8_limit=0))
     for index, plan in plans.items():
         if plan.parts:
             weights = net.weights(0, index)
