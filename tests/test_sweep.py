@@ -5,9 +5,10 @@ import importlib.util
 import io
 import json
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from sim.devices import device
 from sim.search import search_folding
 from tsn_hw import artifact
 from tsn_hw.app.cli import main
+from tsn_hw.app.config import read_settings
 from tsn_hw.app.metrics import accuracy
 from tsn_hw.app.runs import RunFolder
 from tsn_hw.app.sweep.engines import processes
@@ -42,13 +44,14 @@ from tsn_hw.app.sweep.plots import pictures
 from tsn_hw.app.sweep.points import space_of
 from tsn_hw.app.sweep.results import identity, open_results
 from tsn_hw.app.sweep.run import run_sweep
-from tsn_hw.app.sweep.settings import Budget, Part, Values
+from tsn_hw.app.sweep.settings import Budget, Part, Search, SweepSettings, Values, read_sweep
 from tsn_hw.capacity import capacity
 from tsn_hw.errors import EngineError, FileError, SettingsError, TrainingError
 from tsn_hw.folding import Folding, HardwareSettings, UnitSettings
 from tsn_hw.learn.variants import Variant, load_trained, pack
 from tsn_hw.pipeline import accelerator, unit_names
 
+ROOT = Path(__file__).parent.parent
 KNOBS = """
 [values]
 layers.fc1 = [1]
@@ -509,3 +512,29 @@ def test_a_package_that_is_not_there_is_named_before_anything_is_done(
     assert main(["sweep", str(path), "-o", str(tmp_path / "out"), "--quiet", *options]) == 2
     assert capsys.readouterr().err == f"tsn-hw: {expected}\n"
     assert not (tmp_path / "out").exists()
+
+
+# ----------------------------------------------------------------------------------------------------------- examples
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples" / "sweeps").glob("*.toml")), ids=lambda path: path.stem)
+def test_an_example_says_how_it_is_run_and_fits_its_run(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    assert (
+        f"#   tsn-hw sweep examples/sweeps/{path.name} -o build/{'search' if 'search' in path.stem else 'sweep'}"
+        in lines
+    )
+    settings = read_sweep(path)
+    assert Path(settings.run) == ROOT / "build" / "digits"
+    trained = read_settings(ROOT / "examples" / "digits.toml")
+    points = space_of(settings.values, trained, ("fc1", "fc2", "head")).points()
+    told = re.search(r"([\d,]+) points", lines[0])
+    assert told is not None
+    assert len(points) == int(told[1].replace(",", ""))
+
+
+def test_the_documentation_names_every_key() -> None:
+    text = (ROOT / "docs" / "sweep.md").read_text()
+    for kind in (SweepSettings, Values, Search, Budget, Part):
+        for field in fields(kind):
+            assert f"`{field.name}" in text or f"[{field.name}]`" in text or f".{field.name}]`" in text, field.name

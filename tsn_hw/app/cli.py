@@ -123,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     source.add_argument("--input", type=Path, help=".npy file: uint8 images, or integers of the input format")
 
     sweep = _command(commands, "sweep", _sweep, "many bit-widths from one trained run: accuracy against cost")
-    sweep.add_argument("settings", type=Path, help="TOML file; see examples/digits_sweep.toml and docs/sweep.md")
+    sweep.add_argument("settings", type=Path, help="TOML file; see examples/sweeps/ and docs/sweep.md")
     sweep.add_argument("-o", "--out", type=Path, required=True, help="folder; a sweep that was stopped goes on in it")
     sweep.add_argument("--engine", choices=("processes", "dask"), default="processes", help="(default: %(default)s)")
     sweep.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes here (default: one a processor)")
