@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tsn_hw.arithmetic import ActFormat
+from tsn_hw import arithmetic
+from tsn_hw.arithmetic import ActFormat, Ints
 from tsn_hw.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, MaxPool, Shape, Weighted
 from tsn_hw.network import UNUSED, Bank, BankLayer, PackedNetwork, Requantization, Step, Task
 
@@ -129,6 +130,9 @@ def _random_network(
             requantization, signals[index] = _scaled(
                 rng, inputs[0], reach, WEIGHT_EXPONENT, act_bits, layer.name in signed, head, layer.channels, bits
             )
+            if bits > 1 and act_bits <= 8:  # as the learner does
+                weights = np.where(mask, codebook[code], 0)
+                requantization = _settled(requantization, weights, inputs[0].form)
         elif isinstance(layer, Add):
             finer = min(signal.form.exponent for signal in inputs)
             spread = math.hypot(*(signal.spread * 2 ** (signal.form.exponent - finer) for signal in inputs))
@@ -144,6 +148,17 @@ def _random_network(
     classes = tuple(f"class{i}" for i in range(layers[-1].channels))  # type: ignore[union-attr]
     task = Task("task0", 0, classes, tuple(steps))
     return PackedNetwork(shape, source, tuple(layers), (Bank(tuple(words)),), (task,))
+
+
+def _settled(requantization: Requantization, weights: Ints, source: ActFormat) -> Requantization:
+    """Multipliers that float32 requantizes exactly."""
+    output = requantization.output
+    assert output is not None  # no head
+    bounds = arithmetic.accumulator_bounds(weights, source.range)
+    multiplier, offset = arithmetic.nearest_in_float32(
+        requantization.multiplier, requantization.offset, requantization.shift, output.range, *bounds
+    )
+    return replace(requantization, multiplier=multiplier, offset=offset)
 
 
 def _scaled(

@@ -108,6 +108,6 @@ def _model(
         producer_version=FORMAT_VERSION,
     )
     model.graph.quantization_annotation.extend(graph.annotations())
-    told = metadata(net, task, summaries) | {"tsn_hw.format": f"qonnx {flavour} {FORMAT_VERSION}"}
-    helper.set_model_props(model, told | {"tsn_hw.weights": "decoded"})
+    others: dict[str, object] = {"format": f"qonnx {flavour} {FORMAT_VERSION}", "weights": "decoded"}
+    helper.set_model_props(model, metadata(net, task, summaries, others))
     return model

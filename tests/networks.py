@@ -17,7 +17,7 @@ MASKS = ("random", "empty", "full", "same as an earlier task", "one weight")
 class Recipe:
     """What a random network is made of."""
 
-    kind: str = "mlp"  # mlp, conv or residual
+    kind: str = "mlp"  # mlp, conv, residual or resnet (two blocks, the second with a strided skip)
     tasks: int = 2
     banks: int = 1
     code_bits: tuple[int, int] = (2, 4)
@@ -73,6 +73,19 @@ def geometry(recipe: Recipe, rng: np.random.Generator) -> tuple[Shape, list[Laye
             AvgPool("average", (2, 2), (1, 1), (2,)),
         ]
         signed = {1}
+    elif recipe.kind == "resnet":
+        layers = [
+            Conv2d("stem", channels, width, (3, 3), padding=(1, 1), inputs=(INPUT,)),
+            Conv2d("block0.conv0", width, width, (3, 3), padding=(1, 1), inputs=(0,)),
+            Conv2d("block0.conv1", width, width, (3, 3), padding=(1, 1), groups=groups, inputs=(1,)),
+            Add("block0.add", (2, 0)),
+            Conv2d("block1.conv0", width, 2 * width, (3, 3), (2, 2), (1, 1), inputs=(3,)),
+            Conv2d("block1.conv1", 2 * width, 2 * width, (3, 3), padding=(1, 1), inputs=(4,)),
+            Conv2d("block1.skip", width, 2 * width, (1, 1), (2, 2), inputs=(3,)),
+            Add("block1.add", (5, 6)),
+            AvgPool("average", (2, 2), (2, 2), (7,)),
+        ]
+        signed = {2, 5, 6}
     else:
         layers += [
             MaxPool("pool", (2, 2), (size(1, 2), size(1, 2)), (0,)),
@@ -229,4 +242,7 @@ def _requantized(
     offset = rng.integers(-(product // 4) - 1, product // 4 + 2, channels)
     half = 1 << shift >> 1
     offset[rng.random(channels) < 0.5] = half  # every other channel full of ties
+    if recipe.seed % 2:  # as the learner makes them
+        offset = offset // multiplier * multiplier
+        offset[:] = 0 if isinstance(layers[i], Add) else offset
     return Step(step.mask, Requantization(multiplier, offset, shift, output))

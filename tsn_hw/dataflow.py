@@ -103,22 +103,59 @@ def channel_depths(graph: Dataflow) -> list[int]:
       words, and one that is being taken.
 
     At the end of an inference every word is written and taken, so that the next one starts like the first. More
-    places than these never hurt.
+    places than these never hurt; some are added so that the slowest process need not wait for the others: those of
+    :func:`_flowing_depth`, and where ways meet again, what the channels of the other way can hold.
     """
     depths = [MIN_DEPTH] * len(graph.channels)
+    for process in graph.processes:
+        for channel in process.inputs:
+            depths[channel] = _flowing_depth(graph, process)
+    flowing = list(depths)
     passed: dict[int, set[int]] = {}  # the channels that all ways to a channel pass, itself included
+    behind: dict[int, set[int]] = {}  # the channels that any way to a channel passes
     for process in graph.processes:
         ways = [passed[i] for i in process.inputs]
-        passed |= {output: {output}.union(set.intersection(*ways) if ways else set()) for output in process.outputs}
+        for output in process.outputs:
+            passed[output] = {output}.union(set.intersection(*ways) if ways else set())
+            behind[output] = {output}.union(*(behind[i] for i in process.inputs))
         if len(process.inputs) == 2:
             fork = max(set.intersection(*ways))
-            ready = _ready(graph, fork)
-            steps = np.arange(graph.channels[fork].words + 1)
-            counts = [np.searchsorted(ready[i], steps, side="right") for i in process.inputs]
-            for channel, here, other in zip(process.inputs, counts, reversed(counts), strict=True):
-                before = np.concatenate([[0], other[:-1]])
-                depths[channel] = max(MIN_DEPTH, 1 + int((here - before).max()))
+            held = _held(graph, fork, process)
+            for channel, other in zip(process.inputs, reversed(process.inputs), strict=True):
+                words = graph.channels[channel].words
+                between = behind[other] - behind[fork] - {other}
+                depths[channel] = held[channel] + sum(
+                    -(-flowing[i] * words // graph.channels[i].words) for i in between
+                )
     return depths
+
+
+def _flowing_depth(graph: Dataflow, process: Process) -> int:
+    """Words that may wait for a process, so that it and its writer go on while the other is busy.
+
+    In front of a matrix unit: a vector, and as many more as it takes while the window before it loads its first rows.
+    In front of a window: the rows that it loads at once.
+    """
+    unit = graph.accelerator.units[process.unit]
+    window = unit.window if isinstance(unit, MatrixUnit | PoolUnit) else None
+    if process.kind == "window" and window is not None:
+        return max(MIN_DEPTH, max(window.kernel[0], window.stride[0]) * window.words_per_row)
+    if process.kind == "unit" and isinstance(unit, MatrixUnit):
+        first = window.rows_needed(0) * window.words_per_row if window else 0
+        return max(MIN_DEPTH, unit.column_folds * (1 + -(-first // unit.lines)))
+    return MIN_DEPTH
+
+
+def _held(graph: Dataflow, fork: int, process: Process) -> dict[int, int]:
+    """The most words that each of two inputs holds while words come through ``fork`` one by one."""
+    ready = _ready(graph, fork)
+    steps = np.arange(graph.channels[fork].words + 1)
+    counts = [np.searchsorted(ready[i], steps, side="right") for i in process.inputs]
+    held = {}
+    for channel, here, other in zip(process.inputs, counts, reversed(counts), strict=True):
+        before = np.concatenate([[0], other[:-1]])
+        held[channel] = max(MIN_DEPTH, 1 + int((here - before).max()))
+    return held
 
 
 def _ready(graph: Dataflow, fork: int) -> dict[int, Ints]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -80,6 +81,13 @@ def _parser() -> argparse.ArgumentParser:
         "go into a folder qonnx of their own (default: %(default)s)",
     )
     onnx.add_argument(
+        "--form",
+        action="append",
+        default=[],
+        metavar="[LAYER=]FORM",
+        help="how a layer, or every one, computes: quantized, float32 or integer (default: the fastest exact one)",
+    )
+    onnx.add_argument(
         "--replace", action="store_true", help="replace a banks.bin that other graphs read, and remove those graphs"
     )
 
@@ -114,6 +122,15 @@ def _parser() -> argparse.ArgumentParser:
     source.add_argument("--run", type=Path, help="training run whose test data is used (default: the file's folder)")
     source.add_argument("--input", type=Path, help=".npy file: uint8 images, or integers of the input format")
 
+    sweep = _command(commands, "sweep", _sweep, "many bit-widths from one trained run: accuracy against cost")
+    sweep.add_argument("settings", type=Path, help="TOML file; see examples/digits_sweep.toml and docs/sweep.md")
+    sweep.add_argument("-o", "--out", type=Path, required=True, help="folder; a sweep that was stopped goes on in it")
+    sweep.add_argument("--engine", choices=("processes", "dask"), default="processes", help="(default: %(default)s)")
+    sweep.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes here (default: one a processor)")
+    sweep.add_argument("--scheduler", metavar="ADDRESS", help="of the Dask cluster, such as tcp://127.0.0.1:8786")
+    sweep.add_argument("--parquet", action="store_true", help="also write the table as a Parquet file")
+    sweep.add_argument("--quiet", action="store_true", help="no progress bars")
+
     verify = _command(
         commands, "verify", _verify, "every engine against every other, bit for bit; exit 1 at the first difference"
     )
@@ -123,6 +140,18 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--images", type=int, default=256, help="test images a task, with a run (default: %(default)s)")
     verify.add_argument("-o", "--out", type=Path, help="also write the result as JSON here")
     verify.add_argument("--quiet", action="store_true", help="no progress bars")
+
+    paper = _command(
+        commands, "bench", _bench_paper, "the paper's experiments, our figures beside the published ones; resumable"
+    )
+    paper.add_argument("suite", choices=["paper"], help="the experiments: the paper's tables")
+    paper.add_argument("--preset", type=Path, required=True, help="settings file; see examples/ and docs/results.md")
+    paper.add_argument("-o", "--out", type=Path, help="folder of runs and tables (default: build/paper/PRESET)")
+    paper.add_argument(
+        "--tables", default="1-8", help="such as 1-8 or 3,5,9; 9 compares methods (default: %(default)s)"
+    )
+    paper.add_argument("--seeds", type=int, default=1, help="seeds 0, 1, ... (default: %(default)s)")
+    _training_options(paper)
     return parser
 
 
@@ -245,12 +274,12 @@ def _show(options: argparse.Namespace) -> Result:
 
 
 def _onnx(options: argparse.Namespace) -> Result:
-    from tsn_hw.app.deploy import check_graphs, write_graphs, write_qonnx_graphs
+    from tsn_hw.app.deploy import check_graphs, read_forms, write_graphs, write_qonnx_graphs
 
     if (options.network is None) == (options.check is None):
         raise SettingsError("onnx: takes a network and --out, or --check alone")
     if options.flavour != "stock":
-        for option in ("check", "shared", "folded", "replace"):
+        for option in ("check", "shared", "folded", "replace", "form"):
             if getattr(options, option):
                 raise SettingsError(f"--flavour {options.flavour}: --{option} is for stock graphs only")
         return *write_qonnx_graphs(options.network, options.out, options.flavour), 0
@@ -258,7 +287,8 @@ def _onnx(options: argparse.Namespace) -> Result:
         return *check_graphs(options.check), 0
     if options.replace and not options.shared:
         raise SettingsError("--replace: only --shared writes a bank file")
-    return *write_graphs(options.network, options.out, options.shared, options.folded, options.replace), 0
+    forms = read_forms(options.form)
+    return *write_graphs(options.network, options.out, options.shared, options.folded, options.replace, forms), 0
 
 
 def _run(options: argparse.Namespace) -> Result:
@@ -313,7 +343,7 @@ def _cost(options: argparse.Namespace) -> Result:
     if options.devices:
         return *list_devices(options.device_file), 0
     wishes = None if options.device is None else _wishes(options)
-    for name in ("target_fps", "folding", "save_folding", "clock_mhz", *_SEARCHED):
+    for name in ("target_fps", "folding", "save_folding", "clock_mhz", "device_file", "coefficients", *_SEARCHED):
         if options.device is None and getattr(options, name) is not None:
             raise SettingsError(f"--{name.replace('_', '-')}: is about an accelerator; name its part with --device")
     rules = Rules(options.float_factor, options.skip_zeros)
@@ -341,6 +371,19 @@ def _simulate(options: argparse.Namespace) -> Result:
     return *simulate(options.network, options.task, options.run, options.input), 0
 
 
+def _sweep(options: argparse.Namespace) -> Result:
+    from tsn_hw.app.sweep.engines import dask_cluster, processes
+    from tsn_hw.app.sweep.run import run_sweep, told
+
+    if options.jobs < 1:
+        raise SettingsError(f"--jobs {options.jobs}: must be at least 1")
+    if (options.engine == "dask") != (options.scheduler is not None):
+        raise SettingsError("--engine dask and --scheduler go together")
+    engine = processes(options.jobs) if options.scheduler is None else dask_cluster(options.scheduler)
+    sweep = run_sweep(options.settings, options.out, engine, options.parquet, options.quiet)
+    return *told(sweep, options.out), 0
+
+
 def _verify(options: argparse.Namespace) -> Result:
     from tsn_hw.app.commands import verify_network
 
@@ -351,6 +394,31 @@ def _verify(options: argparse.Namespace) -> Result:
         options.network, options.run, options.samples, options.images, options.out, options.quiet
     )
     return text, data, 0 if data["passed"] else EXIT_DIFFERENT
+
+
+def _bench_paper(options: argparse.Namespace) -> Result:
+    from tsn_hw.app.paper import bench_paper
+
+    if options.seeds < 1:
+        raise SettingsError(f"--seeds {options.seeds}: must be at least 1")
+    out = options.out or Path("build/paper") / options.preset.stem
+    tables = _numbers(options.tables, "--tables")
+    return *bench_paper(options.preset, out, tables, options.seeds, options.device, options.quiet), 0
+
+
+def _numbers(text: str, option: str) -> set[int]:
+    """The numbers that a list of numbers and ranges names.
+
+    >>> sorted(_numbers("1-3,7", "--tables"))
+    [1, 2, 3, 7]
+    """
+    found: set[int] = set()
+    for part in text.split(","):
+        ends = re.fullmatch(r"(\d{1,3})(?:-(\d{1,3}))?", part.strip())
+        if ends is None or int(ends[2] or ends[1]) < int(ends[1]):
+            raise SettingsError(f"{option} {text!r}: must be numbers and ranges, such as 1-3,7")
+        found |= set(range(int(ends[1]), int(ends[2] or ends[1]) + 1))
+    return found
 
 
 if __name__ == "__main__":
