@@ -82,14 +82,15 @@ def test_blocks_are_the_least_over_the_shapes(depth: int, width: int, expected: 
     assert blocks(Memory("", "words", depth, width), Z020.family.block_shapes) == expected
 
 
-def test_lenet_with_16_tasks_takes_the_block_rams_that_were_worked_out() -> None:
-    """The design notes have 388 for words and masks of 784-300-100-10: 4-bit codes, 4-bit prefixes, 16 tasks."""
+@pytest.mark.parametrize(("tasks", "word_bits", "expected"), [(4, 6, 170), (16, 8, 388)])
+def test_lenet_takes_the_block_rams_that_the_design_notes_worked_out(tasks: int, word_bits: int, expected: int) -> None:
+    """Words of 4-bit codes and masks of 784-300-100-10, folded as there."""
     total = 0
     for columns, rows, pe, simd in ((784, 300, 10, 28), (300, 100, 5, 12), (100, 10, 2, 5)):
         lines, lanes = columns // simd * (rows // pe), pe * simd
-        for memory in (Memory("", "words", lines, lanes * 8), Memory("", "mask", 16 * lines, lanes)):
+        for memory in (Memory("", "words", lines, lanes * word_bits), Memory("", "mask", tasks * lines, lanes)):
             total += place(memory, Z020).bram
-    assert total == 388
+    assert total == expected
 
 
 @pytest.mark.parametrize(
