@@ -41,20 +41,10 @@ def write_hls(
 
 def project_files(accelerator: Accelerator, golden: Sequence[GoldenRun]) -> dict[str, bytes]:
     """Path in the folder → content of everything that compiles, runs and checks the accelerator."""
-    graph = dataflow(accelerator)
-    check_widths(graph)
-    units = {unit.name: unit for unit in accelerator.units}
-    numbers = {name: number for number, name in enumerate(units)}
-    memories: dict[str, dict[Kind, MemoryImage]] = {}
-    files = {path.relative_to(TEMPLATES).as_posix(): path.read_bytes() for path in _copied()}
+    copied = sorted(path for path in TEMPLATES.rglob("*") if path.is_file() and path.suffix != ".in")
+    files = {path.relative_to(TEMPLATES).as_posix(): path.read_bytes() for path in copied}
     files = {f"firmware/{path}" if path.startswith("tsn/") else path: content for path, content in files.items()}
-    for image in memory_images(accelerator):
-        unit = units[image.unit]
-        memories.setdefault(image.unit, {})[image.kind] = image
-        name = memory_name(numbers[image.unit], unit, image.kind)
-        files[f"firmware/memories/{name}.hpp"] = memory_header(name, image, is_loaded(unit, image.kind)).encode()
-    files["firmware/config.hpp"] = config_header(graph).encode()
-    files["firmware/accelerator.cpp"] = firmware_source(graph, memories).encode()
+    files |= rendered_files(accelerator)
     files["testbench/golden.dat"] = golden_data(accelerator, golden)
     for task in loads(accelerator):
         name = "all" if task == ALL_TASKS else f"task_{task:02d}"
@@ -62,8 +52,18 @@ def project_files(accelerator: Accelerator, golden: Sequence[GoldenRun]) -> dict
     return files
 
 
-def _copied() -> list[Path]:
-    """The files that are copied as they are."""
-    return sorted(
-        path for path in TEMPLATES.rglob("*") if path.suffix in (".h", ".hpp", ".cpp") or path.name == "Makefile"
-    )
+def rendered_files(accelerator: Accelerator) -> dict[str, bytes]:
+    """Path in the folder → content of the firmware that is of this accelerator alone."""
+    graph = dataflow(accelerator)
+    check_widths(graph)
+    files: dict[str, bytes] = {}
+    memories: dict[str, dict[Kind, MemoryImage]] = {unit.name: {} for unit in accelerator.units}
+    numbers = {unit.name: number for number, unit in enumerate(accelerator.units)}
+    for image in memory_images(accelerator):
+        unit = accelerator.units[numbers[image.unit]]
+        memories[unit.name][image.kind] = image
+        name = memory_name(numbers[image.unit], unit, image.kind)
+        files[f"firmware/memories/{name}.hpp"] = memory_header(name, image, is_loaded(unit, image.kind)).encode()
+    files["firmware/config.hpp"] = config_header(graph).encode()
+    files["firmware/accelerator.cpp"] = firmware_source(graph, memories).encode()
+    return files
