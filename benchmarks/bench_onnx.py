@@ -18,7 +18,7 @@ from nets import random_alexnet, random_inputs, random_mlp
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from export import onnx_graph
-from tsn_hw.layers import Conv2d, Flatten, Linear, MaxPool
+from tsn_hw.layers import INPUT, Add, AvgPool, Flatten, Linear, MaxPool
 from tsn_hw.network import PackedNetwork
 
 ROUNDS = 25
@@ -29,10 +29,10 @@ BATCHES = (1, 64)
 
 
 def float_graph(net: PackedNetwork) -> onnx.ModelProto:
-    """The same layers in float32, ReLU between weighted layers, as any framework exports them."""
+    """The same layers in float32, batch norms folded, ReLU where formats are unsigned: what a framework exports."""
     nodes: list[NodeProto] = []
     constants: list[TensorProto] = []
-    tensor = "x"
+    tensors = {INPUT: "x"}
 
     def add(kind: str, inputs: list[str], **attributes: object) -> str:
         output = f"{kind}{len(nodes)}"
@@ -40,21 +40,32 @@ def float_graph(net: PackedNetwork) -> onnx.ModelProto:
         return output
 
     for index, layer, step in net.run_order(0):
+        inputs = [tensors[source] for source in layer.inputs]
         if isinstance(layer, Flatten):
-            tensor = add("Flatten", [tensor])
-        elif isinstance(layer, MaxPool):
-            tensor = add("MaxPool", [tensor], kernel_shape=layer.kernel, strides=layer.stride)
-        elif isinstance(layer, Linear | Conv2d) and step.requantization is not None:
-            scale = 2.0**-step.requantization.shift
-            inputs = [tensor, f"{layer.name}.weight", f"{layer.name}.bias"]
-            for name, values in zip(inputs[1:], (net.weights(0, index), step.requantization.offset), strict=True):
-                constants.append(numpy_helper.from_array((values * scale).astype(np.float32), name))
+            tensor = add("Flatten", inputs)
+        elif isinstance(layer, MaxPool | AvgPool):
+            kind = "MaxPool" if isinstance(layer, MaxPool) else "AveragePool"
+            tensor = add(kind, inputs, kernel_shape=layer.kernel, strides=layer.stride)
+        elif isinstance(layer, Add):
+            tensor = add("Relu", [add("Add", inputs)])
+        else:
+            requantization = step.requantization
+            assert requantization is not None  # checked at birth
+            output = requantization.output
+            unit = 2.0 ** ((0 if output is None else output.exponent) - requantization.shift)
+            weights = net.weights(0, index)
+            gain = requantization.multiplier.reshape(-1, *[1] * (weights.ndim - 1)) * unit
+            real = weights * gain * 2.0 ** -net.format(0, layer.inputs[0]).exponent
+            inputs += [f"{layer.name}.weight", f"{layer.name}.bias"]
+            for name, values in zip(inputs[1:], (real, requantization.offset * unit), strict=True):
+                constants.append(numpy_helper.from_array(values.astype(np.float32), name))
             if isinstance(layer, Linear):
                 tensor = add("Gemm", inputs, transB=1)
             else:
                 tensor = add("Conv", inputs, strides=layer.stride, pads=layer.padding * 2, group=layer.groups)
-            if step.requantization.output is not None:
+            if output is not None and not output.signed:
                 tensor = add("Relu", [tensor])
+        tensors[index] = tensor
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", *net.input_shape])
     y = helper.make_tensor_value_info(tensor, TensorProto.FLOAT, None)
     graph = helper.make_graph(nodes, "plain", [x], [y], constants)

@@ -8,6 +8,7 @@ from pathlib import Path
 from export.hls_firmware import TEMPLATES, firmware_source, memory_name
 from export.hls_folder import write_folder
 from export.hls_golden import GoldenRun, golden_data
+from export.hls_lint import lint
 from export.hls_load import ALL_TASKS, load_packets, loads
 from export.hls_numbers import check_widths, config_header, memory_header
 from tsn_hw.dataflow import dataflow
@@ -44,7 +45,12 @@ def project_files(accelerator: Accelerator, golden: Sequence[GoldenRun]) -> dict
     copied = sorted(path for path in TEMPLATES.rglob("*") if path.is_file() and path.suffix != ".in")
     files = {path.relative_to(TEMPLATES).as_posix(): path.read_bytes() for path in copied}
     files = {f"firmware/{path}" if path.startswith("tsn/") else path: content for path, content in files.items()}
-    files |= rendered_files(accelerator)
+    rendered = rendered_files(accelerator)
+    sources = {path: content.decode() for path, content in rendered.items() if "/memories/" not in path}
+    tables = [Path(path).stem for path in rendered.keys() - sources.keys()]
+    if findings := lint(sources, tables):
+        raise ExportError(f"rendered code that cannot be synthesized: {findings[0]}")
+    files |= rendered
     files["testbench/golden.dat"] = golden_data(accelerator, golden)
     for task in loads(accelerator):
         name = "all" if task == ALL_TASKS else f"task_{task:02d}"

@@ -1,8 +1,7 @@
 """The shared weight memory of a folder of ONNX graphs: ``banks.bin``, as bits that only ever are added.
 
-The file is a sequence of *planes*: a plane holds one bit for every weight of a layer, in C order, lowest bit of a
-byte first. Planes that are read together lie one behind the other, from a multiple of 64 bytes on. For every task in
-turn come
+The file is a sequence of *planes*: a plane holds one bit for every weight of a layer, see :func:`packed`. Planes that
+are read together lie one behind the other, from a multiple of 64 bytes on. For every task in turn come
 
 * the code planes of every layer that its bank did not hold before: plane j is bit j of the codes (and, if this task
   has wider codes than all before it, the further planes of layers that the bank does hold);
@@ -19,13 +18,13 @@ file holds, it finds the same words, and no bits can lead it outside of its tabl
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from export.onnx_metadata import digest
 from tsn_hw.arithmetic import Ints
 from tsn_hw.layers import Weighted
 from tsn_hw.network import BankLayer, Bools, Bytes, PackedNetwork, code_bits
@@ -150,13 +149,14 @@ def bank_file(net: PackedNetwork, layout: BankLayout) -> bytes:
 
 
 def addresses(mask: Bools, row: Ints, code: Ints, columns: int) -> Ints:
-    """The word of every weight as a task reads it: row * columns + code under the mask, -1 outside."""
-    return np.where(mask, row * columns + code, -1).reshape(-1)
+    """The word of every weight as a task reads it: row * columns + code under the mask, -1 outside, in whole bytes."""
+    words = np.where(mask, row * columns + code, -1).reshape(-1)
+    return np.pad(words, (0, -words.size % 8), constant_values=-1)
 
 
 def words_digest(words: Ints) -> str:
-    """SHA-256 of the words of a layer, in C order, as 32-bit little-endian integers: what ``metadata_props`` keep."""
-    return hashlib.sha256(words.astype("<i4").tobytes()).hexdigest()
+    """Digest of :func:`addresses` as 32-bit little-endian integers: what the metadata keep."""
+    return digest(words.astype("<i4").tobytes())
 
 
 def _plane_bytes(net: PackedNetwork, layer: int) -> int:
@@ -169,9 +169,20 @@ def _aligned(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
+def packed(bits: Bools) -> Bytes:
+    """Bits (..., elements) as planes (..., 1, bytes): bit j of byte i is that of element ``j * bytes + i``.
+
+    >>> packed(np.array([1, 0, 1, 0, 0, 0, 0, 0, 1], bool)).tolist()
+    [[19, 0]]
+    """
+    size = -(-bits.shape[-1] // 8)
+    padding = [(0, 0)] * (bits.ndim - 1) + [(0, 8 * size - bits.shape[-1])]
+    return np.packbits(np.pad(bits, padding).reshape(*bits.shape[:-1], 8, size), axis=-2, bitorder="little")
+
+
 def _put(content: Bytes, offset: int, bits: Bools) -> None:
-    packed = np.packbits(bits.reshape(-1), bitorder="little")
-    content[offset : offset + len(packed)] = packed
+    plane = packed(bits.reshape(-1)).reshape(-1)
+    content[offset : offset + len(plane)] = plane
 
 
 def _runs(offsets: Iterable[int], stride: int) -> list[Run]:

@@ -4,31 +4,37 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnx
+
 from export.onnx_bank import BANK_FILE, BankLayout, bank_file, bank_layout
 from export.onnx_check import check_words, read_graph, uses_bank
 from export.onnx_fold import folded
 from export.onnx_graph import input_dtype, onnx_graph
 from export.onnx_metadata import golden_inputs, logits_digest, sealed
+from export.onnx_plan import Forms
 from export.onnx_session import parse, run_graph
 from tsn_hw.errors import ArtifactError, ExportError, FileError
 from tsn_hw.files import read_bytes, write_atomically
 from tsn_hw.network import PackedNetwork
 
 
-def write_onnx(net: PackedNetwork, folder: Path, *, fold: bool = False) -> list[Path]:
+def write_onnx(net: PackedNetwork, folder: Path, *, fold: bool = False, form: Forms = None) -> list[Path]:
     """Write the graph of every task as ``folder/task_00.onnx``, ``task_01.onnx`` ...: same network, same bytes.
 
     ``fold`` also writes ``task_00.folded.onnx`` ...: the weights decoded, for a fast start; without it, such files of
-    earlier exports are removed. A file that exists is replaced as a whole or not at all.
+    earlier exports are removed. ``form`` forces how layers compute, see :func:`export.onnx_graph`. A file that exists
+    is replaced as a whole or not at all.
 
     Raises ExportError where a task has no exact graph, FileError where a file cannot be written.
     """
-    files = _task_files(net, folder, None, fold)
+    files = _task_files(net, folder, None, fold, form)
     _write(files, net, folder)
     return list(files)
 
 
-def write_onnx_shared(net: PackedNetwork, folder: Path, *, fold: bool = False, replace: bool = False) -> list[Path]:
+def write_onnx_shared(
+    net: PackedNetwork, folder: Path, *, fold: bool = False, replace: bool = False, form: Forms = None
+) -> list[Path]:
     """Write one bank file and a small graph a task around it: ``folder/banks.bin``, ``task_00.onnx`` ...
 
     The files of a network that has more tasks replace those of the shorter one; the graphs of earlier tasks stay the
@@ -40,7 +46,7 @@ def write_onnx_shared(net: PackedNetwork, folder: Path, *, fold: bool = False, r
     """
     layout = bank_layout(net)
     bank = bank_file(net, layout)
-    files = _task_files(net, folder, layout, fold)
+    files = _task_files(net, folder, layout, fold, form)
     for path in _outdated(folder, files, bank, replace):
         _remove(path)
     write_atomically(folder / BANK_FILE, bank)
@@ -48,18 +54,25 @@ def write_onnx_shared(net: PackedNetwork, folder: Path, *, fold: bool = False, r
     return [folder / BANK_FILE, *files]
 
 
-def _task_files(net: PackedNetwork, folder: Path, layout: BankLayout | None, fold: bool) -> dict[Path, bytes]:
+def golden_digest(net: PackedNetwork, model: onnx.ModelProto) -> str:
+    """The digest of the logits that onnxruntime gives for the golden inputs."""
+    x = golden_inputs(net.input_shape, net.input).astype(input_dtype(net))
+    (logits,) = run_graph(model.SerializeToString(), {"x": x})
+    return logits_digest(logits)
+
+
+def _task_files(
+    net: PackedNetwork, folder: Path, layout: BankLayout | None, fold: bool, form: Forms
+) -> dict[Path, bytes]:
     """The content of every graph."""
     files: dict[Path, bytes] = {}
     for task in range(len(net.tasks)):
-        model = onnx_graph(net, task)
-        x = golden_inputs(net.input_shape, net.input).astype(input_dtype(net))
-        (logits,) = run_graph(model.SerializeToString(), {"x": x})
-        golden = logits_digest(logits)
+        model = onnx_graph(net, task, form=form)
+        golden = golden_digest(net, model)
         if fold:
             files[_folded_path(folder, task)] = sealed(folded(model), golden)
         if layout is not None:
-            model = onnx_graph(net, task, bank=layout)
+            model = onnx_graph(net, task, form=form, bank=layout)
         files[folder / f"task_{task:02d}.onnx"] = sealed(model, golden)
     return dict(sorted(files.items()))
 

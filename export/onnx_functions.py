@@ -3,8 +3,10 @@
 A graph carries those that it calls, so it needs nothing but a stock runtime. All are free of ``NonZero`` and
 ``ScatterND``, so that onnxruntime (from 1.17 on) folds every call on constants when it loads a session.
 
-Both lookups also give ``words``: the index that every weight has in the codebook, -1 outside of the mask. A codebook
-ends with the entry that stands for 0, so that -1 finds it.
+Bits are stored as *planes*: uint8 (planes, 1, bytes). Bit j of byte i is that of element ``j * bytes + i``: so a plane
+unpacks in eight long strokes. Both lookups also give ``words``: the index that every weight has in the codebook, -1
+outside of the mask and in the padding at the end. A codebook ends with the entry that stands for 0, so that -1 finds
+it. Every file carries these texts, so their names are short.
 """
 
 from __future__ import annotations
@@ -14,74 +16,78 @@ from functools import cache
 
 from onnx import FunctionProto, parser
 
-OPSET = 18
-IR_VERSION = 8
+OPSET = 19
+IR_VERSION = 9
 DOMAIN = "tsn_hw"
 DOMAIN_VERSION = 1
 
 _UNPACK_BITS = """
-UnpackBits (bytes) => (bits) {
-  one = Constant <value = uint8[1] {1}> ()
-  lane = Constant <value = uint8[8] {0, 1, 2, 3, 4, 5, 6, 7}> ()
-  last = Constant <value_ints = [-1]> ()
-  column = Unsqueeze (bytes, last)
-  shifted = BitShift <direction = "RIGHT"> (column, lane)
-  lanes = BitwiseAnd (shifted, one)
-  bits = Flatten (lanes)
+UnpackBits (planes) => (bits) {
+  lane = Constant <value = uint8[8, 1] {1, 2, 4, 8, 16, 32, 64, 128}> ()
+  held = BitwiseAnd (planes, lane)
+  set = Sign (held)
+  bits = Flatten (set)
+}
+"""
+
+_READ_CODES = """
+ReadCodes (planes, units) => (codes) {
+  bits = UnpackBits (planes)
+  codes = MatMulInteger (units, bits)
+}
+"""
+
+_PLACE = """
+Place (mask, values) => (placed) {
+  none = Constant <value = int32[1] {-1}> ()
+  axis = Constant <value_int = 1> ()
+  bits = UnpackBits (mask)
+  used = Cast <to = 6> (bits)
+  count = CumSum (used, axis)
+  choice = Mul (count, used)
+  row = Squeeze (values)
+  choices = Concat <axis = 0> (none, row)
+  placed = Gather (choices, choice)
+}
+"""
+
+_ESCAPE = """
+Escape (codes, escapes, further, columns) => (wider) {
+  one = Constant <value = int32 {1}> ()
+  placed = Place (escapes, further)
+  row = Add (placed, one)
+  start = Mul (row, columns)
+  wider = Add (codes, start)
 }
 """
 
 _CODEBOOK_LOOKUP = """
-CodebookLookup (codes, mask, units, codebook, shape) => (weights, words) {
-  last = Constant <value_ints = [-1]> ()
-  first = Constant <value_ints = [0]> ()
-  axis = Constant <value_int = 1> ()
-  mask_bits = UnpackBits (mask)
-  count = ReduceProd (shape)
-  used_bits = Slice (mask_bits, first, count, last)
-  used = Cast <to = 6> (used_bits)
-  code_bits = UnpackBits (codes)
-  code_sums = MatMulInteger (units, code_bits)
-  code_row = Reshape (code_sums, last)
-  code = Cast <to = 7> (code_row)
-  choices = Concat <axis = 0> (last, code)
-  so_far = CumSum (used, axis)
-  choice = Mul (so_far, used)
-  words = Gather (choices, choice)
-  weight_row = Gather (codebook, words)
-  weights = Reshape (weight_row, shape)
+CodebookLookup (codes, mask, codebook, shape) => (weights, words) {
+  words = Place (mask, codes)
+  found = Gather (codebook, words)
+  weights = Reshape (found, shape)
 }
 """
 
 _BANK_LOOKUP = """
 BankLookup (codes, masks, units, columns, codebooks, shape) => (weights, words) {
-  last = Constant <value_ints = [-1]> ()
-  first = Constant <value_ints = [0]> ()
-  mask_bits = UnpackBits (masks)
-  prefix = ArgMax (mask_bits)
-  code_bits = UnpackBits (codes)
-  code_sums = MatMulInteger (units, code_bits)
-  code = Cast <to = 7> (code_sums)
+  none = Constant <value = int32[1] {-1}> ()
+  lane = Constant <value = uint8[8, 1] {1, 2, 4, 8, 16, 32, 64, 128}> ()
+  held = BitwiseAnd (masks, lane)
+  sets = Flatten (held)
+  first = ArgMax (sets)
+  prefix = Cast <to = 6> (first)
+  code_held = BitwiseAnd (codes, lane)
+  code_set = Sign (code_held)
+  bits = Flatten (code_set)
+  code = MatMulInteger (units, bits)
   row = Mul (prefix, columns)
-  address = Add (row, code)
-  mask = Gather (mask_bits, last)
-  used = Cast <to = 9> (mask)
-  padded = Where (used, address, last)
-  count = ReduceProd (shape)
-  words = Slice (padded, first, count, last)
-  weight_row = Gather (codebooks, words)
-  weights = Reshape (weight_row, shape)
-}
-"""
-
-_QLINEAR = """
-QLinear (x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, offset) => (y) {
-  axes = Constant <value_ints = [0, 2]> ()
-  row = Unsqueeze (x, axes)
-  image = Transpose <perm = [0, 3, 1, 2]> (row)
-  sums = QLinearConv (image, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, offset)
-  y_row = Transpose <perm = [0, 2, 3, 1]> (sums)
-  y = Squeeze (y_row, axes)
+  word = Add (row, code)
+  own = Gather (sets, none)
+  used = Cast <to = 9> (own)
+  words = Where (used, word, none)
+  found = Gather (codebooks, words)
+  weights = Reshape (found, shape)
 }
 """
 
@@ -122,9 +128,11 @@ SplitBytes (integers, zero_point) => (high, low) {
 
 _TEXTS = {
     "UnpackBits": _UNPACK_BITS,
+    "ReadCodes": _READ_CODES,
+    "Place": _PLACE,
+    "Escape": _ESCAPE,
     "CodebookLookup": _CODEBOOK_LOOKUP,
     "BankLookup": _BANK_LOOKUP,
-    "QLinear": _QLINEAR,
     "Requantize": _REQUANTIZE,
     "RequantizeInteger": _REQUANTIZE_INTEGER,
     "SplitBytes": _SPLIT_BYTES,
@@ -132,10 +140,12 @@ _TEXTS = {
 
 # Every file carries them: a phrase each, the whole story stands in docs/deploy.md.
 _DOCS = {
-    "UnpackBits": "Lowest bit first.",
+    "UnpackBits": "All lowest bits, then the next.",
+    "ReadCodes": "Bit planes to integers.",
+    "Place": "The next value where the mask is set, elsewhere -1.",
+    "Escape": "codes + columns * (the next of further, plus 1) where escapes is set.",
     "CodebookLookup": "codebook[the next code] under the mask, elsewhere its last entry.",
-    "BankLookup": "codebooks[prefix, code] under the last mask; prefix = first mask that is set.",
-    "QLinear": "Linear layer; the samples are rows of an image.",
+    "BankLookup": "codebooks[first set mask, code] under the last mask.",
     "Requantize": "Saturate to integers, then round half to even: they commute, and runtimes fuse the former.",
     "RequantizeInteger": "value / unit, rounded half to even and saturated; half = max(1, unit / 2).",
     "SplitBytes": "integers = 256 * (high - zero_point) + low.",
@@ -162,9 +172,11 @@ def function(name: str) -> FunctionProto:
 def functions(called: Iterable[str]) -> list[FunctionProto]:
     """The functions of these names after those that they call: ONNX's reference evaluator reads them in order.
 
-    >>> [f.name for f in functions({"BankLookup", "QLinear"})]
-    ['UnpackBits', 'BankLookup', 'QLinear']
+    >>> [f.name for f in functions({"CodebookLookup", "SplitBytes"})]
+    ['UnpackBits', 'Place', 'CodebookLookup', 'SplitBytes']
     """
-    names = set(called)
-    inner = {node.op_type for name in names for node in function(name).node if node.domain == DOMAIN}
-    return [function(name) for name in [*sorted(inner), *sorted(names - inner)]]
+    ordered: dict[str, FunctionProto] = {}
+    for name in sorted(called):
+        inner = functions({node.op_type for node in function(name).node if node.domain == DOMAIN})
+        ordered |= {f.name: f for f in [*inner, function(name)]}
+    return list(ordered.values())

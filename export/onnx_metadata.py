@@ -1,56 +1,66 @@
-"""What a graph tells of itself in ``metadata_props``: enough to quantize an input, read a logit, and check a file.
+"""What a graph tells of itself: enough to quantize an input, read a logit, and check a file.
 
-Keys start with ``tsn_hw.``; values but "format", "task" and "sha256" are JSON.
+``metadata_props`` have one key, ``tsn_hw``. Its value is JSON:
 
 * format: version of all this.  task: its name.  classes: names, in the order of the logits.
 * input: shape, bits, signed, exponent; real value = integer * 2**exponent.
 * output: exponent of the logits, null where they have a scale of their own.
-* layers: lists with an entry a layer, in order, null where it has none: name, kind, form and carrier of its
-  computation, the bounds that prove it exact ("accumulator", with offset and multiplier "bound"), bits of its output
-  and of its codes, survivors, and the digest of its words in ``banks.bin``.
+* layers: lists with an entry a layer, in order, null where it has none: name; form of its computation; the bounds that
+  prove it exact ("accumulator", with offset and multiplier "bound"); bits of its output; bits of its codes, a list
+  where they have levels; the digest of its words in ``banks.bin``.
 * golden: the digest of the logits of :func:`golden_inputs`.
-* sha256: of the whole file with these 64 digits replaced by zeros.
+* sha256: of the whole file with this digest replaced by 43 letters A and a =. All digests are SHA-256 in base64.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import math
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx import helper
 
 from tsn_hw.arithmetic import ActFormat, Ints
 from tsn_hw.layers import Shape, Weighted
 from tsn_hw.network import PackedNetwork
 
-FORMAT_VERSION = "2"
-"""Version of the graphs: names of tensors, functions and ``metadata_props``."""
+FORMAT_VERSION = 3
+"""Version of the graphs: names of tensors, functions and metadata."""
+KEY = "tsn_hw"
 GOLDEN_INPUTS = 8
-_UNSEALED = "0" * 64
+_UNSEALED = "A" * 43 + "="
 
 
-def metadata(net: PackedNetwork, task: int, layers: list[dict[str, object]]) -> dict[str, str]:
-    """All that is known before the graph has run."""
+def metadata(
+    net: PackedNetwork, task: int, layers: list[dict[str, object]], others: dict[str, object] | None = None
+) -> dict[str, str]:
+    """All that is known before the graph has run; ``others`` are told besides or instead."""
     form = net.input
-    described = {"shape": net.input_shape, "bits": form.bits, "signed": form.signed, "exponent": form.exponent}
     values = {
+        "format": FORMAT_VERSION,
+        "task": net.tasks[task].name,
         "classes": net.tasks[task].classes,
-        "input": described,
-        "output": {"exponent": _logit_exponent(net, task)},
+        "input": {"shape": net.input_shape, "bits": form.bits, "signed": form.signed, "exponent": form.exponent},
+        "output": {"exponent": logit_exponent(net, task)},
         "layers": {key: [layer.get(key) for layer in layers] for key in dict.fromkeys(chain(*layers))},
     }
-    texts = {"format": FORMAT_VERSION, "task": net.tasks[task].name}
-    texts |= {name: json.dumps(value, separators=(",", ":")) for name, value in values.items()}
-    return {f"tsn_hw.{name}": text for name, text in texts.items()}
+    return {KEY: _json(values | (others or {}))}
 
 
-def properties(model: onnx.ModelProto) -> dict[str, str]:
-    """The properties of a model of ours, without the prefix of their keys."""
-    return {p.key.removeprefix("tsn_hw."): p.value for p in model.metadata_props if p.key.startswith("tsn_hw.")}
+def properties(model: onnx.ModelProto) -> dict[str, Any]:
+    """What a model of ours tells; nothing where it is none."""
+    texts = [entry.value for entry in model.metadata_props if entry.key == KEY]
+    try:
+        told = json.loads(texts[0]) if texts else {}
+    except ValueError:  # damaged, or somebody else's
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 def golden_inputs(shape: Shape, form: ActFormat, count: int = GOLDEN_INPUTS) -> Ints:
@@ -71,28 +81,36 @@ def golden_inputs(shape: Shape, form: ActFormat, count: int = GOLDEN_INPUTS) -> 
 
 
 def logits_digest(logits: NDArray[np.int32]) -> str:
-    """SHA-256 of logits, (inputs, classes), as 32-bit little-endian integers."""
-    return hashlib.sha256(logits.astype("<i4").tobytes()).hexdigest()
+    """Digest of logits, (inputs, classes), as 32-bit little-endian integers."""
+    return digest(logits.astype("<i4").tobytes())
 
 
 def sealed(model: onnx.ModelProto, golden: str) -> bytes:
     """The content of the file of a model, with the digest of its golden logits and its own."""
-    model.metadata_props.add(key="tsn_hw.golden", value=json.dumps(golden))
-    model.metadata_props.add(key="tsn_hw.sha256", value=_UNSEALED)
+    helper.set_model_props(model, {KEY: _json(properties(model) | {"golden": golden, "sha256": _UNSEALED})})
     content = bytes(model.SerializeToString(deterministic=True))
     head, _, tail = content.rpartition(_UNSEALED.encode())
-    return head + hashlib.sha256(content).hexdigest().encode() + tail
+    return head + digest(content).encode() + tail
 
 
-def is_sealed(content: bytes, digest: str) -> bool:
+def is_sealed(content: bytes, seal: str) -> bool:
     """Whether a file is what it was when its digest was taken."""
-    if len(digest) != len(_UNSEALED):
+    if len(seal) != len(_UNSEALED):
         return False
-    head, _, tail = content.rpartition(digest.encode())
-    return hashlib.sha256(head + _UNSEALED.encode() + tail).hexdigest() == digest
+    head, _, tail = content.rpartition(seal.encode())
+    return digest(head + _UNSEALED.encode() + tail) == seal
 
 
-def _logit_exponent(net: PackedNetwork, task: int) -> int | None:
+def digest(content: bytes) -> str:
+    """SHA-256 in base64: shorter than in hexadecimal digits, and every file holds several.
+
+    >>> digest(b"")
+    '47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='
+    """
+    return base64.b64encode(hashlib.sha256(content).digest()).decode()
+
+
+def logit_exponent(net: PackedNetwork, task: int) -> int | None:
     """Logits are sums of products, scaled by 2**-shift; a multiplier hides a scale that the network does not know."""
     head = net.head(task)
     layer, requantization = net.layers[head], net.step(task, head).requantization
@@ -101,3 +119,7 @@ def _logit_exponent(net: PackedNetwork, task: int) -> int | None:
         return None
     weights = net.words(task, head).exponent if isinstance(layer, Weighted) else 0
     return min(net.format(task, source).exponent for source in layer.inputs) + weights + requantization.shift
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,11 +17,15 @@ from tsn_hw.errors import ExportError
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor of the graph; the integers that it carries are its values minus the zero point."""
+    """A tensor of the graph; the integers that it carries are its values minus the zero point.
+
+    ``is_image``: samples of (features,) lie as the rows of one image, (1, features, N, 1).
+    """
 
     name: str
     dtype: str
     zero_point: int = 0
+    is_image: bool = False
 
 
 @dataclass(frozen=True)
@@ -33,9 +38,12 @@ class Graph:
     casts: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def constant(self, name: str, values: NDArray[Any]) -> str:
-        """Add a constant tensor."""
+        """Add a constant tensor; int64 (shapes, sizes) as ONNX's variable-length integers, a byte or two each."""
         self._claim(name)
-        self.constants[name] = numpy_helper.from_array(np.array(values, order="C"), name)
+        if values.dtype == np.int64:
+            self.constants[name] = helper.make_tensor(name, TensorProto.INT64, values.shape, values.reshape(-1))
+        else:
+            self.constants[name] = numpy_helper.from_array(np.array(values, order="C"), name)
         return name
 
     def shared(self, name: str, values: NDArray[Any]) -> str:
@@ -43,14 +51,15 @@ class Graph:
         return name if name in self.constants else self.constant(name, values)
 
     def scalar(self, value: int, dtype: str) -> str:
-        """A shared scalar."""
-        return self.shared(f"{value}_{dtype}", np.array(value, dtype))
+        """A shared scalar, named like ``128_u8``."""
+        kind = np.dtype(dtype)
+        return self.shared(f"{value}_{kind.kind}{8 * kind.itemsize}", np.array(value, kind))
 
-    def external(self, name: str, location: str, offset: int, shape: tuple[int, int]) -> str:
+    def external(self, name: str, location: str, offset: int, shape: Sequence[int]) -> str:
         """Add a constant of bytes that lie in another file."""
         self._claim(name)
         tensor = TensorProto(name=name, dims=shape, data_type=TensorProto.UINT8, data_location=TensorProto.EXTERNAL)
-        place = {"location": location, "offset": str(offset), "length": str(shape[0] * shape[1])}
+        place = {"location": location, "offset": str(offset), "length": str(math.prod(shape))}
         for key, value in place.items():
             tensor.external_data.add(key=key, value=value)
         self.constants[name] = tensor
@@ -66,6 +75,14 @@ class Graph:
     def call(self, function_name: str, inputs: Sequence[str], *outputs: str, doc: str = "") -> str:
         """Add a call of one of our functions; gives its first output."""
         return self.node(function_name, inputs, *outputs, doc=doc, domain=DOMAIN)
+
+    def rename(self, name: str, new: str) -> None:
+        """Give a tensor that a node makes, and that node, another name."""
+        self._claim(new)
+        for node in self.nodes:
+            for tensors in (node.input, node.output):
+                tensors[:] = [new if tensor == name else tensor for tensor in tensors]
+            node.name = new if node.name == name else node.name
 
     def _claim(self, name: str) -> None:
         if name in self.names:

@@ -2,9 +2,10 @@
 
 A sum of products (Linear, Conv2d, AvgPool) has three forms:
 
-* "quantized": QLinearConv on uint8, which also adds the offset, rounds and saturates. It needs activations and
-  centroids of at most 8 bits, no multiplier, and ``acc + offset`` within 2**24, because runtimes requantize in
-  float32.
+* "quantized": QLinearConv on uint8, which also adds the offset, scales, rounds and saturates. Activations and centroids
+  have at most 8 bits, and offsets are multiples of their multipliers, so that the whole is ``(acc + bias) * multiplier
+  / 2**shift``. Runtimes compute that in float32: every step of every channel's staircase is proven to lie where it
+  must (`arithmetic.exact_in_float32`).
 * "float32": Gemm or Conv on integers in float32. It needs ``acc`` within 2**24.
 * "integer": MatMulInteger or ConvInteger on uint8; activations and centroids of more than 8 bits are split into two
   bytes, and the partial sums are combined exactly.
@@ -12,15 +13,21 @@ A sum of products (Linear, Conv2d, AvgPool) has three forms:
 It takes the first of them that is proven exact, which is the fastest on onnxruntime (``benchmarks/bench_onnx.py``):
 "quantized", then "float32", then "integer"; a Linear whose operands are bytes prefers "integer" to "float32".
 
+An Add is "quantized", between DequantizeLinear and QuantizeLinear, where both operands and the result have at most 8
+bits, it has no multiplier and no offset, and float32 holds the aligned sum with its zero points; else "float32", which
+needs the sum within 2**24; else "integer", in float64 or int64.
+
 Weights are uint8 with zero point 128 beside uint8 activations: uint8 by int8 is wrong on x86 processors without
-VNNI. The last two forms, and every Add, compute ``acc * multiplier + offset`` in the cheapest type that is proven
-exact (`arithmetic.carrier`): float32, where it is folded into weights and bias, then float64, then int64.
+VNNI. All but "quantized" compute ``acc * multiplier + offset`` in the cheapest type that is proven exact
+(`arithmetic.carrier`): float32, where it is folded into weights and bias, then float64, then int64.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -29,19 +36,25 @@ from numpy.typing import NDArray
 from tsn_hw import arithmetic
 from tsn_hw.arithmetic import FLOAT32_EXACT, INT32, ActFormat, Carrier, Ints
 from tsn_hw.errors import ExportError
-from tsn_hw.layers import Add, AvgPool, Conv2d, Linear, Weighted
+from tsn_hw.layers import Add, AvgPool, Conv2d, Flatten, Linear, MaxPool, Weighted
 from tsn_hw.network import Bools, PackedNetwork, Requantization, code_bits
 
+BYTE_ZERO = 128
+"""Zero point of a byte that carries a signed integer."""
+LEVEL_BITS = 8 * 250
+"""About what the nodes and tensors of one more level of codes add to a file."""
+
 Form = Literal["quantized", "float32", "integer"]
-ForcedForm = Literal["float32", "integer"]
+Forms = Form | Mapping[str, Form] | None
+"""Forced forms: one of all layers that compute, or some by layer; None: the rule's choice."""
 
 
 @dataclass(frozen=True)
 class Words:
     """The weights of one layer as one task sees them.
 
-    mask: weight-shaped; codebook: the sorted distinct centroids that the task really reads, at least one;
-    code: (survivors,), index of every weight under the mask into the codebook.
+    mask: weight-shaped; codebook: the distinct centroids that the task really reads, at least one, frequent ones
+    first; code: (survivors,), index of every weight under the mask into the codebook.
     """
 
     mask: Bools
@@ -50,16 +63,29 @@ class Words:
 
     @property
     def code_bits(self) -> int:
-        """The narrowest width of a code."""
+        """The narrowest width of a code, where all have the same."""
         return code_bits(self.codebook)
+
+    @cached_property
+    def widths(self) -> tuple[int, ...]:
+        """Widths of the smallest levels of codes, see :func:`code_levels`."""
+        return code_levels(np.bincount(self.code, minlength=len(self.codebook)))[1]
+
+
+@dataclass(frozen=True)
+class Rescaling:
+    """``(acc + bias) * multiplier / 2**shift``, both (channels,): what QLinearConv computes."""
+
+    multiplier: Ints
+    bias: Ints
 
 
 @dataclass(frozen=True)
 class Plan:
     """One layer that computes, and how it does so exactly; the nodes are written from this alone.
 
-    words: None where no weights are stored. form: None where no products are summed. carrier: the type of
-    ``acc * multiplier + offset``, whose largest magnitude is ``bound``; ``accumulator`` is that of ``acc``.
+    words: None where no weights are stored. rescaling: in the form "quantized". carrier: in the other forms, the type
+    of ``acc * multiplier + offset``, whose largest magnitude is ``bound``; ``accumulator`` is that of ``acc``.
     """
 
     layer: Linear | Conv2d | Add
@@ -67,10 +93,11 @@ class Plan:
     rank: int
     words: Words | None
     requantization: Requantization
-    form: Form | None
+    form: Form
     carrier: Carrier | Literal["int32"]
     accumulator: int
     bound: int
+    rescaling: Rescaling | None = None
 
     @property
     def has_wide_weights(self) -> bool:
@@ -90,23 +117,35 @@ class Plan:
 
     def summary(self) -> dict[str, object]:
         """What ``metadata_props`` tell of the layer."""
-        summary: dict[str, object] = {"carrier": self.carrier, "bound": self.bound}
+        summary: dict[str, object] = {"form": self.form, "accumulator": self.accumulator, "bound": self.bound}
         if self.requantization.output is not None:
             summary["bits"] = self.requantization.output.bits
-        if self.form is not None:
-            summary |= {"form": self.form, "accumulator": self.accumulator}
         if self.words is not None:
-            summary |= {"code_bits": self.words.code_bits, "survivors": len(self.words.code)}
+            summary["code_bits"] = self.words.widths if len(self.words.widths) > 1 else self.words.widths[0]
         return summary
 
 
-def plan_layer(net: PackedNetwork, task: int, index: int, forced: ForcedForm | None) -> Plan:
-    """Apply the rule of the module's docstring to a layer that computes."""
+def check_forms(net: PackedNetwork, forms: Forms) -> None:
+    """Refuse forms of layers that a network does not have, or that compute nothing, with ExportError."""
+    if isinstance(forms, Mapping):
+        layers = {layer.name: layer for layer in net.layers}
+        for name in forms:
+            if name not in layers:
+                raise ExportError(f"form of layer {name!r}: the network has no such layer")
+            if isinstance(layers[name], Flatten | MaxPool):
+                raise ExportError(f"form of layer {name!r}: it computes nothing")
+
+
+def plan_layer(net: PackedNetwork, task: int, index: int, forms: Forms = None) -> Plan:
+    """Apply the rule of the module's docstring to a layer that computes; a forced form is tried alone.
+
+    Raises ExportError where no form, or not the forced one, is exact.
+    """
     layer, step = net.layers[index], net.step(task, index)
+    forced = forms.get(layer.name) if isinstance(forms, Mapping) else forms
     requantization = step.requantization
     assert requantization is not None  # checked at birth
-    inputs = [net.format(task, source) for source in layer.inputs]
-    words = None
+    inputs, words = [net.format(task, source) for source in layer.inputs], None
     if isinstance(layer, Weighted):
         assert step.mask is not None  # checked at birth
         words = _words(net.weights(task, index), step.mask)
@@ -115,7 +154,6 @@ def plan_layer(net: PackedNetwork, task: int, index: int, forced: ForcedForm | N
         layer = Conv2d(layer.name, channels, channels, layer.kernel, layer.stride, groups=channels)
     assert isinstance(layer, Linear | Conv2d | Add)
     low, high = net.accumulator(task, index)
-    accumulator = arithmetic.magnitude(low, high)
     bound = arithmetic.requantization_magnitude(low, high, requantization.multiplier, requantization.offset)
     plan = Plan(
         layer=layer,
@@ -123,47 +161,85 @@ def plan_layer(net: PackedNetwork, task: int, index: int, forced: ForcedForm | N
         rank=1 + len(net.shapes[index]),
         words=words,
         requantization=requantization,
-        form=None,
+        form="integer",
         carrier=arithmetic.carrier(bound),
-        accumulator=accumulator,
+        accumulator=arithmetic.magnitude(low, high),
         bound=bound,
     )
-    return plan if isinstance(layer, Add) else _with_form(plan, layer, forced)
+    return _with_form(plan, _rescaling(plan, low, high), forced)
 
 
-def _with_form(plan: Plan, layer: Weighted, forced: ForcedForm | None) -> Plan:
-    """Choose the form of a sum of products, or check the forced one."""
+def _with_form(plan: Plan, rescaling: Rescaling | str, forced: Form | None) -> Plan:
+    """Choose the form of a layer, or check the forced one."""
     forms: list[Form] = ["quantized", "float32", "integer"]
-    if isinstance(layer, Linear) and not plan.is_wide:
+    if isinstance(plan.layer, Linear) and not plan.is_wide:
         forms = ["quantized", "integer", "float32"]
-    obstacles = {form: _obstacle(plan, layer, form) for form in forms}
+    obstacles = {form: _obstacle(plan, rescaling, form) for form in forms}
     exact = [form for form in forms if obstacles[form] is None]
     form: Form = forced or (exact[0] if exact else "integer")
     if obstacles[form] is not None:
-        raise ExportError(f"layer {layer.name!r}: the form {form!r} is not exact: {obstacles[form]}")
+        raise ExportError(f"layer {plan.layer.name!r}: the form {form!r} is not exact: {obstacles[form]}")
     plan = replace(plan, form=form)
-    if form == "integer" and plan.is_wide and plan.carrier == "float32":
+    if form == "quantized" and isinstance(rescaling, Rescaling):
+        return replace(plan, rescaling=rescaling)
+    if form == "integer" and plan.carrier == "float32" and (plan.is_wide or isinstance(plan.layer, Add)):
         return replace(plan, carrier="float64")  # sums of bytes may exceed what their total does not
     if form == "integer" and not plan.is_wide and _is_raw(plan.requantization):
         return replace(plan, carrier="int32")
     return plan
 
 
-def _obstacle(plan: Plan, layer: Weighted, form: Form) -> str | None:
+def _obstacle(plan: Plan, rescaling: Rescaling | str, form: Form) -> str | None:
     """Why a form does not hold a layer exactly, with the value; None if it does."""
-    output, largest = plan.requantization.output, 255 * 255 * math.prod(layer.weight_shape[1:])
+    largest = 0 if isinstance(plan.layer, Add) else 255 * 255 * math.prod(plan.layer.weight_shape[1:])
     if form != "float32" and largest > INT32[1]:
         return f"sums of uint8 products reach {largest}, must fit int32"
-    if form != "integer" and plan.accumulator > FLOAT32_EXACT:
+    if form == "float32" and plan.accumulator > FLOAT32_EXACT:
         return f"its accumulator reaches {plan.accumulator}, at most {FLOAT32_EXACT}"
-    if form == "quantized":
-        if plan.bound > FLOAT32_EXACT:
-            return f"its accumulator with offset reaches {plan.bound}, at most {FLOAT32_EXACT}"
-        if plan.is_wide or output is None or output.bits > 8:
-            return "activations or centroids have more than 8 bits"
-        if (plan.requantization.multiplier != 1).any():
-            return "it has a multiplier"
-    return None
+    return rescaling if form == "quantized" and isinstance(rescaling, str) else None
+
+
+def _rescaling(plan: Plan, low: Ints, high: Ints) -> Rescaling | str:
+    """What the quantized form computes, proven to be the contract's integers; or why it is not.
+
+    ``low``, ``high``: smallest and largest accumulator of the channels, or of all.
+    """
+    requantization = plan.requantization
+    output, channels = requantization.output, 1 if isinstance(plan.layer, Add) else plan.layer.channels
+    if output is None:
+        return "logits are no bytes"
+    if plan.has_wide_weights or max(output.bits, *(form.bits for form in plan.inputs)) > 8:
+        return "activations or centroids have more than 8 bits"
+    vectors = (low, high, requantization.multiplier, requantization.offset)
+    low, high, multiplier, offset = (np.broadcast_to(vector, (channels,)) for vector in vectors)
+    if isinstance(plan.layer, Add):
+        return _rescaling_of_add(plan, multiplier, offset)
+    multiplier = np.where((low == 0) & (high == 0), 1, multiplier)  # no weight reaches the channel
+    bias, rest = np.divmod(offset, np.where(multiplier == 0, 1, multiplier))
+    if rest.any():
+        channel = int((rest != 0).argmax())
+        return f"channel {channel} has offset {offset[channel]}, no multiple of its multiplier {multiplier[channel]}"
+    reach = arithmetic.magnitude(low + bias, high + bias)
+    if reach > INT32[1]:
+        return f"its accumulator with offset reaches {reach}, must fit int32"
+    exact = arithmetic.exact_in_float32(multiplier, requantization.shift, output.range, low + bias, high + bias)
+    if not exact.all():
+        channel = int(exact.argmin())
+        scale = f"{multiplier[channel]} / 2**{requantization.shift}"
+        return f"float32 rounds sums up to {reach} otherwise in channel {channel}, whose scale is {scale}"
+    return Rescaling(multiplier, bias)
+
+
+def _rescaling_of_add(plan: Plan, multiplier: Ints, offset: Ints) -> Rescaling | str:
+    """Runtimes may take zero points off after the operands are scaled: float32 has to hold all of it."""
+    finer = min(form.exponent for form in plan.inputs)
+    zero_points = sum(BYTE_ZERO << (form.exponent - finer) for form in plan.inputs)
+    largest = plan.bound + zero_points + (BYTE_ZERO << plan.requantization.shift)
+    if (multiplier != 1).any() or offset.any():
+        return "it has a multiplier or an offset"
+    if largest > FLOAT32_EXACT:
+        return f"its sum with zero points reaches {largest}, at most {FLOAT32_EXACT}"
+    return Rescaling(multiplier, offset)
 
 
 def _is_raw(requantization: Requantization) -> bool:
@@ -174,8 +250,29 @@ def _is_raw(requantization: Requantization) -> bool:
 
 def _words(weights: Ints, mask: Bools) -> Words:
     survivors = weights[mask] if mask.any() else np.zeros(1, np.int64)  # no tensor is empty; the mask hides the 0
-    codebook, code = np.unique(survivors, return_inverse=True)
-    return Words(mask, codebook, code[: int(mask.sum())].astype(np.int64))
+    codebook, code, counts = np.unique(survivors, return_inverse=True, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    return Words(mask, codebook[order], np.argsort(order)[code][: int(mask.sum())])
+
+
+def code_levels(counts: Ints) -> tuple[int, tuple[int, ...]]:
+    """The smallest code for entries of falling frequency: its size in bits, and the width of each of its levels.
+
+    A level of width b holds the low b bits of every code. Where it is not the last, the codes that reach 2**b escape:
+    a bit a code tells which, and the next level holds ``code // 2**b - 1`` of those alone.
+
+    >>> code_levels(np.full(16, 1000))
+    (64000, (4,))
+    >>> code_levels(np.repeat([4000, 100], [4, 28]))
+    (66800, (2, 3))
+    """
+    bits, total = code_bits(counts), int(counts.sum())
+    best: tuple[int, tuple[int, ...]] = (bits * total, (bits,))
+    for low in range(1, bits):
+        groups = np.add.reduceat(counts[1 << low :], np.arange(0, len(counts) - (1 << low), 1 << low))
+        size, widths = code_levels(groups)
+        best = min(best, ((low + 1) * total + size + LEVEL_BITS, (low, *widths)))
+    return best
 
 
 def centroid_dtype(centroids: Ints) -> np.dtype[Any]:

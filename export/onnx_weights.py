@@ -5,21 +5,19 @@ Both end in a lookup that gives uint8 with zero point 128 where the layer comput
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from onnx import TensorProto, numpy_helper
 
-from export.onnx_bank import BANK_FILE, BankLayout, Run, Segment, addresses, code_planes, position, words_digest
+from export.onnx_bank import BANK_FILE, BankLayout, Run, Segment, addresses, code_planes, packed, position, words_digest
 from export.onnx_nodes import Graph, Tensor
-from export.onnx_plan import Plan, centroid_dtype
+from export.onnx_plan import BYTE_ZERO, Plan, centroid_dtype
 from tsn_hw.arithmetic import Ints
 from tsn_hw.layers import Linear, Weighted
 from tsn_hw.network import BankLayer, Bytes, PackedNetwork
-
-BYTE_ZERO = 128
-"""Zero point of a byte that carries a signed integer."""
 
 
 @dataclass(frozen=True)
@@ -37,28 +35,52 @@ class LayerWords:
 def survivor_weights(graph: Graph, plan: Plan, layer: Weighted) -> Tensor:
     """Weights from the codes of the survivors, a mask and one codebook; an average pool sums with ones."""
     name, words = layer.name, plan.words
-    shape = _shape(graph, plan, layer)
     if words is None:
-        return _ones(graph, plan, shape, name)
+        return _ones(graph, plan, layer)
     codes = words.code if len(words.code) else np.zeros(1, np.int64)  # no tensor is empty
-    inputs = [
-        graph.constant(f"{name}.codes", _planes(codes, words.code_bits)),
-        graph.constant(f"{name}.mask", np.packbits(words.mask.reshape(1, -1), axis=1, bitorder="little")),
-        _units(graph, words.code_bits),
-    ]
-    codebook = _codebook(graph, plan, name, words.codebook)
-    graph.call("CodebookLookup", [*inputs, codebook.name, shape], f"{name}.weights", f"{name}.words")
-    return Tensor(f"{name}.weights", codebook.dtype, codebook.zero_point)
+    read = _codes(graph, name, codes, words.widths)
+    mask = graph.constant(f"{name}.mask", packed(words.mask.reshape(1, -1)))
+    return _looked_up(graph, plan, layer, "CodebookLookup", [read, mask], words.codebook)
 
 
 def bank_weights(graph: Graph, plan: Plan, layer: Weighted, words: LayerWords) -> Tensor:
     """Weights from words that lie at every position."""
-    name = layer.name
-    shape = _shape(graph, plan, layer)
-    codebook = _codebook(graph, plan, name, words.table.reshape(-1))
-    inputs = [words.codes, words.masks, _units(graph, words.code_bits), graph.scalar(1 << words.code_bits, "int64")]
-    graph.call("BankLookup", [*inputs, codebook.name, shape], f"{name}.weights", f"{name}.words")
-    return Tensor(f"{name}.weights", codebook.dtype, codebook.zero_point)
+    columns = graph.scalar(1 << words.code_bits, "int32")
+    inputs = [words.codes, words.masks, _units(graph, words.code_bits), columns]
+    return _looked_up(graph, plan, layer, "BankLookup", inputs, words.table.reshape(-1))
+
+
+def _codes(graph: Graph, name: str, codes: Ints, widths: tuple[int, ...]) -> str:
+    """Codes as bit planes: the low bits of all, and those that need more of them escape to a level of their own."""
+    (bits, *wider), columns = widths, 1 << widths[0]
+    planes = graph.constant(f"{name}.codes", _planes(codes % columns, bits))
+    read = graph.call(
+        "ReadCodes", [planes, _units(graph, bits)], f"{name}.low_codes" if wider else f"{name}.read_codes"
+    )
+    if not wider:
+        return read
+    further = codes // columns - 1
+    escapes = graph.constant(f"{name}.escapes", packed((further >= 0)[None]))
+    escaped = _codes(graph, f"{name}.escaped", further[further >= 0], tuple(wider))
+    inputs = [read, escapes, escaped, graph.scalar(columns, "int32")]
+    return graph.call("Escape", inputs, f"{name}.read_codes")
+
+
+def _looked_up(graph: Graph, plan: Plan, layer: Weighted, kind: str, inputs: list[str], centroids: Ints) -> Tensor:
+    """Call a lookup; what pads the last byte of a layer is cut off."""
+    name, shape = layer.name, _shape(plan, layer)
+    codebook = _codebook(graph, plan, name, centroids)
+    weights = Tensor(f"{name}.weights", codebook.dtype, codebook.zero_point)
+    fitting = graph.constant(f"{name}.shape", shape)
+    if math.prod(layer.weight_shape) % 8 == 0:
+        graph.call(kind, [*inputs, codebook.name, fitting], weights.name, f"{name}.words")
+        return weights
+    padded, flat = f"{name}.padded_weights", graph.shared("flat", np.array([-1]))
+    graph.call(kind, [*inputs, codebook.name, flat], padded, f"{name}.words")
+    ends = [graph.shared(f"up_to_{end}", np.array([end])) for end in (0, math.prod(layer.weight_shape))]
+    cut = graph.node("Slice", [padded, *ends], f"{name}.flat_weights")
+    graph.node("Reshape", [cut, fitting], weights.name)
+    return weights
 
 
 def shared_words(graph: Graph, net: PackedNetwork, task: int, layout: BankLayout) -> dict[int, LayerWords]:
@@ -88,7 +110,7 @@ def dense_words(graph: Graph, plan: Plan, layer: Weighted) -> LayerWords:
     dense = np.zeros(words.mask.shape, np.int64)
     dense[words.mask] = words.code
     codes = graph.constant(f"{name}.codes", _planes(dense.reshape(-1), words.code_bits))
-    masks = graph.constant(f"{name}.masks", np.packbits(words.mask.reshape(1, -1), axis=1, bitorder="little"))
+    masks = graph.constant(f"{name}.masks", packed(words.mask.reshape(1, -1)))
     table = np.zeros((1, 1 << words.code_bits), np.int64)
     table[0, : len(words.codebook)] = words.codebook
     return LayerWords(codes, masks, words.code_bits, table, None)
@@ -103,16 +125,16 @@ def _masks(graph: Graph, segment: Segment, own: int, names: list[str]) -> dict[s
         return outputs
     planes = _external(graph, f"{names[0]}.bank_masks", runs, segment.mask_bytes)
     sizes = graph.constant(f"{names[0]}.bank_sizes", np.array(list(segment.layers.values()), np.int64))
-    graph.node("Split", [planes, sizes], *outputs.values(), axis=1)
+    graph.node("Split", [planes, sizes], *outputs.values(), axis=2)
     return outputs
 
 
 def _external(graph: Graph, name: str, runs: Sequence[Run], plane_bytes: int) -> str:
-    """Planes of the bank file as one tensor (planes, bytes)."""
+    """Planes of the bank file as one tensor (planes, 1, bytes)."""
     if len(runs) == 1:
-        return graph.external(name, BANK_FILE, runs[0].offset, (runs[0].planes, plane_bytes))
+        return graph.external(name, BANK_FILE, runs[0].offset, (runs[0].planes, 1, plane_bytes))
     parts = [
-        graph.external(f"{name}{number}", BANK_FILE, run.offset, (run.planes, plane_bytes))
+        graph.external(f"{name}{number}", BANK_FILE, run.offset, (run.planes, 1, plane_bytes))
         for number, run in enumerate(runs)
     ]
     return graph.node("Concat", parts, name, axis=0)
@@ -137,16 +159,17 @@ def _codebook(graph: Graph, plan: Plan, name: str, centroids: Ints) -> Tensor:
     return Tensor(graph.node("Cast", [narrow], f"{name}.centroids", to=TensorProto.FLOAT), "float32")
 
 
-def _shape(graph: Graph, plan: Plan, layer: Weighted) -> str:
-    """The shape of the weights; QLinear takes them as a kernel of 1 x 1."""
+def _shape(plan: Plan, layer: Weighted) -> Ints:
+    """The shape of the weights; QLinearConv takes those of a Linear as a kernel of 1 x 1."""
     kernel = (1, 1) if plan.form == "quantized" and isinstance(layer, Linear) else ()
-    return graph.constant(f"{layer.name}.shape", np.array([*layer.weight_shape, *kernel], np.int64))
+    return np.array([*layer.weight_shape, *kernel], np.int64)
 
 
-def _ones(graph: Graph, plan: Plan, shape: str, name: str) -> Tensor:
+def _ones(graph: Graph, plan: Plan, layer: Weighted) -> Tensor:
     dtype, zero_point = ("float32", 0) if plan.form == "float32" else ("uint8", BYTE_ZERO)
     one = numpy_helper.from_array(np.array([1 + zero_point], dtype))
-    return Tensor(graph.node("ConstantOfShape", [shape], f"{name}.weights", value=one), dtype, zero_point)
+    shape = graph.constant(f"{layer.name}.shape", _shape(plan, layer))
+    return Tensor(graph.node("ConstantOfShape", [shape], f"{layer.name}.weights", value=one), dtype, zero_point)
 
 
 def _units(graph: Graph, code_bits: int) -> str:
@@ -155,6 +178,5 @@ def _units(graph: Graph, code_bits: int) -> str:
 
 
 def _planes(codes: Ints, code_bits: int) -> Bytes:
-    """Codes (n,) as packed planes (code_bits, n / 8)."""
-    bits = (codes >> np.arange(code_bits)[:, None]) & 1
-    return np.packbits(bits.astype(np.uint8), axis=1, bitorder="little")
+    """Codes (n,) as packed planes (code_bits, 1, n / 8)."""
+    return packed((codes >> np.arange(code_bits)[:, None]) % 2 == 1)

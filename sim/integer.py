@@ -42,7 +42,7 @@ class Simulator:
         self.net, self.task = net, task
         self._head = net.head(task)
         self._plans = plan_layers(net, task, int8_product_limit() if int8 else 0)
-        self._program = kernels.compile_program(net, task, self._plans, fuse=True)
+        self.program = kernels.compile_program(net, task, self._plans, fuse=True)
         elements = sum(math.prod(net.shapes[index]) for index, _, _ in net.run_order(task))
         self._chunk = max(1, CHUNK_BYTES // (4 * (elements + math.prod(net.input_shape))))
 
@@ -53,7 +53,7 @@ class Simulator:
 
     def __call__(self, x: ArrayLike) -> Int32s:
         """Logits (batch, classes) of integers ``x`` (batch, *net.input_shape) in the range of ``net.input``."""
-        return np.concatenate([self._program(chunk, {self._head})[self._head] for chunk in self._chunks(x)])
+        return np.concatenate([self.program(chunk, {self._head})[self._head] for chunk in self.chunks(x)])
 
     def predict(self, x: ArrayLike) -> NDArray[np.int64]:
         """Class (batch,) of integers ``x``: the first index of the largest logit."""
@@ -63,7 +63,7 @@ class Simulator:
     def taps(self, x: ArrayLike) -> dict[str, Int32s]:
         """The requantized integers (batch, ...) of every layer that the task runs, by name; last, the logits."""
         names = {index: layer.name for index, layer, _ in self.net.run_order(self.task)}
-        chunks = [self._unfused(chunk, set(names)) for chunk in self._chunks(x)]
+        chunks = [self._unfused(chunk, set(names)) for chunk in self.chunks(x)]
         return {name: np.concatenate([chunk[index] for chunk in chunks]) for index, name in names.items()}
 
     @cached_property
@@ -73,7 +73,8 @@ class Simulator:
 
         return kernels.compile_program(self.net, self.task, self._plans, fuse=False)
 
-    def _chunks(self, x: ArrayLike) -> Iterator[NDArray[np.integer]]:
+    def chunks(self, x: ArrayLike) -> Iterator[NDArray[np.integer]]:
+        """Checked integers in batches that keep all activations within CHUNK_BYTES."""
         checked = _checked(self.net, x)
         for start in range(0, max(1, len(checked)), self._chunk):
             yield checked[start : start + self._chunk]

@@ -78,7 +78,7 @@ class Program:
         """Layer index -> integers, of the layers to keep, for a batch of input integers."""
         kept: dict[int, NDArray[np.int32]] = {}
         with exact_floats():
-            values = {INPUT: torch.from_numpy(x.astype(np.uint8 if x.dtype == np.uint8 else np.float32))}
+            values = {INPUT: input_tensor(x)}
             for stage in self.stages:
                 result = values[stage.output] = stage.run(*(values[source] for source in stage.inputs))
                 if stage.output in keep:
@@ -86,6 +86,11 @@ class Program:
                 for source in stage.release:
                     del values[source]
         return kept
+
+
+def input_tensor(x: NDArray[np.integer]) -> Tensor:
+    """A batch of input integers as the first layer takes them."""
+    return torch.from_numpy(x.astype(np.uint8 if x.dtype == np.uint8 else np.float32))
 
 
 def compile_program(net: PackedNetwork, task: int, plans: dict[int, LayerPlan], fuse: bool) -> Program:

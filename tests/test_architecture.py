@@ -27,6 +27,7 @@ MAY_SEE = {
 CORE_PACKAGES = {"numpy", "bitarray", "safetensors"}
 MAX_LINES = 450
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
+SAFE_OF_JOBLIB = {"Parallel", "delayed"}  # the rest of it writes and reads pickles
 ROUNDING = {f"np.{name}" for name in ("round", "around", "rint", "fix", "clip")}
 OWN_ERRORS = {name for name, kind in vars(errors).items() if inspect.isclass(kind)}
 # beyond our own: what Python's protocols and the command line ask for
@@ -113,6 +114,8 @@ def offences(tree):
             case ast.Import(names=names):
                 unsafe = {alias.name.partition(".")[0] for alias in names} & UNSAFE_MODULES
                 yield from ((node.lineno, f"import of {name}") for name in sorted(unsafe))
+            case ast.ImportFrom(module="joblib", names=names) if {alias.name for alias in names} <= SAFE_OF_JOBLIB:
+                pass
             case ast.ImportFrom(module=str(name)) if name.partition(".")[0] in UNSAFE_MODULES:
                 yield node.lineno, f"import of {name}"
             case ast.Call(func=func, keywords=keywords):
@@ -151,7 +154,9 @@ def test_a_file_keeps_the_style_guide(module):
     ("source", "expected"),
     [
         ("import pickle", "import of pickle"),
-        ("from joblib import dump", "import of joblib"),
+        ("import joblib", "import of joblib"),
+        ("from joblib import Parallel, load", "import of joblib"),
+        ("from joblib.externals import cloudpickle", "import of joblib"),
         ("torch.load(path)", "torch.load without weights_only=True"),
         ("torch.load(path, weights_only=False)", "torch.load without weights_only=True"),
         ("np.load(path, allow_pickle=True)", "allow_pickle"),
@@ -171,6 +176,7 @@ def test_what_the_style_guide_rules_out_is_found(source, expected):
     [
         "torch.load(path, weights_only=True)",
         "np.load(path, allow_pickle=False)",
+        "from joblib import Parallel, delayed",
         "try: pass\nexcept (OSError, ValueError): raise",
         "try: pass\nexcept BaseException:\n    clean_up()\n    raise",
         "raise NetworkError('place, rule and value')",

@@ -1,12 +1,14 @@
 """Shapes, weights and multiply-accumulates of the bodies, counted by hand or by the paper's specification."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from learning import model_of, residual
 
 from tsn_hw.errors import NetworkError, SettingsError
-from tsn_hw.layers import INPUT, Conv2d, Linear, MaxPool, Shape, Weighted
-from tsn_hw.learn.architectures import Architecture, alexnet, mlp
+from tsn_hw.layers import INPUT, Add, Conv2d, Linear, MaxPool, Shape, Weighted
+from tsn_hw.learn.architectures import Architecture, alexnet, mlp, resnet18, tinynet
 
 
 def macs(architecture: Architecture) -> int:
@@ -118,3 +120,71 @@ def test_an_alexnet_needs_images() -> None:
 def test_a_body_whose_layers_do_not_fit_is_refused() -> None:
     with pytest.raises(NetworkError, match="'fc1': takes"):
         Architecture((1, 8, 8), (Linear("fc1", 64, 4),)).shapes()
+
+
+def test_tinynet_has_the_weights_macs_and_shapes_of_the_paper() -> None:
+    body = tinynet((3, 64, 64))
+    assert body.body_weights == 2_743_520
+    assert macs(body) == 83_886_080
+    assert dict(zip(names(body), body.shapes(), strict=True)) == {
+        "conv1": (160, 32, 32),
+        "conv2": (160, 16, 16),
+        "conv3": (160, 8, 8),
+        "conv4": (160, 4, 4),
+        "flatten": (2560,),
+        "fc1": (640,),
+        "fc2": (640,),
+    }
+    assert tinynet((3, 64, 64), dropout=0.5).dropout == {"fc1": 0.5, "fc2": 0.5}
+
+
+@pytest.mark.parametrize(("width", "weights"), [(20, 1_090_140), (32, 2_790_240), (64, 11_159_232)])
+def test_resnet18_has_the_weights_of_the_paper(width: int, weights: int) -> None:
+    body = resnet18((3, 32, 32), width)
+    assert body.body_weights == weights
+    assert body.features == 8 * width
+
+
+def test_the_macs_of_resnet18_are_those_of_a_table_made_by_hand() -> None:
+    by_hand = {
+        "stem": 32 * 32 * 27 * 20,
+        "stage 1": 4 * 32 * 32 * 180 * 20,
+        "stage 2": 16 * 16 * (180 * 40 + 3 * 360 * 40 + 20 * 40),
+        "stage 3": 8 * 8 * (360 * 80 + 3 * 720 * 80 + 40 * 80),
+        "stage 4": 4 * 4 * (720 * 160 + 3 * 1440 * 160 + 80 * 160),
+    }
+    assert macs(resnet18((3, 32, 32), 20)) == sum(by_hand.values()) == 54_620_160
+
+
+def test_the_stem_of_resnet18_halves_images_of_more_than_32_pixels() -> None:
+    assert resnet18((3, 32, 32), 2).shapes()[0] == (2, 32, 32)
+    assert resnet18((3, 64, 64), 2).shapes()[0] == (2, 32, 32)
+
+
+def test_the_blocks_of_resnet18_add_what_they_compute_to_what_they_got() -> None:
+    body = resnet18((1, 8, 8), 2)
+    layers = {layer.name: layer for layer in body.layers}
+    places = {name: place for place, name in enumerate(layers)}
+    assert sum(isinstance(layer, Add) for layer in body.layers) == 8
+    assert layers["block2_add"].inputs == (places["block1_add"], places["block2_conv2"])
+    assert layers["block3_add"].inputs == (places["block3_skip"], places["block3_conv2"])
+    assert layers["block3_skip"].inputs == layers["block3_conv1"].inputs == (places["block2_add"],)
+    assert body.signed == {f"block{block}_conv2" for block in range(1, 9)} | {f"block{b}_skip" for b in (3, 5, 7)}
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: tinynet((64,)), "model 'tinynet': needs images (channels, height, width), the data has (64,)"),
+        (lambda: resnet18((64,)), "model 'resnet18': needs images (channels, height, width), the data has (64,)"),
+        (lambda: resnet18((3, 8, 8), 0), "model 'resnet18': width=0, must be at least 1"),
+        (
+            lambda: tinynet((3, 8, 8), (), (4,)),
+            "model 'tinynet': channels=() and hidden=(4,) must hold widths of at least 1",
+        ),
+    ],
+)
+def test_what_is_no_body_is_refused(build: Callable[[], Architecture], message: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        build()
+    assert str(error.value) == message

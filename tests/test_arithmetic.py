@@ -17,8 +17,10 @@ from tsn_hw.arithmetic import (
     accumulator_bounds,
     align,
     carrier,
+    exact_in_float32,
     magnitude,
     nearest,
+    nearest_in_float32,
     per_channel,
     quantize,
     requantization_magnitude,
@@ -243,3 +245,59 @@ def test_one_above_the_bound_a_narrower_carrier_would_be_wrong():
 
 def test_raw_logits_are_int32():
     assert (np.iinfo(np.int32).min, np.iinfo(np.int32).max) == INT32
+
+
+# requantization in float32 ------------------------------------------------------------------------------------------
+
+
+@st.composite
+def float32_cases(draw):
+    """A multiplier, a shift, an output range, and the first and last value."""
+    multiplier = draw(st.integers(-4096, 4096).filter(bool))
+    shift = draw(st.integers(0, 24))
+    bounds = integer_range(draw(st.integers(1, 8)), draw(st.booleans()))
+    low = draw(st.integers(-(2**25), 2**25))
+    return multiplier, shift, bounds, low, low + draw(st.integers(0, 2**17))
+
+
+def in_float32(value, multiplier, shift, bounds):
+    scaled = value.astype(np.float32) * np.float32(multiplier / 2**shift)
+    return np.clip(np.rint(scaled), *bounds)
+
+
+@given(float32_cases())
+def test_the_proof_for_float32_says_what_trying_every_value_says(case):
+    multiplier, shift, bounds, low, high = case
+    value = np.arange(low, high + 1)
+    wanted = requantize(value, np.array(multiplier), np.array(0), shift, bounds)
+    is_equal = (in_float32(value, multiplier, shift, bounds) == wanted).all()
+    proof = exact_in_float32(np.array([multiplier]), shift, bounds, np.array([low]), np.array([high]))
+    assert proof.tolist() == [is_equal]
+
+
+def test_multipliers_of_zero_and_huge_shifts_are_not_proven():
+    low, high = np.array([-5, -5]), np.array([5, 5])
+    assert exact_in_float32(np.array([0, 1]), 1, (0, 255), low, high).tolist() == [False, False]
+    assert exact_in_float32(np.array([1, 1]), 41, (0, 255), low, high).tolist() == [False, False]
+
+
+@given(st.integers(0, 2**32 - 1), st.booleans())
+def test_the_nearest_multipliers_are_exact_and_near(seed, signed):
+    rng = np.random.default_rng(seed)
+    bounds, shift = integer_range(8, signed), int(rng.integers(18, 23))
+    multiplier = rng.integers(512, 2048, 9) * rng.choice([-1, 1], 9)
+    reach = rng.integers(1, 2**21, 9)
+    offset = rng.integers(-(2**30), 2**30, 9)
+    found, shifted = nearest_in_float32(multiplier, offset, shift, bounds, -reach, reach)
+    bias, rest = np.divmod(shifted, found)
+    changed = (found != multiplier) | (rest == 0)
+    assert changed.mean() > 0.8
+    assert exact_in_float32(found, shift, bounds, bias - reach, bias + reach)[changed].all()
+    assert (np.abs(found - multiplier) * 16 <= np.abs(multiplier)).all()
+    assert (2 * np.abs(shifted - offset) <= np.abs(found)).all()
+
+
+def test_a_channel_without_an_exact_multiplier_keeps_its_own():
+    reach = np.array([2**24])
+    kept = nearest_in_float32(np.array([3]), np.array([7]), 13, (0, 255), -reach, reach)
+    assert [vector.tolist() for vector in kept] == [[3], [6]] or [vector.tolist() for vector in kept] == [[3], [7]]

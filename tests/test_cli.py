@@ -22,7 +22,7 @@ from tsn_hw.app.metrics import accuracy
 from tsn_hw.app.runs import RunFolder
 from tsn_hw.capacity import capacity
 
-COMMANDS = ["demo", "train", "show", "onnx", "run", "simulate", "verify"]
+COMMANDS = ["demo", "train", "show", "onnx", "run", "check", "hls", "cost", "memories", "simulate", "verify", "bench"]
 Say = Callable[..., tuple[int, str, str]]
 
 
@@ -163,12 +163,50 @@ def test_show_as_json_is_the_capacity_and_the_seals(say: Say, net: Path) -> None
     assert data["tasks"][1]["owned"] == sizes.tasks[1].owned
 
 
+@pytest.mark.parametrize("flavour", ["quant", "multithreshold"])
+def test_onnx_writes_files_for_other_tool_chains(flavour: str, say: Say, net: Path, tmp_path: Path) -> None:
+    code, text, error = say("onnx", net, "-o", tmp_path, "--flavour", flavour, "--json")
+    assert (code, error) == (0, "")
+    files = [tmp_path / "qonnx" / f"task_{task:02d}.{flavour}.onnx" for task in range(2)]
+    assert json.loads(text) == {str(file): file.stat().st_size for file in files}
+
+
+@pytest.mark.parametrize("option", ["shared", "folded", "replace"])
+def test_files_for_other_tool_chains_have_one_layout(
+    option: str, refused: Callable[..., str], net: Path, tmp_path: Path
+) -> None:
+    line = refused("onnx", net, "-o", tmp_path, "--flavour", "quant", f"--{option}")
+    assert line == f"--flavour quant: --{option} is for stock graphs only"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_stock_graphs_are_checked(refused: Callable[..., str], tmp_path: Path) -> None:
+    line = refused("onnx", "--check", tmp_path, "--flavour", "multithreshold")
+    assert line == "--flavour multithreshold: --check is for stock graphs only"
+
+
 def test_onnx_writes_one_graph_a_task_and_names_them(say: Say, net: Path, tmp_path: Path) -> None:
     code, text, error = say("onnx", net, "-o", tmp_path / "graphs", "--json")
     assert (code, error) == (0, "")
     written = {str(path): path.stat().st_size for path in (tmp_path / "graphs").iterdir()}
     assert json.loads(text) == written
     assert {str(tmp_path / "graphs" / f"task_{task:02d}.onnx") for task in range(2)} <= written.keys()
+
+
+def test_check_says_whether_a_network_is_supported_and_exits_accordingly(say: Say, net: Path, tmp_path: Path) -> None:
+    code, text, error = say("check", net)
+    assert (code, error) == (0, "")
+    assert text.splitlines()[-1] == "supported"
+    (tmp_path / "run.toml").write_text("[model]\nkind = 'resnet'\n")
+    code, text, error = say("check", tmp_path / "run.toml", "--json")
+    assert (code, error) == (1, "")
+    assert json.loads(text) == {
+        "supported": False,
+        "title": f"{tmp_path / 'run.toml'}: settings of a run",
+        "rows": [],
+        "problems": {"settings": ["model: kind = 'resnet': must be one of 'mlp', 'alexnet'"]},
+        "notes": ["what depends on these parts could not be checked"],
+    }
 
 
 def test_simulate_measures_the_accuracy_of_the_test_images(say: Say, net: Path) -> None:

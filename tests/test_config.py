@@ -118,7 +118,7 @@ def test_a_mistake_is_named_with_its_table_key_rule_and_value(file: Path, text: 
         ("model.hidden = [0]", "model.hidden = (0,)", "widths of 1..65536"),
         ("route.threshold = -1.0", "route.threshold = -1.0", "at least 0"),
         ("stream.validation_share = 1.0", "stream.validation_share = 1.0", "between 0 and 1"),
-        ("model.dropout = 1.0", "model.dropout = 1.0", "at least 0 and below 1"),
+        ("model.dropout = 1.0", "model.dropout = 1.0", "0..0.9"),
         ("formats.centroid_bits = 3", "formats.centroid_bits = 3", "4..16"),
         ("train.epochs = 0", "train.epochs = 0", "at least 1"),
         ("train.batch = 1", "train.batch = 1", "at least 2"),

@@ -493,6 +493,43 @@ def test_missing_folders_and_classes_are_refused(tmp_path):
     )
 
 
+def test_the_test_part_of_a_folder_may_be_called_val(tmp_path):
+    write_folder(tmp_path, X_TRAIN[:2], X_TEST[:2])
+    (tmp_path / "test").rename(tmp_path / "val")
+    assert (load_data("folder", tmp_path).x_test == X_TEST[:2, None]).all()
+
+
+def write_tinyimagenet(folder):
+    """Classes n1 and n2: two training images of n2, one of n1, and one of each to validate with."""
+    shades = {"train/n2/images/b.JPEG": 200, "train/n2/images/a.JPEG": 100, "train/n1/images/c.JPEG": 50}
+    for path, shade in (shades | {"val/images/v0.JPEG": 10, "val/images/v1.JPEG": 20}).items():
+        save(folder / path, np.full((64, 64), shade, np.uint8))
+    (folder / "val" / "val_annotations.txt").write_text("v1.JPEG\tn1\t0\t0\t9\t9\nv0.JPEG\tn2\t0\t0\t9\t9\n")
+    return folder
+
+
+def test_tiny_imagenet_is_read_as_it_is_published(tmp_path):
+    data = load_data("tinyimagenet", write_tinyimagenet(tmp_path), name="mine")
+    assert data.classes == ("n1", "n2")
+    assert data.shape == (3, 64, 64)
+    assert (data.y_train.tolist(), data.x_train[:, 1, 5, 5].tolist()) == ([0, 1, 1], [50, 100, 200])
+    assert (data.y_test.tolist(), data.x_test[:, 1, 5, 5].tolist()) == ([0, 1], [20, 10])
+
+
+def test_what_is_no_tiny_imagenet_is_refused(tmp_path):
+    assert refusal("tinyimagenet", tmp_path) == (
+        f"data 'mine': {tmp_path}/train is missing; put Tiny ImageNet (train/, val/) into {tmp_path}"
+    )
+    annotations = write_tinyimagenet(tmp_path) / "val" / "val_annotations.txt"
+    for line in ("v0.JPEG\tn3", "v0.JPEG", "../../v0.JPEG\tn1"):
+        annotations.write_text(line)
+        assert refusal("tinyimagenet", tmp_path) == (
+            f"data 'mine': {annotations}: line {line.split(chr(9))} names no file of one of the 2 classes of train/"
+        )
+    annotations.write_text("v9.JPEG\tn1")
+    assert refusal("tinyimagenet", tmp_path).startswith(f"data 'mine': {tmp_path}/val/images/v9.JPEG: cannot be read: ")
+
+
 def test_empty_parts_are_refused(tmp_path):
     (tmp_path / "train").mkdir()
     (tmp_path / "test").mkdir()
@@ -554,7 +591,12 @@ def test_tiles_of_one_class_name_twice_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "settings_", "message"),
     [
-        ("mnist", {}, "data 'mnist': kind 'mnist' is unknown, must be one of digits, idx, npz, cifar, folder, tiles"),
+        (
+            "mnist",
+            {},
+            "data 'mnist': kind 'mnist' is unknown, must be one of "
+            "digits, idx, npz, cifar, tinyimagenet, folder, tiles",
+        ),
         ("idx", {}, "data 'idx': kind idx needs a path"),
         ("digits", {"path": "here"}, "data 'digits': the bundled digits take no path, not here"),
         ("digits", {"side": 8}, "data 'digits': side belongs to the kinds folder and tiles, not to 'digits'"),

@@ -15,7 +15,21 @@ from tsn_hw.learn.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.toml"))
-SHAPES = {"digits": (1, 8, 8), "idx": (1, 28, 28), "cifar": (3, 32, 32)}
+SHAPES = {
+    "digits": (1, 8, 8),
+    "idx": (1, 28, 28),
+    "cifar": (3, 32, 32),
+    "tinyimagenet": (3, 64, 64),
+    "folder": (3, 32, 32),
+}
+BODY_WEIGHTS = {
+    "permuted_mnist": 88_400,
+    "split_cifar100": 6_499_328,
+    "split_tinyimagenet": 2_743_520,
+    "split_imagenet100": 11_159_232,
+    "five_datasets": 1_090_140,
+}
+"""The bodies of the paper, by preset."""
 
 
 def test_there_are_examples() -> None:
@@ -28,7 +42,8 @@ def test_an_example_is_read_and_describes_a_network(path: Path) -> None:
     shape = SHAPES[settings.data[0].source]
     if settings.stream.kind == "mixed":
         shape = (settings.stream.channels, settings.stream.side, settings.stream.side)
-    assert architecture_of(settings, shape).body_weights > 0
+    weights = architecture_of(settings, shape).body_weights
+    assert weights == BODY_WEIGHTS.get(path.stem, weights) > 0
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

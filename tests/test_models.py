@@ -29,7 +29,7 @@ from tsn_hw.arithmetic import INT32, ActFormat, quantize, requantize, round_shif
 from tsn_hw.layers import AvgPool, Linear
 from tsn_hw.learn.architectures import Architecture, mlp
 from tsn_hw.learn.freeze import commit
-from tsn_hw.learn.layers import Activation
+from tsn_hw.learn.layers import Activation, dropped
 from tsn_hw.learn.models import SubnetModel, TaskAffine, average
 from tsn_hw.learn.settings import Formats, TrainSettings
 from tsn_hw.learn.train import generator_of, start_task
@@ -251,6 +251,18 @@ def test_dropout_follows_its_generator_and_is_off_in_evaluation() -> None:
     assert not torch.equal(logits(1), logits(2))
     model.eval()
     assert torch.equal(logits(1), logits(2))
+
+
+@pytest.mark.parametrize(("share", "lost"), [(0.1, 26), (0.5, 128), (0.9, 230)])
+def test_dropout_loses_a_share_in_steps_of_a_256th(share: float, lost: int) -> None:
+    x = dropped(torch.ones(7, 9999), share, torch.Generator().manual_seed(0))
+    assert x.shape == (7, 9999)
+    assert sorted(x.unique().tolist()) == pytest.approx([0.0, 256 / (256 - lost)])
+    assert float((x == 0).float().mean()) == pytest.approx(lost / 256, abs=0.01)
+    assert float(x.mean()) == pytest.approx(1.0, abs=0.02)
+    again, other = (dropped(torch.ones(7, 9999), share, torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    assert torch.equal(x, again)
+    assert not torch.equal(x, other)
 
 
 def test_dropout_keeps_the_mean() -> None:

@@ -1,5 +1,6 @@
 """The ONNX graphs against the int64 loops of sim.reference, on onnxruntime and on ONNX's reference evaluator."""
 
+import itertools
 import json
 from contextlib import suppress
 from dataclasses import replace
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from networks import Recipe, adversarial_inputs, random_network, recipes
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
-from small_network import NET, put
+from small_network import NET, put, step, words
 
 from export import onnx_graph, write_onnx
 from export.onnx_fold import folded
@@ -22,7 +23,7 @@ from export.onnx_graph import input_dtype
 from sim import reference
 from tsn_hw.arithmetic import ActFormat
 from tsn_hw.errors import ExportError, FileError
-from tsn_hw.layers import Linear
+from tsn_hw.layers import Add, Linear
 from tsn_hw.network import UNUSED, Bank, BankLayer, PackedNetwork, Requantization, Step, Task
 
 EXAMPLES = settings.default.max_examples * 2 // 5
@@ -73,12 +74,15 @@ def assert_equal_integers(net, task, form=None, engines=ENGINES, seed=0):
             np.testing.assert_array_equal(value, expected[name], err_msg=f"{engine.__name__}, {form}, {name}")
 
 
-def properties(model):
-    return {entry.key: entry.value for entry in model.metadata_props}
+def told(model):
+    """What the metadata of a model tell."""
+    (entry,) = model.metadata_props
+    assert entry.key == "tsn_hw"
+    return json.loads(entry.value)
 
 
 def forms(model):
-    layers = json.loads(properties(model)["tsn_hw.layers"])
+    layers = told(model)["layers"]
     return dict(zip(layers["name"], layers.get("form", []), strict=True))
 
 
@@ -166,6 +170,47 @@ def test_uint8_by_uint8_saturates_nowhere():
         assert outputs["fc"].tolist() == [[255 * 127, -255 * 128]]
 
 
+def pair_network(first, second, shift, output):
+    """Two inputs of 8 bits, brought to the formats of both operands of an Add without a loss, added, and passed on."""
+    layers = (
+        Linear("first", 2, 1),
+        Linear("second", 2, 1),
+        Add("add", (0, 1)),
+        Linear("head", 1, 1, (2,)),
+    )
+    low = [128 * form.signed for form in (first, second)]
+    bank = Bank(
+        (words([[0, UNUSED]], [[0, 0]], [1]), words([[UNUSED, 0]], [[0, 0]], [1]), None, words([[0]], [[0]], [1]))
+    )
+    steps = (
+        step([[1, 0]], scale([1], [-low[0]], 0, first)),
+        step([[0, 1]], scale([1], [-low[1]], 0, second)),
+        step(None, scale([1], [0], shift, output)),
+        step([[1]], scale([1], [0], 0, None)),
+    )
+    return PackedNetwork((2,), U8, layers, (bank,), (Task("only", 0, ("yes",), steps),))
+
+
+@pytest.mark.parametrize("apart", [0, 1, 7])
+@pytest.mark.parametrize("shift", [0, 1, 6])
+def test_every_pair_of_bytes_is_added_exactly(apart, shift):
+    x = np.stack(np.meshgrid(np.arange(256), np.arange(256)), axis=-1).reshape(-1, 2)
+    for first, second, output in itertools.product((U8, S8), (U8, S8), (U8, S8, ActFormat(4, True, 0))):
+        net = pair_network(first, replace(second, exponent=apart), shift, replace(output, exponent=shift))
+        model = onnx_graph(net, 0, taps=True)
+        assert forms(model)["add"] == "quantized"
+        expected = reference.run(net, 0, x)["add"]
+        for engine in ENGINES:
+            np.testing.assert_array_equal(engine(model)(x=x.astype(np.uint8))["add"], expected)
+
+
+def test_onnxruntime_adds_bytes_in_one_operator(tmp_path):
+    path = tmp_path / "optimized.onnx"
+    net = pair_network(U8, S8, 1, U8)
+    session(onnx_graph(net, 0), optimized_model_filepath=str(path))
+    assert "QLinearAdd" in [node.op_type for node in onnx.load(path).graph.node]
+
+
 def test_sums_beyond_float64_are_requantized_in_int64():
     requantization = scale([32767], [1], 40, S16)
     net = linear_network(np.full((1, 1024), 32767), requantization, U16, centroid_bits=16)
@@ -202,8 +247,8 @@ def function_model(name, dtype):
     nodes = [helper.make_node(name, inputs, ["y"], domain=DOMAIN)]
     infos = [helper.make_tensor_value_info(tensor, dtype, []) for tensor in [*inputs, "y"]]
     graph = helper.make_graph(nodes, name, infos[:-1], infos[-1:])
-    opsets = [helper.make_opsetid("", 18), helper.make_opsetid(DOMAIN, 1)]
-    return helper.make_model(graph, functions=[function(name)], opset_imports=opsets, ir_version=8)
+    opsets = [helper.make_opsetid("", 19), helper.make_opsetid(DOMAIN, 1)]
+    return helper.make_model(graph, functions=[function(name)], opset_imports=opsets, ir_version=9)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -238,18 +283,51 @@ def test_codebook_lookup_decodes_the_weights_of_the_packed_network(engine):
     net = random_network(Recipe(kind="conv", tasks=5, code_bits=(1, 5), mask_kinds=("random", "empty", "full")))
     for task in range(len(net.tasks)):
         model = onnx_graph(net, task)
-        lookups = [node for node in model.graph.node if node.op_type == "CodebookLookup"]
-        names = [name for node in lookups for name in node.output]
+        layers = [layer.name for _, layer, step in net.run_order(task) if step.mask is not None]
+        names = [f"{layer}.{tensor}" for layer in layers for tensor in ("weights", "words")]
         model.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
         outputs = engine(model)(x=adversarial_inputs(net, 1).astype(input_dtype(net)))
-        for index, layer, step in net.run_order(task):
-            if step.mask is None:
+        for index, layer, run in net.run_order(task):
+            if run.mask is None:
                 continue
             weights = outputs[f"{layer.name}.weights"]
             zero_point = 128 if weights.dtype == np.uint8 else 0
-            decoded = weights.astype(np.int64).reshape(step.mask.shape) - zero_point
+            decoded = weights.astype(np.int64).reshape(run.mask.shape) - zero_point
             np.testing.assert_array_equal(decoded, net.weights(task, index))
-            np.testing.assert_array_equal(outputs[f"{layer.name}.words"].reshape(step.mask.shape) >= 0, step.mask)
+            used = outputs[f"{layer.name}.words"].reshape(-1) >= 0
+            np.testing.assert_array_equal(used[: run.mask.size].reshape(run.mask.shape), run.mask)
+            assert not used[run.mask.size :].any()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("shares", "widths"),
+    [
+        ([0.5, 0.5], [1]),
+        ([*[0.22] * 4, *[0.12 / 28] * 28], [2, 3]),
+        ([*[0.24] * 4, *[0.03 / 8] * 8, *[0.01 / 244] * 244], [2, 1, 5]),
+    ],
+)
+def test_rare_centroids_escape_to_levels_of_their_own(engine, shares, widths):
+    """Frequent centroids have short codes; a bit tells the others, which hold the rest of their codes elsewhere."""
+    rng = np.random.default_rng(len(shares))
+    rare = np.arange(len(shares))  # every centroid occurs
+    picked = np.concatenate([rare, rng.choice(len(shares), 120 * 180 - len(shares), p=shares)])
+    net = linear_network((rng.permutation(256) - 128)[picked].reshape(120, 180), scale([1] * 120, [0] * 120, 14))
+    model = onnx_graph(net, 0, taps=True)
+    layers = told(model)["layers"]
+    assert layers["code_bits"][0] == (widths if len(widths) > 1 else widths[0])
+    constants = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    planes = [constants[f"fc{'.escaped' * level}.codes"] for level in range(len(widths))]
+    assert [len(codes) for codes in planes] == widths
+    escapes = [constants[f"fc{'.escaped' * level}.escapes"] for level in range(len(widths) - 1)]
+    counts = [int(np.unpackbits(mask).sum()) for mask in escapes]
+    assert [codes.shape[2] for codes in planes] == [-(-count // 8) for count in (120 * 180, *counts)]
+    model.graph.output.append(helper.make_empty_tensor_value_info("fc.weights"))
+    x = adversarial_inputs(net, 6).astype(np.uint8)
+    outputs = engine(model)(x=x)
+    np.testing.assert_array_equal(outputs["fc.weights"].reshape(120, 180).astype(np.int64) - 128, net.weights(0, 0))
+    np.testing.assert_array_equal(outputs["fc"], reference.run(net, 0, x)["fc"])
 
 
 # the file -----------------------------------------------------------------------------------------------------------
@@ -257,9 +335,9 @@ def test_codebook_lookup_decodes_the_weights_of_the_packed_network(engine):
 
 def test_a_graph_pins_its_versions_and_explains_itself():
     model = onnx_graph(NET, 1)
-    assert (model.ir_version, model.producer_name) == (8, "tsn-hw")
-    assert {entry.domain: entry.version for entry in model.opset_import} == {"": 18, "tsn_hw": 1}
-    assert [entry.name for entry in model.functions] == ["UnpackBits", "CodebookLookup", "Requantize"]
+    assert (model.ir_version, model.producer_name) == (9, "tsn-hw")
+    assert {entry.domain: entry.version for entry in model.opset_import} == {"": 19, "tsn_hw": 1}
+    assert [entry.name for entry in model.functions] == ["UnpackBits", "Place", "CodebookLookup", "ReadCodes"]
     assert all(entry.doc_string for entry in model.functions)
     x, logits = model.graph.input[0], model.graph.output[0]
     assert (x.name, x.type.tensor_type.elem_type, x.doc_string) == (
@@ -275,21 +353,20 @@ def test_a_graph_pins_its_versions_and_explains_itself():
 
 
 def test_metadata_tell_task_classes_input_and_layers():
-    told = properties(onnx_graph(NET, 1))
-    assert (told["tsn_hw.format"], told["tsn_hw.task"]) == ("2", "b")
-    assert json.loads(told["tsn_hw.classes"]) == ["0", "1", "2"]
-    assert json.loads(told["tsn_hw.input"]) == {"shape": [1, 3, 2], "bits": 8, "signed": False, "exponent": 0}
-    assert json.loads(told["tsn_hw.output"]) == {"exponent": -7}
-    assert json.loads(told["tsn_hw.layers"]) == {
-        "name": ["conv", "mix", "add", "average", "pool", "flatten", "head_b"],
-        "kind": ["Conv2d", "Conv2d", "Add", "AvgPool", "MaxPool", "Flatten", "Linear"],
-        "carrier": ["float32", "float32", "float32", "float32", None, None, "int32"],
-        "bound": [127 * 255, 30 * 255, 510, 6 * 255, None, None, 14 * 255],
-        "bits": [8, 8, 8, 8, None, None, None],
-        "form": ["quantized", "quantized", None, "quantized", None, None, "integer"],
-        "accumulator": [127 * 255, 30 * 255, None, 6 * 255, None, None, 14 * 255],
-        "code_bits": [1, 1, None, None, None, None, 1],
-        "survivors": [2, 2, None, None, None, None, 5],
+    assert told(onnx_graph(NET, 1)) == {
+        "format": 3,
+        "task": "b",
+        "classes": ["0", "1", "2"],
+        "input": {"shape": [1, 3, 2], "bits": 8, "signed": False, "exponent": 0},
+        "output": {"exponent": -7},
+        "layers": {
+            "name": ["conv", "mix", "add", "average", "pool", "flatten", "head_b"],
+            "bound": [127 * 255, 30 * 255, 510, 6 * 255, None, None, 14 * 255],
+            "bits": [8, 8, 8, 8, None, None, None],
+            "form": ["quantized", "quantized", "quantized", "quantized", None, None, "integer"],
+            "accumulator": [127 * 255, 30 * 255, 510, 6 * 255, None, None, 14 * 255],
+            "code_bits": [1, 1, None, None, None, None, 1],
+        },
     }
 
 
@@ -297,25 +374,25 @@ def test_metadata_tell_task_classes_input_and_layers():
 def test_the_exponent_of_the_logits_is_that_of_products_and_shift(shift, multiplier, exponent):
     net = linear_network([[1]], scale([1], [0], 0, ActFormat(8, False, -3)))
     net = put(net, ("tasks", 0, "steps", 1, "requantization"), scale([multiplier], [0], shift, None))
-    assert json.loads(properties(onnx_graph(net, 0))["tsn_hw.output"]) == {"exponent": exponent}
+    assert told(onnx_graph(net, 0))["output"] == {"exponent": exponent}
 
 
-def test_codes_index_the_sorted_distinct_centroids_that_the_task_reads():
+def test_codes_index_the_distinct_centroids_that_the_task_reads_frequent_ones_first():
     net = linear_network([[5, -3, 5, 9]], scale([1], [0], 0))
     constants = {t.name: onnx.numpy_helper.to_array(t) for t in onnx_graph(net, 0).graph.initializer}
-    assert constants["fc.codebook"].tolist() == [125, 133, 137, 128]  # zero point 128; the last one: not in the mask
-    assert constants["fc.codes"].tolist() == [[0b0101], [0b1000]]  # a row a bit: codes 1, 0, 1, 2
-    assert constants["fc.mask"].tolist() == [[0b1111]]
+    assert constants["fc.codebook"].tolist() == [133, 125, 137, 128]  # zero point 128; the last one: not in the mask
+    assert constants["fc.codes"].tolist() == [[[0b0010]], [[0b1000]]]  # a plane a bit: codes 0, 1, 0, 2
+    assert constants["fc.mask"].tolist() == [[[0b1111]]]
 
 
 def test_only_survivors_are_stored():
     net = random_network(Recipe(tasks=3, code_bits=(4, 4), density=0.3, seed=5))
     constants = {t.name: onnx.numpy_helper.to_array(t) for t in onnx_graph(net, 2).graph.initializer}
-    for _, layer, step in net.run_order(2):
+    for _, layer, run in net.run_order(2):
         codes, mask, book = (constants[f"{layer.name}.{part}"] for part in ("codes", "mask", "codebook"))
         bits = max(1, (len(book) - 2).bit_length())
-        assert codes.shape == (bits, -(-step.mask.sum() // 8))
-        assert mask.shape == (1, -(-step.mask.size // 8))
+        assert codes.shape == (bits, 1, -(-run.mask.sum() // 8))
+        assert mask.shape == (1, 1, -(-run.mask.size // 8))
         assert book.dtype == np.uint8
 
 
@@ -348,7 +425,7 @@ def test_onnxruntime_folds_the_lookup_and_says_nothing(tmp_path, capfd):
     path = tmp_path / "optimized.onnx"
     session(onnx_graph(net, 0), graph_optimization_level=extended, optimized_model_filepath=str(path))
     kinds = [node.op_type for node in onnx.load(path).graph.node]
-    assert kinds == ["Unsqueeze", "Transpose", "QLinearConv", "Transpose", "Squeeze", "MatMulInteger"]
+    assert kinds == ["Transpose", "Unsqueeze", "QLinearConv", "Squeeze", "Transpose", "MatMulInteger"]
     session(onnx_graph(NET, 0))
     assert capfd.readouterr() == ("", "")
 
@@ -362,20 +439,59 @@ def test_every_form_has_its_place():
         "fc": "quantized",
         "head": "integer",
     }
-    assert forms(onnx_graph(linear_network(ones, scale([3], [0], 1)), 0))["fc"] == "integer"
-    assert forms(onnx_graph(linear_network(ones, scale([1], [2**24], 1)), 0))["fc"] == "integer"
+    assert forms(onnx_graph(linear_network(ones, scale([3], [6], 1)), 0))["fc"] == "quantized"
+    assert forms(onnx_graph(linear_network(ones, scale([3], [7], 1)), 0))["fc"] == "integer"
+    assert forms(onnx_graph(linear_network(ones, scale([1], [2**24 + 1], 1)), 0))["fc"] == "quantized"  # saturates
     assert forms(onnx_graph(linear_network(ones, scale([1], [0], 1), U16), 0))["fc"] == "float32"
     wide = linear_network([[32767, 32767]], scale([1], [0], 20), U16, centroid_bits=16)
     assert forms(onnx_graph(wide, 0))["fc"] == "integer"
 
 
-def test_a_form_that_is_not_exact_is_refused():
-    net = linear_network([[300]], scale([1], [0], 20), U16, centroid_bits=16)
+OBSTACLES = {
+    "its accumulator reaches 19660500, at most 16777216": ("float32", [[300]], scale([1], [0], 20), U16),
+    "activations or centroids have more than 8 bits": ("quantized", [[300]], scale([1], [0], 20), U16),
+    "channel 1 has offset 7, no multiple of its multiplier 3": ("quantized", [[1], [1]], scale([3, 3], [6, 7], 1), U8),
+    "float32 rounds sums up to 1040400 otherwise in channel 1, whose scale is 1505 / 2**22": (
+        "quantized",
+        [[127] * 32, [127] * 32 + [1] * 16],
+        scale([1506, 1505], [0, 0], 22),
+        U8,
+    ),
+}
+
+
+@pytest.mark.parametrize("reason", OBSTACLES)
+def test_a_form_that_is_not_exact_is_refused(reason):
+    form, weights, requantization, source = OBSTACLES[reason]
+    width = max(map(len, weights))
+    rows = [[*row, *[0] * (width - len(row))] for row in weights]
+    net = linear_network(rows, requantization, source, centroid_bits=16 if source == U16 else 8)
+    for forced in (form, {"fc": form}):
+        with pytest.raises(ExportError) as error:
+            onnx_graph(net, 0, form=forced)
+        assert str(error.value) == f"layer 'fc': the form '{form}' is not exact: {reason}"
+
+
+def test_heads_are_not_quantized():
     with pytest.raises(ExportError) as error:
-        onnx_graph(net, 0, form="float32")
-    assert str(error.value) == (
-        "layer 'fc': the form 'float32' is not exact: its accumulator reaches 19660500, at most 16777216"
-    )
+        onnx_graph(linear_network([[1]], scale([1], [0], 0)), 0, form="quantized")
+    assert str(error.value) == "layer 'head': the form 'quantized' is not exact: logits are no bytes"
+
+
+def test_layers_are_forced_one_by_one():
+    free = forms(onnx_graph(NET, 1))
+    assert free["mix"] == free["add"] == "quantized"
+    for form in ("float32", "integer"):
+        forced = {"mix": form, "add": form}
+        assert forms(onnx_graph(NET, 1, form=forced)) == free | forced
+        assert_equal_integers(NET, 1, form=forced)
+
+
+def test_forms_of_layers_that_have_none_are_refused():
+    with pytest.raises(ExportError, match=r"^form of layer 'fc9': the network has no such layer$"):
+        onnx_graph(NET, 1, form={"fc9": "integer"})
+    with pytest.raises(ExportError, match=r"^form of layer 'pool': it computes nothing$"):
+        onnx_graph(NET, 1, form={"pool": "integer"})
 
 
 def test_a_layer_too_wide_for_int32_sums_of_bytes_is_refused():
@@ -439,7 +555,6 @@ def test_folded_graphs_hold_decoded_weights_and_give_the_same_integers(recipe):
     model = folded(onnx_graph(net, task))
     onnx.checker.check_model(model, full_check=True)
     assert {function.name for function in model.functions} <= {
-        "QLinear",
         "Requantize",
         "RequantizeInteger",
         "SplitBytes",

@@ -8,13 +8,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from learning import add_task, digits_task, learn_task, model_of, quantize_task, train_task
+from learning import add_task, digits_task, learn_task, model_of, quantize_task, residual, train_task
 from torch import Tensor
 
 from tsn_hw.learn.architectures import mlp
 from tsn_hw.learn.freeze import commit
 from tsn_hw.learn.models import SubnetModel
-from tsn_hw.learn.prune import Pruned, post_prune
+from tsn_hw.learn.prune import CodedSize, Pruned, _importance, coded_bits, post_prune
 from tsn_hw.learn.settings import PruneSettings, TrainSettings
 from tsn_hw.learn.train import evaluate, start_task
 
@@ -232,6 +232,62 @@ def test_pruning_touches_only_masks() -> None:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     post_prune(model, 1, lambda: 90.0, PruneSettings(iterations=5), np.random.default_rng(0))
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+# --- by coded size -----------------------------------------------------------------------------------------------
+
+
+def sized(model: SubnetModel, live: int = 10, code_bits: int = 3) -> CodedSize:
+    """Inputs of which only the first ``live`` are ever positive."""
+    shape = model.architecture.input_shape
+    x = torch.rand(64, *shape, generator=torch.Generator().manual_seed(0)).flatten(1)
+    x[:, live:] = 0
+    return CodedSize(x.view(64, *shape), code_bits)
+
+
+def test_the_size_of_a_layer_is_the_entropy_of_its_masks_and_its_own_codes() -> None:
+    model, _ = second_task()
+    subnet = model.body_layers(1)[1].subnet
+    assert coded_bits(subnet, 3) == 100 * 1.0 + 3 * 50  # half of the symbols are 3, half are 2
+    subnet.fix(subnet.masks[0])
+    assert coded_bits(subnet, 3) == 100 * 1.0  # the same mask again, and nothing of its own
+
+
+def test_weights_of_inputs_that_are_always_zero_go_first_shared_or_not() -> None:
+    model, shared = second_task()
+    layer = model.body_layers(1)[1]
+    post_prune(
+        model, 1, lambda: 90.0, PruneSettings(1, 0.5), np.random.default_rng(0), sized(model, live=5, code_bits=8)
+    )
+    mask = layer.subnet.mask()
+    assert mask[:, :5].all()  # small weights among them, but their inputs move
+    assert not mask[:, 5:].any()
+    assert layer.subnet.masks[0][:, 5:].any()  # the owner still reads what it owns
+    assert (mask & shared).any()
+
+
+def test_a_step_that_costs_bits_is_undone_although_accuracy_holds() -> None:
+    model, _ = second_task()
+    subnet = model.body_layers(1)[1].subnet
+    subnet.fix(subnet.masks[0])  # equal masks cost nothing more; any removal makes a third symbol
+    result = post_prune(model, 1, lambda: 90.0, PruneSettings(20), np.random.default_rng(0), sized(model))
+    assert torch.equal(subnet.mask(), subnet.masks[0])
+    assert result == Pruned(0, 0, 90.0, 90.0)
+
+
+def test_importance_follows_the_input_channels_of_grouped_convolutions() -> None:
+    model = model_of(residual())
+    start_task(model, 0, TrainSettings(keep_ratio=1.0), 1)
+    x = torch.rand(8, 2, 7, 6, generator=torch.Generator().manual_seed(0))
+    branch, place = model.body_layers(0)[1], 1
+    stem = model.body_layers(0)[0]
+    with torch.no_grad():
+        stem.weight.abs_()
+        stem.weight[1:] = 0  # of the four channels that the branch reads in two groups, only the first is alive
+    (found,) = [by for index, by in zip(model.body_layers(0), _importance(model, 0, x), strict=True) if index == place]
+    alive = found.flatten(2).any(dim=2)
+    assert alive.tolist() == [[True, False], [True, False], [False, False], [False, False]]
+    assert found.shape == branch.weight.shape
 
 
 # --- the real thing ----------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from torch import Tensor
 from tsn_hw.learn.architectures import mlp
 from tsn_hw.learn.freeze import commit
 from tsn_hw.learn.models import SubnetModel, WeightLayer
-from tsn_hw.learn.quantize import adapt_bits, refit, train_quantized
+from tsn_hw.learn.quantize import accuracy_by_bits, adapt_bits, refit, train_quantized
 from tsn_hw.learn.settings import Formats, QuantizeSettings, TrainSettings
 from tsn_hw.learn.train import evaluate, start_task
 
@@ -308,3 +308,19 @@ def test_training_on_keeps_the_activation_grids() -> None:
     before = int(activation_of(model, 0, "fc1").grid.exponent)
     train_quantized(model, 0, digits_task(0, 400), widths, QuantizeSettings(qat_epochs=2), TINY, 0)
     assert int(activation_of(model, 0, "fc1").grid.exponent) == before
+
+
+def test_probed_widths_are_told_and_leave_the_codebooks_as_they_were() -> None:
+    model = model_of(mlp((1, 8, 8), (12,)))
+    start_task(model, 0, TrainSettings(), 1)
+    quantize_task(model, 0, 4)
+    layers = model.weight_layers(0)
+    before = [layer.subnet.codebook for layer in layers]
+
+    def entries() -> float:
+        book = layers[0].subnet.codebook
+        assert book is not None
+        return float(len(book))
+
+    assert accuracy_by_bits(model, 0, entries, QuantizeSettings(probe_bits=(5, 1))) == {5: 32.0, 1: 2.0}
+    assert [layer.subnet.codebook for layer in layers] == before

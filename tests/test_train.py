@@ -201,6 +201,23 @@ def test_a_task_starts_with_the_kept_weights_of_its_policy() -> None:
     assert [layer.subnet.kept for layer in model.weight_layers(0)] == [160, 1, 100]  # a head is dense
 
 
+def test_a_task_inherits_a_share_of_the_scores_and_the_first_one_its_own() -> None:
+    model = model_of(mlp((1, 8, 8), (10,)), banks=(0, 0))
+    settings = TrainSettings(inherit=0.25)
+    scores = model.body_layers(0)[1].subnet.scores
+    first = scores.detach().clone()
+    start_task(model, 0, settings, 2)
+    assert torch.equal(scores, first)
+    quantize_task(model, 0)
+    commit(model, 0)
+    start_task(model, 1, settings, 2)
+    assert torch.equal(scores, 0.25 * first)
+
+
+def test_permuted_images_lie_in_memory_one_after_the_other() -> None:
+    assert all(part.is_contiguous() for part in vars(digits_task(1)).values())
+
+
 # --- the ramp ----------------------------------------------------------------------------------------------------
 
 RAMPED = replace(TINY, epochs=4, ramp=0.5, keep_ratio=0.25)

@@ -89,5 +89,6 @@ def copied_run(folder: Path, settings: Settings = TINY) -> Path:
 
 
 def networks_of(folder: Path) -> dict[str, bytes]:
-    """The content of every .tsn file of a run, by its path within the folder."""
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*.tsn"))}
+    """The content of every .tsn file and every trained task of a run, by its path within the folder."""
+    paths = [*folder.rglob("*.tsn"), *folder.rglob("task_*.safetensors")]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(paths)}

@@ -27,6 +27,8 @@ MAX_SHIFT = 62
 FLOAT32_EXACT = 2**24
 """float32 holds every integer up to this magnitude, so sums that stay within it are exact."""
 FLOAT64_EXACT = 2**53
+_FLOAT32_SHIFT = 40
+"""Larger shifts are left to wider types: their steps lie beyond all sums of int32."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,61 @@ def requantization_magnitude(low: Ints, high: Ints, multiplier: Ints, offset: In
     for largest_acc, factor, add in np.broadcast(high, multiplier, offset):
         largest = max(largest, abs(int(largest_acc)) * abs(int(factor)) + abs(int(add)))
     return largest
+
+
+def exact_in_float32(multiplier: Ints, shift: int, bounds: tuple[int, int], low: Ints, high: Ints) -> NDArray[np.bool_]:
+    """Whether float32 requantizes as the contract does, channel by channel, with one multiplication by a scale.
+
+    ``float32(value) * float32(multiplier / 2**shift)``, rounded half to even and saturated, must be the contract's
+    integer for every ``value`` of a channel within [low, high] (all vectors (channels,)). Both are staircases that
+    only rise (a negative multiplier mirrors them), so they are equal if they are equal at both sides of every step of
+    the contract's.
+
+    >>> multiplier, reach = np.array([1505, 1506, 1507]), np.full(3, 2**20)
+    >>> exact_in_float32(multiplier, 22, (0, 255), -reach, reach).tolist()
+    [False, True, True]
+    """
+    factor = np.abs(multiplier)[:, None]
+    if shift > _FLOAT32_SHIFT or not factor.all():
+        return np.zeros(multiplier.shape, np.bool_)
+    scale = np.ldexp(factor.astype(np.float64), -shift).astype(np.float32)
+    step = np.arange(bounds[0] + 1, bounds[1] + 1)
+    quotient, rest = np.divmod((2 * step - 1) << shift, 2 * factor)
+    first = quotient + ((rest > 0) | (step % 2 == 1))  # the smallest value that the contract rounds to the step
+    lowest, highest = (np.where(multiplier < 0, a, b)[:, None] for a, b in ((-high, low), (-low, high)))
+    on, below = np.maximum(first, lowest), np.minimum(first - 1, highest)
+    on_step, below_step = (np.rint(value.astype(np.float32) * scale) for value in (on, below))
+    equal = ((on > highest) | (on_step >= step)) & ((below < lowest) | (below_step < step))
+    exact: NDArray[np.bool_] = equal.all(axis=1)
+    return exact
+
+
+def nearest_in_float32(
+    multiplier: Ints, offset: Ints, shift: int, bounds: tuple[int, int], low: Ints, high: Ints
+) -> tuple[Ints, Ints]:
+    """The multipliers next to given ones that float32 requantizes exactly, and offsets that are multiples of them.
+
+    ``low``, ``high``: smallest and largest accumulator. A channel that has no such multiplier within 1/16 of its own
+    keeps what it had. All vectors (channels,).
+
+    >>> reach = np.array([2**20])
+    >>> nearest_in_float32(np.array([1504]), np.array([4000]), 22, (0, 255), -reach, reach)
+    (array([1506]), array([4518]))
+    """
+    multiplier, offset = multiplier.copy(), offset.copy()
+    wanted, wanted_offset = multiplier.copy(), offset.copy()
+    left = np.abs(wanted) >= 1
+    for distance in range(int(np.abs(wanted).max()) // 16 + 1):
+        for change in {distance, -distance}:
+            tried = wanted + change
+            bias = nearest(wanted_offset / np.where(tried == 0, 1, tried))
+            fits = left & (np.abs(change) * 16 <= np.abs(wanted)) & (tried != 0)
+            fits &= exact_in_float32(np.where(tried == 0, 1, tried), shift, bounds, low + bias, high + bias)
+            multiplier[fits], offset[fits] = tried[fits], (tried * bias)[fits]
+            left &= ~fits
+        if not left.any():
+            break
+    return multiplier, offset
 
 
 def carrier(largest: int) -> Carrier:

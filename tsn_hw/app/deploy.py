@@ -5,30 +5,58 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from export import check_folder, write_onnx, write_onnx_shared
+from export import check_folder, write_onnx, write_onnx_shared, write_qonnx
 from export.onnx_check import GraphFile, open_graph
+from export.onnx_plan import Form, Forms
+from export.qonnx import Flavour
 from tsn_hw import artifact
 from tsn_hw.app.tables import table
 from tsn_hw.arithmetic import Ints, quantize
-from tsn_hw.errors import DataError
+from tsn_hw.errors import DataError, SettingsError
 
 Told = tuple[str, Any]
 
 
-def write_graphs(path: Path, folder: Path, shared: bool, fold: bool, replace: bool) -> Told:
+def write_graphs(path: Path, folder: Path, shared: bool, fold: bool, replace: bool, forms: Forms) -> Told:
     """Write one ONNX graph a task, by itself or around a shared bank file."""
     net = artifact.load(path)
     if shared:
-        written = write_onnx_shared(net, folder, fold=fold, replace=replace)
+        written = write_onnx_shared(net, folder, fold=fold, replace=replace, form=forms)
     else:
-        written = write_onnx(net, folder, fold=fold)
-    files = [[str(file), file.stat().st_size] for file in written]
-    return table(["file", "bytes"], files), {str(file): size for file, size in files}
+        written = write_onnx(net, folder, fold=fold, form=forms)
+    return _sizes(written)
+
+
+def write_qonnx_graphs(path: Path, folder: Path, flavour: Flavour) -> Told:
+    """Write one QONNX file a task, for other tool chains."""
+    return _sizes(write_qonnx(artifact.load(path), folder, flavour))
+
+
+def _sizes(files: Sequence[Path]) -> Told:
+    sizes = {str(file): file.stat().st_size for file in files}
+    return table(["file", "bytes"], [[file, size] for file, size in sizes.items()]), sizes
+
+
+def read_forms(texts: Sequence[str]) -> Forms:
+    """Forced forms from ``FORM``, which stands alone, or any number of ``LAYER=FORM``.
+
+    >>> read_forms(["fc1=integer", "fc2=float32"])
+    {'fc1': 'integer', 'fc2': 'float32'}
+    """
+    forms: dict[str, Form] = {}
+    for text in texts:
+        name, _, form = text.rpartition("=")
+        if form not in get_args(Form):
+            raise SettingsError(f"--form {text}: {form!r} must be one of {', '.join(get_args(Form))}")
+        if not name and len(texts) > 1:
+            raise SettingsError(f"--form {text}: stands for all layers, others cannot be given beside it")
+        forms[name] = form  # type: ignore[assignment]
+    return forms.get("", forms) or None
 
 
 def check_graphs(folder: Path) -> Told:

@@ -85,3 +85,23 @@ def accuracy_heat_map(matrix: NDArray[np.float64], names: Sequence[str], title: 
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=120, bbox_inches="tight", metadata={"Software": None})
     return file.getvalue()
+
+
+def methods_plot(points: Sequence[tuple[str, float, float]], title: str) -> bytes:
+    """PNG of methods in the plane of body capacity (percent, logarithmic) and accuracy (percent)."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.0, 4.5))
+    axes = figure.add_subplot()
+    for method in dict.fromkeys(name for name, _, _ in points):
+        chosen = sorted((capacity, acc) for name, capacity, acc in points if name == method)
+        axes.plot(*zip(*chosen, strict=True), marker="o", label=method)
+    axes.set_xscale("log")
+    axes.set_xlabel("body capacity (% of one dense float32 body)")
+    axes.set_ylabel("mean test accuracy (%)")
+    axes.set_title(title)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=120, bbox_inches="tight", metadata={"Software": None})
+    return file.getvalue()

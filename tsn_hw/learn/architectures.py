@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, field
 
 from tsn_hw.errors import SettingsError
-from tsn_hw.layers import INPUT, Conv2d, Flatten, Layer, Linear, MaxPool, Shape, Weighted
+from tsn_hw.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, MaxPool, Shape, Weighted
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,26 @@ class _Builder:
     def linear(self, name: str, width: int) -> None:
         self.add(Linear(name, self.shape[0], width, self.last))
 
+    def classifier(self, hidden: tuple[int, ...], dropout: float) -> dict[str, float]:
+        """Fully connected layers at the end of a convolutional body; returns their dropout."""
+        self.flatten()
+        for number, width in enumerate(hidden, start=1):
+            self.linear(f"fc{number}", width)
+        return {f"fc{number}": dropout for number in range(1, len(hidden) + 1)}
+
+    def residual(self, name: str, width: int, stride: int) -> list[str]:
+        """Two 3x3 convolutions and a skip connection, of kernel 1 where shapes change; returns the signed layers."""
+        source, (channels, *_) = self.last, self.shape
+        signed, skip = [f"{name}_conv2"], source
+        if stride != 1 or channels != width:
+            self.layers.append(Conv2d(f"{name}_skip", channels, width, (1, 1), (stride, stride), inputs=source))
+            signed, skip = [*signed, f"{name}_skip"], self.last
+        self.layers.append(Conv2d(f"{name}_conv1", channels, width, (3, 3), (stride, stride), (1, 1), inputs=source))
+        self.shape = self.layers[-1].output_shape(self.shape)  # type: ignore[call-arg]
+        self.add(Conv2d(f"{name}_conv2", width, width, (3, 3), (1, 1), (1, 1), inputs=self.last))
+        self.layers.append(Add(f"{name}_add", (*skip, *self.last)))
+        return signed
+
 
 def mlp(
     input_shape: Shape, hidden: tuple[int, ...] = (100, 100), batch_norm: bool = False, dropout: float = 0.0
@@ -98,8 +118,7 @@ def alexnet(
     map, and a map of one pixel is not pooled. Dropout follows the paper: ``dropout`` after the fully connected
     layers and the last convolution, 0.4 of it after the others.
     """
-    if len(input_shape) != 3:
-        raise SettingsError(f"model 'alexnet': needs images (channels, height, width), the data has {input_shape}")
+    _require_images("alexnet", input_shape)
     if not channels or not hidden or min(*channels, *hidden) < 1:
         raise SettingsError(f"model 'alexnet': channels={channels} and hidden={hidden} must hold widths of at least 1")
     builder, dropped = _Builder(input_shape), {}
@@ -112,8 +131,51 @@ def alexnet(
         dropped[name] = dropout if number == len(channels) else 0.4 * dropout
         if min(builder.shape[1:]) >= 2:
             builder.add(MaxPool(f"pool{number}", (2, 2), (2, 2), builder.last))
-    builder.flatten()
-    for number, width in enumerate(hidden, start=1):
-        builder.linear(f"fc{number}", width)
-        dropped[f"fc{number}"] = dropout
+    dropped |= builder.classifier(hidden, dropout)
     return Architecture(input_shape, tuple(builder.layers), batch_norm, dropout=dropped if dropout else {})
+
+
+def tinynet(
+    input_shape: Shape,
+    channels: tuple[int, ...] = (160, 160, 160, 160),
+    hidden: tuple[int, ...] = (640, 640),
+    batch_norm: bool = True,
+    dropout: float = 0.0,
+) -> Architecture:
+    """TinyNet: convolutions of kernel 3 and stride 2 instead of pooling, then fully connected layers.
+
+    At (3, 64, 64) it is the paper's net: 2,743,520 weights. ``dropout`` acts after the fully connected layers.
+    """
+    _require_images("tinynet", input_shape)
+    if not channels or not hidden or min(*channels, *hidden) < 1:
+        raise SettingsError(f"model 'tinynet': channels={channels} and hidden={hidden} must hold widths of at least 1")
+    builder = _Builder(input_shape)
+    for number, width in enumerate(channels, start=1):
+        builder.add(Conv2d(f"conv{number}", builder.shape[0], width, (3, 3), (2, 2), (1, 1), inputs=builder.last))
+    dropped = builder.classifier(hidden, dropout)
+    return Architecture(input_shape, tuple(builder.layers), batch_norm, dropout=dropped if dropout else {})
+
+
+def resnet18(input_shape: Shape, width: int = 20, batch_norm: bool = True) -> Architecture:
+    """ResNet-18 for small images: a 3x3 stem, four stages of two blocks, global average pooling.
+
+    Widths 20, 32 and 64 have 1,090,140, 2,790,240 and 11,159,232 weights on three channels. The stem keeps images of
+    up to 32 pixels at their size and halves larger ones, as the continual-learning literature does.
+    """
+    _require_images("resnet18", input_shape)
+    if width < 1:
+        raise SettingsError(f"model 'resnet18': width={width}, must be at least 1")
+    builder, signed = _Builder(input_shape), list[str]()
+    stride = 1 if max(input_shape[1:]) <= 32 else 2
+    builder.add(Conv2d("stem", input_shape[0], width, (3, 3), (stride, stride), (1, 1)))
+    for block in range(8):
+        stage, first = divmod(block, 2)
+        signed += builder.residual(f"block{block + 1}", width << stage, 2 if stage and not first else 1)
+    builder.add(AvgPool("average", builder.shape[1:], builder.shape[1:], builder.last))  # type: ignore[arg-type]
+    builder.flatten()
+    return Architecture(input_shape, tuple(builder.layers), batch_norm, frozenset(signed))
+
+
+def _require_images(model: str, input_shape: Shape) -> None:
+    if len(input_shape) != 3:
+        raise SettingsError(f"model {model!r}: needs images (channels, height, width), the data has {input_shape}")

@@ -1,4 +1,4 @@
-"""What subnetworks are measured against: dense float networks of the same shape, one a task."""
+"""What subnetworks are measured against: dense float networks, one a task, and methods that keep float weights."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from torch import Tensor, nn
 from tsn_hw.errors import TrainingError
 from tsn_hw.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Linear, MaxPool, Weighted
 from tsn_hw.learn.architectures import Architecture
+from tsn_hw.learn.layers import dropped
+from tsn_hw.learn.models import SubnetModel
 from tsn_hw.learn.settings import TrainSettings
 from tsn_hw.learn.train import Tensors, evaluate, generator_of, seed_of, train_epoch
+from tsn_hw.masks import encode_masks
 
 
 class DenseModel(nn.Module):
@@ -51,8 +54,7 @@ class DenseModel(nn.Module):
                 value = F.relu(value)
             share = self.architecture.dropout.get(layer.name, 0.0)
             if self.training and share and self.dropout_generator is not None:
-                kept = torch.empty_like(value).bernoulli_(1 - share, generator=self.dropout_generator)
-                value = value * kept / (1 - share)
+                value = dropped(value, share, self.dropout_generator)
             outputs[index] = value
         logits: Tensor = self.head(outputs[len(self.architecture.layers) - 1])
         return logits
@@ -82,6 +84,19 @@ def fit_dense(
         raise TrainingError(f"dense network: the validation loss was never finite; lower train.lr ({settings.lr})")
     model.load_state_dict(best)
     return model
+
+
+def float_body_percent(model: SubnetModel) -> float:
+    """What a method with float32 weights stores of its bodies, in percent of one dense float32 body.
+
+    Every weight that any task uses takes 32 bits; masks take what they take in a .tsn file.
+    """
+    bits = 0
+    for bank in model.banks:
+        for layer in bank.values():  # type: ignore[operator]
+            planes = layer.subnet.masks.flatten(1).cpu().numpy()
+            bits += 32 * int(planes.any(axis=0).sum()) + 8 * len(encode_masks(planes))
+    return 100 * bits / (32 * model.architecture.body_weights)
 
 
 def _float_layer(layer: Weighted, bias: bool, generator: torch.Generator) -> nn.Module:

@@ -18,6 +18,7 @@ from tsn_hw.learn.models import SubnetModel
 from tsn_hw.learn.train import Fit
 
 FILE = "checkpoint.safetensors"
+RESTART = "delete it to start again with --resume"
 
 
 @dataclass
@@ -46,14 +47,7 @@ def save_checkpoint(folder: Path, position: Position, model: SubnetModel, fit: F
         tensors |= {f"best/{name}": tensor for name, tensor in fit.best.items()}
         for number, slot in fit.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{number}/{name}": value for name, value in slot.items()}
-    stored = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    metadata = {"position": json.dumps(position.__dict__, sort_keys=True)}
-    metadata["sha256"] = _digest(stored, metadata["position"])
-    write_atomically(folder / FILE, save(stored, metadata))
-
-
-def _digest(tensors: dict[str, Tensor], position: str) -> str:
-    return hashlib.sha256(save(tensors, {"position": position})).hexdigest()
+    write_tensors(folder / FILE, tensors, {"position": json.dumps(position.__dict__, sort_keys=True)})
 
 
 def read_checkpoint(folder: Path, settings: str) -> tuple[Position, dict[str, Tensor]] | None:
@@ -61,19 +55,38 @@ def read_checkpoint(folder: Path, settings: str) -> tuple[Position, dict[str, Te
     path = folder / FILE
     if not path.exists():
         return None
+    tensors, metadata = read_tensors(path, "checkpoint", RESTART)
+    try:
+        position = Position(**json.loads(metadata["position"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise TrainingError(f"checkpoint {path}: damaged ({error}); {RESTART}") from error
+    if position.settings != settings:
+        raise TrainingError(f"checkpoint {path}: belongs to a run with other settings; use another folder")
+    return position, tensors
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write tensors and what is to be said about them, with a digest over both."""
+    stored = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    write_atomically(path, save(stored, metadata | {"sha256": _digest(stored, metadata)}))
+
+
+def read_tensors(path: Path, what: str, remedy: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of :func:`write_tensors`; TrainingError, which ends in the remedy, for anything else."""
     data = read_bytes(path)
     try:
         tensors = load(data)
         metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
-        intact = metadata["sha256"] == _digest(tensors, metadata["position"])
-        position = Position(**json.loads(metadata["position"]))
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise TrainingError(f"checkpoint {path}: damaged ({error}); delete it to start again with --resume") from error
+        intact = metadata.pop("sha256") == _digest(tensors, metadata)
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise TrainingError(f"{what} {path}: damaged ({error}); {remedy}") from error
     if not intact:
-        raise TrainingError(f"checkpoint {path}: damaged (its SHA-256 does not match); delete it to start again")
-    if position.settings != settings:
-        raise TrainingError(f"checkpoint {path}: belongs to a run with other settings; use another folder")
-    return position, tensors
+        raise TrainingError(f"{what} {path}: damaged (its SHA-256 does not match); {remedy}")
+    return tensors, metadata
+
+
+def _digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
+    return hashlib.sha256(save(tensors, metadata)).hexdigest()
 
 
 def load_model(model: SubnetModel, tensors: dict[str, Tensor]) -> None:

@@ -5,7 +5,8 @@
     idx      a folder with the four MNIST-style IDX files, plain or .gz
     npz      a file with x_train, y_train, x_test, y_test and, if the classes have names, classes
     cifar    a folder with the binary version of CIFAR-10 or CIFAR-100
-    folder   a folder with train/CLASS/ and test/CLASS/ full of images
+    folder   a folder with train/CLASS/ and test/CLASS/ (or val/CLASS/) full of images
+    tinyimagenet  the folder of Tiny ImageNet as it is published; the test part is its validation part
     tiles    a folder with train/ and test/, one image a class: a sheet of square tiles, row after row
 
 Every problem with a file is one DataError that names the data set, the file, the rule and the value.
@@ -217,6 +218,36 @@ def read_folder(name: str, folder: Path, side: int | None = None) -> DataSet:
     return _read_classes(name, folder, "train/CLASS/ and test/CLASS/ with images", class_of, images_of)
 
 
+def read_tinyimagenet(name: str, folder: Path) -> DataSet:
+    """Tiny ImageNet: train/CLASS/images/, and val/images/ with the classes of val/val_annotations.txt; (3, 64, 64).
+
+    The published test part has no labels, so the validation part is the test part here, as in the literature.
+    """
+    annotations = folder / "val" / "val_annotations.txt"
+    for path in (folder / "train", annotations):
+        if not path.exists():
+            raise DataError(f"data {name!r}: {path} is missing; put Tiny ImageNet (train/, val/) into {folder}")
+    classes = sorted(entry.name for entry in (folder / "train").iterdir() if entry.is_dir())
+    with reading(name, annotations):
+        lines = [line.split("\t")[:2] for line in annotations.read_text("utf-8").splitlines()]
+        if unknown := [line for line in lines if len(line) < 2 or line[1] not in classes or "/" in line[0]]:
+            raise DataError(f"line {unknown[0]} names no file of one of the {len(classes)} classes of train/")
+    train = [(file, label) for label in classes for file in sorted((folder / "train" / label / "images").iterdir())]
+    test = [(folder / "val" / "images" / file, label) for file, label in lines]
+
+    def images(files: list[tuple[Path, str]]) -> Images:
+        found = [np.zeros((0, 3, 64, 64), np.uint8)]
+        for file, _ in files:
+            with reading(name, file):
+                found.append(np.asarray(resized(decoded(file).convert("RGB"), 64)).transpose(2, 0, 1)[None])
+        return np.concatenate(found)
+
+    def numbers(files: list[tuple[Path, str]]) -> Labels:
+        return np.array([classes.index(label) for _, label in files], np.int64)
+
+    return DataSet(name, images(train), numbers(train), images(test), numbers(test), tuple(classes))
+
+
 def read_tiles(name: str, folder: Path, side: int) -> DataSet:
     """One sheet of side x side tiles a class in train/ and test/; classes in the order of the file names.
 
@@ -244,7 +275,12 @@ def _read(kind: str, path: Path | None, name: str, side: int | None) -> DataSet:
         if path is not None:
             raise SettingsError(f"data {name!r}: the bundled digits take no path, not {path}")
         return digits(name)
-    readers: dict[str, Callable[[str, Path], DataSet]] = {"idx": read_idx, "npz": read_npz, "cifar": read_cifar}
+    readers: dict[str, Callable[[str, Path], DataSet]] = {
+        "idx": read_idx,
+        "npz": read_npz,
+        "cifar": read_cifar,
+        "tinyimagenet": read_tinyimagenet,
+    }
     if kind not in ("folder", "tiles", *readers):
         kinds = ", ".join(("digits", *readers, "folder", "tiles"))
         raise SettingsError(f"data {name!r}: kind {kind!r} is unknown, must be one of {kinds}")
@@ -339,9 +375,12 @@ def _read_classes(
     labels: dict[str, list[int]] = {part: [] for part in PARTS}
     classes: dict[str, list[str]] = {part: [] for part in PARTS}
     for part in PARTS:
-        if not (folder / part).is_dir():
-            raise DataError(f"data {name!r}: {folder / part} is missing; put {layout} into {folder}")
-        for entry in sorted((folder / part).iterdir()):
+        place = folder / part
+        if part == "test" and not place.exists():
+            place = folder / "val" if (folder / "val").is_dir() else place
+        if not place.is_dir():
+            raise DataError(f"data {name!r}: {place} is missing; put {layout} into {folder}")
+        for entry in sorted(place.iterdir()):
             class_name = class_of(entry)
             if class_name is None:
                 continue

@@ -27,9 +27,9 @@ class TaskLabel:
 def commit(model: SubnetModel, task: int) -> None:
     """Turn everything that a task owns into integers: weights into codes, biases and norms, activation grids."""
     private, weights = model.modules_of(task), model.body_layers(task)
-    exponents = {INPUT: model.formats.input.exponent}
+    formats = {INPUT: model.formats.input}
     for index, layer in enumerate(model.architecture.layers):
-        finest = min(exponents[source] for source in layer.inputs)
+        finest = min(formats[source].exponent for source in layer.inputs)
         if isinstance(layer, Weighted):
             affine = _affine(private, index)
             used = _commit_weights(weights[index])
@@ -37,14 +37,16 @@ def commit(model: SubnetModel, task: int) -> None:
         elif isinstance(layer, AvgPool | Add):
             product = finest - (average(layer)[1] if isinstance(layer, AvgPool) else 0)
         else:
-            exponents[index] = finest
+            formats[index] = formats[layer.inputs[0]]
             continue
-        grid = _activation(private, index).grid
-        grid.set(max(product, int(grid.exponent)))  # the contract shifts right only
-        exponents[index] = int(grid.exponent)
-    features = exponents[len(model.architecture.layers) - 1]
+        activation = _activation(private, index)
+        activation.grid.set(max(product, int(activation.grid.exponent)))  # the contract shifts right only
+        formats[index] = ActFormat(activation.bits, activation.signed, int(activation.grid.exponent))
+        if isinstance(layer, Weighted):
+            affine.settle(used, formats[layer.inputs[0]], formats[index].exponent - product, formats[index])
+    features = formats[len(model.architecture.layers) - 1]
     used = _commit_weights(private.head)
-    private.affine.commit(used, features + int(private.head.grid.exponent), bits=16)
+    private.affine.commit(used, features.exponent + int(private.head.grid.exponent), bits=16)
     private.affine.limit(used, model.formats.act_bits)
 
 

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from tsn_hw.arithmetic import Ints
 from tsn_hw.learn.codebook import nearest_code
+from tsn_hw.learn.methods import TSN, Method
 from tsn_hw.network import MAX_CODE_BITS, UNUSED
 
 
@@ -43,8 +44,8 @@ def top_k(scores: Tensor, kept: int) -> Tensor:
     [False, True, True, True, False]
     """
     magnitude = scores.detach().abs()
-    if kept >= magnitude.numel():
-        return torch.ones_like(magnitude, dtype=torch.bool)
+    if kept >= magnitude.numel() or kept == 0:
+        return torch.full_like(magnitude, kept > 0, dtype=torch.bool)
     position = magnitude.numel() - kept
     if magnitude.device.type == "cpu":  # numpy's quickselect is ten times faster than torch.topk
         threshold = float(np.partition(magnitude.numpy(), position, axis=None)[position])
@@ -56,6 +57,18 @@ def top_k(scores: Tensor, kept: int) -> Tensor:
         ties = (magnitude == threshold).flatten().nonzero().flatten()
         mask.view(-1)[ties[len(ties) - surplus :]] = False
     return mask
+
+
+def dropped(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Dropout: every element is 0 with probability ``share`` in steps of 1/256; the others grow to keep the mean.
+
+    Eight elements take one draw of 64 bits, because drawing costs more than the layer behind it.
+    """
+    count, lost = x.numel(), math.floor(256 * share + 0.5)
+    draws = torch.empty((count + 7) // 8, dtype=torch.int64, device=x.device)
+    draws.random_(-(2**63), None, generator=generator)
+    kept = draws.view(torch.uint8)[:count].view(x.shape) >= lost
+    return x * kept * (256 / (256 - lost))
 
 
 class PowerOfTwoScale(nn.Module):
@@ -126,11 +139,13 @@ class Subnet(nn.Module):
         self.register_buffer("codebooks", torch.zeros(0, 1 << MAX_CODE_BITS, dtype=torch.int32))
         self.register_buffer("entries", torch.zeros(0, dtype=torch.int32))
         self.register_buffer("masks", torch.zeros(0, *shape, dtype=torch.bool))
+        self.method: Method = TSN
         self.task = 0
         self.kept = self.scores.numel()
         self.fixed: Tensor | None = None
         self.codebook: Ints | None = None
         self._free: Tensor | None = None
+        self._weight: Tensor | None = None
 
     @property
     def committed(self) -> int:
@@ -144,7 +159,8 @@ class Subnet(nn.Module):
         self.fixed = self.codebook = None
         owned = self.owner >= 0
         self._free = ~owned if bool(owned.any()) else None
-        with torch.no_grad():
+        self._weight = weight
+        if self.method.codes:
             weight.copy_(torch.where(owned, self.stored().to(weight.dtype) * scale, weight))
 
     def stored(self) -> Tensor:
@@ -158,7 +174,16 @@ class Subnet(nn.Module):
         """Weights that the current task uses."""
         if self.task < self.committed:
             return self.masks[self.task]
-        return top_k(self.scores, self.kept) if self.fixed is None else self.fixed
+        return self._chosen() if self.fixed is None else self.fixed
+
+    def _chosen(self) -> Tensor:
+        """The mask that the method chooses as things stand."""
+        ranking = self.scores if self.method.ranking == "score" else self._weight
+        assert ranking is not None
+        if self.method.borrowed == "chosen" or self._free is None:
+            return top_k(ranking, self.kept)
+        own = top_k(ranking * self._free, min(self.kept, int(self._free.count_nonzero()))) & self._free
+        return own | ~self._free if self.method.borrowed == "all" else own
 
     def own(self) -> Tensor:
         """Weights that the current task is the first to use."""
@@ -186,24 +211,27 @@ class Subnet(nn.Module):
     def effective(self, weight: Tensor, scale: float) -> Tensor:
         """The weights of the task that is being learned, differentiable in ``weight`` and the scores."""
         values = weight.detach() if self.codebook is None else self.snapped(weight, scale)
-        masked: Tensor = _Subnetwork.apply(weight, self.scores, values, self.mask(), self._free)
+        scores = self.scores if self.method.ranking == "score" else self.scores.detach()
+        masked: Tensor = _Subnetwork.apply(weight, scores, values, self.mask(), self._free)
         return masked
 
     def forward(self, scale: Tensor, zero_point: Tensor, bit_width: Tensor, x: Tensor) -> Tensor:
         """Brevitas' call: the current task's weights on the layer's grid."""
         if self.task < self.committed:
-            return (self.mask() * self.stored()).to(x.dtype) * scale
+            return (self.mask() * self.stored()).to(x.dtype) * scale if self.method.codes else self.mask() * x
         return self.effective(x, float(scale))
 
     @torch.no_grad()
     def commit(self, weight: Tensor, scale: float) -> None:
-        """Write the task's own weights as codes of its codebook, for good."""
-        mask, own, book = self.mask(), self.own(), self.codebook
+        """Write the task's own weights as codes of its codebook, for good; float methods own them as they are."""
+        mask, own = self.mask(), self.own()
+        book = self.codebook if self.method.codes else np.zeros(0, np.int64)
         assert book is not None, "commit: the task's own weights have no codebook yet"
         if len(book):
             values = (weight[own].double() / scale).cpu().numpy()
             self.code[own] = torch.from_numpy(nearest_code(values, book)).to(self.code.device)
-        self.owner[own] = self.committed
+        if self.method.frozen:
+            self.owner[own] = self.committed
         row = torch.zeros(1, 1 << MAX_CODE_BITS, dtype=torch.int32)
         row[0, : len(book)] = torch.from_numpy(book)
         self.codebooks = torch.cat([self.codebooks, row.to(self.codebooks.device)])
@@ -325,8 +353,9 @@ class _FixedPoint(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: float, low: int, high: int) -> Tensor:
         rounded = (x * (1 / scale)).round_()  # 1 / 2**e is exact
-        above = x > 0 if low == 0 else rounded >= low
-        ctx.save_for_backward(above.logical_and_(rounded <= high))
+        if ctx.needs_input_grad[0]:  # images need none
+            above = x > 0 if low == 0 else rounded >= low
+            ctx.save_for_backward(above.logical_and_(rounded <= high))
         return rounded.clamp_(low, high).mul_(scale)
 
     @staticmethod

@@ -11,15 +11,18 @@ import math
 from itertools import chain
 from typing import TypeAlias
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from brevitas.quant_tensor import IntQuantTensor
 from torch import Tensor, nn
 
 from tsn_hw import arithmetic
+from tsn_hw.arithmetic import ActFormat
 from tsn_hw.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, Weighted
 from tsn_hw.learn.architectures import Architecture
-from tsn_hw.learn.layers import Activation, SubnetConv2d, SubnetLinear, SubnetWeight
+from tsn_hw.learn.layers import Activation, SubnetConv2d, SubnetLinear, SubnetWeight, dropped
+from tsn_hw.learn.methods import TSN, Method
 from tsn_hw.learn.settings import Formats
 
 LARGEST_POWER = 24
@@ -98,6 +101,20 @@ class TaskAffine(nn.Module):
         return product_exponent
 
     @torch.no_grad()
+    def settle(self, weight: Tensor, source: ActFormat, shift: int, output: ActFormat) -> None:
+        """Move the multipliers of a batch norm to the nearest that float32 requantizes exactly, up to 8 bits.
+
+        So a runtime may compute with one float scale a channel; the gains change by a fraction of a percent.
+        """
+        if self.norm is None or output.bits > 8:
+            return
+        bounds = arithmetic.accumulator_bounds(weight.cpu().numpy().astype(np.int64), source.range)
+        given = self.multiplier.cpu().numpy(), self.offset.cpu().numpy()
+        multiplier, offset = arithmetic.nearest_in_float32(*given, shift, output.range, *bounds)
+        self.multiplier.copy_(torch.from_numpy(multiplier))
+        self.offset.copy_(torch.from_numpy(offset))
+
+    @torch.no_grad()
     def limit(self, weight: Tensor, act_bits: int) -> None:
         """Drop the low bits of a head's logits that int32 has no room for (wide activations, many features)."""
         reach = weight.long().abs().flatten(1).sum(dim=1) * ((1 << act_bits) - 1) + self.offset.abs()
@@ -110,7 +127,7 @@ class TaskAffine(nn.Module):
 class TaskModules(nn.Module):
     """All that belongs to one task alone: biases or norms, activation grids, and its head."""
 
-    def __init__(self, architecture: Architecture, formats: Formats, classes: int) -> None:
+    def __init__(self, architecture: Architecture, formats: Formats, classes: int, method: Method) -> None:
         super().__init__()
         self.affines = nn.ModuleDict()
         self.activations = nn.ModuleDict()
@@ -120,16 +137,16 @@ class TaskModules(nn.Module):
             if isinstance(layer, Weighted | AvgPool | Add):
                 self.activations[str(index)] = Activation(formats.act_bits, layer.name in architecture.signed)
         head = Linear("head", architecture.features, classes)
-        self.head = _weight_layer(head, formats)
+        self.head = _weight_layer(head, formats, method)
         self.affine = TaskAffine(head, batch_norm=False)
 
 
 class SubnetModel(nn.Module):
     """One body a bank, one set of private modules a task."""
 
-    def __init__(self, architecture: Architecture, formats: Formats) -> None:
+    def __init__(self, architecture: Architecture, formats: Formats, method: Method = TSN) -> None:
         super().__init__()
-        self.architecture, self.formats = architecture, formats
+        self.architecture, self.formats, self.method = architecture, formats, method
         image = formats.input
         self.input = Activation(image.bits, image.signed, image.exponent)
         self.banks = nn.ModuleList()
@@ -143,13 +160,13 @@ class SubnetModel(nn.Module):
         bank = nn.ModuleDict()
         for index, layer in enumerate(self.architecture.layers):
             if isinstance(layer, Weighted):
-                bank[str(index)] = initialised(_weight_layer(layer, self.formats), generator)
+                bank[str(index)] = initialised(_weight_layer(layer, self.formats, self.method), generator)
         self.banks.append(bank.to(self.device))
         return len(self.banks) - 1
 
     def add_task(self, bank: int, classes: int, generator: torch.Generator) -> int:
         """Append a task that lives in a bank, with a fresh dense head. Returns its index."""
-        modules = TaskModules(self.architecture, self.formats, classes)
+        modules = TaskModules(self.architecture, self.formats, classes, self.method)
         initialised(modules.head, generator)
         self.tasks.append(modules.to(self.device))
         self.bank_of.append(bank)
@@ -230,10 +247,13 @@ class SubnetModel(nn.Module):
         return activation(x)
 
     @torch.no_grad()
-    def calibrate(self, x: Tensor, task: int) -> None:
-        """Choose the activation grids of the task that is being learned on a batch of real inputs."""
+    def calibrate(self, x: Tensor, task: int, trained: bool = False) -> None:
+        """Choose the activation grids of the task that is being learned on a batch of real inputs.
+
+        ``trained``: batch norms use the statistics that they have learned, and keep them.
+        """
         self._calibrating, self.dropout_generator = True, None
-        self.train()
+        self.train(not trained)
         self(x, task)
         self._calibrating = False
 
@@ -241,8 +261,7 @@ class SubnetModel(nn.Module):
         share = self.architecture.dropout.get(name, 0.0)
         if not self.training or not share or self.dropout_generator is None or not isinstance(x, Tensor):
             return x
-        kept = torch.empty_like(x).bernoulli_(1 - share, generator=self.dropout_generator)
-        return x * kept / (1 - share)
+        return dropped(x, share, self.dropout_generator)
 
 
 def average(layer: AvgPool) -> tuple[int, int]:
@@ -267,9 +286,13 @@ def initialised(layer: WeightLayer, generator: torch.Generator) -> WeightLayer:
     return layer
 
 
-def _weight_layer(layer: Weighted, formats: Formats) -> WeightLayer:
+def _weight_layer(layer: Weighted, formats: Formats, method: Method) -> WeightLayer:
     quantizer = SubnetWeight.let(centroid_bits=formats.centroid_bits, headroom=formats.headroom)
+    made: WeightLayer
     if isinstance(layer, Linear):
-        return SubnetLinear(layer.in_features, layer.out_features, quantizer)
-    channels = (layer.in_channels, layer.out_channels)
-    return SubnetConv2d(channels, layer.kernel, layer.stride, layer.padding, layer.groups, quantizer)
+        made = SubnetLinear(layer.in_features, layer.out_features, quantizer)
+    else:
+        channels = (layer.in_channels, layer.out_channels)
+        made = SubnetConv2d(channels, layer.kernel, layer.stride, layer.padding, layer.groups, quantizer)
+    made.subnet.method = method
+    return made

@@ -7,9 +7,11 @@ get codebooks of their own, of a fixed width.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from numpy.typing import ArrayLike
 
 from tsn_hw.arithmetic import Ints
 from tsn_hw.learn.codebook import fit_codebook
@@ -28,10 +30,14 @@ class Quantized:
     accuracy_after: float
 
 
-def refit(layer: WeightLayer, bits: int, centroid_range: tuple[int, int]) -> None:
+FitCodebook = Callable[[ArrayLike, int, tuple[int, int]], Ints]
+"""(weights in grid units, code bits, bounds of centroids) -> codebook: :func:`fit_codebook`, or one that remembers."""
+
+
+def refit(layer: WeightLayer, bits: int, centroid_range: tuple[int, int], fit: FitCodebook = fit_codebook) -> None:
     """Fit the layer's codebook to the weights that its task owns, as they are now."""
     own = layer.weight.detach()[layer.subnet.own()].double() / layer.grid.real
-    layer.subnet.snap(fit_codebook(own.cpu().numpy(), bits, centroid_range))
+    layer.subnet.snap(fit(own.cpu().numpy(), bits, centroid_range))
 
 
 def adapt_bits(model: SubnetModel, task: int, accuracy: Accuracy, settings: QuantizeSettings) -> Quantized:
@@ -53,6 +59,19 @@ def adapt_bits(model: SubnetModel, task: int, accuracy: Accuracy, settings: Quan
         for name in sorted(layers, key=lambda name: -layers[name].weight.numel()):
             _reduce(model, layers[name], name, bits, settings.min_bits, reference - settings.tolerated_drop, accuracy)
     return Quantized(bits, reference, accuracy())
+
+
+def accuracy_by_bits(model: SubnetModel, task: int, accuracy: Accuracy, settings: QuantizeSettings) -> dict[int, float]:
+    """Accuracy at every width of ``probe_bits``, with codebooks fitted to the weights as they are; changes nothing."""
+    layers, found = model.weight_layers(task), {}
+    before = [layer.subnet.codebook for layer in layers]
+    for width in settings.probe_bits:
+        refit(model.modules_of(task).head, settings.head_bits, model.formats.centroid_range)
+        _refit_all(model, task, dict.fromkeys(_by_name(model, task), width))
+        found[width] = accuracy()
+    for layer, book in zip(layers, before, strict=True):
+        layer.subnet.snap(book)
+    return found
 
 
 def train_quantized(

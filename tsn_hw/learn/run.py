@@ -1,8 +1,9 @@
 """A whole training run: learn every task of a stream, freeze it, write it down, go on. Resumable after any kill.
 
 The folder of a run holds ``net.tsn`` (all tasks so far), ``tasks/after_00.tsn`` ... (the network as it stood after
-each task: the evidence for zero forgetting), ``alone/task_01.tsn`` ... (tasks learned alone, where forward
-transfer is measured), ``training.json`` (what was decided, and how long it took) and the checkpoint.
+each task: the evidence for zero forgetting), ``trained/task_00.safetensors`` ... (every task before it was quantized:
+what other bit-widths can be tried on), ``alone/task_01.tsn`` ... (tasks learned alone, where forward transfer is
+measured), ``training.json`` (what was decided, and how long it took) and the checkpoint.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,17 +26,31 @@ from tsn_hw import artifact
 from tsn_hw.errors import SettingsError, TrainingError
 from tsn_hw.files import write_atomically
 from tsn_hw.layers import Weighted
-from tsn_hw.learn.architectures import Architecture, alexnet, mlp
+from tsn_hw.learn.architectures import Architecture, alexnet, mlp, resnet18, tinynet
+from tsn_hw.learn.baselines import float_body_percent
 from tsn_hw.learn.checkpoint import FILE as CHECKPOINT
 from tsn_hw.learn.checkpoint import Position, load_fit, load_model, read_checkpoint, save_checkpoint
 from tsn_hw.learn.freeze import TaskLabel, commit, freeze
+from tsn_hw.learn.methods import METHODS
 from tsn_hw.learn.models import SubnetModel
-from tsn_hw.learn.prune import post_prune
-from tsn_hw.learn.quantize import adapt_bits, train_quantized
+from tsn_hw.learn.prune import Accuracy, CodedSize, post_prune
+from tsn_hw.learn.quantize import accuracy_by_bits, adapt_bits, train_quantized
 from tsn_hw.learn.route import Probe, Route, calibrated_threshold, make_memory, route
 from tsn_hw.learn.settings import Settings
 from tsn_hw.learn.tasks import Stream, TaskData
-from tsn_hw.learn.train import Fit, Tensors, evaluate, fit, generator_of, reproducible, seed_of, start_task
+from tsn_hw.learn.train import (
+    CALIBRATION_IMAGES,
+    Fit,
+    Tensors,
+    evaluate,
+    fit,
+    generator_of,
+    reproducible,
+    seed_of,
+    start_task,
+    to_real,
+)
+from tsn_hw.learn.trained import capture, trained_path, write_trained
 from tsn_hw.network import PackedNetwork
 
 CHECKPOINT_SECONDS = 15.0
@@ -48,8 +62,13 @@ def architecture_of(settings: Settings, input_shape: tuple[int, ...]) -> Archite
     model = settings.model
     if model.kind == "mlp":
         architecture = mlp(input_shape, model.hidden, model.batch_norm, model.dropout)
+    elif model.kind == "resnet18":
+        if model.dropout:
+            raise SettingsError(f"model.dropout = {model.dropout}: 'resnet18' has none, must be 0")
+        architecture = resnet18(input_shape, model.width, model.batch_norm)
     else:
-        architecture = alexnet(input_shape, model.channels, model.hidden, model.batch_norm, model.dropout)
+        convolutional = alexnet if model.kind == "alexnet" else tinynet
+        architecture = convolutional(input_shape, model.channels, model.hidden, model.batch_norm, model.dropout)
     names = [layer.name for layer in architecture.layers if isinstance(layer, Weighted)]
     for name in settings.train.keep_table:
         if name not in names:
@@ -71,11 +90,32 @@ def train(
     """Learn every task of a stream and return the packed network of all of them.
 
     Same settings, same machine, same bytes: also when the run is killed at any moment and resumed.
-    Raises TrainingError if the folder holds a run and ``resume`` is off, or a run of other settings.
+    Raises TrainingError if the folder holds a run and ``resume`` is off, or a run of other settings; SettingsError for
+    a method that keeps float weights, which ends in no network.
+    """
+    if not METHODS[settings.train.method].codes:
+        raise SettingsError(
+            f"train.method = {settings.train.method!r}: keeps float32 weights and ends in no network; "
+            "it is a baseline of `tsn-hw bench paper`"
+        )
+    run = _Run(settings, stream, folder, device_of(device), quiet)
+    with reproducible(settings.train.threads):
+        run.execute(resume)
+        return freeze(run.model, run.labels())
+
+
+def train_floats(
+    settings: Settings, stream: Stream, folder: Path, device: str = "cpu", resume: bool = False, quiet: bool = False
+) -> list[dict[str, Any]]:
+    """Learn every task of a stream by a method that keeps float32 weights; the record of every task.
+
+    ``accuracy_percent`` of a record are test accuracies of all tasks so far, ``body_percent`` is the size of used
+    float32 weights and coded masks against the dense float32 body. Raises TrainingError as :func:`train` does.
     """
     run = _Run(settings, stream, folder, device_of(device), quiet)
     with reproducible(settings.train.threads):
-        return run.execute(resume)
+        run.execute(resume)
+    return run.position.records
 
 
 def load_run(settings: Settings, stream: Stream, folder: Path) -> SubnetModel:
@@ -98,7 +138,14 @@ def check_run_folder(folder: Path, settings: Settings, resume: bool) -> None:
 
 def discard(folder: Path) -> None:
     """Remove what an earlier run wrote into a folder, and nothing else."""
-    for pattern in (CHECKPOINT, "net.tsn", "training.json", "tasks/after_*.tsn", "alone/task_*.tsn"):
+    for pattern in (
+        CHECKPOINT,
+        "net.tsn",
+        "training.json",
+        "tasks/after_*.tsn",
+        "alone/task_*.tsn",
+        "trained/task_*.safetensors",
+    ):
         for path in folder.glob(pattern):
             path.unlink()
 
@@ -124,9 +171,8 @@ class _Run:
         self.saved = time.monotonic()
 
     def _new_model(self) -> SubnetModel:
-        return SubnetModel(architecture_of(self.settings, self.stream.input_shape), self.settings.formats).to(
-            self.device
-        )
+        architecture = architecture_of(self.settings, self.stream.input_shape)
+        return SubnetModel(architecture, self.settings.formats, METHODS[self.settings.train.method]).to(self.device)
 
     def restore(self) -> dict[str, Tensor] | None:
         """Continue from the folder's checkpoint; returns its tensors, or None if there is no checkpoint."""
@@ -139,7 +185,7 @@ class _Run:
         load_model(self.model, tensors)
         return tensors
 
-    def execute(self, resume: bool) -> PackedNetwork:
+    def execute(self, resume: bool) -> None:
         """Learn what is left of the stream."""
         check_run_folder(self.folder, self.settings, resume)
         tensors = self.restore()
@@ -152,13 +198,12 @@ class _Run:
             tensors = {}
             bar.update()
         bar.close()
-        net = freeze(self.model, self._labels())
         if self.settings.train.transfer:
             self._learn_alone()
         write_atomically(self.folder / "training.json", (json.dumps(self.position.records, indent=1) + "\n").encode())
-        return net
 
-    def _labels(self) -> list[TaskLabel]:
+    def labels(self) -> list[TaskLabel]:
+        """What the model does not know of its tasks."""
         return [TaskLabel(x["name"], tuple(x["classes"]), bytes.fromhex(x["routing"])) for x in self.position.labels]
 
     def _add_task(self, number: int) -> None:
@@ -172,18 +217,7 @@ class _Run:
     def _learn(self, data: TaskData, tensors: dict[str, Tensor]) -> None:
         number, seed, started = self.position.task, self.settings.seed, time.monotonic()
         if len(self.position.routes) == number:
-            chosen, memory = self._route(data)
-            if chosen.limited:
-                limit = self.settings.route.max_banks
-                tqdm.write(
-                    f"warning: task {data.name!r} shares bank {chosen.bank}, which is unlike it: "
-                    f"route.max_banks = {limit} is reached",
-                    file=sys.stderr,
-                )
-            self.position.routes.append(asdict(chosen))
-            label = {"name": data.name, "classes": list(data.classes), "routing": memory.hex()}
-            self.position.labels.append(label)
-            self._add_task(number)
+            self._begin(data)
         state = start_task(self.model, number, self.settings.train, len(self.stream))
         load_fit(state, self.position, tensors)
         device_data = Tensors.of(data, self.device)
@@ -199,7 +233,13 @@ class _Run:
 
         fit(self.model, number, device_data, self.settings.train, state, seed, on_epoch)
         bar.close()
-        record = finish_task(self.model, number, device_data, self.settings)
+        if self.model.method.codes:
+            test: Accuracy = lambda: test_accuracy(self.model, number, data)  # noqa: E731
+            record = prune_task(self.model, number, device_data, self.settings)
+            write_trained(trained_path(self.folder, number), capture(self.model, number), self.position.settings)
+            record |= finish_task(self.model, number, device_data, self.settings, test)
+        else:
+            record = self._finish_floats(number)
         if number == 0 and self.settings.route.enabled:
             self.position.labels[0]["routing"] = self._memory(data).hex()
         route_taken = self.position.routes[number]
@@ -207,10 +247,33 @@ class _Run:
             {"task": data.name, "route": route_taken, "seconds": round(time.monotonic() - started, 3)} | record
         )
         self.position.task += 1
-        written = artifact.to_bytes(freeze(self.model, self._labels()))
-        write_atomically(self.folder / "tasks" / f"after_{number:02d}.tsn", written)
-        write_atomically(self.folder / "net.tsn", written)
+        if self.model.method.codes:
+            written = artifact.to_bytes(freeze(self.model, self.labels()))
+            write_atomically(self.folder / "tasks" / f"after_{number:02d}.tsn", written)
+            write_atomically(self.folder / "net.tsn", written)
         self._save(None)
+
+    def _begin(self, data: TaskData) -> None:
+        """Route the next task, and append its modules."""
+        chosen, memory = self._route(data)
+        if chosen.limited:
+            limit = self.settings.route.max_banks
+            tqdm.write(
+                f"warning: task {data.name!r} shares bank {chosen.bank}, which is unlike it: "
+                f"route.max_banks = {limit} is reached",
+                file=sys.stderr,
+            )
+        self.position.routes.append(asdict(chosen))
+        label = {"name": data.name, "classes": list(data.classes), "routing": memory.hex()}
+        self.position.labels.append(label)
+        self._add_task(self.position.task)
+
+    def _finish_floats(self, number: int) -> dict[str, Any]:
+        """Commit float weights as they are; test every task so far, because nothing else tells what they compute."""
+        for layer in self.model.weight_layers(number):
+            layer.subnet.commit(layer.weight.data, layer.grid.real)
+        accuracies = [test_accuracy(self.model, task, self.stream.task(task)) for task in range(number + 1)]
+        return {"accuracy_percent": accuracies, "body_percent": float_body_percent(self.model)}
 
     def _save(self, state: Fit | None) -> None:
         save_checkpoint(self.folder, self.position, self.model, state)
@@ -251,15 +314,31 @@ def learn_alone(model: SubnetModel, data: TaskData, number: int, settings: Setti
     tensors, seed = Tensors.of(data, model.device), seed_of(settings.seed, "alone", number)
     state = start_task(model, 0, settings.train, tasks=1)
     fit(model, 0, tensors, settings.train, state, seed, lambda _: None)
-    finish_task(model, 0, tensors, settings)
+    prune_task(model, 0, tensors, settings)
+    finish_task(model, 0, tensors, settings, lambda: test_accuracy(model, 0, data))
     return freeze(model, [TaskLabel(data.name, data.classes)])
 
 
-def finish_task(model: SubnetModel, task: int, data: Tensors, settings: Settings) -> dict[str, Any]:
-    """From trained weights to committed integers: post-prune, quantize, train on if few bits are left, commit."""
-    accuracy: Callable[[], float] = lambda: evaluate(model, task, data.x_valid, data.y_valid).accuracy  # noqa: E731
+def test_accuracy(model: SubnetModel, task: int, data: TaskData) -> float:
+    """Accuracy on test data of the model as it stands: for reports, never for decisions."""
+    x, y = (torch.from_numpy(np.array(part)).to(model.device) for part in (data.x_test, data.y_test))
+    return evaluate(model, task, x, y).accuracy
+
+
+def prune_task(model: SubnetModel, task: int, data: Tensors, settings: Settings) -> dict[str, Any]:
+    """Post-prune a trained task while its validation accuracy holds."""
+    started = time.monotonic()
+    accuracy: Accuracy = lambda: evaluate(model, task, data.x_valid, data.y_valid).accuracy  # noqa: E731
     rng = np.random.default_rng(seed_of(settings.seed, "prune", task))
-    pruned = post_prune(model, task, accuracy, settings.prune, rng)
+    size = CodedSize(to_real(data.x_train[:CALIBRATION_IMAGES]), settings.quantize.min_bits)
+    pruned = post_prune(model, task, accuracy, settings.prune, rng, size if settings.prune.by == "coded_size" else None)
+    return {"pruned": asdict(pruned), "prune_seconds": round(time.monotonic() - started, 3)}
+
+
+def finish_task(model: SubnetModel, task: int, data: Tensors, settings: Settings, test: Accuracy) -> dict[str, Any]:
+    """From trained weights to committed integers: quantize, train on if few bits are left, commit."""
+    accuracy: Accuracy = lambda: evaluate(model, task, data.x_valid, data.y_valid).accuracy  # noqa: E731
+    by_bits = accuracy_by_bits(model, task, test, settings.quantize)
     quantized = adapt_bits(model, task, accuracy, settings.quantize)
     qat = min(quantized.bits.values()) <= settings.quantize.qat_bits
     if qat:
@@ -267,8 +346,8 @@ def finish_task(model: SubnetModel, task: int, data: Tensors, settings: Settings
     reached = accuracy()
     commit(model, task)
     return {
-        "pruned": asdict(pruned),
         "bits": quantized.bits,
         "qat": qat,
         "valid_accuracy": {"float": quantized.accuracy_before, "quantized": reached, "committed": accuracy()},
+        "test_accuracy_by_bits": by_bits,
     }

@@ -6,7 +6,7 @@ Each class is one table of a settings file; see ``examples/``. Values are checke
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from tsn_hw.arithmetic import ActFormat
 from tsn_hw.errors import SettingsError
@@ -25,7 +25,7 @@ class DataSettings:
     images a class, for quick runs; 0 leaves both out. A relative ``path`` starts at the settings file.
     """
 
-    source: Literal["digits", "idx", "npz", "cifar", "folder", "tiles"] = "digits"
+    source: Literal["digits", "idx", "npz", "cifar", "folder", "tinyimagenet", "tiles"] = "digits"
     path: str = ""
     name: str = ""
     side: int = 0
@@ -54,19 +54,27 @@ class StreamSettings:
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """The body: ``mlp`` with hidden widths, or the reduced ``alexnet`` with channels and hidden widths."""
+    """The body: ``mlp`` of ``hidden`` widths, ``alexnet`` and ``tinynet`` of ``channels`` and ``hidden`` widths,
+    ``resnet18`` of ``width`` channels in its first stage.
+    """
 
-    kind: Literal["mlp", "alexnet"] = "mlp"
+    kind: Literal["mlp", "alexnet", "tinynet", "resnet18"] = "mlp"
     hidden: tuple[int, ...] = (100, 100)
     channels: tuple[int, ...] = (64, 128, 256)
+    width: int = 20
     batch_norm: bool = False
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        _require(0 <= self.dropout < 1, "model.dropout", self.dropout, "at least 0 and below 1")
+        _require(0 <= self.dropout <= 0.9, "model.dropout", self.dropout, "0..0.9")
         for name in ("hidden", "channels"):
             widths = getattr(self, name)
             _require(all(1 <= width <= 65536 for width in widths), f"model.{name}", widths, "widths of 1..65536")
+        _require(1 <= self.width <= 8192, "model.width", self.width, "1..8192")
+
+
+ActBits: TypeAlias = Literal[4, 8, 16]
+"""Widths that an activation may have."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +87,7 @@ class Formats:
     headroom:        the weight grid reaches headroom / sqrt(fan-in)
     """
 
-    act_bits: Literal[4, 8, 16] = 8
+    act_bits: ActBits = 8
     centroid_bits: int = 8
     multiplier_bits: int = 12
     headroom: float = 4.0
@@ -105,8 +113,11 @@ class Formats:
 class TrainSettings:
     """The loop of method.md 1.3.
 
+    method: how a task chooses its weights, and what is kept of them (:mod:`tsn_hw.learn.methods`).
     keep_policy: ``constant`` keeps ``keep_ratio`` of every layer; ``equal_remaining`` keeps 1 / (tasks still
     expected); ``per_layer`` looks layers up in ``keep_table`` and falls back on ``keep_ratio``.
+    inherit: what a new task's scores are of those that the bank's last task left: 1 keeps them, which makes masks
+    alike; a tenth keeps their order and lets them turn, where tasks need other weights.
     ramp: share of the steps over which the keep ratio falls from 1 (cubic); 0 is off.
     threads: of torch on the CPU; 0 leaves torch's choice. The sums of two thread counts are rounded differently, so
     a fixed number gives the same bytes on any number of cores, and small networks are fastest with 1.
@@ -115,6 +126,7 @@ class TrainSettings:
     validation loss and stops below ``lr_floor``; ``cosine`` decays over ``epochs``.
     """
 
+    method: Literal["tsn", "wsn", "packnet", "ada_qpacknet", "finetune"] = "tsn"
     epochs: int = 40
     batch: int = 64
     lr: float = 4e-3
@@ -125,6 +137,7 @@ class TrainSettings:
     keep_policy: Literal["constant", "equal_remaining", "per_layer"] = "constant"
     keep_ratio: float = 0.2
     keep_table: dict[str, float] = field(default_factory=dict)
+    inherit: float = 1.0
     ramp: float = 0.0
     threads: int = 0
     transfer: bool = False
@@ -137,6 +150,7 @@ class TrainSettings:
         _require(0 < self.decay < 1, "train.decay", self.decay, "between 0 and 1")
         _require(0 <= self.threads <= 256, "train.threads", self.threads, "0..256")
         _require(0 < self.keep_ratio <= 1, "train.keep_ratio", self.keep_ratio, "above 0, at most 1")
+        _require(0 < self.inherit <= 1, "train.inherit", self.inherit, "above 0, at most 1")
         _require(0 <= self.ramp <= 1 - 1 / self.epochs, "train.ramp", self.ramp, "at least 0 and leave an epoch")
         for layer, ratio in self.keep_table.items():
             _require(0 < ratio <= 1, f"train.keep_table.{layer}", ratio, "above 0, at most 1")
@@ -150,14 +164,17 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class PruneSettings:
-    """Post-pruning (method.md 1.6): ``iterations`` greedy steps, each on a ``share`` of a layer's own weights.
+    """Post-pruning (method.md 1.6): ``iterations`` greedy steps, each on a ``share`` of a layer's weights.
 
     ``tolerated_drop`` is in percentage points of validation accuracy, for all steps together.
+    by: ``own`` removes own weights, the smallest first; ``coded_size`` removes shared ones from the mask too, and
+    only where masks and codes shrink by it.
     """
 
     iterations: int = 20
     share: float = 0.2
     tolerated_drop: float = 0.2
+    by: Literal["own", "coded_size"] = "own"
 
     def __post_init__(self) -> None:
         _require(self.iterations >= 0, "prune.iterations", self.iterations, "at least 0")
@@ -173,6 +190,7 @@ class QuantizeSettings:
     qat_bits:   at this width or below, train on with the codebook in the loop (``qat_epochs``), because
                 codebooks of 1 and 2 bits lose accuracy when they are only fitted afterwards.
     head_bits:  code width of the heads.
+    probe_bits: also tell test accuracy with the codebooks of these widths as they are fitted after training.
     """
 
     min_bits: int = 2
@@ -182,6 +200,7 @@ class QuantizeSettings:
     qat_bits: int = 2
     qat_epochs: int = 10
     head_bits: int = 5
+    probe_bits: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         _require(
@@ -191,6 +210,7 @@ class QuantizeSettings:
             "ordered, within 1..8",
         )
         _require(1 <= self.head_bits <= 8, "quantize.head_bits", self.head_bits, "1..8")
+        _require(all(1 <= b <= 8 for b in self.probe_bits), "quantize.probe_bits", self.probe_bits, "widths of 1..8")
         _require(self.tolerated_drop >= 0, "quantize.tolerated_drop", self.tolerated_drop, "at least 0")
         _require(self.qat_epochs >= 1, "quantize.qat_epochs", self.qat_epochs, "at least 1")
 

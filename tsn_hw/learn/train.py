@@ -86,7 +86,8 @@ class Tensors:
     def of(cls, data: TaskData, device: torch.device) -> Tensors:
         """Move a task's training and validation data to a device."""
         arrays = (data.x_train, data.y_train, data.x_valid, data.y_valid)
-        return cls(*(torch.from_numpy(np.array(a)).to(device) for a in arrays))
+        # C order: numpy leaves permuted images with their pixels far apart, and every batch gathers them
+        return cls(*(torch.from_numpy(np.array(a, order="C")).to(device) for a in arrays))
 
 
 def to_real(images: Tensor, like: Tensor | None = None) -> Tensor:
@@ -110,8 +111,15 @@ class Fit:
 def start_task(model: SubnetModel, task: int, settings: TrainSettings, tasks: int) -> Fit:
     """Prepare the bank for a new task: owned weights at their stored values, fresh optimiser state."""
     for index, layer in model.body_layers(task).items():
-        keep = settings.keep(model.architecture.layers[index].name, task, tasks)
-        layer.subnet.start(keep, layer.weight.data, layer.grid.real)
+        name = model.architecture.layers[index].name
+        layer.subnet.start(settings.keep(name, task, tasks), layer.weight.data, layer.grid.real)
+        if not layer.subnet.mask().any():
+            raise TrainingError(
+                f"layer {name!r}: task {task} finds no free weight and borrows none; "
+                f"lower train.keep_ratio ({settings.keep(name, task, tasks)})"
+            )
+        if layer.subnet.committed:
+            layer.subnet.scores.data.mul_(settings.inherit)
     head = model.modules_of(task).head
     head.subnet.start(1.0, head.weight.data, head.grid.real)
     parameters = model.parameters_of(task)
@@ -197,7 +205,8 @@ def train_epoch(
     for step, chosen in enumerate(batches):
         before_step(step)
         optimizer.zero_grad(set_to_none=True)
-        loss = F.cross_entropy(model(to_real(data.x_train[chosen]), task), data.y_train[chosen])
+        images = data.x_train.index_select(0, chosen)  # faster than indexing
+        loss = F.cross_entropy(model(to_real(images), task), data.y_train[chosen])
         loss.backward()
         optimizer.step()
 

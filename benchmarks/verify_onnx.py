@@ -1,0 +1,225 @@
+"""Every integer of exported graphs on every engine, at scale: how many were compared, and that none differs.
+
+    python benchmarks/verify_onnx.py [--old-python PYTHON] [--network FILE.tsn] [--quick]
+
+Networks: a ten-task AlexNet, a three-task ResNet-18, 200 random networks of tests/networks.py, and a trained one if
+named (``tsn-hw demo`` writes build/demo/net.tsn). Of every task, both layouts are written as they are exported, and
+once more with an output for every layer. All their outputs must be the integers of sim.reference on
+
+* the simulator, and ONNX's reference evaluator (fewer inputs: it is slow),
+* this onnxruntime, and the one of ``--old-python``, in processes of their own,
+* this onnxruntime under ``valgrind --tool=none``, a processor without VNNI, for a sample of the files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from hypothesis import HealthCheck, Phase, given, seed, settings  # noqa: E402
+from onnx.reference import ReferenceEvaluator  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+from benchmarks.nets import random_alexnet, random_resnet18  # noqa: E402
+from benchmarks.streams import stream_of  # noqa: E402
+from export import onnx_graph, write_onnx, write_onnx_shared  # noqa: E402
+from export.onnx_bank import bank_layout  # noqa: E402
+from export.onnx_graph import input_dtype  # noqa: E402
+from sim import reference  # noqa: E402
+from sim.integer import Simulator  # noqa: E402
+from tests.networks import Recipe, adversarial_inputs, random_network, recipes  # noqa: E402
+from tsn_hw import artifact  # noqa: E402
+from tsn_hw.network import PackedNetwork  # noqa: E402
+
+LAYOUTS = ("alone", "shared")
+RUN = """
+import hashlib, json, pathlib, sys
+import numpy, onnxruntime
+
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = options.inter_op_num_threads = 1
+options.log_severity_level = 3
+digests = {}
+for path in map(pathlib.Path, sys.stdin.read().split("\\n")):
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    outputs = session.run(None, {"x": numpy.load(path.parent.parent / f"x_{path.stem[-2:]}.npy")})
+    names = [output.name for output in session.get_outputs()]
+    digests[str(path)] = {n: hashlib.sha256(v.tobytes()).hexdigest() for n, v in zip(names, outputs)}
+print(json.dumps({"onnxruntime": onnxruntime.__version__, "digests": digests}))
+"""
+
+
+@dataclass
+class Folder:
+    """Exported files of one network, and the digests that the outputs of each must have."""
+
+    expected: dict[str, dict[str, str]] = field(default_factory=dict)
+    integers: dict[str, int] = field(default_factory=dict)
+    """Outputs of every file, counted."""
+
+
+def export(net: PackedNetwork, folder: Path, inputs: int) -> Folder:
+    """Write every task in both layouts, as exported and with an output for every layer; compare the simulator."""
+    result = Folder()
+    write_onnx(net, folder / "alone")
+    write_onnx_shared(net, folder / "shared")
+    layout = bank_layout(net)
+    for task in range(len(net.tasks)):
+        x = adversarial_inputs(net, inputs, task)
+        np.save(folder / f"x_{task:02d}.npy", x.astype(input_dtype(net)))
+        layers = reference.run(net, task, x)
+        simulated = Simulator(net, task).taps(x)
+        for name, values in layers.items():
+            np.testing.assert_array_equal(simulated[name], values, err_msg=f"simulator, task {task}, {name}")
+        layers["logits"] = list(layers.values())[-1]
+        np.testing.assert_array_equal(Simulator(net, task)(x), layers["logits"], err_msg=f"simulator, task {task}")
+        digests = {
+            name: hashlib.sha256(values.astype(np.int32).tobytes()).hexdigest() for name, values in layers.items()
+        }
+        for kind in LAYOUTS:
+            model = onnx_graph(net, task, taps=True, bank=layout if kind == "shared" else None)
+            tapped = folder / kind / f"taps_{task:02d}.onnx"
+            tapped.write_bytes(model.SerializeToString())
+            result.expected |= {
+                str(tapped): digests,
+                str(folder / kind / f"task_{task:02d}.onnx"): {"logits": digests["logits"]},
+            }
+            result.integers |= {
+                str(tapped): sum(values.size for values in layers.values()),
+                str(folder / kind / f"task_{task:02d}.onnx"): layers["logits"].size,
+            }
+    return result
+
+
+def run(interpreter: Sequence[str], files: Iterable[str]) -> tuple[str, dict[str, dict[str, str]]]:
+    """The version of an interpreter's onnxruntime, and the digests of the outputs of files."""
+    command = [*interpreter, "-c", RUN]
+    done = subprocess.run(command, input="\n".join(files), check=True, capture_output=True, text=True)
+    told = json.loads(done.stdout)
+    return told["onnxruntime"], told["digests"]
+
+
+def compare_onnxruntime(name: str, interpreter: Sequence[str], folder: Folder, files: Iterable[str]) -> tuple[str, int]:
+    """Compare files on the onnxruntime of an interpreter; gives its name and the number of integers."""
+    files = list(files)
+    version, digests = run(interpreter, files)
+    for file in files:
+        different = [output for output, digest in folder.expected[file].items() if digests[file][output] != digest]
+        if different:
+            raise SystemExit(f"{name} {version}, {file}: other integers in {', '.join(different)}")
+    return f"{name} {version}", sum(folder.integers[file] for file in files)
+
+
+def compare_evaluator(folder: Folder, files: Iterable[str], net: PackedNetwork, inputs: int) -> tuple[str, int]:
+    """Compare files on ONNX's reference evaluator, with the first inputs of each."""
+    count = 0
+    for file in map(Path, files):
+        task = int(file.stem[-2:])
+        x = np.load(file.parent.parent / f"x_{task:02d}.npy")[:inputs]
+        layers = reference.run(net, task, x.astype(np.int64))
+        layers["logits"] = list(layers.values())[-1]
+        evaluator = ReferenceEvaluator(onnx.load(file))
+        with np.errstate(invalid="ignore"):  # its max pooling pads integers with NaN on the way
+            outputs = dict(zip(evaluator.output_names, evaluator.run(None, {"x": x}), strict=True))
+        for name, values in outputs.items():
+            np.testing.assert_array_equal(values, layers[name], err_msg=f"reference evaluator, {file}, {name}")
+            count += values.size
+    return f"reference evaluator {onnx.__version__}", count
+
+
+def verify(
+    net: PackedNetwork, scratch: Path, *, inputs: int, evaluator_inputs: int, old_python: str | None, emulated: int
+) -> Counter[str]:
+    """Compare all engines on one network; gives the number of integers an engine. ``emulated``: files for valgrind."""
+    with tempfile.TemporaryDirectory(dir=scratch) as name:
+        folder = export(net, Path(name), inputs)
+        files = list(folder.expected)
+        counts = Counter({"simulator": sum(folder.integers.values()) // len(LAYOUTS)})
+        interpreters = {"onnxruntime": [sys.executable]}
+        if old_python is not None:
+            interpreters["the old onnxruntime"] = [old_python]
+        for label, interpreter in interpreters.items():
+            engine, integers = compare_onnxruntime(label, interpreter, folder, files)
+            counts[engine] += integers
+        valgrind = shutil.which("valgrind")
+        if valgrind is not None and emulated:
+            command = [valgrind, "-q", "--tool=none", sys.executable]
+            engine, integers = compare_onnxruntime("without VNNI, onnxruntime", command, folder, files[-emulated:])
+            counts[engine] += integers
+        engine, integers = compare_evaluator(folder, files, net, evaluator_inputs)
+        counts[engine] += integers
+    return counts
+
+
+def random_recipes(count: int) -> Iterator[Recipe]:
+    """The first examples of the tests' strategy, the same in every run."""
+    drawn: list[Recipe] = []
+
+    @seed(0)
+    @settings(
+        max_examples=count,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(recipes())
+    def draw(recipe: Recipe) -> None:
+        drawn.append(recipe)
+
+    draw()
+    yield from drawn[:count]
+
+
+def networks(options: argparse.Namespace) -> Iterator[tuple[str, PackedNetwork, dict[str, int]]]:
+    """Name, network, and how many inputs and files it is tried with."""
+    for path in options.network:
+        yield str(path), artifact.load(path), {"inputs": 64, "evaluator_inputs": 4, "emulated": 2}
+    tasks = 2 if options.quick else 10
+    large = {"inputs": 8, "evaluator_inputs": 1, "emulated": 2}
+    yield f"AlexNet, {tasks} tasks", stream_of(random_alexnet(), tasks), large
+    if not options.quick:
+        yield "AlexNet with batch norms, 10 tasks", stream_of(random_alexnet(multiplier_bits=12), 10), large
+        yield "ResNet-18, 3 tasks", stream_of(random_resnet18(multiplier_bits=1), 3), large
+    yield "ResNet-18 with batch norms, 3 tasks", stream_of(random_resnet18(), 2 if options.quick else 3), large
+    for number, recipe in enumerate(random_recipes(10 if options.quick else 200)):
+        emulated = 2 if number % 10 == 0 else 0
+        yield "random networks", random_network(recipe), {"inputs": 8, "evaluator_inputs": 8, "emulated": emulated}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--old-python", help="an interpreter that has an older onnxruntime, such as 1.17")
+    parser.add_argument("--network", type=Path, action="append", default=[], help="also a trained network, a .tsn file")
+    parser.add_argument("--quick", action="store_true", help="a tenth of it all")
+    options = parser.parse_args()
+    totals: dict[str, Counter[str]] = {}
+    tried: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, net, effort in tqdm(networks(options), unit="network"):
+            counts = verify(net, Path(scratch), old_python=options.old_python, **effort)
+            totals.setdefault(name, Counter()).update(counts)
+            tried[name] += len(net.tasks)
+    for name, counts in totals.items():
+        print(f"{name}: {tried[name]} tasks in {len(LAYOUTS)} layouts, 0 integers differ")
+        for engine, integers in counts.items():
+            print(f"  {engine:40} {integers:15,} integers")
+
+
+if __name__ == "__main__":
+    main()

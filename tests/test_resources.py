@@ -1,0 +1,284 @@
+"""Estimates beside measured syntheses, memories by hand, and the figures of a whole accelerator."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from networks import Recipe, random_network
+from small_network import NET
+
+from benchmarks.bench_area import POINTS, Synthesis, coefficients_json, fitted_models, syntheses
+from benchmarks.nets import random_mlp
+from sim.area import OWN_FILE, Features, Logic, dsps_of, features, model_of, read_coefficients, unit_logic
+from sim.calibration import Measured, fit
+from sim.devices import device, devices
+from sim.memories import Memory, blocks, is_shallow, joining_luts, lut_count, place, unit_memories
+from sim.resources import RESOURCES, Estimate, Resources, capacities, estimate_resources, fifo_memories
+from tsn_hw.dataflow import dataflow
+from tsn_hw.errors import FileError, FoldingError, SettingsError
+from tsn_hw.folding import Folding, HardwareSettings, UnitSettings
+from tsn_hw.images import memory_images
+from tsn_hw.network import PackedNetwork
+from tsn_hw.pipeline import accelerator, unit_names
+from tsn_hw.records import read_json
+from tsn_hw.units import Accelerator, MatrixUnit
+
+Z020, ZU7, ECP5, ICE40 = (device(name) for name in ("xc7z020", "zu7ev", "ecp5-25", "ice40-hx8k"))
+
+
+def folded(net: PackedNetwork, pe=1, simd=1, **settings) -> Accelerator:
+    """The same settings for every unit."""
+    units = {name: UnitSettings(Folding(pe, simd if name != "add" else 1), **settings) for name in unit_names(net)}
+    return accelerator(net, HardwareSettings(units))
+
+
+# against measured syntheses -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "point", syntheses(), ids=lambda p: f"{p.family} {p.pe}x{p.simd} {p.act_bits}x{p.centroid_bits}"
+)
+def test_block_rams_and_dsps_are_those_of_the_synthesis(point: Synthesis) -> None:
+    _, _, bram, dsp = point.estimated(read_coefficients().families[point.family])
+    assert (bram, dsp) == (point.bram, point.dsps)
+
+
+@pytest.mark.parametrize(("family", "worst_percent"), [("xc7", 15), ("ecp5", 26), ("ice40", 11)])
+def test_luts_and_flip_flops_are_near_those_of_the_synthesis(family: str, worst_percent: int) -> None:
+    model = read_coefficients().families[family]
+    for point in syntheses():
+        if point.family == family:
+            lut, ff, _, _ = point.estimated(model)
+            assert abs(lut - point.lut) <= point.lut * worst_percent / 100
+            assert abs(ff - point.ff) <= point.ff * 15 / 100
+
+
+def test_our_coefficients_are_the_fit_of_the_points() -> None:
+    models = fitted_models()
+    assert OWN_FILE.read_text() == coefficients_json(models)
+    assert read_coefficients().families == models
+
+
+@pytest.mark.parametrize(("family", "percent"), [("xc7", 0), ("ecp5", 21), ("ice40", 12)])
+def test_luts_of_a_read_only_memory_are_near_those_of_the_synthesis(family: str, percent: int) -> None:
+    """A memory of fewer words than a LUT has may need fewer; the deepest of ECP5 is 20 % off."""
+    part = next(part for part in devices().values() if part.family_name == family)
+    for rom in read_json(POINTS)["roms"]:
+        if rom["family"] == family and rom["depth"] >= 1 << part.family.lut_inputs:
+            estimated = lut_count(Memory("", "codebook", rom["depth"], rom["width_bits"]), part.family)
+            assert abs(estimated - rom["lut"]) <= rom["lut"] * percent / 100
+
+
+# memories -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("depth", "width", "expected"),
+    [(64, 192, 6), (256, 32, 1), (512, 36, 1), (513, 36, 2), (16384, 1, 1), (16385, 1, 2), (1, 1, 1), (1024, 19, 2)],
+)
+def test_blocks_are_the_least_over_the_shapes(depth: int, width: int, expected: int) -> None:
+    assert blocks(Memory("", "words", depth, width), Z020.family.block_shapes) == expected
+
+
+def test_lenet_with_16_tasks_takes_the_block_rams_that_were_worked_out() -> None:
+    """The design notes have 388 for words and masks of 784-300-100-10: 4-bit codes, 4-bit prefixes, 16 tasks."""
+    total = 0
+    for columns, rows, pe, simd in ((784, 300, 10, 28), (300, 100, 5, 12), (100, 10, 2, 5)):
+        lines, lanes = columns // simd * (rows // pe), pe * simd
+        for memory in (Memory("", "words", lines, lanes * 8), Memory("", "mask", 16 * lines, lanes)):
+            total += place(memory, Z020).bram
+    assert total == 388
+
+
+@pytest.mark.parametrize(
+    ("leaves", "on_xc7", "on_ice40"), [(1, 0, 0), (4, 0, 2), (5, 1, 3), (16, 1, 10), (17, 2, 11), (64, 5, 42)]
+)
+def test_luts_that_join_luts(leaves: int, on_xc7: int, on_ice40: int) -> None:
+    assert (joining_luts(leaves, Z020.family), joining_luts(leaves, ICE40.family)) == (on_xc7, on_ice40)
+
+
+def test_small_memories_are_luts_and_large_ones_blocks_unless_told_otherwise() -> None:
+    small, large = Memory("", "words", 64, 16), Memory("", "words", 64, 17)
+    assert place(small, Z020).storage == "lut"
+    assert place(large, Z020).storage == "block"
+    assert place(replace(small, style="block"), Z020).storage == "block"
+    assert place(replace(large, style="distributed"), Z020).lut == 17
+
+
+def test_writable_luts_are_counted_as_such_and_every_reader_has_a_copy() -> None:
+    book = Memory("", "codebook", 64, 8, copies=6, writable=True, style="distributed")
+    placed = place(book, Z020)
+    assert (placed.lut, placed.lut_ram) == (6 * 12, 6 * 12)  # three bits in four LUTs, 64 deep
+    assert (place(replace(book, writable=False), Z020).lut, place(replace(book, writable=False), Z020).lut_ram) == (
+        48,
+        0,
+    )
+    assert place(book, ICE40).bram == 6  # whose LUTs are no memory
+
+
+def test_a_memory_is_shallow_where_no_lut_joins_luts() -> None:
+    assert [depth for depth in (256, 257) if is_shallow(Memory("", "words", depth, 1), Z020.family)] == [256]
+    assert [depth for depth in (128, 129) if is_shallow(Memory("", "words", depth, 1), ECP5.family)] == [128]
+    assert not is_shallow(Memory("", "words", 1, 1, writable=True), ICE40.family)
+
+
+def test_the_memories_of_a_unit_are_its_images_and_its_buffers() -> None:
+    design = folded(NET)
+    images = {(i.unit, i.kind): (i.depth, i.width_bits) for i in memory_images(design)}
+    found = [memory for unit in design.units for memory in unit_memories(design, unit)]
+    assert {(m.unit, m.kind): (m.depth, m.width_bits) for m in found if m.kind not in ("window", "vector")} == images
+    buffers = {(m.unit, m.kind): (m.depth, m.width_bits) for m in found if m.kind in ("window", "vector")}
+    assert buffers == {
+        ("conv", "window"): (2 * 2, 8), ("conv", "vector"): (1, 8), ("mix", "window"): (2 * 2 * 2, 8),
+        ("mix", "vector"): (2, 8), ("average", "window"): (4 * 2 * 2, 8), ("pool", "window"): (2 * 1 * 2, 8),
+        ("head", "vector"): (2, 8),
+    }  # fmt: skip
+
+
+def test_fifos_that_hold_something_back_are_memories() -> None:
+    net = random_network(Recipe("residual", tasks=2, seed=3))
+    design = folded(net)
+    add = [unit.name for unit in design.units].index("add")
+    deep = [channel for channel in dataflow(design).channels if channel.depth > 2]
+    found = fifo_memories(design)
+    assert [(m.depth, m.width_bits, m.kind) for m in found[add]] == [(c.depth, c.width_bits, "fifo") for c in deep]
+    assert list(found) == [add]
+    assert fifo_memories(folded(random_mlp((4, 2)))) == {}
+
+
+def test_ultra_ram_is_for_parts_that_have_some() -> None:
+    design = folded(random_mlp((64, 10)), ram_style="ultra")
+    assert estimate_resources(design, ZU7).resources.uram == 2
+    with pytest.raises(FoldingError) as error:
+        estimate_resources(design, Z020)
+    assert str(error.value) == "layer 'fc0': ram_style='ultra', but xc7z020 has no UltraRAM" or "head" in str(
+        error.value
+    )
+
+
+def test_luts_that_are_no_memory_hold_nothing_that_is_written() -> None:
+    design = folded(random_mlp((64, 10)), mask="runtime", ram_style="distributed")
+    with pytest.raises(FoldingError, match="ram_style='distributed', but LUTs of ice40-hx8k are no memory"):
+        estimate_resources(design, ICE40)
+
+
+# logic --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"), [(8, 8, 1), (25, 18, 1), (18, 25, 1), (26, 18, 2), (25, 19, 2), (40, 16, 2), (30, 30, 4)]
+)
+def test_dsps_of_a_product(a: int, b: int, expected: int) -> None:
+    assert dsps_of(a, b, Z020.family) == expected
+
+
+def test_products_are_luts_where_there_are_no_dsps_or_they_are_narrow() -> None:
+    wide, narrow = folded(random_mlp((64, 10))).units[0], folded(random_mlp((64, 10), 4, centroid_bits=4)).units[0]
+    model = model_of(Z020, read_coefficients())
+    none = replace(Z020, capacities=replace(Z020.capacities, dsp=0))
+    assert unit_logic(wide, Z020, model).dsp == 1
+    assert unit_logic(wide, none, model).dsp == unit_logic(narrow, Z020, model).dsp == 0
+    assert features(wide, none).area == 64
+    assert features(narrow, Z020) == replace(features(narrow, none), area=16, deep_area=64, fabric_bits=8)
+
+
+def test_features_by_hand() -> None:
+    net = random_network(Recipe("residual", tasks=2, seed=3, multipliers=True))
+    design = folded(net)
+    conv, add = design.units[0], next(unit for unit in design.units if unit.name == "add")
+    assert isinstance(conv, MatrixUnit)
+    found = features(conv, Z020)
+    assert (found.loops, found.row_bits, found.lane_bits) == (2, conv.scales.value_bits, 8 + 8)
+    assert found.port_bits == 8 + 8
+    assert (features(add, Z020).loops, features(add, Z020).lane_bits, features(add, Z020).port_bits) == (1, 0, 24)
+
+
+def test_a_model_is_the_sum_of_its_terms() -> None:
+    model = replace(
+        model_of(Z020, read_coefficients()), lut=Features(loops=100.25, port_bits=1), ff=Features(lane_bits=0.5)
+    )
+    unit = folded(random_mlp((64, 10))).units[0]
+    assert unit_logic(unit, Z020, model) == Logic(lut=math.ceil(100.25 + 8 + 32), ff=8, dsp=1)
+
+
+def test_a_fit_finds_the_coefficients_that_made_the_points_and_leaves_negative_ones_out() -> None:
+    rng = np.random.default_rng(1)
+    points = []
+    for _ in range(12):
+        loops, rows, lanes, area = rng.integers(1, 200, 4).tolist()
+        given = Features(loops=loops, row_bits=rows, lane_bits=lanes, area=area)
+        points.append(Measured(given, 5, 5 + 80 * loops + 4 * rows + 2 * area, 3 * loops))
+    model = fit(points, Features(port_bits=1), Features(), "here")
+    assert model.lut == Features(loops=80, row_bits=4, area=2, port_bits=1)
+    assert model.ff == Features(loops=3)
+    assert (model.points, model.lut_leave_one_out_percent, model.ff_leave_one_out_percent) == (12, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{}", "has no 'format'"),
+        ('{"format": "other", "families": {}}', "format = 'other': must be 'tsn-hw coefficients 1'"),
+        ('{"format": "tsn-hw coefficients 1", "families": {"xc7": {}}}', "families.xc7: has no 'source'"),
+        ("[]", "must be a table, found list"),
+    ],
+)
+def test_a_wrong_coefficient_file_is_one_line(text: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.json"
+    file.write_text(text)
+    with pytest.raises(SettingsError) as error:
+        read_coefficients(file)
+    assert str(error.value) == f"{file}: {message}"
+    with pytest.raises(FileError):
+        read_coefficients(tmp_path / "none.json")
+
+
+def test_a_family_without_coefficients_is_refused() -> None:
+    with pytest.raises(SettingsError) as error:
+        model_of(replace(Z020, family_name="max10"), read_coefficients())
+    assert str(error.value) == ("device 'xc7z020': no coefficients of family 'max10'; known are xc7, ecp5, ice40, xcu")
+
+
+# whole accelerators -------------------------------------------------------------------------------------------------
+
+
+def test_cycles_rate_and_latency_follow_from_the_units() -> None:
+    design = folded(random_mlp((60, 30, 10)), pe=2, simd=3)
+    estimate = estimate_resources(design, Z020, clock_mhz=200)
+    assert [unit.cycles for unit in estimate.units] == [60 * 30 // 6, 30 * 10 // 6]
+    assert estimate.cycles == {"s_axis": 8, "m_axis": 10, "fc0": 300, "head": 50}
+    assert (estimate.interval_cycles, estimate.bottleneck) == (300, "fc0")
+    assert estimate.inferences_per_second == pytest.approx(200e6 / 300)
+    assert estimate.latency_cycles == 8 + 300 + 50 + 10
+    assert estimate.latency_us == pytest.approx(368 / 200)
+
+
+def test_the_longest_way_counts_once_where_ways_join() -> None:
+    design = folded(random_network(Recipe("residual", tasks=1, seed=3)))
+    estimate = estimate_resources(design, Z020)
+    assert estimate.latency_cycles == sum(estimate.cycles.values())  # the skip connection is the shorter way
+
+
+def test_a_part_that_is_too_small_is_told() -> None:
+    design = folded(random_mlp((784, 300, 100, 10)))
+    assert estimate_resources(design, Z020).fits
+    tiny = replace(Z020, capacities=replace(Z020.capacities, bram=10))
+    assert not estimate_resources(design, tiny).fits
+    assert estimate_resources(design, tiny).binding == "bram"
+    assert estimate_resources(design, tiny).utilization_percent["bram"] > 100
+
+
+def test_what_a_part_lacks_altogether_is_used_infinitely() -> None:
+    none = replace(Z020, capacities=replace(Z020.capacities, bram=0))
+    estimate = estimate_resources(folded(random_mlp((784, 10))), none)
+    assert estimate.utilization_percent["bram"] == math.inf
+    assert estimate.utilization_percent["uram"] == 0
+
+
+def test_an_estimate_is_the_sum_of_its_units() -> None:
+    estimate: Estimate = estimate_resources(folded(NET), ECP5)
+    total = sum((unit.resources for unit in estimate.units), Resources())
+    assert estimate.resources == total
+    assert len(capacities(ECP5).counts) == len(RESOURCES) == len(total.counts)

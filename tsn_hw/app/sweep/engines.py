@@ -1,0 +1,67 @@
+"""Where the work of a sweep is done: processes of this machine (joblib), or the workers of a Dask cluster.
+
+An engine calls one function of this package on many arguments and gives results as they are finished, each with the
+number of its arguments. Results that were given are not asked for again; everything else about order is left open.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+from joblib import Parallel, delayed
+
+from tsn_hw.errors import EngineError
+
+T = TypeVar("T")
+Engine = Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], Iterator[tuple[int, Any]]]
+"""(function, arguments of every call) -> (number of the call, its result), as they come."""
+
+KEPT = "what is finished is kept, the same command goes on from there"
+
+
+def numbered(function: Callable[..., T], number: int, arguments: tuple[Any, ...]) -> tuple[int, T]:
+    """A result with its number."""
+    return number, function(*arguments)
+
+
+def processes(jobs: int) -> Engine:
+    """An engine of so many processes of this machine; 1 works in this one."""
+
+    def run(function: Callable[..., T], calls: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, T]]:
+        parallel = Parallel(n_jobs=jobs, return_as="generator_unordered")
+        tasks = (delayed(numbered)(function, number, arguments) for number, arguments in enumerate(calls))
+        try:
+            yield from parallel(tasks)
+        except BrokenProcessPool as error:
+            raise EngineError(f"a worker process was killed, perhaps for memory (try fewer --jobs); {KEPT}") from error
+
+    return run
+
+
+def dask_cluster(scheduler: str) -> Engine:
+    """An engine of the workers of a Dask scheduler, "tcp://host:port"; EngineError if there is none."""
+    if importlib.util.find_spec("distributed") is None:
+        raise EngineError("--engine dask needs distributed: pip install 'tsn-hw[sweep]'")
+    from distributed import Client, as_completed
+    from distributed.scheduler import KilledWorker
+
+    def run(function: Callable[..., T], calls: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, T]]:
+        try:
+            client = Client(scheduler, timeout=10, set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise EngineError(f"no Dask scheduler answers at {scheduler!r}: {error}") from error
+        with client:
+            futures = [
+                client.submit(numbered, function, number, arguments, pure=False)
+                for number, arguments in enumerate(calls)
+            ]
+            try:
+                for _, result in as_completed(futures, with_results=True):
+                    yield result
+            except KilledWorker as error:
+                raise EngineError(f"a point killed the workers that tried it ({error}); {KEPT}") from error
+
+    return run

@@ -1,0 +1,84 @@
+"""Which points no other betters, which one a budget chooses, and pictures of both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from tsn_hw.app.sweep.results import Row
+from tsn_hw.app.sweep.settings import Budget
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A column of the table that should be large or small."""
+
+    name: str
+    column: str
+    direction: Literal["maximize", "minimize"]
+    label: str
+
+    def loss(self, row: Row) -> float:
+        """The value, smaller is better."""
+        value = float(row[self.column])
+        return -value if self.direction == "maximize" else value
+
+
+ACCURACY = Objective("accuracy", "accuracy_percent", "maximize", "mean test accuracy (%)")
+SIZE = Objective("size", "total_percent", "minimize", "file size (% of one dense float32 network)")
+OBJECTIVES = (ACCURACY, SIZE)
+
+
+def betters(row: Row, other: Row, objectives: Sequence[Objective] = OBJECTIVES) -> bool:
+    """Whether a row is at least as good as another in all objectives, and better in one."""
+    losses = [(objective.loss(row), objective.loss(other)) for objective in objectives]
+    return all(a <= b for a, b in losses) and any(a < b for a, b in losses)
+
+
+def front(rows: Sequence[Row], objectives: Sequence[Objective] = OBJECTIVES) -> list[int]:
+    """Indices of the rows that no other row betters; of rows that are equally good the first stands for all.
+
+    >>> rows = [{"accuracy_percent": a, "total_percent": s} for a, s in ((90, 5), (95, 9), (94, 9), (95, 9))]
+    >>> front(rows)
+    [0, 1]
+    """
+    by_loss: dict[tuple[float, ...], int] = {}
+    for number, row in enumerate(rows):
+        by_loss.setdefault(tuple(objective.loss(row) for objective in objectives), number)
+    kept: list[int] = []
+    for loss in sorted(by_loss):  # whatever betters a row comes before it in this order
+        number = by_loss[loss]
+        if not any(betters(rows[other], rows[number], objectives) for other in kept):
+            kept.append(number)
+    return sorted(kept)
+
+
+def excesses(row: Row, budget: Budget, float_percent: float) -> dict[str, float]:
+    """By how much a row is beyond every limit of a budget; 0 and below keeps it."""
+    drop = float_percent - float(row[ACCURACY.column])
+    values = {"accuracy_drop": drop, "total_percent": float(row[SIZE.column])}
+    limits = {name: getattr(budget, name) for name in values}
+    return {name: values[name] - limit for name, limit in limits.items() if limit is not None}
+
+
+def choose(rows: Sequence[Row], budget: Budget, float_percent: float) -> int | None:
+    """Index of the smallest network within a budget, of equal ones the most accurate; None if there is none."""
+    if budget == Budget():
+        return None
+    within = [i for i, row in enumerate(rows) if max(excesses(row, budget, float_percent).values()) <= 0]
+    return min(within, key=lambda i: (SIZE.loss(rows[i]), ACCURACY.loss(rows[i]), i), default=None)
+
+
+def nearest(rows: Sequence[Row], budget: Budget, float_percent: float) -> str:
+    """Which row comes nearest to a budget that none keeps, in words."""
+    beyond = [excesses(row, budget, float_percent) for row in rows]
+    limits = {name: float(getattr(budget, name)) for name in beyond[0]}
+
+    def relative(index: int) -> float:
+        return sum(max(0.0, beyond[index][name]) / max(limit, 1e-9) for name, limit in limits.items())
+
+    index = min(range(len(rows)), key=relative)
+    asked = " and ".join(f"{name} = {limit:g}" for name, limit in limits.items())
+    has = ", ".join(f"{name} {beyond[index][name] + limit:.2f}" for name, limit in limits.items())
+    return f"budget: none of the {len(rows)} points keeps {asked}; the nearest, point {index}, has {has}"

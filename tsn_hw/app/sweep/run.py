@@ -1,0 +1,163 @@
+"""``tsn-hw sweep``: learn what is to be learned, evaluate what was not, and write tables, pictures and networks."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from tsn_hw.app.config import read_settings, stream_of
+from tsn_hw.app.runs import RunFolder
+from tsn_hw.app.sweep.engines import Engine
+from tsn_hw.app.sweep.evaluate import Base, base_of, learn
+from tsn_hw.app.sweep.pareto import ACCURACY, SIZE, choose, excesses, front, nearest
+from tsn_hw.app.sweep.plots import pictures, widths
+from tsn_hw.app.sweep.points import Point, Space, space_of
+from tsn_hw.app.sweep.results import Row, open_results, require_pyarrow, to_csv, to_parquet
+from tsn_hw.app.sweep.runner import Runner, network_name
+from tsn_hw.app.sweep.search import require_optuna, search
+from tsn_hw.app.sweep.settings import Budget, SweepSettings, read_sweep
+from tsn_hw.app.tables import table
+from tsn_hw.errors import SettingsError
+from tsn_hw.files import write_atomically
+from tsn_hw.layers import Weighted
+from tsn_hw.learn.run import architecture_of, settings_digest
+from tsn_hw.learn.settings import Settings
+from tsn_hw.learn.tasks import Stream
+from tsn_hw.learn.trained import HEAD
+
+RESULTS, SUMMARY = "results.jsonl", "sweep.json"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A finished sweep: a row a point, knobs first, in the order of their numbers.
+
+    float_percent: mean test accuracy of the float weights, of the best of the runs
+    front:         numbers of the points that no other betters
+    chosen:        number of the smallest network within the budget; None without a budget, or if there is none
+    """
+
+    rows: tuple[Row, ...]
+    float_percent: float
+    front: tuple[int, ...]
+    budget: Budget
+    chosen: int | None
+
+
+def run_sweep(file: Path, folder: Path, engine: Engine, parquet: bool = False, quiet: bool = False) -> Sweep:
+    """Do a sweep into a folder, or what is left of it.
+
+    Raises SettingsError, after everything else is written, if no point is within the budget.
+    """
+    settings = read_sweep(file)
+    if settings.search is not None:
+        require_optuna()
+    if parquet:
+        require_pyarrow()
+    trained = RunFolder(Path(settings.run)).settings if settings.run else read_settings(Path(settings.train))
+    stream = stream_of(trained)
+    space = space_of(settings.values, trained, _layer_names(trained, stream))
+    points = space.points() if settings.search is None else []  # refused before anything is learned
+    with open_results(folder / RESULTS) as results:
+        bases = _bases(settings, trained, stream, space, folder, engine, quiet)
+        runner = Runner(bases, results, engine, folder / "networks", quiet)
+        sweep = _evaluate(settings, space, points, runner, trained)
+    _write(sweep, folder, parquet)
+    if sweep.chosen is None and settings.budget != Budget():
+        raise SettingsError(nearest(sweep.rows, settings.budget, sweep.float_percent))
+    return sweep
+
+
+def told(sweep: Sweep, folder: Path) -> tuple[str, Any]:
+    """What the command prints: the front as a table, and as data the whole sweep."""
+    header = ["point", "code bits", "head", "activations", "accuracy %", "file % of float32", "network"]
+    rows = []
+    for number in sweep.front:
+        row = sweep.rows[number]
+        mark = " *" if number == sweep.chosen else ""
+        figures = [row[f"bits.{HEAD}"], row["activation_bits"], row[ACCURACY.column], row[SIZE.column]]
+        rows.append([number, widths(row), *figures, network_name(row) + mark])
+    lines = [
+        table(header, rows),
+        "",
+        f"{len(rows)} of {len(sweep.rows)} points that no other betters; float weights {sweep.float_percent:.2f} %",
+        f"{folder}: table.csv, {SUMMARY}, pareto_*.png and .svg, networks/",
+    ]
+    if sweep.chosen is not None:
+        lines.insert(2, f"* smallest within the budget: point {sweep.chosen}")
+    return "\n".join(lines), asdict(sweep)
+
+
+def _evaluate(settings: SweepSettings, space: Space, points: list[Point], runner: Runner, trained: Settings) -> Sweep:
+    float_percent, budget = runner.float_percent(), settings.budget
+    if settings.search is not None:
+        points = search(
+            space, settings.search, runner.rows, lambda row: list(excesses(row, budget, float_percent).values())
+        )
+    rows = runner.rows(points)
+    best = front(rows)
+    runner.keep_networks([points[i] for i in best], [rows[i] for i in best])
+    numbered = tuple(
+        {"point": number} | _knobs(space, point, trained) | row
+        for number, (point, row) in enumerate(zip(points, rows, strict=True))
+    )
+    return Sweep(numbered, float_percent, tuple(best), budget, choose(rows, budget, float_percent))
+
+
+def _layer_names(settings: Settings, stream: Stream) -> tuple[str, ...]:
+    body = architecture_of(settings, stream.input_shape)
+    return (*(layer.name for layer in body.layers if isinstance(layer, Weighted)), HEAD)
+
+
+def _bases(
+    settings: SweepSettings,
+    trained: Settings,
+    stream: Stream,
+    space: Space,
+    folder: Path,
+    engine: Engine,
+    quiet: bool,
+) -> dict[float, Base]:
+    """A finished run for every keep ratio; those that are not there are learned into the sweep's folder."""
+    runs: dict[float, tuple[Settings, Path]] = {}
+    for ratio in space.knobs["keep_ratio"]:
+        if settings.run and ratio == trained.train.keep_ratio:
+            runs[ratio] = trained, Path(settings.run)
+        else:
+            wanted = replace(trained, train=replace(trained.train, keep_ratio=ratio, transfer=False))
+            runs[ratio] = wanted, folder / "runs" / f"keep_{ratio:g}_{settings_digest(wanted)[:8]}"
+    calls = [(wanted, path) for wanted, path in runs.values() if not (path / "training.json").is_file()]
+    if settings.run:
+        calls = [call for call in calls if call[1] != Path(settings.run)]  # it is finished, or refused below
+    learned = engine(learn, calls)
+    for _ in tqdm(learned, total=len(calls), desc="runs", disable=quiet or None, leave=False):
+        pass
+    return {ratio: base_of(wanted, stream, path) for ratio, (wanted, path) in runs.items()}
+
+
+def _knobs(space: Space, point: Point, trained: Settings) -> Row:
+    """The columns of a point's knobs."""
+    variant = point.variant
+    bits = {f"bits.{name}": width for name, width in zip(space.layer_names, variant.code_bits, strict=True)}
+    return {
+        "keep_ratio": point.keep_ratio,
+        **bits,
+        "activation_bits": trained.formats.act_bits if variant.act_bits is None else variant.act_bits,
+        "centroid_bits": variant.centroid_bits,
+        "prune_iterations": variant.prune_iterations,
+        "prune_drop": variant.prune_drop,
+        "qat_epochs": variant.qat_epochs,
+    }
+
+
+def _write(sweep: Sweep, folder: Path, parquet: bool) -> None:
+    """The table in all its forms, and pictures."""
+    files = {SUMMARY: (json.dumps(asdict(sweep), indent=1) + "\n").encode(), "table.csv": to_csv(sweep.rows)}
+    if parquet:
+        files["table.parquet"] = to_parquet(sweep.rows)
+    for name, data in (files | pictures(sweep.rows, sweep.chosen, sweep.float_percent)).items():
+        write_atomically(folder / name, data)

@@ -1,0 +1,100 @@
+"""Sweep files: which run, which values of which knob, and what a good point must keep. See docs/sweep.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from tsn_hw.errors import SettingsError
+from tsn_hw.learn.settings import ActBits
+from tsn_hw.records import build, read_toml
+
+MAX_CODE_BITS = 8
+
+
+@dataclass(frozen=True)
+class Values:
+    """The values of every knob. A knob that is left out stays as the run has it.
+
+    code_bits:  of all layers of the body; ``layers`` overrules it for single ones, the head ("head") included
+    keep_ratio: of training: every value is a run of its own
+    prune_iterations, prune_drop: steps of post-pruning beyond what the run did, and their tolerated drop in points
+    qat_epochs: of training on with the codebooks in the loop, from the trained weights
+    """
+
+    code_bits: tuple[int, ...] = ()
+    layers: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    activation_bits: tuple[ActBits, ...] = ()
+    centroid_bits: tuple[int, ...] = ()
+    keep_ratio: tuple[float, ...] = ()
+    prune_iterations: tuple[int, ...] = ()
+    prune_drop: tuple[float, ...] = ()
+    qat_epochs: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check("code_bits", self.code_bits, 1, MAX_CODE_BITS)
+        for layer, widths in self.layers.items():
+            _check(f"layers.{layer}", widths, 1, MAX_CODE_BITS)
+        _check("activation_bits", self.activation_bits, 4, 16)
+        _check("centroid_bits", self.centroid_bits, 4, 16)
+        _check("keep_ratio", self.keep_ratio, 1e-6, 1)
+        _check("prune_iterations", self.prune_iterations, 0, 10**4)
+        _check("prune_drop", self.prune_drop, 0, 100)
+        _check("qat_epochs", self.qat_epochs, 0, 10**4)
+
+
+def _check(name: str, values: Sequence[float], low: float, high: float) -> None:
+    if len(set(values)) < len(values):
+        raise SettingsError(f"{name} = {list(values)}: holds a value twice")
+    for value in values:
+        if not low <= value <= high:
+            raise SettingsError(f"{name} = {list(values)}: {value} is outside {low:g}..{high:g}")
+
+
+@dataclass(frozen=True)
+class Search:
+    """Let Optuna choose ``points`` of all combinations of values, instead of evaluating each of them."""
+
+    points: int = 50
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.points < 1:
+            raise SettingsError(f"points = {self.points}: must be at least 1")
+        if not 0 <= self.seed < 2**32:
+            raise SettingsError(f"seed = {self.seed}: must be within 0..{2**32 - 1}")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the chosen point must keep; a limit that is left out is none.
+
+    accuracy_drop: points of mean test accuracy below the trained float weights
+    total_percent: bits of the .tsn file, in percent of one dense float32 network with all heads
+    """
+
+    accuracy_drop: float | None = None
+    total_percent: float | None = None
+
+
+@dataclass(frozen=True)
+class SweepSettings:
+    """One sweep, over a finished ``run`` or over one that is learned first, from the settings file ``train``."""
+
+    values: Values
+    run: str = ""
+    train: str = ""
+    search: Search | None = None
+    budget: Budget = Budget()
+
+    def __post_init__(self) -> None:
+        if bool(self.run) == bool(self.train):
+            raise SettingsError("needs one of run (the folder of a finished run) and train (a settings file)")
+
+
+def read_sweep(path: Path) -> SweepSettings:
+    """Read a sweep file; relative paths start at its folder."""
+    settings = build(SweepSettings, read_toml(path), str(path))
+    run, train = (str((path.parent / name).resolve()) if name else "" for name in (settings.run, settings.train))
+    return replace(settings, run=run, train=train)
