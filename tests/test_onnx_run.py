@@ -204,7 +204,7 @@ def test_the_command_forces_forms(tmp_path, capsys):
     free = forms()
     assert (free["conv"], free["mix"], free["head_b"]) == ("quantized", "quantized", "integer")
     assert forms("--form", "conv=integer", "--form", "mix=float32") == free | {"conv": "integer", "mix": "float32"}
-    assert set(forms("--form", "float32", "--shared").values()) == {"float32", None}
+    assert set(forms("--form", "float32", "--shared").values()) == {"float32"}
 
 
 FORMS = "must be one of quantized, float32, integer"
