@@ -19,14 +19,18 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 from bench_onnx import float_graph, medians
-from nets import random_alexnet, random_inputs, random_mlp
+from nets import random_alexnet, random_inputs, random_mlp, random_resnet18
 from streams import stream_of
 
 from export import write_onnx, write_onnx_shared
 
 TASKS = 10
 PROCESSES = 5
-NETWORKS = {"MLP 784-100-100-10": random_mlp((784, 100, 100, 10)), "AlexNet": random_alexnet()}
+NETWORKS = {
+    "MLP 784-100-100-10": random_mlp((784, 100, 100, 10)),
+    "AlexNet": random_alexnet(),
+    "ResNet-18, width 20": random_resnet18(),
+}
 LAYOUTS = {
     "float32": "float/task_{:02d}.onnx",
     "by itself": "alone/task_{:02d}.onnx",

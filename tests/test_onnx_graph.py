@@ -284,17 +284,19 @@ def test_codebook_lookup_decodes_the_weights_of_the_packed_network(engine):
     for task in range(len(net.tasks)):
         model = onnx_graph(net, task)
         layers = [layer.name for _, layer, step in net.run_order(task) if step.mask is not None]
+        layers[-1] = "head"
         names = [f"{layer}.{tensor}" for layer in layers for tensor in ("weights", "words")]
         model.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
         outputs = engine(model)(x=adversarial_inputs(net, 1).astype(input_dtype(net)))
         for index, layer, run in net.run_order(task):
             if run.mask is None:
                 continue
-            weights = outputs[f"{layer.name}.weights"]
+            name = "head" if index == net.head(task) else layer.name
+            weights = outputs[f"{name}.weights"]
             zero_point = 128 if weights.dtype == np.uint8 else 0
             decoded = weights.astype(np.int64).reshape(run.mask.shape) - zero_point
             np.testing.assert_array_equal(decoded, net.weights(task, index))
-            used = outputs[f"{layer.name}.words"].reshape(-1) >= 0
+            used = outputs[f"{name}.words"].reshape(-1) >= 0
             np.testing.assert_array_equal(used[: run.mask.size].reshape(run.mask.shape), run.mask)
             assert not used[run.mask.size :].any()
 
@@ -357,17 +359,25 @@ def test_metadata_tell_task_classes_input_and_layers():
         "format": 3,
         "task": "b",
         "classes": ["0", "1", "2"],
-        "input": {"shape": [1, 3, 2], "bits": 8, "signed": False, "exponent": 0},
+        "input": {"bits": 8, "signed": False, "exponent": 0},
         "output": {"exponent": -7},
         "layers": {
-            "name": ["conv", "mix", "add", "average", "pool", "flatten", "head_b"],
-            "bound": [127 * 255, 30 * 255, 510, 6 * 255, None, None, 14 * 255],
-            "bits": [8, 8, 8, 8, None, None, None],
-            "form": ["quantized", "quantized", "quantized", "quantized", None, None, "integer"],
-            "accumulator": [127 * 255, 30 * 255, 510, 6 * 255, None, None, 14 * 255],
-            "code_bits": [1, 1, None, None, None, None, 1],
+            "name": ["conv", "mix", "add", "average", "head_b"],
+            "form": ["quantized", "quantized", "quantized", "quantized", "integer"],
+            "accumulator": [127 * 255, 30 * 255, 510, 6 * 255, 14 * 255],
+            "bound": [127 * 255, 30 * 255, 510, 6 * 255, 14 * 255],
+            "bits": [8, 8, 8, 8, None],
+            "code_bits": [1, 1, None, None, 1],
         },
     }
+
+
+def test_the_head_of_every_task_is_called_head_in_its_graph():
+    for task in range(2):
+        assert "head.codes" in {tensor.name for tensor in onnx_graph(NET, task).graph.initializer}
+    layers = (replace(NET.layers[0], name="head"), *NET.layers[1:])
+    names = {tensor.name for tensor in onnx_graph(replace(NET, layers=layers), 1).graph.initializer}
+    assert {"head.codes", "head_b.codes"} <= names
 
 
 @pytest.mark.parametrize(("shift", "multiplier", "exponent"), [(0, 1, -3), (4, 1, 1), (4, 3, None)])
@@ -389,7 +399,8 @@ def test_only_survivors_are_stored():
     net = random_network(Recipe(tasks=3, code_bits=(4, 4), density=0.3, seed=5))
     constants = {t.name: onnx.numpy_helper.to_array(t) for t in onnx_graph(net, 2).graph.initializer}
     for _, layer, run in net.run_order(2):
-        codes, mask, book = (constants[f"{layer.name}.{part}"] for part in ("codes", "mask", "codebook"))
+        name = layer.name.replace("head2", "head")
+        codes, mask, book = (constants[f"{name}.{part}"] for part in ("codes", "mask", "codebook"))
         bits = max(1, (len(book) - 2).bit_length())
         assert codes.shape == (bits, 1, -(-run.mask.sum() // 8))
         assert mask.shape == (1, 1, -(-run.mask.size // 8))

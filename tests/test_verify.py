@@ -28,7 +28,7 @@ from tsn_hw.errors import EngineError
 from tsn_hw.learn.checkpoint import read_checkpoint, save_checkpoint
 from tsn_hw.learn.run import load_run, settings_digest
 
-ENGINES = ["int64 loop", "brevitas", "simulator", "onnxruntime", "onnx reference"]
+ENGINES = ["int64 loop", "brevitas", "simulator", "onnxruntime", "onnx reference", "hls"]
 NAMES = ["digits-permuted-0", "digits-permuted-1"]
 
 

@@ -1,8 +1,8 @@
 """Every engine against the int64 loop, integer by integer, and the proof that no task was forgotten.
 
-From a ``.tsn`` file alone: random and adversarial integers through the simulator, onnxruntime and the ONNX
-reference evaluator. Beside the training run that made it: the real test images too, Brevitas from the
-checkpoint, the networks as they stood after each task, and accuracies measured again from them.
+From a ``.tsn`` file alone: random and adversarial integers through the simulator, onnxruntime, the ONNX reference
+evaluator and the compiled C++ of the accelerator. Beside the training run that made it: the real test images too,
+Brevitas from the checkpoint, the networks as they stood after each task, and accuracies measured again from them.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from export.hls_csim import compiled, fast_settings
 from sim import reference
 from sim.integer import Simulator
 from tsn_hw import artifact
 from tsn_hw.arithmetic import Ints, quantize
 from tsn_hw.errors import EngineError
 from tsn_hw.network import PackedNetwork
+from tsn_hw.pipeline import accelerator, obstacles
 
 RANDOM_SAMPLES = 64
 REFERENCE_SAMPLES = 16
@@ -123,6 +125,7 @@ def verify(
         "brevitas": brevitas,
         "simulator": lambda task, x: dict(Simulator(net, task).taps(x)),  # type: ignore[arg-type]
         **_onnx_engines(net),
+        "hls": _hls(net),
     }
     results = {name: EngineResult(engine if isinstance(engine, str) else None) for name, engine in engines.items()}
     results = {"int64 loop": EngineResult()} | results
@@ -211,6 +214,17 @@ def _onnx_reference(net: PackedNetwork) -> Engine:
         return {name: value for name, value in outputs.items() if name != "logits"}
 
     return run
+
+
+def _hls(net: PackedNetwork) -> Engine | str:
+    """The C++ of the accelerator, compiled: what each of its units sends."""
+    problems = obstacles(net)
+    if problems:
+        return f"no accelerator: {problems[0]}"
+    try:
+        return compiled(accelerator(net, fast_settings(net))).run
+    except EngineError as error:
+        return str(error)
 
 
 def _record(result: EngineResult, task: str, wanted: dict[str, Ints], got: dict[str, Ints]) -> None:
