@@ -1,5 +1,6 @@
 """`tsn-hw check`: every reason against a model at once, with what to change, before any long work."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -44,18 +45,22 @@ def test_a_network_is_held_against_every_back_end_layer_by_layer(tmp_path: Path)
     assert checked.to_text().splitlines()[:5] == [
         f"{path}: packed network, 2 tasks, 1 banks",
         "",
-        "layer    kind     output     onnx  hls",
-        "conv     Conv2d   2 x 3 x 2  yes   yes",
-        "mix      Conv2d   2 x 3 x 2  yes   yes",
+        "layer    kind     output     onnx  hls  qonnx quant  qonnx multithreshold",
+        "conv     Conv2d   2 x 3 x 2  yes   yes  yes          yes",
+        "mix      Conv2d   2 x 3 x 2  yes   yes  yes          yes",
     ]
     assert checked.to_text().splitlines()[8:] == [
-        "flatten  Flatten  2          yes   yes",
-        "head_a   Linear   2          yes   yes",
-        "head_b   Linear   3          yes   yes",
+        "flatten  Flatten  2          yes   yes  yes          yes",
+        "head_a   Linear   2          yes   yes  yes          yes",
+        "head_b   Linear   3          yes   yes  yes          yes",
         "",
         "onnx: no problem",
         "",
         "hls: no problem",
+        "",
+        "qonnx quant: no problem",
+        "",
+        "qonnx multithreshold: no problem",
         "",
         "one weight a cycle in every layer, on xc7z020 as estimated:",
         *checked.notes[1:],
@@ -86,16 +91,29 @@ def test_a_layer_that_a_back_end_cannot_hold_is_named_with_the_rule(tmp_path: Pa
     artifact.save(replace(NET, tasks=(NET.tasks[0], replace(NET.tasks[1], steps=tuple(steps)))), path)
     checked = checked_on_zynq(path)
     problem = "layer 'conv': its output has 7 bits unsigned, 8 bits unsigned by task; a stream has one width and sign"
-    assert checked.problems == {"onnx": [], "hls": [problem]}
-    assert [row[3:] for row in checked.rows][:2] == [["yes", "no"], ["yes", "yes"]]
-    assert checked.to_text().endswith(f"hls: 1 to change\n  - {problem}\n\nNOT SUPPORTED AS IT IS")
+    assert checked.problems == {"onnx": [], "hls": [problem], "qonnx quant": [], "qonnx multithreshold": []}
+    assert [row[3:5] for row in checked.rows][:2] == [["yes", "no"], ["yes", "yes"]]
+    assert f"\nhls: 1 to change\n  - {problem}\n" in checked.to_text()
+    assert checked.to_text().endswith("NOT SUPPORTED AS IT IS")
     assert checked.to_json()["rows"][0] == {
         "layer": "conv",
         "kind": "Conv2d",
         "output": "2 x 3 x 2",
         "onnx": "yes",
         "hls": "no",
+        "qonnx quant": "yes",
+        "qonnx multithreshold": "yes",
     }
+
+
+def test_what_qonnx_cannot_hold_is_told_and_does_not_count_against_the_network(tmp_path: Path) -> None:
+    path = tmp_path / "net.tsn"
+    artifact.save(random_network(Recipe(tasks=1, act_bits=16, centroid_bits=16, seed=3)), path)
+    checked = checked_on_zynq(path)
+    (problem,) = checked.problems["qonnx quant"]
+    assert re.fullmatch(r"layer 'fc\d': .* QONNX holds integers up to 16777216 exactly \(task 'task0'\)", problem)
+    assert checked.is_supported
+    assert checked.to_text().endswith("\nsupported, but not by qonnx quant and qonnx multithreshold")
 
 
 @pytest.mark.parametrize("kind", ["mlp", "conv", "residual"])

@@ -27,6 +27,7 @@ from tsn_hw.pipeline import accelerator, obstacles, refold, unit_names
 from tsn_hw.records import build, read_toml
 
 if TYPE_CHECKING:
+    from export.qonnx import Flavour
     from tsn_hw.app.foreign import Foreign
     from tsn_hw.learn.architectures import Architecture
     from tsn_hw.learn.settings import Settings
@@ -34,11 +35,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+QONNX: dict[str, Flavour] = {"qonnx quant": "quant", "qonnx multithreshold": "multithreshold"}
+
+
 @dataclass(frozen=True)
 class Checked:
     """What a check found.
 
-    problems: by the part or back end that they stand against; a key without problems was checked and is fine.
+    problems: by the part or back end that they stand against; a key without problems was checked and is fine. Those
+    against the flavours of QONNX, a format for other tools, do not count against the model.
     """
 
     title: str
@@ -50,7 +55,7 @@ class Checked:
     @property
     def is_supported(self) -> bool:
         """Nothing stands against it."""
-        return not any(self.problems.values())
+        return not any(found for part, found in self.problems.items() if part not in QONNX)
 
     def to_text(self) -> str:
         """Table, then what is wrong and what to change, then whether it will do."""
@@ -61,7 +66,9 @@ class Checked:
             lines += ["", f"{part}: {'no problem' if not found else f'{len(found)} to change'}"]
             lines += [f"  - {problem}" for problem in found]
         lines += ["", *self.notes] if self.notes else []
-        return "\n".join([*lines, "", "supported" if self.is_supported else "NOT SUPPORTED AS IT IS"])
+        missing = [part for part, found in self.problems.items() if found and part in QONNX]
+        verdict = f"supported{', but not by ' if missing else ''}{' and '.join(missing)}"
+        return "\n".join([*lines, "", verdict if self.is_supported else "NOT SUPPORTED AS IT IS"])
 
     def to_json(self) -> dict[str, Any]:
         """The same as data."""
@@ -95,11 +102,12 @@ def check_artifact(path: Path, part: Device) -> Checked:
     """Hold a packed network against every back end."""
     net = artifact.load(path)
     title = f"{path}: packed network, {len(net.tasks)} tasks, {len(net.banks)} banks"
-    return _check_network(net, title, part)
+    return _check_network(net, title, part, list(QONNX))
 
 
-def _check_network(net: PackedNetwork, title: str, part: Device) -> Checked:
+def _check_network(net: PackedNetwork, title: str, part: Device, flavours: Sequence[str] = ()) -> Checked:
     problems = {"onnx": _onnx_problems(net), "hls": obstacles(net)}
+    problems |= {name: _qonnx_problems(net, QONNX[name]) for name in flavours}
     rows = [
         [
             layer.name,
@@ -147,6 +155,19 @@ def _onnx_problems(net: PackedNetwork) -> list[str]:
                 plan_layer(net, task, index, None)
             except ExportError as error:
                 found[layer.name] = f"{error} (task {described.name!r})"
+    return list(found.values())
+
+
+def _qonnx_problems(net: PackedNetwork, flavour: Flavour) -> list[str]:
+    """The first layer of every task that a flavour does not hold, each once."""
+    from export.qonnx import qonnx_graph
+
+    found: dict[str, str] = {}
+    for number, task in enumerate(net.tasks):
+        try:
+            qonnx_graph(net, number, flavour)
+        except ExportError as error:
+            found.setdefault(str(error), f"{error} (task {task.name!r})")
     return list(found.values())
 
 
