@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sim.devices import Device, Family
+from tsn_hw.dataflow import MIN_DEPTH, flowing_depth
 from tsn_hw.errors import FoldingError
 from tsn_hw.folding import RamStyle
 from tsn_hw.images import is_loaded, memory_layouts
@@ -76,12 +77,15 @@ def unit_memories(accelerator: Accelerator, unit: Unit) -> tuple[Memory, ...]:
         )
         for shape in memory_layouts(accelerator, unit)
     ]
-    bits = unit.sources[0].bits
+    width = unit.input_lanes * unit.sources[0].bits
+    buffers = [("fifo", flowing_depth(unit, "unit"))]
     if isinstance(unit, MatrixUnit | PoolUnit) and unit.window is not None:
-        window = unit.window
-        memories.append(Memory(unit.name, "window", window.buffer_words, window.lanes * bits, writable=True))
+        buffers += [("window", unit.window.buffer_words), ("fifo", flowing_depth(unit, "window"))]
     if isinstance(unit, MatrixUnit) and unit.row_folds > 1:
-        memories.append(Memory(unit.name, "vector", unit.column_folds, unit.input_lanes * bits, writable=True))
+        buffers.append(("vector", unit.column_folds))
+    for kind, depth in buffers:
+        if kind != "fifo" or depth > MIN_DEPTH:
+            memories.append(Memory(unit.name, kind, depth, width, writable=True))
     return tuple(memories)
 
 
