@@ -11,9 +11,11 @@ PIP_FLAGS ?=
 
 VENV := .venv
 OLD_VENV := .venv-onnxruntime-1.17
+PEERS_VENV := .venv-peers
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 STAMP := $(VENV)/.installed-$(VERSION)
 OLD_STAMP := $(OLD_VENV)/.installed-$(VERSION)
+PEERS_STAMP := $(PEERS_VENV)/.installed-$(VERSION)
 PIP := -m pip install --disable-pip-version-check $(PIP_FLAGS)
 TEST_TOOLS := valgrind
 
@@ -26,7 +28,7 @@ define environment
 		{ echo "$(PYTHON) -m venv --clear $(1)"; $(PYTHON) -m venv --clear $(1); }
 endef
 
-.PHONY: help demo test check format bench test-onnxruntime-1.17 tools clean
+.PHONY: help demo test check format bench tools peers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / { printf "make %-24s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,8 +36,10 @@ help: ## list the targets
 demo: $(STAMP) ## learn, freeze, export and verify on bundled data (3 minutes); results in build/demo
 	$(VENV)/bin/tsn-hw demo
 
-test: $(STAMP) tools ## run the tests
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+test: $(STAMP) tools peers ## run the tests
+	@[ ! -f $(OLD_STAMP) ] || export TSN_HW_OLD_PYTHON=$(CURDIR)/$(OLD_VENV)/bin/python; \
+	[ ! -f $(PEERS_STAMP) ] || export TSN_HW_PEERS_PYTHON=$(CURDIR)/$(PEERS_VENV)/bin/python; \
+	set -x; $(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 check: $(STAMP) ## formatting, lint, types
 	$(VENV)/bin/ruff format --check
@@ -49,9 +53,6 @@ format: $(STAMP) ## format every file and repair what lint can repair
 bench: $(STAMP) ## run every benchmark: ours against others, as ratios
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(VENV)/bin/python $$script || exit 1; done
 
-test-onnxruntime-1.17: $(STAMP) $(OLD_STAMP) ## the exported graphs on onnxruntime 1.17, in an environment of its own
-	TSN_HW_OLD_PYTHON=$(CURDIR)/$(OLD_VENV)/bin/python $(VENV)/bin/python -m pytest tests/test_onnx_processors.py
-
 clean: ## remove build outputs and caches; the environments stay
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find tsn_hw export sim tests -name __pycache__ -prune -exec rm -r {} +
@@ -61,9 +62,18 @@ $(STAMP): pyproject.toml constraints.txt
 	$(VENV)/bin/python $(PIP) $(addprefix --extra-index-url ,$(TORCH_INDEX)) -c constraints.txt -e '.[test,dev]'
 	@touch $@
 
+# The oldest onnxruntime that we support.
 $(OLD_STAMP): Makefile
+	@rm -f $@
 	$(call environment,$(OLD_VENV))
 	$(OLD_VENV)/bin/python $(PIP) onnxruntime==1.17.3 onnx==1.16.2 numpy==1.26.4
+	@touch $@
+
+# The tool chains that read our QONNX files: qonnx cannot execute with onnx 1.23 or newer.
+$(PEERS_STAMP): Makefile
+	@rm -f $@
+	$(call environment,$(PEERS_VENV))
+	$(PEERS_VENV)/bin/python $(PIP) qonnx==1.0.0 hls4ml==1.3.0 onnx==1.22.0 onnxruntime==1.31.1 numpy==2.4.6
 	@touch $@
 
 # A tool that cannot be had is no error: its tests are skipped by name.
@@ -74,3 +84,10 @@ tools:
 			DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$tool && continue; \
 		echo "make: no $$tool here, its tests are skipped (on Debian, as root: apt-get install $$tool)" >&2; \
 	done
+
+# An environment that cannot be had is no error either.
+peers:
+	@$(MAKE) -s $(OLD_STAMP) || \
+		echo "make: cannot install onnxruntime 1.17 (see above), its tests are skipped" >&2
+	@$(MAKE) -s $(PEERS_STAMP) || \
+		echo "make: cannot install qonnx and hls4ml (see above), their tests are skipped" >&2

@@ -5,5 +5,15 @@ from export.hls_golden import GoldenRun
 from export.onnx_check import check_folder
 from export.onnx_files import write_onnx, write_onnx_shared
 from export.onnx_graph import onnx_graph
+from export.qonnx import qonnx_graph, write_qonnx
 
-__all__ = ["GoldenRun", "check_folder", "onnx_graph", "write_hls", "write_onnx", "write_onnx_shared"]
+__all__ = [
+    "GoldenRun",
+    "check_folder",
+    "onnx_graph",
+    "qonnx_graph",
+    "write_hls",
+    "write_onnx",
+    "write_onnx_shared",
+    "write_qonnx",
+]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnx
+
 from export.onnx_bank import BANK_FILE, BankLayout, bank_file, bank_layout
 from export.onnx_check import check_words, read_graph, uses_bank
 from export.onnx_fold import folded
@@ -48,14 +50,19 @@ def write_onnx_shared(net: PackedNetwork, folder: Path, *, fold: bool = False, r
     return [folder / BANK_FILE, *files]
 
 
+def golden_digest(net: PackedNetwork, model: onnx.ModelProto) -> str:
+    """The digest of the logits that onnxruntime gives for the golden inputs."""
+    x = golden_inputs(net.input_shape, net.input).astype(input_dtype(net))
+    (logits,) = run_graph(model.SerializeToString(), {"x": x})
+    return logits_digest(logits)
+
+
 def _task_files(net: PackedNetwork, folder: Path, layout: BankLayout | None, fold: bool) -> dict[Path, bytes]:
     """The content of every graph."""
     files: dict[Path, bytes] = {}
     for task in range(len(net.tasks)):
         model = onnx_graph(net, task)
-        x = golden_inputs(net.input_shape, net.input).astype(input_dtype(net))
-        (logits,) = run_graph(model.SerializeToString(), {"x": x})
-        golden = logits_digest(logits)
+        golden = golden_digest(net, model)
         if fold:
             files[_folded_path(folder, task)] = sealed(folded(model), golden)
         if layout is not None:

@@ -40,7 +40,7 @@ def metadata(net: PackedNetwork, task: int, layers: list[dict[str, object]]) -> 
     values = {
         "classes": net.tasks[task].classes,
         "input": described,
-        "output": {"exponent": _logit_exponent(net, task)},
+        "output": {"exponent": logit_exponent(net, task)},
         "layers": {key: [layer.get(key) for layer in layers] for key in dict.fromkeys(chain(*layers))},
     }
     texts = {"format": FORMAT_VERSION, "task": net.tasks[task].name}
@@ -92,7 +92,7 @@ def is_sealed(content: bytes, digest: str) -> bool:
     return hashlib.sha256(head + _UNSEALED.encode() + tail).hexdigest() == digest
 
 
-def _logit_exponent(net: PackedNetwork, task: int) -> int | None:
+def logit_exponent(net: PackedNetwork, task: int) -> int | None:
     """Logits are sums of products, scaled by 2**-shift; a multiplier hides a scale that the network does not know."""
     head = net.head(task)
     layer, requantization = net.layers[head], net.step(task, head).requantization

@@ -163,6 +163,28 @@ def test_show_as_json_is_the_capacity_and_the_seals(say: Say, net: Path) -> None
     assert data["tasks"][1]["owned"] == sizes.tasks[1].owned
 
 
+@pytest.mark.parametrize("flavour", ["quant", "multithreshold"])
+def test_onnx_writes_files_for_other_tool_chains(flavour: str, say: Say, net: Path, tmp_path: Path) -> None:
+    code, text, error = say("onnx", net, "-o", tmp_path, "--flavour", flavour, "--json")
+    assert (code, error) == (0, "")
+    files = [tmp_path / "qonnx" / f"task_{task:02d}.{flavour}.onnx" for task in range(2)]
+    assert json.loads(text) == {str(file): file.stat().st_size for file in files}
+
+
+@pytest.mark.parametrize("option", ["shared", "folded", "replace"])
+def test_files_for_other_tool_chains_have_one_layout(
+    option: str, refused: Callable[..., str], net: Path, tmp_path: Path
+) -> None:
+    line = refused("onnx", net, "-o", tmp_path, "--flavour", "quant", f"--{option}")
+    assert line == f"--flavour quant: --{option} is for stock graphs only"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_stock_graphs_are_checked(refused: Callable[..., str], tmp_path: Path) -> None:
+    line = refused("onnx", "--check", tmp_path, "--flavour", "multithreshold")
+    assert line == "--flavour multithreshold: --check is for stock graphs only"
+
+
 def test_onnx_writes_one_graph_a_task_and_names_them(say: Say, net: Path, tmp_path: Path) -> None:
     code, text, error = say("onnx", net, "-o", tmp_path / "graphs", "--json")
     assert (code, error) == (0, "")

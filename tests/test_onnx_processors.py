@@ -88,7 +88,7 @@ def test_graphs_are_right_without_vnni(graphs):
 def test_graphs_are_right_on_onnxruntime_1_17(graphs):
     python = os.environ.get("TSN_HW_OLD_PYTHON")
     if python is None:
-        pytest.skip("TSN_HW_OLD_PYTHON names no interpreter with onnxruntime 1.17 (make test-onnxruntime-1.17)")
+        pytest.skip("TSN_HW_OLD_PYTHON names no interpreter with onnxruntime 1.17 (make test creates one)")
     folder, expected = graphs
     result = run(python, folder=folder)
     assert result["onnxruntime"].startswith("1.17.")

@@ -45,14 +45,17 @@ class UnitSettings:
 
 @dataclass(frozen=True)
 class HardwareSettings:
-    """Settings of every unit, by name, and how many tasks and banks there shall be room for (0: as many as there are).
+    """Settings of every unit, by name, and what there shall be room for: tasks, banks, bits of a code, classes.
 
-    Where room is left for later tasks, fields get what a later task may need: see :mod:`tsn_hw.units`.
+    0: no more than there is. With ``max_tasks`` the widths of all fields have room for what a later task may need, and
+    stay the same until the last task has come: see :mod:`tsn_hw.units`.
     """
 
     units: Mapping[str, UnitSettings] = field(default_factory=dict)
     max_tasks: int = 0
     max_banks: int = 0
+    code_bits: int = 0
+    max_classes: int = 0
 
 
 def divisors(number: int) -> tuple[int, ...]:

@@ -17,9 +17,8 @@ task      1, region of the words,      tasks (runtime: one)
 ========  ===========================  ==========================================================================
 
 The first lane, and the first field of a lane, lies in the lowest bits. What nobody uses is 0: the lowest bit of a task
-word says whether there is such a task. A unit whose masks are
-"runtime" holds the codebook, mask, scales and task word of one task; its images are those of the first task, and
-:func:`task_images` gives what is loaded for another.
+word says whether there is such a task. A unit whose masks are "runtime" holds the codebook, mask, scales and task word
+of one task; its images are those of the first task, and :func:`task_images` gives what is loaded for another.
 """
 
 from __future__ import annotations

@@ -11,10 +11,11 @@ from tsn_hw.errors import ExportError, FoldingError
 from tsn_hw.folding import HardwareSettings, UnitSettings, check_divides
 from tsn_hw.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, MaxPool, Pair, Weighted
 from tsn_hw.memory import index_bits
-from tsn_hw.network import PackedNetwork, Requantization, code_bits
+from tsn_hw.network import MAX_CODE_BITS, PackedNetwork, Requantization, code_bits
 from tsn_hw.units import (
     LOGIT_BITS,
-    SPARE_OFFSET_BITS,
+    MULTIPLIER_BITS,
+    SPARE_ALIGNMENT,
     Accelerator,
     AddUnit,
     MatrixUnit,
@@ -48,12 +49,9 @@ def obstacles(net: PackedNetwork) -> list[str]:
 
 
 def unit_names(net: PackedNetwork) -> tuple[str, ...]:
-    """Names of the units in execution order; the last is the head.
-
-    A network of one task keeps the name of its head; heads of several tasks become one unit "head".
-    """
+    """Names of the units in execution order. The heads of all tasks are one unit: "head", however many there are."""
     body = [layer.name for i, layer in enumerate(net.layers) if i not in net.heads and not isinstance(layer, Flatten)]
-    head = net.layers[net.head(0)].name if len(net.tasks) == 1 else "head"
+    head = "head"
     while head in body:
         head += "_"
     return (*body, head)
@@ -75,9 +73,12 @@ def accelerator(net: PackedNetwork, settings: HardwareSettings) -> Accelerator:
     for what, room, used in (
         ("max_tasks", settings.max_tasks, len(net.tasks)),
         ("max_banks", settings.max_banks, len(net.banks)),
+        ("max_classes", settings.max_classes, max(len(task.classes) for task in net.tasks)),
     ):
         if 0 < room < used:
             raise FoldingError(f"{what}={room}: the network has {used} already")
+    if settings.code_bits > MAX_CODE_BITS:
+        raise FoldingError(f"code_bits={settings.code_bits}: a code has at most {MAX_CODE_BITS} bits")
     return _Builder(net, settings).build(names)
 
 
@@ -88,8 +89,8 @@ class _Builder:
 
     @property
     def has_room(self) -> bool:
-        """Whether tasks may come that are not known yet."""
-        return self.settings.max_tasks > len(self.net.tasks)
+        """Whether widths are those that later tasks may need. They must not change when the last of them has come."""
+        return self.settings.max_tasks > 0
 
     def build(self, names: tuple[str, ...]) -> Accelerator:
         net, units = self.net, list[MatrixUnit | PoolUnit | AddUnit]()
@@ -108,7 +109,7 @@ class _Builder:
             units.append(self.unit(next(remaining), (index,) * len(tasks), layer, producer, streams, stream))
             producer[index], streams[index] = len(units) - 1, stream
         heads = tuple(net.head(task) for task in tasks)
-        rows = max(net.shapes[head][0] for head in heads)
+        rows = max(self.settings.max_classes, *(len(task.classes) for task in net.tasks))
         output = Stream((rows,), LOGIT_BITS, True)
         units.append(self.unit(next(remaining), heads, net.layers[heads[0]], producer, streams, output))
         return Accelerator(net, self.settings, tuple(units))
@@ -164,6 +165,11 @@ class _Builder:
         words = [self.net.words(task, index) for task, index in enumerate(layers)]
         tasks = max(self.settings.max_tasks, len(self.net.tasks))
         most = tasks if self.has_room else max(len(memory.codebooks) for memory in words)
+        widest = max(1, *(code_bits(book) for memory in words for book in memory.codebooks))
+        if 0 < self.settings.code_bits < widest:
+            raise FoldingError(
+                f"layer {name!r}: code_bits={self.settings.code_bits}, but it has codes of {widest} bits"
+            )
         return MatrixUnit(
             name,
             layers,
@@ -177,7 +183,7 @@ class _Builder:
             groups,
             regions=tasks if is_head else max(self.settings.max_banks, len(self.net.banks)),
             prefix_bits=0 if is_head or most == 1 else index_bits(most),
-            code_bits=max(1, *(code_bits(book) for memory in words for book in memory.codebooks)),
+            code_bits=max(widest, self.settings.code_bits),
             centroid_bits=max(memory.centroid_bits for memory in words),
             scales=self.scales(layers),
             is_head=is_head,
@@ -218,17 +224,22 @@ class _Builder:
         offset_bits = arithmetic.signed_bits(*(step.offset for step in steps))
         accumulator_bits, value_bits = arithmetic.signed_bits(*bounds), arithmetic.signed_bits(-largest, largest)
         if self.has_room:
-            accumulator_bits = max(accumulator_bits, self.worst_accumulator_bits(layers[0]))
-            multiplier_bits, offset_bits = 16 * has_multiplier, offset_bits + SPARE_OFFSET_BITS
-            value_bits = max(value_bits, accumulator_bits + multiplier_bits + 1, offset_bits + 1)
+            accumulator_bits = max(accumulator_bits, self.accumulator_reserve(layers))
+            multiplier_bits = MULTIPLIER_BITS * has_multiplier
+            offset_bits = max(offset_bits, min(64, accumulator_bits + multiplier_bits))
+            value_bits = max(value_bits, offset_bits + 2)  # product, offset and the half that rounding adds
         return Scales(accumulator_bits, multiplier_bits, offset_bits, min(64, value_bits))
 
-    def worst_accumulator_bits(self, index: int) -> int:
-        """The accumulator of weights and activations that are all at their extremes."""
-        layer = self.net.layers[index]
-        if not isinstance(layer, Weighted):
-            return arithmetic.signed_bits(*self.net.accumulator(0, index))
-        low, high = self.net.format(0, layer.inputs[0]).range
-        centroid = 1 << (self.net.words(0, index).centroid_bits - 1)
-        reach = max(-low, high) * centroid * math.prod(layer.weight_shape[1:])
+    def accumulator_reserve(self, layers: tuple[int, ...]) -> int:
+        """Width of an accumulator whose weights and activations are all at the extremes of their formats."""
+        layer = self.net.layers[layers[0]]
+        largest = [arithmetic.magnitude(*self.net.format(0, source).range) for source in layer.inputs]
+        if isinstance(layer, Add):
+            reach = (max(largest) << SPARE_ALIGNMENT) + max(largest)
+        elif isinstance(layer, AvgPool):
+            reach = largest[0] * math.prod(layer.kernel)
+        else:
+            assert isinstance(layer, Weighted)  # the other kinds accumulate nothing
+            centroid_bits = max(self.net.words(task, index).centroid_bits for task, index in enumerate(layers))
+            reach = (largest[0] << centroid_bits - 1) * math.prod(layer.weight_shape[1:])
         return arithmetic.signed_bits(-reach, reach)

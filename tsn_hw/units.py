@@ -16,9 +16,11 @@ pe * simd weights of rows ``nf * pe + p`` and columns ``sf * simd + s``, in lane
 ``prefix | code``, the code in the low bits, and addresses the codebook of its region. In the head a word is a code
 alone, because a head belongs to one task.
 
-**Room for later tasks.** With ``max_tasks`` above the number of tasks, prefixes are wide enough for all of them, an
-accumulator holds every sum that the formats allow, multipliers have their full 16 bits if the unit has any, and
-offsets have :data:`SPARE_OFFSET_BITS` more bits than today.
+**Room for later tasks.** With ``max_tasks`` every width is the larger of what today's tasks need and a reserve that
+follows from formats alone, so that it stays as it is while tasks come: prefixes for ``max_tasks`` owners, codes of
+``code_bits``, a head of ``max_classes`` rows, accumulators for every sum that the formats allow (of an Add: with one
+operand shifted left by :data:`SPARE_ALIGNMENT`), multipliers of 16 bits if the unit has any, offsets as wide as the
+product.
 """
 
 from __future__ import annotations
@@ -37,8 +39,11 @@ from tsn_hw.folding import HardwareSettings, UnitSettings
 from tsn_hw.layers import INPUT, Pair, Shape
 from tsn_hw.network import PackedNetwork
 
-SPARE_OFFSET_BITS = 4
 LOGIT_BITS = 32
+MULTIPLIER_BITS = 16
+"""Width that holds every multiplier of a network."""
+SPARE_ALIGNMENT = 8
+"""Left shift of an operand of an Add that there is always room for where later tasks may come."""
 SHIFT_BITS = 6
 """Width of a stored shift: 0..62, and of the left shifts that align the operands of an Add."""
 

@@ -72,6 +72,13 @@ def _parser() -> argparse.ArgumentParser:
     onnx.add_argument("--shared", action="store_true", help="keep the words of all tasks in one file, banks.bin")
     onnx.add_argument("--folded", action="store_true", help="also write decoded graphs: they start faster")
     onnx.add_argument(
+        "--flavour",
+        choices=["stock", "quant", "multithreshold"],
+        default="stock",
+        help="stock: for onnxruntime; quant: QONNX for qonnx and hls4ml; multithreshold: QONNX for FINN; the last two "
+        "go into a folder qonnx of their own (default: %(default)s)",
+    )
+    onnx.add_argument(
         "--replace", action="store_true", help="replace a banks.bin that other graphs read, and remove those graphs"
     )
 
@@ -130,10 +137,15 @@ def _show(options: argparse.Namespace) -> Result:
 
 
 def _onnx(options: argparse.Namespace) -> Result:
-    from tsn_hw.app.deploy import check_graphs, write_graphs
+    from tsn_hw.app.deploy import check_graphs, write_graphs, write_qonnx_graphs
 
     if (options.network is None) == (options.check is None):
         raise SettingsError("onnx: takes a network and --out, or --check alone")
+    if options.flavour != "stock":
+        for option in ("check", "shared", "folded", "replace"):
+            if getattr(options, option):
+                raise SettingsError(f"--flavour {options.flavour}: --{option} is for stock graphs only")
+        return *write_qonnx_graphs(options.network, options.out, options.flavour), 0
     if options.check is not None:
         return *check_graphs(options.check), 0
     if options.replace and not options.shared:

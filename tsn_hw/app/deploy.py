@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export import check_folder, write_onnx, write_onnx_shared
+from export import check_folder, write_onnx, write_onnx_shared, write_qonnx
 from export.onnx_check import GraphFile, open_graph
+from export.qonnx import Flavour
 from tsn_hw import artifact
 from tsn_hw.app.tables import table
 from tsn_hw.arithmetic import Ints, quantize
@@ -27,8 +28,17 @@ def write_graphs(path: Path, folder: Path, shared: bool, fold: bool, replace: bo
         written = write_onnx_shared(net, folder, fold=fold, replace=replace)
     else:
         written = write_onnx(net, folder, fold=fold)
-    files = [[str(file), file.stat().st_size] for file in written]
-    return table(["file", "bytes"], files), {str(file): size for file, size in files}
+    return _sizes(written)
+
+
+def write_qonnx_graphs(path: Path, folder: Path, flavour: Flavour) -> Told:
+    """Write one QONNX file a task, for other tool chains."""
+    return _sizes(write_qonnx(artifact.load(path), folder, flavour))
+
+
+def _sizes(files: Sequence[Path]) -> Told:
+    sizes = {str(file): file.stat().st_size for file in files}
+    return table(["file", "bytes"], [[file, size] for file, size in sizes.items()]), sizes
 
 
 def check_graphs(folder: Path) -> Told:
