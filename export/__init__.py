@@ -2,6 +2,7 @@
 
 from export.hls import write_hls
 from export.hls_golden import GoldenRun
+from export.memory_files import read_memories, write_memories
 from export.onnx_check import check_folder
 from export.onnx_files import write_onnx, write_onnx_shared
 from export.onnx_graph import onnx_graph
@@ -12,7 +13,9 @@ __all__ = [
     "check_folder",
     "onnx_graph",
     "qonnx_graph",
+    "read_memories",
     "write_hls",
+    "write_memories",
     "write_onnx",
     "write_onnx_shared",
     "write_qonnx",

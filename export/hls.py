@@ -8,6 +8,7 @@ from pathlib import Path
 from export.hls_firmware import TEMPLATES, firmware_source, memory_name
 from export.hls_folder import write_folder
 from export.hls_golden import GoldenRun, golden_data
+from export.hls_lint import lint
 from export.hls_load import ALL_TASKS, load_packets, loads
 from export.hls_numbers import check_widths, config_header, memory_header
 from tsn_hw.dataflow import dataflow
@@ -55,6 +56,10 @@ def project_files(accelerator: Accelerator, golden: Sequence[GoldenRun]) -> dict
         files[f"firmware/memories/{name}.hpp"] = memory_header(name, image, is_loaded(unit, image.kind)).encode()
     files["firmware/config.hpp"] = config_header(graph).encode()
     files["firmware/accelerator.cpp"] = firmware_source(graph, memories).encode()
+    rendered = {path: files[path].decode() for path in ("firmware/config.hpp", "firmware/accelerator.cpp")}
+    tables = [memory_name(numbers[unit], units[unit], kind) for unit, held in memories.items() for kind in held]
+    if findings := lint(rendered, tables):
+        raise ExportError(f"rendered code that cannot be synthesized: {findings[0]}")
     files["testbench/golden.dat"] = golden_data(accelerator, golden)
     for task in loads(accelerator):
         name = "all" if task == ALL_TASKS else f"task_{task:02d}"

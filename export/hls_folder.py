@@ -17,18 +17,18 @@ MANIFEST = "manifest.json"
 FORMAT = "tsn-hw hls project 1"
 
 
-def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+def write_folder(folder: Path, files: Mapping[str, bytes], form: str = FORMAT) -> None:
     """Write files (path in the folder → content) and a manifest of them; an earlier export is replaced as a whole.
 
-    Files of others in the folder, such as what a build left there, stay. Raises ExportError where the folder is not
-    empty and no export of ours, FileError where it cannot be written.
+    Files of others in the folder, such as what a build left there, stay. ``form``: what kind of export it is. Raises
+    ExportError where the folder is not empty and no export of ours of that kind, FileError where it cannot be written.
     """
     for name in files:
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or name == MANIFEST:
             raise ExportError(f"file {name!r}: must be a path within the folder, other than {MANIFEST}")
-    earlier = manifest_of(folder) if _is_occupied(folder) else {}
+    earlier = manifest_of(folder, form) if _is_occupied(folder) else {}
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
-    manifest = json.dumps({"format": FORMAT, "files": digests}, indent=1) + "\n"
+    manifest = json.dumps({"format": form, "files": digests}, indent=1) + "\n"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -43,7 +43,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
         raise FileError(f"cannot write {folder}: {error.strerror or error}") from error
 
 
-def manifest_of(folder: Path) -> dict[str, str]:
+def manifest_of(folder: Path, form: str = FORMAT) -> dict[str, str]:
     """SHA-256 of every file that an export wrote into a folder, by its path; ExportError if there was none."""
     path = folder / MANIFEST
     if not path.is_file():
@@ -52,8 +52,8 @@ def manifest_of(folder: Path) -> dict[str, str]:
         content: Any = json.loads(read_bytes(path))
     except ValueError as error:
         raise ArtifactError(f"{path}: no JSON: {error}") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT or not isinstance(content.get("files"), dict):
-        raise ExportError(f"{folder}: {MANIFEST} is not of a {FORMAT!r}; choose another folder")
+    if not isinstance(content, dict) or content.get("format") != form or not isinstance(content.get("files"), dict):
+        raise ExportError(f"{folder}: {MANIFEST} is not of a {form!r}; choose another folder")
     return {str(name): str(digest) for name, digest in content["files"].items()}
 
 

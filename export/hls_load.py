@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.hls_numbers import loads_all, loads_task
+from tsn_hw.arithmetic import Ints
 from tsn_hw.images import KINDS, MemoryImage, is_loaded, memory_images, task_images
 from tsn_hw.units import Accelerator
 
@@ -46,10 +47,12 @@ def loaded_images(accelerator: Accelerator, task: int) -> list[MemoryImage]:
 def packets(accelerator: Accelerator, images: Iterable[MemoryImage]) -> Beats:
     """One packet a line: unit, kind, limbs and address in a beat, then the limbs."""
     numbers = {unit.name: number for number, unit in enumerate(accelerator.units)}
-    beats = []
-    for image in images:
-        lines, limbs = image.limbs.shape
-        header = numbers[image.unit] | KINDS.index(image.kind) << 16 | limbs << 24
-        heads = header | np.arange(lines, dtype=np.uint64) << np.uint64(32)
-        beats.append(np.concatenate([heads[:, None], image.limbs], axis=1).ravel())
+    beats = [word_packets(numbers[image.unit], image, np.arange(image.depth)) for image in images]
     return np.concatenate([np.zeros(0, np.uint64), *beats])
+
+
+def word_packets(unit: int, image: MemoryImage, addresses: Ints) -> Beats:
+    """The packets of some lines of a memory of a unit."""
+    header = np.uint64(unit | KINDS.index(image.kind) << 16 | image.layout.limbs << 24)
+    heads = header | addresses.astype(np.uint64) << np.uint64(32)
+    return np.concatenate([heads[:, None], image.limbs[addresses]], axis=1).ravel()

@@ -22,7 +22,7 @@ from tsn_hw.app.metrics import accuracy
 from tsn_hw.app.runs import RunFolder
 from tsn_hw.capacity import capacity
 
-COMMANDS = ["demo", "train", "show", "onnx", "run", "simulate", "verify"]
+COMMANDS = ["demo", "train", "show", "onnx", "run", "check", "hls", "simulate", "verify"]
 Say = Callable[..., tuple[int, str, str]]
 
 
@@ -191,6 +191,22 @@ def test_onnx_writes_one_graph_a_task_and_names_them(say: Say, net: Path, tmp_pa
     written = {str(path): path.stat().st_size for path in (tmp_path / "graphs").iterdir()}
     assert json.loads(text) == written
     assert {str(tmp_path / "graphs" / f"task_{task:02d}.onnx") for task in range(2)} <= written.keys()
+
+
+def test_check_says_whether_a_network_is_supported_and_exits_accordingly(say: Say, net: Path, tmp_path: Path) -> None:
+    code, text, error = say("check", net)
+    assert (code, error) == (0, "")
+    assert text.splitlines()[-1] == "supported"
+    (tmp_path / "run.toml").write_text("[model]\nkind = 'resnet'\n")
+    code, text, error = say("check", tmp_path / "run.toml", "--json")
+    assert (code, error) == (1, "")
+    assert json.loads(text) == {
+        "supported": False,
+        "title": f"{tmp_path / 'run.toml'}: settings of a run",
+        "rows": [],
+        "problems": {"settings": ["model: kind = 'resnet': must be one of 'mlp', 'alexnet'"]},
+        "notes": ["what depends on these parts could not be checked"],
+    }
 
 
 def test_simulate_measures_the_accuracy_of_the_test_images(say: Say, net: Path) -> None:

@@ -10,10 +10,10 @@ from small_network import NET, U8
 
 from tsn_hw.errors import ExportError, FoldingError
 from tsn_hw.folding import Folding, HardwareSettings, UnitSettings, divisors, nearest_divisors
-from tsn_hw.images import memory_images, pack_lanes, task_images
+from tsn_hw.images import Field, MemoryImage, MemoryLayout, memory_images, pack_lanes, task_images
 from tsn_hw.layers import Conv2d
 from tsn_hw.network import PackedNetwork
-from tsn_hw.pipeline import accelerator, obstacles, unit_names
+from tsn_hw.pipeline import accelerator, obstacles, refold, unit_names
 from tsn_hw.units import MatrixUnit, Window
 
 
@@ -110,6 +110,14 @@ def test_memories_hold_the_weights_and_scales_of_every_task(recipe):
             )
 
 
+@given(recipes())
+def test_another_folding_of_an_accelerator_is_the_accelerator_of_that_folding(recipe):
+    net = random_network(recipe)
+    room = {"max_tasks": recipe.tasks + recipe.seed % 3, "max_banks": 3}
+    small, large = settings(net, **room), settings(net, pe=4, simd=4, mask="runtime", **room)
+    assert refold(accelerator(net, small), large) == accelerator(net, large)
+
+
 def test_depths_and_widths_follow_from_the_folding():
     net = random_network(Recipe(kind="mlp", tasks=3, banks=2, seed=5))
     design = accelerator(net, settings(net, pe=2, simd=3, max_tasks=8, max_banks=4))
@@ -122,6 +130,54 @@ def test_depths_and_widths_follow_from_the_folding():
         assert found[f"{unit.name}.mask"][:2] == (8 * unit.lines, lanes)
         assert found[f"{unit.name}.scales"][0] == 8 * unit.row_folds
         assert found[f"{unit.name}.task"][:2] == (8, 1 + (3 if head else 2) + 6)
+
+
+def test_a_memory_says_what_its_addresses_and_bits_mean():
+    net = random_network(Recipe(kind="mlp", tasks=3, banks=2, multipliers=True, seed=33))  # fc0: 18 to 16
+    design = accelerator(net, settings(net, pe=2, simd=3, max_tasks=8, max_banks=4))
+    fc0 = design.units[0]
+    assert (fc0.lanes, fc0.row_folds, fc0.column_folds, fc0.code_bits) == (6, 8, 6, 4)
+    found = {image.kind: image.layout for image in memory_images(design) if image.unit == fc0.name}
+    line = (("row_fold", 8), ("column_fold", 6))
+    assert found["words"].axes == (("region", 4), *line)
+    assert found["words"].fields == (Field("code", 4), Field("prefix", 3))
+    assert found["words"].lanes == found["mask"].lanes == 6
+    assert found["codebook"].axes == (("region", 4), ("prefix", 8), ("code", 16))
+    assert found["codebook"].fields == (Field("centroid", 8, signed=True),)
+    assert found["mask"].axes == (("task", 8), *line)
+    assert found["scales"].axes == (("task", 8), ("row_fold", 8))
+    assert found["scales"].fields == (
+        Field("multiplier", 16, signed=True),
+        Field("offset", 37, signed=True),
+    )
+    assert found["task"].fields == (Field("known", 1), Field("region", 2), Field("shift", 6))
+    head = {image.kind: image.layout for image in memory_images(design) if image.unit == "head"}
+    assert head["words"].fields == (Field("code", design.head.code_bits),)  # no prefix: a head has one owner
+    assert head["scales"].fields == (Field("offset", design.head.scales.offset_bits, signed=True),)
+
+
+def test_octets_are_the_words_in_whole_bytes_the_lowest_first():
+    image = MemoryImage(
+        MemoryLayout("fc", "words", (("line", 2),), 3, (Field("code", 4),)), np.array([[0x321], [0xFFF]], np.uint64)
+    )
+    assert image.octets.tolist() == [[0x21, 0x03], [0xFF, 0x0F]]
+    assert (image.width_bits, image.depth, image.bits, image.layout.limbs) == (12, 2, 24, 1)
+
+
+def test_a_head_has_the_codebook_of_its_own_task_though_its_words_list_others():
+    net = random_network(Recipe(kind="mlp", tasks=2, seed=31))
+    head = net.head(1)
+    words = net.words(1, head)
+    others = replace(words, codebooks=(words.codebooks[1][:1] + 1, words.codebooks[1]))  # nobody owns with the first
+    layers = list(net.banks[0].layers)
+    layers[head] = others
+    other = replace(net, banks=(replace(net.banks[0], layers=tuple(layers)),))
+    for mask in ("deep", "runtime"):
+        same = [
+            [image.limbs.tolist() for image in memory_images(accelerator(some, settings(some, mask=mask)))]
+            for some in (net, other)
+        ]
+        assert same[0] == same[1]
 
 
 def test_wide_words_go_on_in_the_next_limb():

@@ -12,6 +12,7 @@ from test_images import settings
 
 from tsn_hw.errors import FoldingError
 from tsn_hw.folding import Folding, HardwareSettings, UnitSettings
+from tsn_hw.images import task_images
 from tsn_hw.pipeline import accelerator, unit_names
 from tsn_hw.units import Scales
 
@@ -29,6 +30,19 @@ def test_no_width_changes_while_tasks_come(recipe):
     first = net.first_tasks(1 + recipe.seed % recipe.tasks)
     room = settings(net, pe=2, max_tasks=recipe.tasks + recipe.seed % 2, max_banks=3, code_bits=8, max_classes=5)
     assert widths(accelerator(first, room)) == widths(accelerator(net, room))
+
+
+@examples(max_examples=30)
+@given(recipes())
+def test_what_is_loaded_for_a_task_does_not_change_while_others_come(recipe):
+    net = random_network(recipe)
+    count = 1 + recipe.seed % recipe.tasks
+    room = settings(net, pe=2, mask="runtime", max_tasks=recipe.tasks, max_banks=3, code_bits=8, max_classes=5)
+    before, after = accelerator(net.first_tasks(count), room), accelerator(net, room)
+    for old, new in zip(before.units, after.units, strict=True):
+        for a, b in zip(task_images(before, old, count - 1), task_images(after, new, count - 1), strict=True):
+            assert a.layout == b.layout
+            np.testing.assert_array_equal(a.limbs, b.limbs)
 
 
 def test_reserves_follow_from_the_formats():

@@ -136,9 +136,9 @@ class Capacity:
         return _percent(bits, FLOAT_BITS * self.body_weights)
 
 
-def capacity(net: PackedNetwork) -> Capacity:
-    """What a network costs, from the sections of its file."""
-    data = artifact.to_bytes(net)
+def capacity(net: PackedNetwork, data: bytes | None = None) -> Capacity:
+    """What a network costs, from the sections of its file; ``data``: the file, if it is at hand."""
+    data = artifact.to_bytes(net) if data is None else data
     sizes = {name: 8 * len(part) for name, part in artifact.sections(data).items()}
     layers = tuple(
         _layer_capacity(net, bank, index, words, sizes)
@@ -148,7 +148,20 @@ def capacity(net: PackedNetwork) -> Capacity:
     )
     tasks = tuple(_task_capacity(net, task, sizes) for task in range(len(net.tasks)))
     body_weights = sum(_weights(net, index) for index in net.body)
-    return Capacity(layers, tasks, 8 * len(data) - sum(sizes.values()), body_weights, _dense_parameters(net))
+    parameters = sum(dense_parameters(net, index) for index in range(len(net.layers)))
+    return Capacity(layers, tasks, 8 * len(data) - sum(sizes.values()), body_weights, parameters)
+
+
+def dense_parameters(net: PackedNetwork, index: int) -> int:
+    """Parameters of a dense layer: weights, and a bias and a scale a channel where any task has them."""
+    layer = net.layers[index]
+    if not isinstance(layer, Weighted):
+        return 0
+    steps = [step for task in net.tasks if (step := task.steps[index]) is not None]
+    scales = [step.requantization for step in steps if step.requantization is not None]
+    has_bias = any((scale.offset != 0).any() for scale in scales)
+    has_scale = any((scale.multiplier != 1).any() for scale in scales)
+    return _weights(net, index) + layer.channels * (has_bias + has_scale)
 
 
 def _layer_capacity(
@@ -177,19 +190,6 @@ def _task_capacity(net: PackedNetwork, task: int, sizes: dict[str, int]) -> Task
         sizes.get(artifact.task_section(task, "requantization"), 0),
         sizes.get(artifact.task_section(task, "routing"), 0),
     )
-
-
-def _dense_parameters(net: PackedNetwork) -> int:
-    parameters = 0
-    for index, layer in enumerate(net.layers):
-        if not isinstance(layer, Weighted):
-            continue
-        steps = [step for task in net.tasks if (step := task.steps[index]) is not None]
-        scales = [step.requantization for step in steps if step.requantization is not None]
-        has_bias = any((scale.offset != 0).any() for scale in scales)
-        has_scale = any((scale.multiplier != 1).any() for scale in scales)
-        parameters += _weights(net, index) + layer.channels * (has_bias + has_scale)
-    return parameters
 
 
 def _weights(net: PackedNetwork, index: int) -> int:

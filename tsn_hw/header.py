@@ -14,14 +14,12 @@ import numpy as np
 
 from tsn_hw.arithmetic import ActFormat, Ints
 from tsn_hw.errors import ArtifactError
+from tsn_hw.json_values import read_integer, read_integers, read_list, read_object, read_string, shown
 from tsn_hw.layers import LAYER_KINDS, Layer, Shape
 from tsn_hw.network import MAX_CODE_BITS, BankLayer, PackedNetwork, Step
 
 FORMAT, VERSION = "tsn", 1
-MAX_PARTS = 4096
-"""Most layers, banks or tasks that are read."""
 MAX_CLASSES = 2**20
-_LARGEST = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -146,15 +144,15 @@ def step_json(step: StepHeader) -> list[int]:
 
 def read_header(value: dict[str, Any]) -> Header:
     """The header that :func:`header_json` gave; ArtifactError for anything else."""
-    given = _object(value, "header", {"format", "version", "input", "layers", "banks", "tasks"})
-    _integer(given["version"], "version", VERSION, VERSION)
-    form = _object(given["input"], "input", {"shape", "format"})
-    layers = tuple(_layer(entry, f"layer {i}") for i, entry in enumerate(_list(given["layers"], "layers")))
-    banks = tuple(_bank(entry, f"bank {i}", len(layers)) for i, entry in enumerate(_list(given["banks"], "banks")))
+    given = read_object(value, "header", {"format", "version", "input", "layers", "banks", "tasks"})
+    read_integer(given["version"], "version", VERSION, VERSION)
+    form = read_object(given["input"], "input", {"shape", "format"})
+    layers = tuple(_layer(entry, f"layer {i}") for i, entry in enumerate(read_list(given["layers"], "layers")))
+    banks = tuple(_bank(entry, f"bank {i}", len(layers)) for i, entry in enumerate(read_list(given["banks"], "banks")))
     tasks = tuple(
-        _task(entry, f"task {i}", len(layers), len(banks)) for i, entry in enumerate(_list(given["tasks"], "tasks"))
+        _task(entry, f"task {i}", len(layers), len(banks)) for i, entry in enumerate(read_list(given["tasks"], "tasks"))
     )
-    input_shape = tuple(_integers(form["shape"], "input shape"))
+    input_shape = tuple(read_integers(form["shape"], "input shape"))
     return Header(input_shape, _format(form["format"], "input format"), layers, banks, tasks)
 
 
@@ -164,110 +162,67 @@ def _layer(entry: object, where: str) -> Layer:
     if kind is None:
         raise ArtifactError(f"{where}: kind {name!r}, must be one of {', '.join(LAYER_KINDS)}")
     hints = get_type_hints(kind)
-    given = _object(entry, where, {"kind", *hints})
+    given = read_object(entry, where, {"kind", *hints})
     values: dict[str, Any] = {}
     for field, hint in hints.items():
         place = f"{where}, {field}"
         if hint is str:
-            values[field] = _string(given[field], place)
+            values[field] = read_string(given[field], place)
         elif hint is int:
-            values[field] = _integer(given[field], place)
+            values[field] = read_integer(given[field], place)
         else:
-            values[field] = tuple(_integers(given[field], place, len(get_args(hint))))
+            values[field] = tuple(read_integers(given[field], place, len(get_args(hint))))
     return kind(**values)
 
 
 def _bank(entry: object, where: str, layers: int) -> tuple[WordsHeader | None, ...]:
     return tuple(
         None if words is None else _words(words, f"{where}, layer {i}")
-        for i, words in enumerate(_list(entry, where, layers))
+        for i, words in enumerate(read_list(entry, where, layers))
     )
 
 
 def _words(entry: object, where: str) -> WordsHeader:
-    given = _object(entry, where, {"centroid_bits", "exponent", "entries"})
-    entries = _list(given["entries"], f"{where}, entries")
+    given = read_object(entry, where, {"centroid_bits", "exponent", "entries"})
+    entries = read_list(given["entries"], f"{where}, entries")
     return WordsHeader(
-        _integer(given["centroid_bits"], f"{where}, centroid_bits", 1, 64),
-        _integer(given["exponent"], f"{where}, exponent"),
-        tuple(_integer(count, f"{where}, entries", 0, 1 << MAX_CODE_BITS) for count in entries),
+        read_integer(given["centroid_bits"], f"{where}, centroid_bits", 1, 64),
+        read_integer(given["exponent"], f"{where}, exponent"),
+        tuple(read_integer(count, f"{where}, entries", 0, 1 << MAX_CODE_BITS) for count in entries),
     )
 
 
 def _task(entry: object, where: str, layers: int, banks: int) -> TaskHeader:
-    given = _object(entry, where, {"name", "bank", "classes", "steps", "seal"})
-    classes = _list(given["classes"], f"{where}, classes", most=MAX_CLASSES)
-    steps = _list(given["steps"], f"{where}, steps", layers)
+    given = read_object(entry, where, {"name", "bank", "classes", "steps", "seal"})
+    classes = read_list(given["classes"], f"{where}, classes", most=MAX_CLASSES)
+    steps = read_list(given["steps"], f"{where}, steps", layers)
     return TaskHeader(
-        _string(given["name"], f"{where}, name"),
-        _integer(given["bank"], f"{where}, bank", 0, banks - 1),
-        tuple(_string(name, f"{where}, class {i}") for i, name in enumerate(classes)),
+        read_string(given["name"], f"{where}, name"),
+        read_integer(given["bank"], f"{where}, bank", 0, banks - 1),
+        tuple(read_string(name, f"{where}, class {i}") for i, name in enumerate(classes)),
         tuple(None if step is None else _step(step, f"{where}, step {i}") for i, step in enumerate(steps)),
-        _string(given["seal"], f"{where}, seal"),
+        read_string(given["seal"], f"{where}, seal"),
     )
 
 
 def _step(entry: object, where: str) -> StepHeader:
-    given = _list(entry, where)
+    given = read_list(entry, where)
     if not given:
         return StepHeader(None)
     if len(given) not in (3, 6):
         raise ArtifactError(f"{where}: {len(given)} entries, must be 0, 3 or 6")
     return StepHeader(
         ScalingHeader(
-            _integer(given[0], f"{where}, shift"),
-            _integer(given[1], f"{where}, multiplier bits", 0, 16),
-            _integer(given[2], f"{where}, offset bits", 0, 64),
+            read_integer(given[0], f"{where}, shift"),
+            read_integer(given[1], f"{where}, multiplier bits", 0, 16),
+            read_integer(given[2], f"{where}, offset bits", 0, 64),
             _format(given[3:], where) if given[3:] else None,
         )
     )
 
 
 def _format(entry: object, where: str) -> ActFormat:
-    bits, signed, exponent = _list(entry, where, 3)
+    bits, signed, exponent = read_list(entry, where, 3)
     if not isinstance(signed, bool):
-        raise ArtifactError(f"{where}: signed is {_short(signed)}, must be true or false")
-    return ActFormat(_integer(bits, f"{where}, bits"), signed, _integer(exponent, f"{where}, exponent"))
-
-
-def _object(value: object, where: str, keys: set[str]) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ArtifactError(f"{where}: must be an object, is {_short(value)}")
-    for what, names in (("missing", keys - value.keys()), ("unknown", value.keys() - keys)):
-        if names:
-            raise ArtifactError(f"{where}: {what} key {_short(min(names))}")
-    return value
-
-
-def _list(value: object, where: str, count: int | None = None, most: int = MAX_PARTS) -> list[Any]:
-    if not isinstance(value, list):
-        raise ArtifactError(f"{where}: must be a list, is {_short(value)}")
-    if count is not None and len(value) != count:
-        raise ArtifactError(f"{where}: {len(value)} entries, must be {count}")
-    if len(value) > most:
-        raise ArtifactError(f"{where}: {len(value)} entries, at most {most} are read")
-    return value
-
-
-def _integers(value: object, where: str, count: int | None = None) -> list[int]:
-    return [_integer(entry, where) for entry in _list(value, where, count)]
-
-
-def _integer(value: object, where: str, low: int = -_LARGEST, high: int = _LARGEST) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ArtifactError(f"{where}: must be an integer, is {_short(value)}")
-    if not low <= value <= high:
-        raise ArtifactError(f"{where}: {_short(value)}, must be {low}..{high}")
-    return value
-
-
-def _string(value: object, where: str) -> str:
-    if not isinstance(value, str):
-        raise ArtifactError(f"{where}: must be a string, is {_short(value)}")
-    return value
-
-
-def _short(value: object) -> str:
-    """A value as it is shown in a message."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+        raise ArtifactError(f"{where}: signed is {shown(signed)}, must be true or false")
+    return ActFormat(read_integer(bits, f"{where}, bits"), signed, read_integer(exponent, f"{where}, exponent"))

@@ -23,7 +23,8 @@ of one task; its images are those of the first task, and :func:`task_images` giv
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -31,11 +32,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsn_hw.arithmetic import Ints
-from tsn_hw.layers import Add
 from tsn_hw.memory import index_bits
-from tsn_hw.network import BankLayer, Bools, Requantization
+from tsn_hw.network import BankLayer, Requantization
 from tsn_hw.parts import UNUSED
-from tsn_hw.units import SHIFT_BITS, Accelerator, AddUnit, MatrixUnit, PoolUnit, Scales, Unit
+from tsn_hw.units import SHIFT_BITS, Accelerator, AddUnit, MatrixUnit, PoolUnit, Unit
 
 Kind = Literal["words", "codebook", "mask", "scales", "task"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -44,14 +44,29 @@ Limbs = NDArray[np.uint64]
 LIMB_BITS = 64
 
 
-@dataclass(frozen=True, eq=False)
-class MemoryImage:
-    """The content of one memory: (depth, limbs) of 64 bits, the lowest limb first."""
+@dataclass(frozen=True)
+class Field:
+    """Some bits of a lane: a number, in two's complement if it is signed."""
+
+    name: str
+    bits: int
+    signed: bool = False
+
+
+@dataclass(frozen=True)
+class MemoryLayout:
+    """What the addresses and the bits of a memory mean.
+
+    axes: name and length of everything that an address counts through, the outermost first.
+    lanes: equal parts of a word, the first in the lowest bits.
+    fields: what a lane is made of, the first in the lowest bits.
+    """
 
     unit: str
     kind: Kind
-    width_bits: int
-    limbs: Limbs
+    axes: tuple[tuple[str, int], ...]
+    lanes: int
+    fields: tuple[Field, ...]
 
     @property
     def name(self) -> str:
@@ -61,12 +76,63 @@ class MemoryImage:
     @property
     def depth(self) -> int:
         """Number of words."""
-        return len(self.limbs)
+        return math.prod(length for _, length in self.axes)
+
+    @property
+    def width_bits(self) -> int:
+        """Bits of a word."""
+        return self.lanes * sum(field.bits for field in self.fields)
 
     @property
     def bits(self) -> int:
         """Bits of all words."""
         return self.depth * self.width_bits
+
+    @property
+    def limbs(self) -> int:
+        """64-bit limbs that hold a word."""
+        return -(-self.width_bits // LIMB_BITS)
+
+
+@dataclass(frozen=True, eq=False)
+class MemoryImage:
+    """The content of one memory: (depth, limbs) of 64 bits, the lowest limb first."""
+
+    layout: MemoryLayout
+    limbs: Limbs
+
+    @property
+    def unit(self) -> str:
+        return self.layout.unit
+
+    @property
+    def kind(self) -> Kind:
+        return self.layout.kind
+
+    @property
+    def name(self) -> str:
+        """Name of the memory in files and reports."""
+        return self.layout.name
+
+    @property
+    def depth(self) -> int:
+        """Number of words."""
+        return self.layout.depth
+
+    @property
+    def width_bits(self) -> int:
+        """Bits of a word."""
+        return self.layout.width_bits
+
+    @property
+    def bits(self) -> int:
+        """Bits of all words."""
+        return self.layout.bits
+
+    @property
+    def octets(self) -> NDArray[np.uint8]:
+        """The words in whole bytes, the lowest first: (depth, bytes of a word). What digests are taken of."""
+        return self.limbs.astype("<u8").view(np.uint8)[:, : -(-self.width_bits // 8)]
 
 
 def is_loaded(unit: Unit, kind: Kind) -> bool:
@@ -105,120 +171,141 @@ def _bits_of(values: Ints, width: int) -> NDArray[np.uint8]:
     return np.unpackbits(octets, axis=2, count=width, bitorder="little") if width else octets[:, :, :0]
 
 
+def memory_layouts(accelerator: Accelerator, unit: Unit) -> tuple[MemoryLayout, ...]:
+    """What the memories of a unit look like: those of its images, without their content."""
+    runtime = unit.settings.mask == "runtime"
+    tasks = ("task", 1 if runtime else accelerator.max_tasks)
+    layouts: list[tuple[Kind, tuple[tuple[str, int], ...], int, list[Field]]] = []
+    region = []
+    if isinstance(unit, MatrixUnit):
+        lines = ("row_fold", unit.row_folds), ("column_fold", unit.column_folds)
+        regions = ("region", unit.regions)
+        words = [Field("code", unit.code_bits), Field("prefix", unit.prefix_bits)]
+        books = (
+            ("region", 1 if runtime else unit.regions),
+            ("prefix", 1 << unit.prefix_bits),
+            ("code", 1 << unit.code_bits),
+        )
+        layouts.append(("words", (regions, *lines), unit.lanes, words))
+        layouts.append(("codebook", books, 1, [Field("centroid", unit.centroid_bits, signed=True)]))
+        if unit.settings.mask != "none":
+            layouts.append(("mask", (tasks, *lines), unit.lanes, [Field("mask", 1)]))
+        region = [Field("region", index_bits(unit.regions))]
+    scales = unit.scales if isinstance(unit, MatrixUnit | PoolUnit | AddUnit) else None
+    if scales is not None:
+        folds, lanes = (unit.row_folds, unit.settings.folding.pe) if isinstance(unit, MatrixUnit) else (1, 1)
+        of_rows = [
+            Field("multiplier", scales.multiplier_bits, signed=True),
+            Field("offset", scales.offset_bits, signed=True),
+        ]
+        lefts = [Field(f"left_shift_{i}", SHIFT_BITS) for i in range(2)] if isinstance(unit, AddUnit) else []
+        layouts.append(("scales", (tasks, ("row_fold", folds)), lanes, of_rows))
+        layouts.append(("task", (tasks,), 1, [Field("known", 1), *region, Field("shift", SHIFT_BITS), *lefts]))
+    return tuple(
+        MemoryLayout(unit.name, kind, axes, lanes, tuple(field for field in fields if field.bits))
+        for kind, axes, lanes, fields in layouts
+    )
+
+
 def memory_images(accelerator: Accelerator) -> tuple[MemoryImage, ...]:
     """All memories of an accelerator, unit by unit."""
-    images: list[MemoryImage] = []
     tasks = range(len(accelerator.net.tasks))
-    for unit in accelerator.units:
-        runtime = unit.settings.mask == "runtime"
-        if isinstance(unit, MatrixUnit):
-            images.append(_words(accelerator, unit))
-        images += task_images(accelerator, unit, 0) if runtime else _for_tasks(accelerator, unit, tasks)
-    return tuple(images)
+    return tuple(
+        _image(accelerator, unit, layout, [0] if unit.settings.mask == "runtime" else tasks)
+        for unit in accelerator.units
+        for layout in memory_layouts(accelerator, unit)
+    )
 
 
 def task_images(accelerator: Accelerator, unit: Unit, task: int) -> list[MemoryImage]:
-    """What a unit reads for one task besides its words: codebook, mask, scales and task word."""
-    return _for_tasks(accelerator, unit, [task])
+    """What is loaded for a task into a unit whose masks are "runtime": codebook, mask, scales and task word.
+
+    It does not change when later tasks come.
+    """
+    layouts = memory_layouts(accelerator, unit)
+    return [_image(accelerator, unit, layout, [task]) for layout in layouts if layout.kind != "words"]
 
 
-def _for_tasks(accelerator: Accelerator, unit: Unit, tasks: Sequence[int]) -> list[MemoryImage]:
-    """Images of several tasks, or of one that is loaded at run time; tasks to come are 0."""
-    room = accelerator.max_tasks - len(tasks) if len(tasks) == len(accelerator.net.tasks) else 0
-    if unit.settings.mask == "runtime":
-        room = 0
-    images: list[MemoryImage] = []
-    if isinstance(unit, MatrixUnit):
-        images.append(_codebook(accelerator, unit, tasks))
-        if unit.settings.mask != "none":
-            masks = [unit.lines_of(unit.arrange(_mask(accelerator, unit, task))) for task in tasks]
-            images.append(_image(unit, "mask", [(np.concatenate(masks), 1)], room * unit.lines))
-    scales = unit.scales if isinstance(unit, MatrixUnit | PoolUnit | AddUnit) else None
-    if scales is not None:
-        folds = unit.row_folds if isinstance(unit, MatrixUnit) else 1
-        values = [_scales(accelerator, unit, scales, task, folds) for task in tasks]
-        fields = [(np.concatenate([value[i] for value in values]), width) for i, width in _scale_fields(scales)]
-        images.append(_image(unit, "scales", fields, room * folds))
-        images.append(_image(unit, "task", _task_fields(accelerator, unit, tasks), room))
-    return images
-
-
-def _image(unit: Unit, kind: Kind, fields: Fields, room: int = 0) -> MemoryImage:
-    """Pack fields, with room for words that are 0."""
-    limbs = pack_lanes(fields)
-    limbs = np.concatenate([limbs, np.zeros((room, limbs.shape[1]), np.uint64)])
+def _image(accelerator: Accelerator, unit: Unit, layout: MemoryLayout, tasks: Sequence[int]) -> MemoryImage:
+    """The content of a memory for some tasks; what is for others, known or to come, is 0."""
+    values = _VALUES[layout.kind](accelerator, unit, tasks)
+    packed = pack_lanes([(values[field.name].reshape(-1, layout.lanes), field.bits) for field in layout.fields])
+    limbs = np.zeros((layout.depth, layout.limbs), np.uint64)
+    limbs[: len(packed)] = packed
     limbs.setflags(write=False)
-    return MemoryImage(unit.name, kind, sum(values.shape[1] * width for values, width in fields), limbs)
+    return MemoryImage(layout, limbs)
 
 
 def _memory(accelerator: Accelerator, unit: Unit, task: int) -> BankLayer:
     return accelerator.net.words(task, unit.layers[task])
 
 
-def _mask(accelerator: Accelerator, unit: Unit, task: int) -> Bools:
-    mask = accelerator.net.step(task, unit.layers[task]).mask
-    assert mask is not None  # checked at birth
-    return mask
-
-
-def _words(accelerator: Accelerator, unit: MatrixUnit) -> MemoryImage:
-    """The lines of every region."""
-    lines = np.zeros((unit.regions, unit.lines, unit.lanes), np.int64)
-    for task in range(len(accelerator.net.tasks)):
+def _words(accelerator: Accelerator, unit: Unit, tasks: Sequence[int]) -> dict[str, Ints]:
+    """The lines of every region, whatever the tasks."""
+    assert isinstance(unit, MatrixUnit)  # no other has words
+    code, prefix = np.zeros((2, unit.regions, unit.lines, unit.lanes), np.int64)
+    readers = {accelerator.region(unit, task): task for task in range(len(accelerator.net.tasks))}
+    for region, task in readers.items():
         memory = _memory(accelerator, unit, task)
-        owner = np.zeros_like(memory.owner) if unit.is_head else memory.owner
-        words = owner.astype(np.int64) << unit.code_bits | memory.code
-        arranged = unit.arrange(np.where(memory.owner == UNUSED, 0, words))
-        lines[accelerator.region(unit, task)] = unit.lines_of(arranged)
-    return _image(unit, "words", [(lines.reshape(-1, unit.lanes), unit.word_bits)])
+        code[region] = unit.lines_of(unit.arrange(memory.code))
+        if not unit.is_head:
+            prefix[region] = unit.lines_of(unit.arrange(np.where(memory.owner == UNUSED, 0, memory.owner)))
+    return {"code": code, "prefix": prefix}
 
 
-def _codebook(accelerator: Accelerator, unit: MatrixUnit, tasks: Sequence[int]) -> MemoryImage:
-    """The codebooks of all regions, or of the region of the one task that is loaded."""
+def _codebooks(accelerator: Accelerator, unit: Unit, tasks: Sequence[int]) -> dict[str, Ints]:
+    """The codebooks of all regions, or those that the one task which is loaded may read: no later owner's."""
+    assert isinstance(unit, MatrixUnit)  # no other has codebooks
     is_loaded = unit.settings.mask == "runtime"
     table = np.zeros((1 if is_loaded else unit.regions, 1 << unit.prefix_bits, 1 << unit.code_bits), np.int64)
     for task in tasks:
         memory, region = _memory(accelerator, unit, task), 0 if is_loaded else accelerator.region(unit, task)
-        books = [book for book in memory.codebooks if len(book)] if unit.is_head else memory.codebooks
+        own = accelerator.net.bank_tasks(accelerator.net.tasks[task].bank).index(task)
+        books = memory.codebooks[own if unit.is_head else 0 : own + 1 if is_loaded or unit.is_head else None]
         for prefix, book in enumerate(books):
             table[region, prefix, : len(book)] = book
-    return _image(unit, "codebook", [(table.reshape(-1, 1), unit.centroid_bits)])
+    return {"centroid": table}
 
 
-def _requantization(accelerator: Accelerator, unit: Unit, task: int) -> Requantization:
-    step = accelerator.net.step(task, unit.layers[task]).requantization
-    assert step is not None  # a unit with scales
-    return step
+def _masks(accelerator: Accelerator, unit: Unit, tasks: Sequence[int]) -> dict[str, Ints]:
+    assert isinstance(unit, MatrixUnit)  # no other has masks
+    steps = [accelerator.net.step(task, unit.layers[task]) for task in tasks]
+    return {"mask": np.stack([unit.lines_of(unit.arrange(step.mask)) for step in steps if step.mask is not None])}
 
 
-def _scale_fields(scales: Scales) -> list[tuple[int, int]]:
-    return [(0, scales.multiplier_bits), (1, scales.offset_bits)]
+def _requantizations(accelerator: Accelerator, unit: Unit, tasks: Sequence[int]) -> list[Requantization]:
+    steps = [accelerator.net.step(task, unit.layers[task]).requantization for task in tasks]
+    return [step for step in steps if step is not None]  # a unit with scales: all have one
 
 
-def _scales(accelerator: Accelerator, unit: Unit, scales: Scales, task: int, folds: int) -> tuple[Ints, Ints]:
-    """Multipliers and offsets, (folds, pe) each; rows that a smaller head lacks have 0."""
-    step = _requantization(accelerator, unit, task)
-    lanes = unit.settings.folding.pe if isinstance(unit, MatrixUnit) else 1
-    both = np.zeros((2, folds * lanes), np.int64)
-    both[0, : len(step.multiplier)] = step.multiplier
-    both[1, : len(step.offset)] = step.offset
-    return both[0].reshape(folds, lanes), both[1].reshape(folds, lanes)
+def _scales(accelerator: Accelerator, unit: Unit, tasks: Sequence[int]) -> dict[str, Ints]:
+    """Multipliers and offsets of all rows; rows that a smaller head lacks have 0."""
+    rows = unit.rows if isinstance(unit, MatrixUnit) else 1
+    both = np.zeros((2, len(tasks), rows), np.int64)
+    for values, step in zip(both.swapaxes(0, 1), _requantizations(accelerator, unit, tasks), strict=True):
+        values[:, : len(step.offset)] = step.multiplier, step.offset
+    return {"multiplier": both[0], "offset": both[1]}
 
 
-def _task_fields(accelerator: Accelerator, unit: Unit, tasks: Sequence[int]) -> list[tuple[Ints, int]]:
+def _task_words(accelerator: Accelerator, unit: Unit, tasks: Sequence[int]) -> dict[str, Ints]:
     """That the task is known, its region, its shift, and the left shifts of an Add."""
-    net = accelerator.net
-    fields = [([1 for _ in tasks], 1)]
+    net, values = accelerator.net, {"known": [1 for _ in tasks]}
+    values["shift"] = [step.shift for step in _requantizations(accelerator, unit, tasks)]
     if isinstance(unit, MatrixUnit):
-        fields.append(([accelerator.region(unit, task) for task in tasks], index_bits(unit.regions)))
-    fields.append(([_requantization(accelerator, unit, task).shift for task in tasks], SHIFT_BITS))
+        values["region"] = [accelerator.region(unit, task) for task in tasks]
     if isinstance(unit, AddUnit):
-        for operand in (0, 1):
-            shifts = []
-            for task in tasks:
-                layer = net.layers[unit.layers[task]]
-                assert isinstance(layer, Add)  # of an AddUnit
-                exponents = [net.format(task, source).exponent for source in layer.inputs]
-                shifts.append(exponents[operand] - min(exponents))
-            fields.append((shifts, SHIFT_BITS))
-    return [(np.array(values, np.int64).reshape(-1, 1), width) for values, width in fields]
+        sources = net.layers[unit.layers[0]].inputs
+        exponents = [[net.format(task, source).exponent for source in sources] for task in tasks]
+        for i in range(2):
+            values[f"left_shift_{i}"] = [pair[i] - min(pair) for pair in exponents]
+    return {name: np.array(numbers, np.int64) for name, numbers in values.items()}
+
+
+_VALUES: dict[Kind, Callable[[Accelerator, Unit, Sequence[int]], dict[str, Ints]]] = {
+    "words": _words,
+    "codebook": _codebooks,
+    "mask": _masks,
+    "scales": _scales,
+    "task": _task_words,
+}
+"""Values by name of the field, for some tasks, in the order of addresses and lanes."""

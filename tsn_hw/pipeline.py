@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tsn_hw import arithmetic
 from tsn_hw.arithmetic import Ints
@@ -18,6 +18,7 @@ from tsn_hw.units import (
     SPARE_ALIGNMENT,
     Accelerator,
     AddUnit,
+    HardwareUnit,
     MatrixUnit,
     PoolUnit,
     Scales,
@@ -82,6 +83,24 @@ def accelerator(net: PackedNetwork, settings: HardwareSettings) -> Accelerator:
     return _Builder(net, settings).build(names)
 
 
+def refold(design: Accelerator, settings: HardwareSettings) -> Accelerator:
+    """The accelerator of the same network with another folding, mask memory or memory type of its units.
+
+    It is what :func:`accelerator` gives, but no width is proven again, so it takes microseconds. For settings that are
+    legal, with the same room for tasks and banks.
+    """
+    units = tuple(refold_unit(unit, settings.units[unit.name]) for unit in design.units)
+    return Accelerator(design.net, settings, units)
+
+
+def refold_unit(unit: HardwareUnit, settings: UnitSettings) -> HardwareUnit:
+    """A unit with other settings that are legal for it."""
+    unit = replace(unit, settings=settings)
+    if not isinstance(unit, AddUnit) and unit.window is not None:
+        unit = replace(unit, window=replace(unit.window, lanes=unit.input_lanes))
+    return unit
+
+
 @dataclass(frozen=True)
 class _Builder:
     net: PackedNetwork
@@ -93,7 +112,7 @@ class _Builder:
         return self.settings.max_tasks > 0
 
     def build(self, names: tuple[str, ...]) -> Accelerator:
-        net, units = self.net, list[MatrixUnit | PoolUnit | AddUnit]()
+        net, units = self.net, list[HardwareUnit]()
         producer, streams = {INPUT: INPUT}, {INPUT: Stream(net.input_shape, net.input.bits, net.input.signed)}
         remaining = iter(names)
         tasks = range(len(net.tasks))
@@ -122,7 +141,7 @@ class _Builder:
         producer: dict[int, int],
         streams: dict[int, Stream],
         output: Stream,
-    ) -> MatrixUnit | PoolUnit | AddUnit:
+    ) -> HardwareUnit:
         settings = self.settings.units[name]
         inputs = tuple(producer[source] for source in layer.inputs)
         sources = tuple(streams[source] for source in layer.inputs)

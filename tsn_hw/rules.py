@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 MAX_WEIGHTS = 2**28
 """Largest number of weights of one layer that is accepted."""
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+"""What layers, tasks and the files of their memories may be called."""
 
 
 def check(net: PackedNetwork) -> None:
@@ -25,7 +26,7 @@ def check(net: PackedNetwork) -> None:
     names = [layer.name for layer in net.layers]
     for what, values in (("layer", names), ("task", [task.name for task in net.tasks])):
         for name in values:
-            if not _NAME.fullmatch(name):
+            if not NAME.fullmatch(name):
                 raise NetworkError(f"{what} name {name!r}: must be 1..64 of letters, digits, '_', '.', '-'")
             if values.count(name) > 1:
                 raise NetworkError(f"{what} name {name!r} is used {values.count(name)} times")

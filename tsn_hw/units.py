@@ -269,13 +269,16 @@ class AddUnit(Unit):
     scales: Scales
 
 
+HardwareUnit = MatrixUnit | PoolUnit | AddUnit
+
+
 @dataclass(frozen=True)
 class Accelerator:
     """A network and the units that compute it, every width known; made by :func:`accelerator`."""
 
     net: PackedNetwork
     settings: HardwareSettings
-    units: tuple[MatrixUnit | PoolUnit | AddUnit, ...]
+    units: tuple[HardwareUnit, ...]
 
     @property
     def max_tasks(self) -> int:

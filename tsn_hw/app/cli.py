@@ -21,7 +21,7 @@ Result = tuple[str, Any, int]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0 fine, 1 engines differ, 2 bad input."""
+    """Run one command; returns the exit code: 0 fine, 1 engines differ or a model is not supported, 2 bad input."""
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], Result] = options.command
     try:
@@ -86,6 +86,21 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("graph", type=Path, help="task_00.onnx ...; a shared banks.bin lies beside it")
     run.add_argument("input", type=Path, nargs="+", help="image of the size that the graph takes, or .npy file")
 
+    check = _command(
+        commands, "check", _check, "whether a network, a run or a model of another tool is supported; exit 1 if not"
+    )
+    check.epilog = (
+        "Every problem is told at once, with what to change. The data of settings must be there; a network of their "
+        "size, drawn at random, is held against the back ends. Of an .onnx model every operator is judged."
+    )
+    check.add_argument(
+        "model", type=Path, help=".tsn network; .toml settings, before training; or .onnx model of another tool"
+    )
+
+    _hls_options(_command(commands, "hls", _hls, "write an HLS accelerator project: C++, test bench, scripts, driver"))
+
+    _memory_options(_command(commands, "memories", _memories, "write the memories of an accelerator, or check them"))
+
     simulate = _command(commands, "simulate", _simulate, "integer inference and accuracy of one task")
     simulate.add_argument("network", type=Path, help=".tsn file")
     simulate.add_argument("--task", type=int, required=True, help="number of the task, from 0")
@@ -115,6 +130,57 @@ def _command(commands: Any, name: str, function: Callable[..., Result], help_tex
 def _training_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def _hls_options(hls: argparse.ArgumentParser) -> None:
+    hls.epilog = (
+        "'make csim' in the folder simulates it with g++ alone; its README.md says how to build, integrate and run it. "
+        "The folding that was chosen is printed and kept in folding.json: change it, and give it back with --folding. "
+        "docs/hls.md explains everything."
+    )
+    hls.add_argument("network", type=Path, help=".tsn file")
+    hls.add_argument("-o", "--out", type=Path, required=True, help="folder of the project; an earlier one is replaced")
+    hls.add_argument(
+        "--device", default="xc7z020", help="part that it must fit, of sim/devices.toml (default: %(default)s)"
+    )
+    hls.add_argument("--part", help="the same in full for the vendor's tools, with package and speed grade")
+    hls.add_argument("--clock-mhz", type=float, help="clock of the accelerator (default: the device's)")
+    hls.add_argument(
+        "--limit-percent", type=float, help="share of every resource that the search may take (default: 80)"
+    )
+    folding = hls.add_mutually_exclusive_group()
+    folding.add_argument(
+        "--target-fps", type=float, help="smallest design of this rate (default: the fastest that fits)"
+    )
+    folding.add_argument("--folding", type=Path, help="take PE, SIMD, memories and masks from this file")
+    hls.add_argument(
+        "--masks",
+        choices=["deep", "runtime", "none"],
+        help="all tasks on chip, one at a time, or no masks (default: deep)",
+    )
+    hls.add_argument("--max-tasks", type=int, help="room for so many tasks (default: those of the network)")
+    hls.add_argument("--samples", type=int, default=16, help="golden inputs a task (default: %(default)s)")
+    hls.add_argument(
+        "--patch",
+        type=Path,
+        metavar="OLD",
+        help="write what the network adds to the memories of an accelerator that was built for this earlier one, with "
+        "the same --folding, and the proof that earlier tasks read none of it",
+    )
+
+
+def _memory_options(memories: argparse.ArgumentParser) -> None:
+    memories.epilog = (
+        "memories.json in the folder says what every address and bit means; docs/word-format.md is the standard."
+    )
+    memories.add_argument("network", type=Path, nargs="?", help=".tsn file")
+    target = memories.add_mutually_exclusive_group(required=True)
+    target.add_argument("-o", "--out", type=Path, help="folder for fc1.words.mem, fc1.mask.mem ... and memories.json")
+    target.add_argument("--check", type=Path, metavar="FOLDER", help="check every file of a folder")
+    memories.add_argument(
+        "--folding", type=Path, help="PE, SIMD and masks of every layer, as in build/hls/folding.json"
+    )
+    memories.add_argument("--formats", metavar="mem,coe,...", help="formats to write (default: all)")
 
 
 def _demo(options: argparse.Namespace) -> Result:
@@ -157,6 +223,52 @@ def _run(options: argparse.Namespace) -> Result:
     from tsn_hw.app.deploy import run_on_files
 
     return *run_on_files(options.graph, options.input), 0
+
+
+def _check(options: argparse.Namespace) -> Result:
+    from tsn_hw.app.check import check_model
+
+    checked = check_model(options.model)
+    return checked.to_text(), checked.to_json(), 0 if checked.is_supported else EXIT_DIFFERENT
+
+
+def _hls(options: argparse.Namespace) -> Result:
+    from tsn_hw.app.hardware import HardwareWishes, write_project
+    from tsn_hw.app.memories import write_patch
+
+    searched = {name: getattr(options, name) for name in ("masks", "max_tasks", "limit_percent")}
+    given = [f"--{name.replace('_', '-')}" for name, value in searched.items() if value is not None]
+    if options.folding is not None and given:
+        raise SettingsError(f"{given[0]}: is for the search; the file of --folding says everything about the units")
+    if options.patch is not None:
+        if options.folding is None:
+            raise SettingsError("--patch: needs the --folding that the accelerator was built with")
+        return *write_patch(options.patch, options.network, options.folding, options.out), 0
+    if options.samples < 1:
+        raise SettingsError(f"--samples {options.samples}: must be at least 1")
+    wishes = HardwareWishes(
+        options.device,
+        options.part,
+        options.clock_mhz,
+        options.folding,
+        options.target_fps,
+        **{name: value for name, value in searched.items() if value is not None},
+    )
+    return *write_project(options.network, options.out, wishes, options.samples), 0
+
+
+def _memories(options: argparse.Namespace) -> Result:
+    from export.memory_formats import MEMORY_FORMATS
+    from tsn_hw.app.memories import check_memory_files, write_memory_files
+
+    if options.check is not None:
+        if (options.network, options.folding, options.formats) != (None, None, None):
+            raise SettingsError("memories: --check takes a folder alone")
+        return *check_memory_files(options.check), 0
+    if options.network is None or options.folding is None:
+        raise SettingsError("memories: takes a network, --folding and --out, or --check alone")
+    formats = tuple(MEMORY_FORMATS) if options.formats is None else options.formats.split(",")
+    return *write_memory_files(options.network, options.folding, options.out, formats), 0
 
 
 def _simulate(options: argparse.Namespace) -> Result:

@@ -1,0 +1,62 @@
+"""What the driver of an exported project needs to know: its numbers, and golden data to check the hardware with."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+
+from export.hls_load import ALL_TASKS, loads
+from export.hls_scripts import Target
+from tsn_hw.arithmetic import Ints
+from tsn_hw.units import Accelerator
+
+REGISTERS = {"task_id": 0x10, "count": 0x18, "command": 0x20, "status": 0x28}
+"""Offsets of the arguments of the top function in the AXI-Lite bundle ``control``."""
+ACCELERATOR_CELL, DMA_CELL = "tsn_accelerator_0", "axi_dma_0"
+MAX_TRANSFER_BYTES = (1 << 26) - 1
+"""Longest transfer of the DMA, whose length register has 26 bits."""
+
+
+def load_file(accelerator: Accelerator, task: int) -> str | None:
+    """The file of load packets of a task, or of ALL_TASKS, in the exported folder; None where none is needed."""
+    if task not in loads(accelerator):
+        return None
+    return "tasks/all.load" if task == ALL_TASKS else f"tasks/task_{task:02d}.load"
+
+
+def driver_json(accelerator: Accelerator, target: Target, interval_cycles: int, latency_cycles: int) -> str:
+    """Text of ``driver/accelerator.json``; its keys are the fields of ``Numbers`` in ``driver.py``.
+
+    interval_cycles, latency_cycles: of an inference, as estimated; the driver waits accordingly.
+    """
+    stream = accelerator.input
+    tasks = [
+        {"name": task.name, "classes": task.classes, "load_file": load_file(accelerator, number)}
+        for number, task in enumerate(accelerator.net.tasks)
+    ]
+    values = {
+        "input_shape": stream.shape,
+        "input_bits": stream.bits,
+        "input_signed": stream.signed,
+        "input_exponent": accelerator.net.input.exponent,
+        "outputs": accelerator.head.rows,
+        "tasks": tasks,
+        "load_file": load_file(accelerator, ALL_TASKS),
+        "registers": REGISTERS,
+        "accelerator_cell": ACCELERATOR_CELL,
+        "dma_cell": DMA_CELL,
+        "max_transfer_bytes": MAX_TRANSFER_BYTES,
+        "clock_mhz": target.clock_mhz,
+        "interval_cycles": interval_cycles,
+        "latency_cycles": latency_cycles,
+    }
+    return json.dumps(values, indent=1) + "\n"
+
+
+def golden_npz(inputs: Ints, logits: Ints) -> bytes:
+    """``driver/golden.npz``: inputs (tasks, n, *shape) and logits (tasks, n, outputs), zeros behind a task's own."""
+    file = io.BytesIO()
+    np.savez_compressed(file, inputs=inputs.astype(np.int32), logits=logits.astype(np.int32))
+    return file.getvalue()

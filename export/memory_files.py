@@ -1,0 +1,197 @@
+"""All memories of an accelerator as files, and the index that says what they are: ``memories.json``.
+
+The index has an entry a memory: unit, kind, depth and width; what its addresses count through (the outermost first) and
+what its words are made of (the lowest bits first); SHA-256 and CRC-32 of its words, each in whole bytes, the lowest
+first; and the SHA-256 of each of its files. Files are named after unit, kind and format: ``fc1.words.mem``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from export.memory_formats import MEMORY_FORMATS, c_name, read_memory, words_sha256, write_memory
+from tsn_hw.errors import ArtifactError, ExportError
+from tsn_hw.files import read_bytes, write_atomically
+from tsn_hw.images import Field, Kind, MemoryImage, MemoryLayout, memory_images
+from tsn_hw.json_values import read_integer, read_list, read_object, read_string
+from tsn_hw.rules import NAME
+from tsn_hw.units import Accelerator
+
+INDEX = "memories.json"
+VERSION = 1
+MAX_MEMORIES, MAX_LENGTH, MAX_LANES = 2**16, 2**40, 2**16
+"""What an index is believed."""
+LAYOUT_KEYS = {"unit", "kind", "depth", "width_bits", "address", "lanes", "lane"}
+
+
+@dataclass(frozen=True)
+class MemoryEntry:
+    """What the index says of a memory; files: SHA-256 by format."""
+
+    layout: MemoryLayout
+    sha256: str
+    crc32: str
+    files: dict[str, str]
+
+
+def memory_files(accelerator: Accelerator, formats: Sequence[str] = tuple(MEMORY_FORMATS)) -> dict[str, bytes]:
+    """Name and content of every memory file of an accelerator, and of the index.
+
+    Raises ExportError for a format that there is not, or where two memories would have one name in C.
+    """
+    return files_of(memory_images(accelerator), formats)
+
+
+def files_of(images: Iterable[MemoryImage], formats: Sequence[str]) -> dict[str, bytes]:
+    """Name and content of every file of some memories, and of their index."""
+    for form in formats:
+        if form not in MEMORY_FORMATS:
+            raise ExportError(f"format {form!r}: must be one of {', '.join(MEMORY_FORMATS)}")
+    files: dict[str, bytes] = {}
+    entries: list[MemoryEntry] = []
+    names: dict[str, str] = {}
+    for image in images:
+        other = names.setdefault(c_name(image.layout), image.name)
+        if "h" in formats and other != image.name:
+            raise ExportError(
+                f"memories {other!r} and {image.name!r}: both are {c_name(image.layout)} in C; rename one"
+            )
+        written = {form: write_memory(form, image) for form in formats}
+        digests = {form: hashlib.sha256(data).hexdigest() for form, data in written.items()}
+        entries.append(MemoryEntry(image.layout, words_sha256(image), _crc32(image), digests))
+        files |= {f"{image.name}.{form}": data for form, data in written.items()}
+    return files | {INDEX: _index(entries).encode()}
+
+
+def write_memories(
+    accelerator: Accelerator, folder: Path, formats: Sequence[str] = tuple(MEMORY_FORMATS)
+) -> list[Path]:
+    """Write all memory files into a folder, the index last; each file is replaced as a whole or not at all."""
+    files = memory_files(accelerator, formats)
+    for name, data in files.items():
+        write_atomically(folder / name, data)
+    return [folder / name for name in files]
+
+
+def read_memories(folder: Path) -> tuple[MemoryImage, ...]:
+    """The memories of a folder, every file of every format read and checked against the index.
+
+    Raises FileError where a file cannot be read, ArtifactError where it is not what was written.
+    """
+    images = []
+    for entry in _read_index(read_bytes(folder / INDEX)):
+        found = [_read_file(folder, entry, form) for form in entry.files]
+        if _crc32(found[0]) != entry.crc32:
+            raise ArtifactError(
+                f"{INDEX}: {entry.layout.name}: CRC-32 {entry.crc32}, its words have {_crc32(found[0])}"
+            )
+        images.append(found[0])  # all formats hold the same words: their digest is that of the index
+    return tuple(images)
+
+
+def _read_file(folder: Path, entry: MemoryEntry, form: str) -> MemoryImage:
+    name = f"{entry.layout.name}.{form}"
+    data = read_bytes(folder / name)
+    image = read_memory(form, entry.layout, entry.sha256, data)
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != entry.files[form]:
+        raise ArtifactError(f"{INDEX}: {name}: SHA-256 {entry.files[form]}, the file has {digest}")
+    return image
+
+
+def _crc32(image: MemoryImage) -> str:
+    """CRC-32 of the words (that of zlib, gzip and Ethernet), each in whole bytes, the lowest first."""
+    return f"{zlib.crc32(image.octets.tobytes()):08x}"
+
+
+# --------------------------------------------------------------------------------------------------------- the index
+
+
+def _index(entries: Iterable[MemoryEntry]) -> str:
+    """The index as JSON, one line a memory."""
+    lines = (f"  {json.dumps(_entry_json(entry))}" for entry in entries)
+    return f'{{\n "format": "tsn memories",\n "version": {VERSION},\n "memories": [\n' + ",\n".join(lines) + "\n ]\n}\n"
+
+
+def _entry_json(entry: MemoryEntry) -> dict[str, Any]:
+    files = [{"name": f"{entry.layout.name}.{form}", "sha256": digest} for form, digest in entry.files.items()]
+    return layout_json(entry.layout) | {"sha256": entry.sha256, "crc32": entry.crc32, "files": files}
+
+
+def layout_json(layout: MemoryLayout) -> dict[str, Any]:
+    """What the addresses and bits of a memory mean, as JSON values."""
+    return {
+        "unit": layout.unit,
+        "kind": layout.kind,
+        "depth": layout.depth,
+        "width_bits": layout.width_bits,
+        "address": [{"name": name, "length": length} for name, length in layout.axes],
+        "lanes": layout.lanes,
+        "lane": [{"name": field.name, "bits": field.bits, "signed": field.signed} for field in layout.fields],
+    }
+
+
+def _read_index(data: bytes) -> list[MemoryEntry]:
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"{INDEX}: no JSON: {error}") from error
+    given = read_object(value, INDEX, {"format", "version", "memories"})
+    if given["format"] != "tsn memories" or given["version"] != VERSION:
+        raise ArtifactError(f"{INDEX}: is no index of memories of version {VERSION}")
+    memories = read_list(given["memories"], f"{INDEX}: memories", most=MAX_MEMORIES)
+    entries = [_read_entry(entry, f"{INDEX}: memory {i}") for i, entry in enumerate(memories)]
+    if _index(entries).encode() != data:
+        raise ArtifactError(f"{INDEX}: is not written as the format asks")
+    return entries
+
+
+def _read_entry(value: object, where: str) -> MemoryEntry:
+    given = read_object(value, where, {*LAYOUT_KEYS, "sha256", "crc32", "files"})
+    layout = read_layout(given, where)
+    known = {f"{layout.name}.{form}": form for form in MEMORY_FORMATS}
+    files: dict[str, str] = {}
+    for part in read_list(given["files"], f"{where}, files"):
+        file = read_object(part, f"{where}, files", {"name", "sha256"})
+        name = read_string(file["name"], f"{where}, files")
+        if name not in known:
+            raise ArtifactError(f"{where}, files: no file of {layout.name!r} is {name!r}")
+        files[known[name]] = read_string(file["sha256"], f"{where}, files")
+    if not files:
+        raise ArtifactError(f"{where}: has no file")
+    sha256, crc32 = (read_string(given[key], f"{where}, {key}") for key in ("sha256", "crc32"))
+    return MemoryEntry(layout, sha256, crc32, files)
+
+
+def read_layout(given: dict[str, Any], where: str) -> MemoryLayout:
+    """What :func:`layout_json` gave; whether depth and width follow from the rest is left to who compares the whole."""
+    unit, kind = read_string(given["unit"], f"{where}, unit"), read_string(given["kind"], f"{where}, kind")
+    kinds: dict[str, Kind] = {known: known for known in get_args(Kind)}
+    if kind not in kinds or not NAME.fullmatch(unit):  # the names of files are made of these
+        raise ArtifactError(f"{where}: there is no memory {unit!r}, {kind!r}")
+    layout = MemoryLayout(
+        unit,
+        kinds[kind],
+        tuple(_read_axis(part, f"{where}, address") for part in read_list(given["address"], f"{where}, address")),
+        read_integer(given["lanes"], f"{where}, lanes", 1, MAX_LANES),
+        tuple(_read_field(part, f"{where}, lane") for part in read_list(given["lane"], f"{where}, lane")),
+    )
+    if not layout.width_bits:
+        raise ArtifactError(f"{where}: its words have no bits")
+    return layout
+
+
+def _read_axis(value: object, where: str) -> tuple[str, int]:
+    axis = read_object(value, where, {"name", "length"})
+    return read_string(axis["name"], where), read_integer(axis["length"], where, 1, MAX_LENGTH)
+
+
+def _read_field(value: object, where: str) -> Field:
+    field = read_object(value, where, {"name", "bits", "signed"})
+    return Field(read_string(field["name"], where), read_integer(field["bits"], where, 1, 64), field["signed"] is True)

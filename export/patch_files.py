@@ -1,0 +1,138 @@
+"""A task patch as files: the list of changed words, the memories that change, and load packets.
+
+``patch.json`` is the patch: for every memory of the accelerator what it is, SHA-256 before and after, how many bits
+change and how many earlier tasks read (none is both), and the changed words, as address and hexadecimal digits.
+``overlay/fc1.words.mem`` ... hold the same words for ``$readmemh`` over the earlier content. ``memories/`` has the
+memories that change, whole, in every format, with their index. Memories that the bus writes get their load packets:
+``patch.load`` the changed words of what is loaded once for all tasks, ``tasks/task_03.load`` ... what is loaded for a
+new task. All other memories cannot be written at run time: they take a new memory file or bitstream.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from export.hls_load import load_packets, word_packets
+from export.hls_numbers import loads_all, loads_task
+from export.hls_patch import MemoryPatch, TaskPatch
+from export.memory_files import LAYOUT_KEYS, MAX_MEMORIES, files_of, layout_json, read_layout
+from export.memory_formats import MEMORY_FORMATS, described
+from tsn_hw.errors import ArtifactError
+from tsn_hw.images import LIMB_BITS, Limbs, MemoryLayout, is_loaded, memory_images
+from tsn_hw.json_values import read_integer, read_list, read_object, read_string, shown
+from tsn_hw.units import Accelerator
+
+PATCH = "patch.json"
+PATCH_FOLDER = "tsn-hw task patch 1"
+"""What the manifest of a folder with a patch says."""
+VERSION = 1
+_KEYS = {*LAYOUT_KEYS, "before", "after", "changed_bits", "read_bits", "words"}
+
+
+def patch_files(
+    patch: TaskPatch, design: Accelerator, formats: Sequence[str] = tuple(MEMORY_FORMATS)
+) -> dict[str, bytes]:
+    """Path and content of every file of a patch; ``design`` is the accelerator with the new tasks."""
+    images = memory_images(design)
+    changes = [pair for pair in zip(images, patch.memories, strict=True) if len(pair[1].addresses)]
+    files = {f"memories/{name}": data for name, data in files_of([image for image, _ in changes], formats).items()}
+    files |= {f"overlay/{image.name}.mem": _overlay(change) for image, change in changes}
+    if loads_all(design):
+        units = {unit.name: (number, unit) for number, unit in enumerate(design.units)}
+        beats = [np.zeros(0, np.uint64)]
+        for image, change in changes:
+            number, unit = units[image.unit]
+            if is_loaded(unit, image.kind):  # what is loaded for one task is that of the first, and does not change
+                beats.append(word_packets(number, image, change.addresses))
+        files["patch.load"] = np.concatenate(beats).astype("<u8").tobytes()
+    for task in range(patch.tasks, len(design.net.tasks)) if loads_task(design) else ():
+        files[f"tasks/task_{task:02d}.load"] = load_packets(design, task).astype("<u8").tobytes()
+    return files | {PATCH: patch_json(patch).encode()}
+
+
+def _overlay(change: MemoryPatch) -> bytes:
+    """The changed words for ``$readmemh``, each with its address."""
+    notes = [f"// {note}" for note in described(change.layout, change.after)]
+    words = _hexadecimal(change.layout, change.words)
+    lines = [f"@{address:x} {word}" for address, word in zip(change.addresses.tolist(), words, strict=True)]
+    return "".join(f"{line}\n" for line in (*notes, "// only words that change; the others stay", *lines)).encode()
+
+
+def patch_json(patch: TaskPatch) -> str:
+    """A patch as the text of ``patch.json``, one line a memory."""
+    memories = ",\n".join(f"  {json.dumps(_memory_json(change))}" for change in patch.memories)
+    return (
+        f'{{\n "format": "tsn task patch",\n "version": {VERSION},\n "tasks": {patch.tasks},\n'
+        f' "new_tasks": {json.dumps(patch.new_tasks)},\n "memories": [\n{memories}\n ]\n}}\n'
+    )
+
+
+def _memory_json(change: MemoryPatch) -> dict[str, Any]:
+    words = _hexadecimal(change.layout, change.words)
+    return layout_json(change.layout) | {
+        "before": change.before,
+        "after": change.after,
+        "changed_bits": change.changed_bits,
+        "read_bits": change.read_bits,
+        "words": [[address, word] for address, word in zip(change.addresses.tolist(), words, strict=True)],
+    }
+
+
+def read_patch(data: bytes) -> TaskPatch:
+    """The patch of a ``patch.json``; ArtifactError for everything but what :func:`patch_json` gives."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"{PATCH}: no JSON: {error}") from error
+    given = read_object(value, PATCH, {"format", "version", "tasks", "new_tasks", "memories"})
+    if given["format"] != "tsn task patch" or given["version"] != VERSION:
+        raise ArtifactError(f"{PATCH}: is no task patch of version {VERSION}")
+    memories = read_list(given["memories"], f"{PATCH}: memories", most=MAX_MEMORIES)
+    patch = TaskPatch(
+        read_integer(given["tasks"], f"{PATCH}: tasks"),
+        tuple(
+            read_string(name, f"{PATCH}: new_tasks") for name in read_list(given["new_tasks"], f"{PATCH}: new_tasks")
+        ),
+        tuple(_read_memory(entry, f"{PATCH}: memory {i}") for i, entry in enumerate(memories)),
+    )
+    if patch_json(patch).encode() != data:
+        raise ArtifactError(f"{PATCH}: is not written as the format asks")
+    return patch
+
+
+def _read_memory(value: object, where: str) -> MemoryPatch:
+    given = read_object(value, where, _KEYS)
+    layout = read_layout(given, where)
+    pairs = [read_list(pair, f"{where}, words", 2) for pair in read_list(given["words"], f"{where}, words", most=2**40)]
+    addresses = [read_integer(address, f"{where}, words", 0, layout.depth - 1) for address, _ in pairs]
+    words = [read_string(word, f"{where}, words") for _, word in pairs]
+    return MemoryPatch(
+        layout,
+        np.array(addresses, np.int64),
+        _limbs(layout, words, f"{where}, words"),
+        read_string(given["before"], f"{where}, before"),
+        read_string(given["after"], f"{where}, after"),
+        read_integer(given["changed_bits"], f"{where}, changed_bits"),
+        read_integer(given["read_bits"], f"{where}, read_bits"),
+    )
+
+
+def _hexadecimal(layout: MemoryLayout, words: Limbs) -> list[str]:
+    """Words (words, limbs) as hexadecimal digits, highest first."""
+    digits, of_limbs = -(-layout.width_bits // 4), layout.limbs * LIMB_BITS // 4
+    text = words[:, ::-1].astype(">u8").tobytes().hex()
+    return [text[end - digits : end] for end in range(of_limbs, len(text) + 1, of_limbs)]
+
+
+def _limbs(layout: MemoryLayout, words: Sequence[str], where: str) -> Limbs:
+    """What :func:`_hexadecimal` wrote; ArtifactError for what is no word of the memory."""
+    for word in words:
+        if not re.fullmatch("[0-9a-f]+", word) or int(word, 16) >> layout.width_bits:
+            raise ArtifactError(f"{where}: {shown(word)} is no word of {layout.width_bits} bits")
+    octets = b"".join(int(word, 16).to_bytes(layout.limbs * LIMB_BITS // 8, "little") for word in words)
+    return np.frombuffer(octets, "<u8").astype(np.uint64).reshape(len(words), layout.limbs)

@@ -1,0 +1,151 @@
+"""LUTs, flip-flops and DSPs of the logic of a unit: features of the unit times coefficients of the family.
+
+The coefficients stand in ``coefficients.json``, with where they were measured and how far a point is off that the fit
+has not seen. A file of the same form, as a calibration writes it, takes its place. Memories, codebooks among them, are
+counted by :mod:`sim.memories` and are no part of these sums.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from sim.devices import Device, Family
+from tsn_hw.errors import SettingsError
+from tsn_hw.records import build, read_json
+from tsn_hw.units import AddUnit, HardwareUnit, MatrixUnit
+
+OWN_FILE = Path(__file__).with_name("coefficients.json")
+FORMAT = "tsn-hw coefficients 1"
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the logic of a unit is measured by; also the keys of a coefficient file, where 0 is left out.
+
+    loops:        controlled loops: one a unit, one more for a sliding window
+    row_bits:     width of the value that is requantized, over all rows (channels) in parallel
+    lane_bits:    width of the products, over all lanes
+    fabric_bits:  width of the products that LUTs compute, over all lanes
+    area:         a * b, over all products of factors of a and b bits that LUTs compute
+    deep_area:    a * b * min(a, b) of the same
+    compare_bits: width of the activations that a max pooling compares, over all channels in parallel
+    port_bits:    width of the streams that the unit reads and writes
+    """
+
+    loops: float = 0
+    row_bits: float = 0
+    lane_bits: float = 0
+    fabric_bits: float = 0
+    area: float = 0
+    deep_area: float = 0
+    compare_bits: float = 0
+    port_bits: float = 0
+
+
+_FEATURES = tuple(field.name for field in fields(Features))
+
+
+@dataclass(frozen=True)
+class AreaModel:
+    """Coefficients of a family for LUTs and flip-flops.
+
+    source: tool, version and design that were measured. The errors are the mean of points left out of the fit.
+    """
+
+    source: str
+    points: int
+    lut: Features
+    lut_leave_one_out_percent: float
+    ff: Features
+    ff_leave_one_out_percent: float
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """The content of a coefficient file: a model for every family that was measured."""
+
+    format: str
+    families: dict[str, AreaModel]
+
+    def __post_init__(self) -> None:
+        if self.format != FORMAT:
+            raise SettingsError(f"format = {self.format!r}: must be {FORMAT!r}")
+
+
+@dataclass(frozen=True)
+class Logic:
+    """What the logic of a unit takes."""
+
+    lut: int
+    ff: int
+    dsp: int
+
+
+def read_coefficients(path: Path = OWN_FILE) -> Coefficients:
+    """A coefficient file; FileError or SettingsError says what is wrong with it."""
+    return build(Coefficients, read_json(path), path.name if path == OWN_FILE else str(path))
+
+
+def model_of(device: Device, coefficients: Coefficients) -> AreaModel:
+    """The model of a part's family; SettingsError if there is none."""
+    if device.family_name not in coefficients.families:
+        raise SettingsError(
+            f"device {device.name!r}: no coefficients of family {device.family_name!r}; "
+            f"known are {', '.join(coefficients.families)}"
+        )
+    return coefficients.families[device.family_name]
+
+
+def unit_logic(unit: HardwareUnit, device: Device, model: AreaModel) -> Logic:
+    """The logic of a unit on a part."""
+    given = features(unit, device)
+    dsp = sum(count * dsps_of(a, b, device.family) for count, a, b in products(unit) if in_dsp(a, b, device))
+    return Logic(_total(model.lut, given), _total(model.ff, given), dsp)
+
+
+def features(unit: HardwareUnit, device: Device) -> Features:
+    """The features of a unit; those of products depend on whether the part has DSPs for them."""
+    pe, in_luts = unit.settings.folding.pe, [p for p in products(unit) if not in_dsp(p[1], p[2], device)]
+    inputs = sum(unit.input_lanes * stream.bits for stream in unit.sources)
+    common = {
+        "loops": 1 if isinstance(unit, AddUnit) or unit.window is None else 2,
+        "row_bits": pe * unit.scales.value_bits if unit.scales else 0,
+        "fabric_bits": sum(count * (a + b) for count, a, b in in_luts),
+        "area": sum(count * a * b for count, a, b in in_luts),
+        "deep_area": sum(count * a * b * min(a, b) for count, a, b in in_luts),
+        "port_bits": inputs + unit.output_lanes * unit.output.bits,
+    }
+    if isinstance(unit, MatrixUnit):
+        return Features(**common, lane_bits=unit.lanes * (unit.sources[0].bits + unit.centroid_bits))
+    return Features(**common, compare_bits=0 if unit.scales else pe * unit.output.bits)
+
+
+def products(unit: HardwareUnit) -> list[tuple[int, int, int]]:
+    """(how many, bits of a factor, bits of the other) of the products that a unit computes in a cycle."""
+    found = []
+    if isinstance(unit, MatrixUnit):
+        found.append((unit.lanes, unit.sources[0].bits, unit.centroid_bits))
+    if unit.scales and unit.scales.multiplier_bits:
+        found.append((unit.settings.folding.pe, unit.scales.accumulator_bits, unit.scales.multiplier_bits))
+    return found
+
+
+def in_dsp(a: int, b: int, device: Device) -> bool:
+    """Whether a product of factors of these widths goes into DSPs."""
+    return device.capacities.dsp > 0 and a + b >= device.family.dsp_product_bits
+
+
+def dsps_of(a: int, b: int, family: Family) -> int:
+    """DSPs of one product of factors of a and b bits, either way round; a wider one is split.
+
+    All but the highest part of a split factor are unsigned, so a part holds one bit less than the signed factor.
+    """
+    first, second = family.dsp_bits
+    return min(math.ceil((x - 1) / (first - 1)) * math.ceil((y - 1) / (second - 1)) for x, y in ((a, b), (b, a)))
+
+
+def _total(coefficients: Features, given: Features) -> int:
+    total: float = sum(getattr(coefficients, name) * getattr(given, name) for name in _FEATURES)
+    return math.ceil(total)

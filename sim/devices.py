@@ -1,0 +1,120 @@
+"""Parts and what they hold, from ``devices.toml`` and from the user's own file of the same form."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tsn_hw.errors import SettingsError
+from tsn_hw.records import build, merged, read_toml
+
+OWN_FILE = Path(__file__).with_name("devices.toml")
+
+
+@dataclass(frozen=True)
+class Family:
+    """What the cells of a family can do; the keys of a family in ``devices.toml``, which explains them."""
+
+    source: str
+    lut_inputs: int
+    block_shapes: tuple[tuple[int, ...], ...]
+    muxed_luts: int = 1
+    ram_shapes: tuple[tuple[int, ...], ...] = ()
+    ultra_shapes: tuple[tuple[int, ...], ...] = ()
+    dsp_bits: tuple[int, ...] = ()
+    dsp_product_bits: int = 0
+
+    def __post_init__(self) -> None:
+        if self.lut_inputs < 2 or self.muxed_luts < 1:
+            raise SettingsError("lut_inputs must be at least 2, muxed_luts at least 1")
+        if not self.block_shapes:
+            raise SettingsError("block_shapes = []: needs at least one")
+        for key, length in (("block_shapes", 2), ("ultra_shapes", 2), ("ram_shapes", 3)):
+            if any(len(shape) != length or min(shape) < 1 for shape in getattr(self, key)):
+                raise SettingsError(f"{key}: every shape has {length} numbers of at least 1")
+        if self.dsp_bits and (len(self.dsp_bits) != 2 or min(self.dsp_bits) < 2):
+            raise SettingsError(f"dsp_bits = {list(self.dsp_bits)}: must be two widths of at least 2, or none")
+
+
+@dataclass(frozen=True)
+class Capacities:
+    """A part as the file writes it, its family by name."""
+
+    family: str
+    source: str
+    lut: int
+    ff: int
+    bram: int
+    clock_mhz: float
+    lut_ram: int = 0
+    uram: int = 0
+    dsp: int = 0
+    part: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("lut", "ff", "bram", "lut_ram", "uram", "dsp"):
+            if getattr(self, name) < 0:
+                raise SettingsError(f"{name} = {getattr(self, name)}: must not be negative")
+        if self.clock_mhz <= 0:
+            raise SettingsError(f"clock_mhz = {self.clock_mhz}: must be above 0")
+
+
+@dataclass(frozen=True)
+class Device:
+    """A part: how many LUTs, LUTs that can be memory, flip-flops, block RAMs, UltraRAMs and DSPs it has.
+
+    family_name: of its family, whose coefficients an estimate takes. clock_mhz: an assumption.
+    """
+
+    name: str
+    family_name: str
+    family: Family
+    capacities: Capacities
+
+
+def devices(user_file: Path | None = None) -> dict[str, Device]:
+    """All parts by name; those of a user's file, and its changes to ours, included.
+
+    >>> devices()["xc7z020"].capacities.dsp
+    220
+    """
+    tables = read_toml(OWN_FILE)
+    where = str(OWN_FILE.name)
+    if user_file is not None:
+        tables, where = merged(tables, read_toml(user_file)), str(user_file)
+    unknown = sorted(set(tables) - {"family", "device"})
+    if unknown:
+        raise SettingsError(f"{where}: unknown key {unknown[0]!r}; known are family, device")
+    families = {
+        name: build(Family, values, f"{where}: family.{name}")
+        for name, values in _table(tables, "family", where).items()
+    }
+    found = {}
+    for name, values in _table(tables, "device", where).items():
+        capacities = build(Capacities, values, f"{where}: device.{name}")
+        if capacities.family not in families:
+            raise SettingsError(
+                f"{where}: device.{name}: unknown family {capacities.family!r}; known are {', '.join(families)}"
+            )
+        found[name] = Device(name, capacities.family, families[capacities.family], capacities)
+    return found
+
+
+def device(name: str, user_file: Path | None = None) -> Device:
+    """A part by its name; SettingsError with the nearest names if there is none."""
+    known = devices(user_file)
+    if name in known:
+        return known[name]
+    near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.4)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)}"
+    raise SettingsError(f"device {name!r}: unknown; {hint}")
+
+
+def _table(tables: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
+    table = tables[key]
+    if not isinstance(table, Mapping):
+        raise SettingsError(f"{where}: {key}: must be a table, found {type(table).__name__}")
+    return table

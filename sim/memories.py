@@ -1,0 +1,133 @@
+"""The memories of an accelerator on a part: every image, every buffer and every FIFO as block RAMs or LUTs.
+
+A memory of depth D and width W takes the least of ``ceil(D / d) * ceil(W / w)`` over the shapes d x w that a block RAM
+has. In LUTs, a read-only memory takes ``ceil(D / 2**inputs)`` LUTs a bit, and a writable one the least over the
+``ram_shapes`` of the family; more LUTs than the hard multiplexers join are joined by further LUTs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sim.devices import Device, Family
+from tsn_hw.errors import FoldingError
+from tsn_hw.folding import RamStyle
+from tsn_hw.images import is_loaded, memory_layouts
+from tsn_hw.units import Accelerator, MatrixUnit, PoolUnit, Unit
+
+Storage = Literal["block", "lut", "ultra"]
+
+SMALL_BITS = 1024
+"""Memories up to this size become LUTs unless told otherwise: the default of Vitis HLS for FIFOs (UG1399)."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """One memory as hardware reads it.
+
+    copies: independent read ports, each a copy of the content: every lane has a codebook of its own.
+    """
+
+    unit: str
+    kind: str
+    depth: int
+    width_bits: int
+    copies: int = 1
+    writable: bool = False
+    style: RamStyle = "auto"
+
+    @property
+    def bits(self) -> int:
+        """Bits of one copy."""
+        return self.depth * self.width_bits
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A memory on a part: what it is made of, and how many of them; lut_ram are those of the LUTs that are writable."""
+
+    memory: Memory
+    storage: Storage
+    lut: int = 0
+    lut_ram: int = 0
+    bram: int = 0
+    uram: int = 0
+
+
+def unit_memories(accelerator: Accelerator, unit: Unit) -> tuple[Memory, ...]:
+    """The images of a unit (:func:`tsn_hw.images.memory_layouts`), and the buffers of its inputs.
+
+    "window" is the ring of rows in front of a convolution or a pooling, "vector" the input that a matrix unit reads
+    again for every row fold.
+    """
+    lanes = unit.lanes if isinstance(unit, MatrixUnit) else 1
+    styles: dict[str, RamStyle] = dict.fromkeys(("words", "mask"), unit.settings.ram_style)
+    styles["codebook"] = "distributed"
+    memories = [
+        Memory(
+            unit.name,
+            shape.kind,
+            shape.depth,
+            shape.width_bits,
+            copies=lanes if shape.kind == "codebook" else 1,
+            writable=is_loaded(unit, shape.kind),
+            style=styles.get(shape.kind, "auto"),
+        )
+        for shape in memory_layouts(accelerator, unit)
+    ]
+    bits = unit.sources[0].bits
+    if isinstance(unit, MatrixUnit | PoolUnit) and unit.window is not None:
+        window = unit.window
+        memories.append(Memory(unit.name, "window", window.buffer_words, window.lanes * bits, writable=True))
+    if isinstance(unit, MatrixUnit) and unit.row_folds > 1:
+        memories.append(Memory(unit.name, "vector", unit.column_folds, unit.input_lanes * bits, writable=True))
+    return tuple(memories)
+
+
+def place(memory: Memory, device: Device) -> Placed:
+    """Where a memory goes on a part, by its style, and what it takes; FoldingError if it cannot go there."""
+    family, style = device.family, memory.style
+    if style == "ultra":
+        if not device.capacities.uram:
+            raise FoldingError(f"layer {memory.unit!r}: ram_style='ultra', but {device.name} has no UltraRAM")
+        return Placed(memory, "ultra", uram=memory.copies * blocks(memory, family.ultra_shapes))
+    has_lut_form = bool(family.ram_shapes) or not memory.writable
+    if style == "distributed" and not has_lut_form and memory.kind != "codebook":
+        raise FoldingError(f"layer {memory.unit!r}: ram_style='distributed', but LUTs of {device.name} are no memory")
+    if has_lut_form and (style == "distributed" or (style == "auto" and memory.bits <= SMALL_BITS)):
+        luts = memory.copies * lut_count(memory, family)
+        return Placed(memory, "lut", lut=luts, lut_ram=luts if memory.writable else 0)
+    return Placed(memory, "block", bram=memory.copies * blocks(memory, family.block_shapes))
+
+
+def blocks(memory: Memory, shapes: tuple[tuple[int, ...], ...]) -> int:
+    """Blocks of one copy of a memory."""
+    return min(-(-memory.depth // depth) * -(-memory.width_bits // width) for depth, width in shapes)
+
+
+def lut_count(memory: Memory, family: Family) -> int:
+    """LUTs of one copy of a memory."""
+    if not memory.writable:
+        leaves = -(-memory.depth // (1 << family.lut_inputs))
+        return memory.width_bits * (leaves + joining_luts(leaves, family))
+    return min(
+        -(-memory.width_bits // width) * -(-memory.depth // depth) * luts
+        + memory.width_bits * joining_luts(-(-memory.depth // depth), family)
+        for depth, width, luts in family.ram_shapes
+    )
+
+
+def is_shallow(memory: Memory, family: Family) -> bool:
+    """Whether a memory can be of LUTs that hard multiplexers join."""
+    depths = [shape[0] for shape in family.ram_shapes] if memory.writable else [1 << family.lut_inputs]
+    return memory.depth <= family.muxed_luts * max(depths, default=0)
+
+
+def joining_luts(leaves: int, family: Family) -> int:
+    """LUTs that choose among the outputs of ``leaves`` LUTs, for one bit.
+
+    A 4:1 multiplexer is one LUT of six inputs or two of four.
+    """
+    groups = -(-leaves // family.muxed_luts)
+    return -(-(groups - 1) // 3) if family.lut_inputs >= 6 else -(-2 * (groups - 1) // 3)

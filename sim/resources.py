@@ -1,0 +1,207 @@
+"""Cycles and area of an accelerator on a part, unit by unit, without a synthesis.
+
+Cycles are exact: they are the schedules of :mod:`tsn_hw.units`. Block RAMs follow from the shapes of memories
+(:mod:`sim.memories`), DSPs from the widths of products, LUTs and flip-flops from fitted coefficients (:mod:`sim.area`).
+What is left out, and how far the coefficients were off where they were measured, stands in docs/cost.md.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+from sim.area import AreaModel, Coefficients, model_of, read_coefficients, unit_logic
+from sim.devices import Device
+from sim.memories import Memory, Placed, place, unit_memories
+from tsn_hw.dataflow import BUS_BITS, MIN_DEPTH, bus_container_bits, dataflow
+from tsn_hw.layers import INPUT
+from tsn_hw.units import Accelerator, AddUnit, HardwareUnit
+
+INPUT_PORT, OUTPUT_PORT = "s_axis", "m_axis"
+
+
+@dataclass(frozen=True)
+class Resources:
+    """LUTs, those of them that are writable memory, flip-flops, block RAMs, UltraRAMs and DSPs."""
+
+    lut: int = 0
+    lut_ram: int = 0
+    ff: int = 0
+    bram: int = 0
+    uram: int = 0
+    dsp: int = 0
+
+    def __add__(self, other: Resources) -> Resources:
+        return Resources(*map(int.__add__, self.counts, other.counts))
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """The numbers in the order of RESOURCES."""
+        return self.lut, self.lut_ram, self.ff, self.bram, self.uram, self.dsp
+
+
+RESOURCES = tuple(field.name for field in fields(Resources))
+RESOURCE_NAMES = dict(
+    zip(RESOURCES, ("LUTs", "LUTs as memory", "flip-flops", "block RAMs", "UltraRAMs", "DSPs"), strict=True)
+)
+
+
+def capacities(device: Device) -> Resources:
+    """What a part has."""
+    return Resources(*(getattr(device.capacities, name) for name in RESOURCES))
+
+
+@dataclass(frozen=True)
+class UnitEstimate:
+    """A unit on a part.
+
+    cycles: between two inferences, as far as this unit allows. memories: its images and buffers, and the FIFOs in front
+    of it that hold more than the two words of every other. logic: everything else.
+    """
+
+    unit: str
+    cycles: int
+    memories: tuple[Placed, ...]
+    logic: Resources
+
+    @property
+    def resources(self) -> Resources:
+        """All that the unit takes."""
+        return sum((Resources(m.lut, m.lut_ram, 0, m.bram, m.uram) for m in self.memories), self.logic)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An accelerator on a part at a clock.
+
+    port_cycles: of an inference at the input and at the output. longest_path_cycles: sum over the units that an
+    inference passes one after the other.
+    """
+
+    device: Device
+    clock_mhz: float
+    units: tuple[UnitEstimate, ...]
+    port_cycles: tuple[int, int]
+    longest_path_cycles: int
+
+    @property
+    def resources(self) -> Resources:
+        """All units together."""
+        return sum((unit.resources for unit in self.units), Resources())
+
+    @property
+    def bottleneck(self) -> str:
+        """The unit or port that takes the most cycles for an inference."""
+        cycles = self.cycles
+        return max(cycles, key=lambda name: cycles[name])
+
+    @property
+    def cycles(self) -> dict[str, int]:
+        """Cycles between two inferences of both ports and every unit."""
+        ports = {INPUT_PORT: self.port_cycles[0], OUTPUT_PORT: self.port_cycles[1]}
+        return ports | {unit.unit: unit.cycles for unit in self.units}
+
+    @property
+    def interval_cycles(self) -> int:
+        """Initiation interval: cycles between two inferences."""
+        return max(self.cycles.values())
+
+    @property
+    def latency_cycles(self) -> int:
+        """From the first word in to the last logit out, at most: as if no unit began before its source has ended."""
+        return self.longest_path_cycles
+
+    @property
+    def inferences_per_second(self) -> float:
+        """Throughput at the clock."""
+        return 1e6 * self.clock_mhz / self.interval_cycles
+
+    @property
+    def latency_us(self) -> float:
+        """Latency, at most, at the clock."""
+        return self.latency_cycles / self.clock_mhz
+
+    @property
+    def utilization_percent(self) -> dict[str, float]:
+        """Share of every resource of the part; infinite where the part has none of it."""
+        pairs = zip(RESOURCES, self.resources.counts, capacities(self.device).counts, strict=True)
+        return {name: 100 * share(used, whole) for name, used, whole in pairs}
+
+    @property
+    def binding(self) -> str:
+        """The resource with the largest share."""
+        shares = self.utilization_percent
+        return max(shares, key=lambda name: shares[name])
+
+    @property
+    def fits(self) -> bool:
+        """Whether the part has enough of everything, with nothing to spare."""
+        return self.utilization_percent[self.binding] <= 100
+
+
+def share(used: int, whole: int) -> float:
+    """used / whole; 0 where nothing is used, infinite where there is nothing.
+
+    >>> share(1, 4), share(0, 0), share(1, 0)
+    (0.25, 0.0, inf)
+    """
+    if used == 0:
+        return 0.0
+    return used / whole if whole else math.inf
+
+
+def estimate_resources(
+    accelerator: Accelerator,
+    device: Device,
+    *,
+    clock_mhz: float | None = None,
+    coefficients: Coefficients | None = None,
+) -> Estimate:
+    """Cycles and area of an accelerator on a part.
+
+    clock_mhz: the assumption of the part unless given. coefficients: ours unless given.
+    Raises FoldingError where a memory cannot be of the type that its unit asks for.
+    """
+    model, fifos = model_of(device, coefficients or read_coefficients()), fifo_memories(accelerator)
+    units = tuple(
+        estimate_unit(accelerator, unit, device, model, fifos.get(index, ()))
+        for index, unit in enumerate(accelerator.units)
+    )
+    beats = -(-accelerator.input.elements * bus_container_bits(accelerator) // BUS_BITS)
+    ports = beats, accelerator.head.rows
+    ends = {INPUT: ports[0]}
+    for index, unit in enumerate(accelerator.units):
+        ends[index] = unit.cycles + max(ends[source] for source in unit.inputs)
+    path = ends[len(accelerator.units) - 1] + ports[1]
+    return Estimate(device, clock_mhz or device.capacities.clock_mhz, units, ports, path)
+
+
+def estimate_unit(
+    accelerator: Accelerator,
+    unit: HardwareUnit,
+    device: Device,
+    model: AreaModel,
+    fifos: tuple[Memory, ...] = (),
+) -> UnitEstimate:
+    """One unit on a part; ``fifos``: those in front of it that are no registers."""
+    memories = tuple(place(memory, device) for memory in (*unit_memories(accelerator, unit), *fifos))
+    logic = unit_logic(unit, device, model)
+    return UnitEstimate(unit.name, unit.cycles, memories, Resources(lut=logic.lut, ff=logic.ff, dsp=logic.dsp))
+
+
+def fifo_memories(accelerator: Accelerator) -> dict[int, tuple[Memory, ...]]:
+    """By the index of a unit, the FIFOs in front of it that hold more than the two words that registers do.
+
+    Only the operands of an addition have such.
+    """
+    if not any(isinstance(unit, AddUnit) for unit in accelerator.units):
+        return {}
+    graph = dataflow(accelerator)
+    found: dict[int, tuple[Memory, ...]] = {}
+    for process in graph.processes:
+        for channel in (graph.channels[index] for index in process.inputs):
+            if channel.depth > MIN_DEPTH:
+                name = accelerator.units[process.unit].name
+                fifo = Memory(name, "fifo", channel.depth, channel.width_bits, writable=True)
+                found[process.unit] = (*found.get(process.unit, ()), fifo)
+    return found

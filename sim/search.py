@@ -1,0 +1,310 @@
+"""The folding search: the fastest accelerator that fits a part, or the smallest that reaches a rate.
+
+Every unit has a list of options, one for each legal folding and memory type, and what each takes of the part. For a
+number of cycles that no unit may exceed, the search adds unit after unit to partial designs and keeps those that no
+other betters in every resource. That is exact while at most :data:`KEPT` are left; of more it keeps the smallest by
+either measure below. The fewest cycles are found by bisection over the cycles that options have.
+
+A design is small where the sum of its shares of all resources of the part is small: its area. It is balanced where the
+largest of these shares is small.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sim.area import AreaModel, Coefficients, model_of, read_coefficients
+from sim.devices import Device
+from sim.memories import Memory, is_shallow, unit_memories
+from sim.resources import (
+    INPUT_PORT,
+    OUTPUT_PORT,
+    RESOURCE_NAMES,
+    RESOURCES,
+    Estimate,
+    capacities,
+    estimate_resources,
+    estimate_unit,
+    fifo_memories,
+    share,
+)
+from tsn_hw.arithmetic import Ints
+from tsn_hw.errors import FoldingError, SettingsError
+from tsn_hw.folding import Folding, HardwareSettings, MaskMode, UnitSettings, divisors
+from tsn_hw.network import PackedNetwork
+from tsn_hw.pipeline import accelerator, refold, refold_unit, unit_names
+from tsn_hw.units import Accelerator, HardwareUnit, MatrixUnit, Stream
+
+KEPT = 100
+MAX_WORD_BITS = 2048
+"""Widest word of a stream that is tried: a converter holds one of either side, and Vitis HLS has at most 4,096 bits."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The result of a search: the accelerator, whose settings are the folding, and its estimate."""
+
+    accelerator: Accelerator
+    estimate: Estimate
+
+
+def search_folding(
+    net: PackedNetwork,
+    device: Device,
+    *,
+    target_fps: float | None = None,
+    clock_mhz: float | None = None,
+    limit_percent: float = 80.0,
+    mask: MaskMode = "deep",
+    max_tasks: int = 0,
+    max_banks: int = 0,
+    coefficients: Coefficients | None = None,
+) -> Found:
+    """The smallest accelerator that makes ``target_fps`` inferences a second; without a target, the fastest.
+
+    limit_percent: share of every resource of the part that it may take. mask, max_tasks, max_banks: as in
+    :class:`tsn_hw.folding.HardwareSettings`.
+
+    Raises FoldingError if there is none: it says which resource binds, and by how much.
+    """
+    for what, value in (("target rate", target_fps), ("clock", clock_mhz)):
+        if value is not None and not 0 < value < math.inf:
+            raise SettingsError(f"{what} {value:g}: must be above 0")
+    if not 0 < limit_percent <= 100:
+        raise SettingsError(f"limit {limit_percent:g} %: must be above 0 and at most 100")
+    units = dict.fromkeys(unit_names(net), UnitSettings(Folding(1), mask))
+    design = accelerator(net, HardwareSettings(units, max_tasks, max_banks))
+    problem = _Problem(
+        design,
+        device,
+        coefficients or read_coefficients(),
+        clock_mhz or device.capacities.clock_mhz,
+        limit_percent,
+        _all_options(design, device, coefficients or read_coefficients()),
+    )
+    return _fastest(problem) if target_fps is None else _smallest(problem, target_fps)
+
+
+@dataclass(frozen=True, eq=False)
+class _Options:
+    """What a unit may be: settings, cycles (options,) and counts (options, resources) that each takes of the part."""
+
+    unit: str
+    settings: tuple[UnitSettings, ...]
+    cycles: Ints
+    counts: Ints
+
+    def only(self, indices: Ints) -> _Options:
+        chosen = tuple(self.settings[index] for index in indices)
+        return _Options(self.unit, chosen, self.cycles[indices], self.counts[indices])
+
+    def within(self, cycles: int) -> _Options:
+        """Options of at most so many cycles that no other of them betters."""
+        fast = np.flatnonzero(self.cycles <= cycles)
+        return self.only(fast[_undominated(self.counts[fast])])
+
+
+@dataclass(frozen=True)
+class _Problem:
+    design: Accelerator
+    device: Device
+    coefficients: Coefficients
+    clock_mhz: float
+    limit_percent: float
+    options: tuple[_Options, ...]
+
+    @property
+    def capacities(self) -> Ints:
+        return np.array(capacities(self.device).counts, np.int64)
+
+    @property
+    def budget(self) -> Ints:
+        """Counts that a design may take."""
+        return np.array([int(count * self.limit_percent / 100) for count in self.capacities], np.int64)
+
+    @property
+    def least_cycles(self) -> tuple[int, str]:
+        """What an inference takes at least however much is parallel, and the unit or port that takes it."""
+        beats, logits = self.estimate(self.design).port_cycles
+        units = [(int(options.cycles.min()), options.unit) for options in self.options]
+        return max((beats, INPUT_PORT), (logits, OUTPUT_PORT), *units)
+
+    def estimate(self, design: Accelerator) -> Estimate:
+        return estimate_resources(design, self.device, clock_mhz=self.clock_mhz, coefficients=self.coefficients)
+
+
+def _fastest(problem: _Problem) -> Found:
+    """Bisect over the cycles that any option has."""
+    least, _ = problem.least_cycles
+    levels = np.unique(np.maximum(least, np.concatenate([options.cycles for options in problem.options])))
+    best, low, high = None, 0, len(levels)
+    while low < high:
+        middle = (low + high) // 2
+        found = _design_within(problem, int(levels[middle]))
+        if found is None:
+            low = middle + 1
+        else:
+            best, high = found, middle
+    if best is None:
+        raise _nothing_fits(problem, int(levels[-1]), "even at the lowest rate")
+    return best
+
+
+def _smallest(problem: _Problem, target_fps: float) -> Found:
+    cycles, wish = int(1e6 * problem.clock_mhz / target_fps), f"at {target_fps:.10g} inferences a second"
+    least, where = problem.least_cycles
+    if cycles < least:
+        rate = 1e6 * problem.clock_mhz / least
+        raise FoldingError(
+            f"device {problem.device.name!r}: nothing runs {wish} with {problem.clock_mhz:g} MHz; {where!r} takes "
+            f"{least} cycles even where all is parallel, that is {rate:.1f} a second"
+        )
+    found = _design_within(problem, cycles)
+    if found is None:
+        raise _nothing_fits(problem, cycles, wish)
+    return found
+
+
+def _design_within(problem: _Problem, cycles: int) -> Found | None:
+    """The smallest design of at most so many cycles that fits the budget, or None.
+
+    FIFOs depend on several units at once; the options count them at one activation a word. Where the exact estimate of
+    what was found is above the budget, what it is above is set aside and the search repeated.
+    """
+    options = [unit.within(cycles) for unit in problem.options]
+    budget = problem.budget
+    while True:
+        chosen = _choose(options, budget, problem.capacities)
+        if chosen is None:
+            return None
+        units = {unit.unit: unit.settings[index] for unit, index in zip(options, chosen, strict=True)}
+        design = refold(problem.design, replace(problem.design.settings, units=units))
+        estimate = problem.estimate(design)
+        excess = np.maximum(0, np.array(estimate.resources.counts) - problem.budget)
+        if not excess.any():
+            return Found(design, estimate)
+        budget = budget - excess
+
+
+def _choose(options: list[_Options], budget: Ints, capacities: Ints, balanced: bool = False) -> list[int] | None:
+    """An option of every unit: within the budget, and the smallest, or the most balanced, of such."""
+    least = np.array([unit.counts.min(axis=0) for unit in options])
+    ahead = np.concatenate([np.cumsum(least[::-1], axis=0)[::-1], np.zeros((1, least.shape[1]), np.int64)])
+    totals, history = np.zeros((1, len(budget)), np.int64), []
+    for index, unit in enumerate(options):
+        sums = (totals[:, None] + unit.counts[None]).reshape(-1, len(budget))
+        possible = np.flatnonzero((sums + ahead[index + 1] <= budget).all(axis=1))
+        kept = possible[_undominated(sums[possible])]
+        if len(kept) > KEPT:
+            orders = [_in_order(sums[kept] + ahead[index + 1], capacities, measure) for measure in (True, False)]
+            kept = kept[np.unique(np.concatenate([order[: KEPT // 2] for order in orders]))]
+        if not len(kept):
+            return None
+        history.append(np.divmod(kept, len(unit.settings)))
+        totals = sums[kept]
+    place, chosen = int(_in_order(totals, capacities, balanced)[0]), list[int]()
+    for parents, own in reversed(history):
+        chosen.append(int(own[place]))
+        place = int(parents[place])
+    return chosen[::-1]
+
+
+def _in_order(counts: Ints, capacities: Ints, balanced: bool) -> Ints:
+    """Indices of rows (designs, resources) from the smallest, or the most balanced, on.
+
+    What a part does not have counts twice as much as what it has one of.
+    """
+    shares = counts / np.where(capacities, capacities, 0.5)
+    measures = shares.max(axis=1), shares.sum(axis=1)
+    return np.lexsort(measures[::-1] if balanced else measures)
+
+
+def _undominated(counts: Ints) -> Ints:
+    """Indices of the rows that no other row betters in one column and equals in the others; of equal rows, one."""
+    left, kept = np.lexsort(counts.T[::-1]), []
+    while len(left):  # nothing that comes later in this order can better the first
+        kept.append(left[0])
+        left = left[(counts[left] < counts[left[0]]).any(axis=1)]
+    return np.array(kept, np.int64)
+
+
+def _nothing_fits(problem: _Problem, cycles: int, wish: str) -> FoldingError:
+    """Which resource binds the most balanced design, and by how much."""
+    options = [unit.within(cycles) for unit in problem.options]
+    unlimited = np.full(len(RESOURCES), np.iinfo(np.int64).max // 2)
+    chosen = _choose(options, unlimited, problem.capacities, balanced=True)
+    assert chosen is not None  # nothing limits it
+    counts = np.sum([unit.counts[index] for unit, index in zip(options, chosen, strict=True)], axis=0)
+    shares = [share(int(count), int(whole)) for count, whole in zip(counts, problem.capacities, strict=True)]
+    worst = max(range(len(shares)), key=lambda index: shares[index])
+    return FoldingError(
+        f"device {problem.device.name!r}: no folding fits {problem.limit_percent:g} % of it {wish}; the least takes "
+        f"{counts[worst]} of its {problem.capacities[worst]} {RESOURCE_NAMES[RESOURCES[worst]]} "
+        f"({100 * shares[worst]:.0f} %)"
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------- options
+
+
+def _all_options(design: Accelerator, device: Device, coefficients: Coefficients) -> tuple[_Options, ...]:
+    """Options of every unit; units that differ in nothing but their name and place share the work."""
+    model, fifos = model_of(device, coefficients), fifo_memories(design)
+    known: dict[object, _Options] = {}
+    found = []
+    for index, unit in enumerate(design.units):
+        key = replace(unit, name="", layers=(), inputs=()), fifos.get(index)
+        if key not in known:
+            known[key] = _options_of(design, unit, device, model, fifos.get(index, ()))
+        found.append(replace(known[key], unit=unit.name))
+    return tuple(found)
+
+
+def _options_of(
+    design: Accelerator, unit: HardwareUnit, device: Device, model: AreaModel, fifos: tuple[Memory, ...]
+) -> _Options:
+    settings, cycles, counts = [], [], []
+    for own in settings_to_try(design, unit, device):
+        folded = refold_unit(unit, own)
+        estimate = estimate_unit(design, folded, device, model, _folded_fifos(fifos, own.folding.pe))
+        settings.append(own)
+        cycles.append(folded.cycles)
+        counts.append(estimate.resources.counts)
+    options = _Options(unit.name, tuple(settings), np.array(cycles, np.int64), np.array(counts, np.int64))
+    return options.only(_undominated(np.column_stack([options.cycles, options.counts])))
+
+
+def settings_to_try(design: Accelerator, unit: HardwareUnit, device: Device) -> list[UnitSettings]:
+    """Every legal folding of a unit, with every type of memory that its words and masks may be of.
+
+    LUTs only where they need no further LUTs to choose among them, because those would slow the clock.
+    """
+    mask = unit.settings.mask
+    if not isinstance(unit, MatrixUnit):
+        return [UnitSettings(Folding(pe), mask) for pe in _narrow(unit.output.channels, unit.output)]
+    columns = unit.sources[0].channels if unit.window else unit.columns
+    found = []
+    for pe in _narrow(unit.rows, unit.output):
+        for simd in _narrow(columns, unit.sources[0]):
+            folding = Folding(pe, simd)
+            found.append(UnitSettings(folding, mask, "block"))
+            if device.capacities.uram:
+                found.append(UnitSettings(folding, mask, "ultra"))
+            in_luts = UnitSettings(folding, mask, "distributed")
+            memories = unit_memories(design, refold_unit(unit, in_luts))
+            if all(is_shallow(m, device.family) for m in memories if m.kind in ("words", "mask")):
+                found.append(in_luts)
+    return found
+
+
+def _narrow(whole: int, stream: Stream) -> list[int]:
+    """Lanes that divide what there is and whose words are no wider than a stream may be."""
+    return [lanes for lanes in divisors(whole) if lanes * stream.bits <= MAX_WORD_BITS]
+
+
+def _folded_fifos(fifos: tuple[Memory, ...], lanes: int) -> tuple[Memory, ...]:
+    """FIFOs of one activation a word, as about those of several."""
+    return tuple(replace(fifo, depth=-(-fifo.depth // lanes), width_bits=lanes * fifo.width_bits) for fifo in fifos)

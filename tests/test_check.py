@@ -1,0 +1,477 @@
+"""`tsn-hw check`: every reason against a model at once, with what to change, before any long work."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from networks import Recipe, random_network
+from onnx import TensorProto, helper, numpy_helper
+from small_network import NET
+from tiny_run import TINY_TOML, finished_run
+
+from export import write_onnx
+from tsn_hw import artifact
+from tsn_hw.app.check import check_model
+from tsn_hw.app.draft import draft
+from tsn_hw.app.foreign import SUPPORTED, Foreign, read_foreign
+from tsn_hw.capacity import capacity
+from tsn_hw.errors import SettingsError
+from tsn_hw.layers import Conv2d, Linear, Weighted
+from tsn_hw.learn.architectures import alexnet, mlp
+from tsn_hw.learn.settings import Formats, ModelSettings, QuantizeSettings, Settings, TrainSettings
+
+# ------------------------------------------------------------------------------------------------------------ networks
+
+
+def test_a_network_is_held_against_every_back_end_layer_by_layer(tmp_path: Path) -> None:
+    path = tmp_path / "net.tsn"
+    artifact.save(NET, path)
+    checked = check_model(path)
+    assert checked.is_supported
+    assert checked.to_text().splitlines()[:5] == [
+        f"{path}: packed network, 2 tasks, 1 banks",
+        "",
+        "layer    kind     output     onnx  hls",
+        "conv     Conv2d   2 x 3 x 2  yes   yes",
+        "mix      Conv2d   2 x 3 x 2  yes   yes",
+    ]
+    assert checked.to_text().splitlines()[-5:] == ["onnx: no problem", "", "hls: no problem", "", "supported"]
+
+
+def test_a_layer_that_a_back_end_cannot_hold_is_named_with_the_rule(tmp_path: Path) -> None:
+    steps = list(NET.tasks[1].steps)
+    scale = steps[0].requantization
+    steps[0] = replace(steps[0], requantization=replace(scale, output=replace(scale.output, bits=7)))
+    path = tmp_path / "net.tsn"
+    artifact.save(replace(NET, tasks=(NET.tasks[0], replace(NET.tasks[1], steps=tuple(steps)))), path)
+    checked = check_model(path)
+    problem = "layer 'conv': its output has 7 bits unsigned, 8 bits unsigned by task; a stream has one width and sign"
+    assert checked.problems == {"onnx": [], "hls": [problem]}
+    assert [row[3:] for row in checked.rows][:2] == [["yes", "no"], ["yes", "yes"]]
+    assert checked.to_text().endswith(f"hls: 1 to change\n  - {problem}\n\nNOT SUPPORTED AS IT IS")
+    assert checked.to_json()["rows"][0] == {
+        "layer": "conv",
+        "kind": "Conv2d",
+        "output": "2 x 3 x 2",
+        "onnx": "yes",
+        "hls": "no",
+    }
+
+
+@pytest.mark.parametrize("kind", ["mlp", "conv", "residual"])
+def test_random_networks_are_supported(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "net.tsn"
+    artifact.save(random_network(Recipe(kind=kind, tasks=3, banks=2, act_bits=16, centroid_bits=16, seed=3)), path)
+    assert check_model(path).is_supported
+
+
+@pytest.mark.parametrize("name", ["net", "net.txt", "net.tsn.gz"])
+def test_a_file_of_another_kind_is_refused(name: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        check_model(Path(name))
+    assert str(caught.value) == f"check: {name} must end in .tsn, .toml, .onnx"
+
+
+# ------------------------------------------------------------------------------------------------------------ settings
+
+
+def test_settings_are_checked_down_to_a_network_of_their_size(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text(TINY_TOML)
+    checked = check_model(path)
+    assert checked.problems == {"settings": [], "data": [], "model": [], "onnx": [], "hls": []}
+    assert checked.title == f"{path}: settings of a run, 2 tasks, images 1 x 8 x 8"
+    assert checked.rows == [
+        ["flatten", "Flatten", "64", None, "yes", "yes"],
+        ["fc1", "Linear", "12", 768, "yes", "yes"],
+    ]
+
+
+def test_mistakes_in_several_tables_are_told_together(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text(
+        "sed = 3\n[model]\nkind = 'resnet'\n[train]\nepochs = 0\n[formats]\nact_bits = 7\n[quantize]\nmin_bits = '2'\n"
+    )
+    checked = check_model(path)
+    assert checked.problems == {
+        "settings": [
+            "unknown key 'sed'; known are data, stream, model, formats, train, prune, quantize, route, seed",
+            "model: kind = 'resnet': must be one of 'mlp', 'alexnet'",
+            "train: train.epochs = 0: must be at least 1",
+            "formats: act_bits = 7: must be one of 4, 8, 16",
+            "quantize: min_bits = '2': must be a whole number",
+        ]
+    }
+    assert checked.to_text().endswith("what depends on these parts could not be checked\n\nNOT SUPPORTED AS IT IS")
+
+
+@pytest.mark.parametrize(
+    ("text", "part", "message"),
+    [
+        ("[", "settings", "{path}: not a TOML file ("),
+        ("seed = 'x'", "settings", "{path}: seed = 'x': must be a whole number"),
+        ("[data]\nsource = 'npz'\npath = 'gone.npz'", "data", "data 'npz': {folder}/gone.npz is missing; put "),
+        ("[model]\nhidden = []", "model", "model 'mlp': hidden=(), needs at least one width of at least 1"),
+        ("[train.keep_table]\nfc9 = 0.5", "model", "train.keep_table.fc9: no such layer; there are fc1, fc2"),
+    ],
+)
+def test_what_is_wrong_with_a_run_is_told_before_it_is_trained(
+    text: str, part: str, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text(text)
+    checked = check_model(path)
+    assert not checked.is_supported
+    assert list(checked.problems)[-1] == part  # what comes after it cannot be checked
+    (problem,) = checked.problems[part]
+    assert problem.startswith(message.format(path=path, folder=tmp_path))
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_a_draft_has_the_masks_and_the_code_widths_of_its_settings(batch_norm: bool) -> None:
+    settings = Settings(
+        model=ModelSettings(batch_norm=batch_norm),
+        formats=Formats(act_bits=4, centroid_bits=6, multiplier_bits=9),
+        train=TrainSettings(keep_policy="per_layer", keep_ratio=0.5, keep_table={"conv1": 0.1}),
+        quantize=QuantizeSettings(max_bits=3, head_bits=2),
+    )
+    body = alexnet((3, 16, 16), (4, 6), (20, 10), batch_norm)
+    net = draft(body, settings, [("a", "b"), ("c", "d", "e")])
+    assert net.layers[: len(body.layers)] == body.layers
+    assert [task.classes for task in net.tasks] == [("a", "b"), ("c", "d", "e")]
+    for index, layer in enumerate(net.layers):
+        if not isinstance(layer, Weighted):
+            continue
+        is_head = index in net.heads
+        task = index - len(body.layers) if is_head else 0
+        words, mask = net.words(task, index), net.step(task, index).mask
+        assert len(words.codebooks[task]) == (4 if is_head else 8)
+        assert mask is not None
+        share = 1.0 if is_head else 0.1 if layer.name == "conv1" else 0.5
+        assert mask.mean() == pytest.approx(share, abs=0.1)
+        multiplier = net.step(task, index).requantization.multiplier  # type: ignore[union-attr]
+        assert set(multiplier) == {255 if batch_norm and not is_head else 1}
+    assert capacity(net).body_weights == body.body_weights
+
+
+# ---------------------------------------------------------------------------------------------------------------- ONNX
+
+
+def model_of(
+    nodes: Sequence[tuple[str, list[str], list[str], dict[str, Any]]],
+    weights: dict[str, tuple[int, ...]],
+    shape: Sequence[int | str] = ("N", 3, 32, 32),
+    outputs: Sequence[str] = ("y",),
+    domain: str = "",
+) -> onnx.ModelProto:
+    """A float model: nodes as (operator, inputs, outputs, attributes), weights of zeros by shape."""
+    graph = helper.make_graph(
+        [
+            helper.make_node(kind, inputs, results, f"n{number}", domain=domain if kind == "Odd" else "", **attributes)
+            for number, (kind, inputs, results, attributes) in enumerate(nodes)
+        ],
+        "model",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
+        [numpy_helper.from_array(np.zeros(size, np.float32), name) for name, size in weights.items()],
+    )
+    domains = [("", 18)] + ([(domain, 1)] if domain else [])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid(*entry) for entry in domains])
+
+
+def conv_net() -> tuple[list[tuple[str, list[str], list[str], dict[str, Any]]], dict[str, tuple[int, ...]]]:
+    """What alexnet((3, 32, 32), (4, 8), (20,), batch_norm=True) is in ONNX, with ten classes."""
+    nodes = [
+        ("Conv", ["x", "w1", "b1"], ["c1"], {"kernel_shape": [4, 4]}),
+        ("BatchNormalization", ["c1", "g1", "g1", "g1", "g1"], ["n1"], {}),
+        ("Relu", ["n1"], ["r1"], {}),
+        ("MaxPool", ["r1"], ["p1"], {"kernel_shape": [2, 2], "strides": [2, 2]}),
+        ("Dropout", ["p1"], ["d1"], {}),
+        ("Conv", ["d1", "w2"], ["c2"], {}),
+        ("BatchNormalization", ["c2", "g2", "g2", "g2", "g2"], ["n2"], {}),
+        ("MaxPool", ["n2"], ["p2"], {"kernel_shape": [2, 2], "strides": [2, 2]}),
+        ("Relu", ["p2"], ["r2"], {}),
+        ("Flatten", ["r2"], ["f"], {}),
+        ("Gemm", ["f", "w3", "b3"], ["l1"], {"transB": 1}),
+        ("BatchNormalization", ["l1", "g3", "g3", "g3", "g3"], ["n3"], {}),
+        ("Relu", ["n3"], ["r3"], {}),
+        ("MatMul", ["r3", "w4"], ["m"], {}),
+        ("Add", ["m", "b4"], ["l2"], {}),
+        ("Softmax", ["l2"], ["y"], {}),
+    ]
+    weights = {
+        "w1": (4, 3, 4, 4), "b1": (4,), "g1": (4,), "w2": (8, 4, 3, 3), "g2": (8,),
+        "w3": (20, 288), "b3": (20,), "g3": (20,), "w4": (20, 10), "b4": (10,),
+    }  # fmt: skip
+    return nodes, weights
+
+
+def saved(model: onnx.ModelProto, folder: Path) -> Path:
+    path = folder / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_a_model_that_can_be_trained_is_told_with_the_table_that_trains_it(tmp_path: Path) -> None:
+    checked = check_model(saved(model_of(*conv_net()), tmp_path))
+    assert checked.problems == {"operators": [], "settings": []}
+    assert [row[2] for row in checked.rows] == [
+        "Conv2d 'conv1', 4 x 29 x 29 out",
+        "part of 'conv1'",
+        "part of 'conv1'",
+        "MaxPool 'pool1', 4 x 14 x 14 out",
+        "nothing",
+        "Conv2d 'conv2', 8 x 12 x 12 out",
+        "part of 'conv2'",
+        "MaxPool 'pool2', 8 x 6 x 6 out",
+        "part of 'conv2'",
+        "Flatten 'flatten1', 288 out",
+        "Linear 'fc1', 20 out",
+        "part of 'fc1'",
+        "part of 'fc1'",
+        "Linear 'fc2', 10 out",
+        "part of 'fc2'",
+        "nothing: the class is the first largest logit",
+    ]
+    assert checked.to_text().endswith(
+        "train it with\n\n"
+        '[model]\nkind = "alexnet"\nchannels = [4, 8]\nhidden = [20]\nbatch_norm = true  # head: 10 classes\n\n'
+        "supported"
+    )
+
+
+def test_the_suggested_table_has_the_body_of_the_model() -> None:
+    *body, head = read_foreign(model_of(*conv_net())).layers
+    suggested = alexnet((3, 32, 32), (4, 8), (20,), batch_norm=True)
+    assert [replace(layer, name="") for layer in body] == [replace(layer, name="") for layer in suggested.layers]
+    assert head == Linear("fc2", 20, 10, (len(body) - 1,))
+
+
+def test_a_perceptron_on_flat_inputs_is_an_mlp(tmp_path: Path) -> None:
+    nodes = [
+        ("Gemm", ["x", "a"], ["h"], {}),
+        ("Relu", ["h"], ["r"], {}),
+        ("Gemm", ["r", "b"], ["y"], {}),
+    ]
+    checked = check_model(saved(model_of(nodes, {"a": (30, 12), "b": (12, 4)}, ("N", 30)), tmp_path))
+    assert checked.notes == [
+        "train it with",
+        "",
+        '[model]\nkind = "mlp"\nhidden = [12]\nbatch_norm = false  # head: 4 classes',
+    ]
+    assert mlp((30,), (12,)).layers == (Linear("fc1", 30, 12, (-1,)),)
+
+
+def test_a_geometry_that_no_settings_file_has_is_told(tmp_path: Path) -> None:
+    nodes, weights = conv_net()
+    nodes[0] = ("Conv", ["x", "w1", "b1"], ["c1"], {"kernel_shape": [4, 4], "pads": [1, 1, 1, 1]})
+    weights["w3"] = (20, 8 * 6 * 6)
+    checked = check_model(saved(model_of(nodes, weights), tmp_path))
+    assert checked.problems["operators"] == []
+    (problem,) = checked.problems["settings"]
+    assert problem.startswith(
+        "no model.kind has this geometry; with these widths alexnet would be Conv2d(in_channels=3, "
+    )
+
+
+@pytest.mark.parametrize("missing", ["Relu", "BatchNormalization"])
+def test_a_layer_without_relu_or_norm_among_others_is_told(missing: str, tmp_path: Path) -> None:
+    nodes, weights = conv_net()
+    nodes[11 if missing == "BatchNormalization" else 12] = (
+        "Identity",
+        ["l1" if missing != "Relu" else "n3"],
+        ["n3" if missing != "Relu" else "r3"],
+        {},
+    )
+    checked = check_model(saved(model_of(nodes, weights), tmp_path))
+    assert checked.problems == {
+        "operators": [],
+        "settings": [
+            "layer 'fc1' has no Relu; bodies of settings files have one behind every layer"
+            if missing == "Relu"
+            else "some layers have a BatchNormalization; a body has one behind every layer, or none"
+        ],
+    }
+
+
+def found_in(nodes: Sequence[Any], weights: dict[str, tuple[int, ...]], **options: Any) -> Foreign:
+    return read_foreign(model_of(nodes, weights, **options))
+
+
+def test_a_residual_block_with_average_pooling_has_counterparts() -> None:
+    nodes = [
+        ("Conv", ["x", "w1"], ["c1"], {"pads": [1, 1, 1, 1]}),
+        ("Relu", ["c1"], ["r1"], {}),
+        ("Conv", ["r1", "w2"], ["c2"], {"pads": [1, 1, 1, 1], "group": 2}),
+        ("Add", ["c2", "r1"], ["s"], {}),
+        ("Relu", ["s"], ["r2"], {}),
+        ("GlobalAveragePool", ["r2"], ["g"], {}),
+        ("Shape", ["g"], ["size"], {}),
+        ("Gather", ["size", "zero"], ["batch"], {}),
+        ("Concat", ["batch", "minus"], ["target"], {"axis": 0}),
+        ("Reshape", ["g", "target"], ["f"], {}),
+        ("Gemm", ["f", "w3"], ["y"], {}),
+    ]
+    weights = {"w1": (4, 3, 3, 3), "w2": (4, 2, 3, 3), "w3": (4, 10), "zero": (1,), "minus": (1,)}
+    model = model_of(nodes, weights)
+    for tensor, value in (("zero", [0]), ("minus", [-1])):
+        index = [t.name for t in model.graph.initializer].index(tensor)
+        model.graph.initializer[index].CopyFrom(numpy_helper.from_array(np.array(value), tensor))
+    foreign = read_foreign(model)
+    assert foreign.all_problems == []
+    assert [type(layer).__name__ for layer in foreign.layers] == [
+        "Conv2d", "Conv2d", "Add", "AvgPool", "Flatten", "Linear",
+    ]  # fmt: skip
+    assert foreign.layers[1] == Conv2d("conv2", 4, 4, (3, 3), (1, 1), (1, 1), 2, (0,))
+
+
+HEAD = ("Gemm", ["f", "w"], ["y"], {})
+FLAT = {"w": (3 * 32 * 32, 10)}
+IN_FRONT = "stands in front of the first layer; scale and shift the data before the network"
+K = {"k": (4, 3, 3, 3)}
+POOL = {"kernel_shape": [2, 2]}
+WRONG: list[tuple[str, list[str], dict[str, Any], dict[str, tuple[int, ...]], str]] = [
+    ("Sigmoid", ["x"], {}, {}, "use Relu: activations are saturated integers, and Relu is the saturation at 0"),
+    ("LSTM", ["x"], {}, {}, f"has no counterpart; supported are {SUPPORTED}"),
+    ("Softmax", ["x"], {}, {}, f"has no counterpart; supported are {SUPPORTED}"),
+    ("Concat", ["x", "x"], {"axis": 1}, {}, "sum the branches with Add"),
+    ("Odd", ["x"], {}, {}, f"operators of the domain 'odd' are unknown; supported are {SUPPORTED}"),
+    ("Conv", ["x", "k"], {"dilations": [2, 2]}, K, "has dilations; use a larger kernel, or more layers"),
+    ("Conv", ["x", "k"], {"auto_pad": "SAME_UPPER"}, K, "has auto_pad SAME_UPPER; export it with explicit pads"),
+    (
+        "Conv",
+        ["x", "k"],
+        {"pads": [0, 0, 1, 1]},
+        K,
+        "pads [0, 0, 1, 1] differ between both sides; must be the same before and after",
+    ),
+    ("Conv", ["x", "k"], {}, {"k": (4, 3, 2)}, "has 1 spatial dimensions, must have 2"),
+    ("Conv", ["x", "x"], {}, {}, "multiplies two activations; one factor must be constant weights"),
+    (
+        "Conv",
+        ["x", "k"],
+        {},
+        {"k": (4, 2, 3, 3)},
+        "layer 'conv1': takes (2, height, width), its input is (3, 32, 32)",
+    ),
+    (
+        "MaxPool",
+        ["x"],
+        POOL | {"ceil_mode": 1},
+        {},
+        "has ceil_mode or dilations; choose kernel and stride so that it needs none",
+    ),
+    (
+        "AveragePool",
+        ["x"],
+        POOL | {"pads": [1, 1, 1, 1]},
+        {},
+        "pads by (1, 1); pools have no padding: use a Conv with padding, or a smaller kernel",
+    ),
+    ("Add", ["x", "k"], {}, {"k": (1,)}, IN_FRONT),
+    ("Relu", ["x"], {}, {}, IN_FRONT),
+    ("Flatten", ["x"], {"axis": 2}, {}, "has axis 2, must have 1"),
+    (
+        "Gemm",
+        ["x", "k"],
+        {"alpha": 2.0},
+        {"k": (4, 3)},
+        "has transA, alpha or beta; must be a plain product with constant weights",
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "inputs", "attributes", "weights", "problem"), WRONG)
+def test_an_operator_without_counterpart_is_named_with_what_to_change(
+    kind: str, inputs: list[str], attributes: dict[str, Any], weights: dict[str, tuple[int, ...]], problem: str
+) -> None:
+    foreign = found_in([(kind, inputs, ["f"], attributes), HEAD], FLAT | weights, domain="odd")
+    assert foreign.all_problems == [f"{kind} 'n0': {problem}"]
+    assert foreign.operators[1].becomes == "Linear, of unknown size because of what stands before it"
+
+
+def test_all_problems_are_told_at_once() -> None:
+    nodes = [
+        ("Conv", ["x", "k"], ["c"], {}),
+        ("Sigmoid", ["c"], ["s"], {}),
+        ("Conv", ["s", "k2"], ["c2"], {"dilations": [2, 2]}),
+        ("Tanh", ["c2"], ["t"], {}),
+        ("Gemm", ["t", "w"], ["y"], {"beta": 2.0}),
+    ]
+    weights = {"k": (4, 3, 3, 3), "k2": (4, 4, 3, 3), "w": (10, 10)}
+    assert [problem.partition(":")[0] for problem in found_in(nodes, weights, outputs=("y", "c")).all_problems] == [
+        "the model has 2 outputs; a task has one head",
+        "Sigmoid 'n1'",
+        "Conv 'n2'",
+        "Tanh 'n3'",
+        "Gemm 'n4'",
+    ]
+
+
+@pytest.mark.parametrize("shape", [("N", 3, "h", "w"), ("N", 3, 32), ("N",)])
+def test_an_input_of_another_shape_is_told(shape: Sequence[int | str]) -> None:
+    problem = found_in([("Flatten", ["x"], ["f"], {}), HEAD], FLAT, shape=shape).problems[0]
+    assert problem.startswith("input 'x': has shape (N, ")
+    assert problem.endswith("must be (N, features) or (N, channels, height, width) with fixed sizes")
+
+
+@pytest.mark.parametrize("kind", ["Relu", "BatchNormalization"])
+def test_an_activation_that_is_read_with_and_without_relu_is_told(kind: str) -> None:
+    inputs = ["c", "g", "g", "g", "g"] if kind == "BatchNormalization" else ["c"]
+    nodes = [
+        ("Conv", ["x", "k"], ["c"], {"pads": [1, 1, 1, 1]}),
+        (kind, inputs, ["r"], {}),
+        ("Add", ["c", "r"], ["s"], {}),
+        ("Flatten", ["s"], ["f"], {}),
+        HEAD,
+    ]
+    (problem,) = found_in(nodes, FLAT | {"k": (3, 3, 3, 3), "g": (3,)}).all_problems
+    assert problem == (
+        f"{kind} 'n1': its input is read elsewhere too; a layer gives its output with it or without, not both"
+    )
+
+
+@pytest.mark.parametrize("operator", ["Add", "BatchNormalization"])
+def test_a_bias_or_norm_behind_a_relu_is_told(operator: str) -> None:
+    inputs = ["r", "g", "g", "g", "g"] if operator == "BatchNormalization" else ["r", "g"]
+    nodes = [
+        ("Conv", ["x", "k"], ["c"], {"pads": [1, 1, 1, 1]}),
+        ("Relu", ["c"], ["r"], {}),
+        (operator, inputs, ["b"], {}),
+        ("Flatten", ["b"], ["f"], {}),
+        HEAD,
+    ]
+    problems = found_in(nodes, FLAT | {"k": (3, 3, 3, 3), "g": (3,)}).all_problems
+    assert problems == [
+        f"{operator} 'n2': must stand right behind a Conv, Gemm or MatMul, whose scale and bias it becomes"
+    ]
+
+
+def test_a_model_must_end_in_its_logits() -> None:
+    nodes = [("Flatten", ["x"], ["f"], {}), ("Gemm", ["f", "w"], ["h"], {}), ("Relu", ["h"], ["y"], {})]
+    assert found_in(nodes, FLAT).all_problems == [
+        "the model must end in a Gemm or MatMul without Relu: the head, which gives logits"
+    ]
+
+
+def test_a_graph_of_ours_is_sent_back_to_its_network(tmp_path: Path) -> None:
+    write_onnx(NET, tmp_path)
+    with pytest.raises(SettingsError) as caught:
+        check_model(tmp_path / "task_00.onnx")
+    assert str(caught.value) == (
+        f"{tmp_path / 'task_00.onnx'}: is a graph that tsn-hw exported; check the .tsn file that it was made from"
+    )
+
+
+def test_a_trained_run_is_supported() -> None:
+    assert check_model(finished_run() / "net.tsn").is_supported
+
+
+def test_a_model_that_contradicts_itself_is_told() -> None:
+    model = model_of([("Flatten", ["x"], ["f"], {}), ("Odd", ["f"], ["y"], {})], {}, domain="odd")
+    del model.opset_import[1:]
+    assert read_foreign(model).problems[0].startswith("the model contradicts itself: ")

@@ -1,0 +1,259 @@
+"""`tsn-hw hls`: the folder that it writes, what it chooses, and what it refuses."""
+
+import io
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from compiled_top import needs_compiler
+from networks import Recipe, random_network
+from tiny_run import finished_run
+
+from export.folding_json import read_folding
+from export.hls_folder import MANIFEST, manifest_of
+from sim import reference
+from sim.devices import device
+from sim.resources import estimate_resources
+from tsn_hw import artifact
+from tsn_hw.app.cli import main
+from tsn_hw.pipeline import accelerator, unit_names
+
+NET = random_network(Recipe(kind="residual", tasks=2, seed=3, multipliers=True))
+FULL = random_network(Recipe(kind="mlp", tasks=2, mask_kinds=("full",), seed=1))
+Export = Callable[..., Path]
+
+
+@pytest.fixture
+def export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Export:
+    """Write the project of a network with some options; returns its folder."""
+
+    def run(net=NET, *options: object, name: str = "hls") -> Path:
+        artifact.save(net, tmp_path / "net.tsn")
+        folder = tmp_path / name
+        arguments = ["hls", tmp_path / "net.tsn", "-o", folder, "--samples", 3, *options]
+        assert main([str(argument) for argument in arguments]) == 0
+        return folder
+
+    return run
+
+
+@pytest.fixture
+def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Ask for a project that must be refused in one line; returns that line."""
+
+    def run(net, *options: object) -> str:
+        artifact.save(net, tmp_path / "net.tsn")
+        arguments = ["hls", tmp_path / "net.tsn", "-o", tmp_path / "hls", *options]
+        assert main([str(argument) for argument in arguments]) == 2
+        text, error = capsys.readouterr()
+        assert text == ""
+        assert error.count("\n") == 1
+        return error.removeprefix("tsn-hw: ").rstrip("\n")
+
+    return run
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Path in the folder -> content of every file."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# -------------------------------------------------------------------------------------------------------------- folder
+
+
+@needs_compiler
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_a_trained_network_becomes_a_project_whose_simulation_passes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "hls"
+    assert main(["hls", str(finished_run() / "net.tsn"), "-o", str(folder)]) == 0
+    said = capsys.readouterr().out
+    assert said.splitlines()[0] == (
+        "folding chosen by search: the fastest within 80 % of xc7z020 (xc7z020clg400-1, 100 MHz)"
+    )
+    done = subprocess.run(["make", "csim"], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "\nPASS: " in done.stdout
+    assert done.stdout.endswith("; 0 differ\n")
+
+
+def test_the_folder_holds_what_a_user_of_vitis_expects(export: Export) -> None:
+    folder = export(NET, "--masks", "runtime")
+    files = content(folder)
+    assert set(files) >= {
+        "README.md",
+        "Makefile",
+        "folding.json",
+        "final_hw_config.json",
+        "firmware/accelerator.cpp",
+        "firmware/accelerator.hpp",
+        "firmware/config.hpp",
+        "firmware/tsn/matrix.hpp",
+        "csim/ap_int.h",
+        "testbench/testbench.cpp",
+        "testbench/golden.dat",
+        "memories/memories.json",
+        "memories/conv0.words.mem",
+        "tasks/task_00.load",
+        "tasks/task_01.load",
+        "scripts/build_hls.tcl",
+        "scripts/hls_config.cfg",
+        "scripts/block_design.tcl",
+        "driver/driver.py",
+        "driver/accelerator.json",
+        "driver/golden.npz",
+        "report/estimate_layer_cycles.json",
+        "report/estimate_layer_resources.json",
+        "report/estimate_network_performance.json",
+    }
+    assert {name for name in files if name != MANIFEST} == set(manifest_of(folder))
+    first_column = re.findall(r"^\| (.*?) \|", files["README.md"].decode().partition("## Files")[2], re.MULTILINE)
+    listed = re.findall(r"`([\w./]+)`", " ".join(first_column))
+    assert len(listed) == 11
+    assert [name for name in listed if not (folder / name).exists()] == []
+
+
+def test_the_same_network_gives_the_same_bytes_and_replaces_an_earlier_export(export: Export) -> None:
+    folder = export(NET)
+    first = content(folder)
+    (folder / "notes.txt").write_text("mine")
+    assert content(export(NET)) == first | {"notes.txt": b"mine"}
+
+
+def test_every_file_that_a_script_names_is_in_the_folder_and_every_port_in_the_firmware(export: Export) -> None:
+    folder = export(NET)
+    scripts = {path.name: path.read_text() for path in (folder / "scripts").iterdir()}
+    named = set(re.findall(r"\$root/([\w./]+)", scripts["build_hls.tcl"]))
+    named |= {Path(name).as_posix() for name in re.findall(r"\.\./([\w./]+)", scripts["hls_config.cfg"])}
+    sources = {name for name in named if not name.startswith("build")}
+    assert sources >= {"firmware/accelerator.cpp", "testbench/testbench.cpp", "testbench/golden.dat"}
+    assert [name for name in sources if not (folder / name).exists()] == []
+    firmware = (folder / "firmware/accelerator.cpp").read_text()
+    pins = set(re.findall(r"tsn_accelerator_0/(\w+)", scripts["block_design.tcl"])) - {"ap_clk", "ap_rst_n"}
+    ports = set(re.findall(r"mode=axis port=(\w+)", firmware))
+    assert pins == ports | {f"s_axi_{bundle}" for bundle in re.findall(r"bundle=(\w+)", firmware)}
+    offsets = dict(re.findall(r"port=(\w+) bundle=control offset=(0x\w+)", firmware))
+    registers = json.loads((folder / "driver/accelerator.json").read_text())["registers"]
+    assert {name: int(offset, 16) for name, offset in offsets.items()} == registers
+    assert "void tsn_accelerator(" in firmware
+    assert "set top tsn_accelerator\n" in scripts["build_hls.tcl"]
+
+
+def test_golden_data_of_the_driver_is_what_the_int64_loop_computes(export: Export) -> None:
+    with np.load(io.BytesIO((export(NET) / "driver/golden.npz").read_bytes())) as golden:
+        inputs, logits = golden["inputs"], golden["logits"]
+    assert inputs.shape == (2, 3, *NET.input_shape)
+    for task, described in enumerate(NET.tasks):
+        expected = list(reference.run(NET, task, inputs[task]).values())[-1]
+        np.testing.assert_array_equal(logits[task, :, : len(described.classes)], expected)
+        assert not logits[task, :, len(described.classes) :].any()
+
+
+def test_reports_have_the_keys_of_finn_and_the_figures_of_the_estimate(export: Export) -> None:
+    folder = export(NET)
+    cycles, resources, network = (
+        json.loads((folder / f"report/estimate_{name}.json").read_text())
+        for name in ("layer_cycles", "layer_resources", "network_performance")
+    )
+    settings = read_folding((folder / "folding.json").read_text(), "folding.json", NET)
+    design = accelerator(NET, settings)
+    estimate = estimate_resources(design, device("xc7z020"))
+    assert list(cycles) == ["s_axis", "m_axis", *unit_names(NET)]
+    assert {unit.name: unit.cycles for unit in design.units}.items() <= cycles.items()
+    assert list(resources) == [*unit_names(NET), "total"]
+    assert list(resources["conv0"]) == ["LUT", "FF", "BRAM_18K", "BRAM_efficiency", "URAM", "URAM_efficiency", "DSP"]
+    for key in ("LUT", "FF", "BRAM_18K", "URAM", "DSP"):
+        assert resources["total"][key] == sum(resources[name][key] for name in unit_names(NET))
+    assert resources["total"]["LUT"] == estimate.resources.lut
+    assert all(0 < resources[name]["BRAM_efficiency"] <= 1 for name in unit_names(NET))
+    assert network == {
+        "critical_path_cycles": estimate.latency_cycles,
+        "max_cycles": max(cycles.values()),
+        "max_cycles_node_name": max(cycles, key=lambda name: cycles[name]),
+        "estimated_throughput_fps": 100e6 / max(cycles.values()),
+        "estimated_latency_ns": 10 * estimate.latency_cycles,
+    }
+
+
+# ------------------------------------------------------------------------------------------------------------- folding
+
+
+def test_the_folding_file_gives_the_same_project_again(export: Export, tmp_path: Path) -> None:
+    searched = export(NET, "--max-tasks", 4, "--masks", "runtime")
+    shutil.copy(searched / "folding.json", tmp_path / "mine.json")
+    again = content(export(NET, "--folding", tmp_path / "mine.json", name="again"))
+    first = content(searched)
+    different = {name for name in first if first[name] != again.get(name)}
+    assert different == {"README.md", MANIFEST}  # where the folding came from
+    assert f"Folding as {tmp_path / 'mine.json'} says".lower() in again["README.md"].decode().lower()
+
+
+def test_a_target_rate_takes_the_smallest_design_and_the_clock_counts(
+    export: Export, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fast = json.loads((export(NET) / "report/estimate_network_performance.json").read_text())
+    folder = export(NET, "--target-fps", 1000, "--clock-mhz", 50, "--part", "xc7z020clg484-2")
+    slow = json.loads((folder / "report/estimate_network_performance.json").read_text())
+    assert slow["estimated_throughput_fps"] >= 1000
+    assert slow["max_cycles"] > fast["max_cycles"]
+    assert slow["estimated_throughput_fps"] == 50e6 / slow["max_cycles"]
+    assert "set part xc7z020clg484-2\nset period_ns 20.000\n" in (folder / "scripts/build_hls.tcl").read_text()
+    assert "the smallest of 1000 inferences a second within 80 % of xc7z020" in capsys.readouterr().out
+
+
+def test_masks_can_be_left_out_where_every_word_is_used(export: Export) -> None:
+    units = json.loads((export(FULL, "--masks", "none") / "folding.json").read_text())
+    assert {units[name]["mask_mode"] for name in unit_names(FULL)} == {"none"}
+
+
+def test_json_tells_the_same_as_the_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    artifact.save(NET, tmp_path / "net.tsn")
+    assert main(["hls", str(tmp_path / "net.tsn"), "-o", str(tmp_path / "hls"), "--samples", "1", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["folder"] == str(tmp_path / "hls")
+    assert said["chosen"] == "folding chosen by search: the fastest within 80 % of xc7z020"
+    assert said["folding"] == json.loads((tmp_path / "hls/folding.json").read_text())
+    for name in ("layer_cycles", "layer_resources", "network_performance"):
+        assert said[f"estimate_{name}"] == json.loads((tmp_path / f"hls/report/estimate_{name}.json").read_text())
+
+
+# -------------------------------------------------------------------------------------------------------------- errors
+
+
+def test_what_cannot_be_built_is_refused_in_one_line(refused: Callable[..., str], tmp_path: Path) -> None:
+    folding = tmp_path / "folding.json"
+    folding.write_text('{"Defaults": {"PE": 1, "SIMD": 1}, "fc": {"PE": 3}}')
+    rows = NET.layers[5].out_features  # type: ignore[union-attr]
+    assert refused(NET, "--folding", folding).startswith(f"layer 'fc': pe=3 does not divide its {rows} rows; nearest: ")
+    assert refused(NET, "--folding", folding, "--max-tasks", 4) == (
+        "--max-tasks: is for the search; the file of --folding says everything about the units"
+    )
+    folding.write_text("{}")
+    assert refused(NET, "--folding", folding) == f"{folding}: layer 'conv0': has no PE, and 'Defaults' gives none"
+    assert refused(NET, "--device", "xc7z02").startswith("device 'xc7z02': unknown; did you mean xc7z020 or ")
+    assert refused(NET, "--device", "ecp5-45") == (
+        "device 'ecp5-45': is no part that Vitis HLS knows; name one in full with --part"
+    )
+    assert refused(NET, "--part", "z7020") == "part 'z7020': must be a part of AMD in full, such as xc7z020clg400-1"
+    assert refused(NET, "--clock-mhz", 2000) == "clock of 2000 MHz: must be 1..1000"
+    assert refused(NET, "--samples", 0) == "--samples 0: must be at least 1"
+    assert refused(NET, "--limit-percent", 101) == "limit 101 %: must be above 0 and at most 100"
+    assert refused(NET, "--masks", "none").startswith("layer 'conv0': mask='none', but task 'task0' does not use every")
+    assert refused(NET, "--target-fps", 1e9).startswith(
+        "device 'xc7z020': nothing runs at 1000000000 inferences a second"
+    )
+    assert refused(NET, "--folding", tmp_path / "gone.json").startswith(f"cannot read {tmp_path / 'gone.json'}")
+    assert not (tmp_path / "hls").exists()
+
+
+def test_a_folder_of_somebody_else_is_left_alone(refused: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "hls").mkdir()
+    (tmp_path / "hls/thesis.tex").write_text("mine")
+    assert refused(NET) == f"{tmp_path / 'hls'}: is not empty and no earlier export; choose another folder"
+    assert content(tmp_path / "hls") == {"thesis.tex": b"mine"}

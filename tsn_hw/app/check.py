@@ -1,0 +1,256 @@
+"""Whether a model can be trained, exported and built: every reason against it at once, before any long work.
+
+A ``.tsn`` file is held against every back end. Of a settings file (``.toml``) the settings, the data and the body that
+they ask for are checked, and a network of that size, drawn at random, is held against the back ends. Of an ``.onnx``
+model of another tool every operator is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+
+from tsn_hw import artifact
+from tsn_hw.app.tables import table
+from tsn_hw.errors import ExportError, SettingsError, TsnError
+from tsn_hw.files import read_bytes
+from tsn_hw.layers import Conv2d, Layer, Linear, Shape, Weighted
+from tsn_hw.network import PackedNetwork
+from tsn_hw.pipeline import obstacles
+from tsn_hw.records import build, read_toml
+
+if TYPE_CHECKING:
+    from tsn_hw.app.foreign import Foreign
+    from tsn_hw.learn.settings import Settings
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a check found.
+
+    problems: by the part or back end that they stand against; a key without problems was checked and is fine.
+    """
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    problems: Mapping[str, Sequence[str]]
+    notes: Sequence[str] = ()
+
+    @property
+    def is_supported(self) -> bool:
+        """Nothing stands against it."""
+        return not any(self.problems.values())
+
+    def to_text(self) -> str:
+        """Table, then what is wrong and what to change, then whether it will do."""
+        lines = [self.title]
+        if self.rows:
+            lines += ["", table(self.header, self.rows)]
+        for part, found in self.problems.items():
+            lines += ["", f"{part}: {'no problem' if not found else f'{len(found)} to change'}"]
+            lines += [f"  - {problem}" for problem in found]
+        lines += ["", *self.notes] if self.notes else []
+        return "\n".join([*lines, "", "supported" if self.is_supported else "NOT SUPPORTED AS IT IS"])
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as data."""
+        rows = [dict(zip(self.header, row, strict=True)) for row in self.rows]
+        problems = {part: list(found) for part, found in self.problems.items()}
+        return {
+            "supported": self.is_supported,
+            "title": self.title,
+            "rows": rows,
+            "problems": problems,
+            "notes": list(self.notes),
+        }
+
+
+def check_model(path: Path) -> Checked:
+    """Check a .tsn, .toml or .onnx file, by the end of its name."""
+    readers: dict[str, Callable[[Path], Checked]] = {
+        ".tsn": check_artifact,
+        ".toml": check_settings,
+        ".onnx": check_onnx,
+    }
+    if path.suffix not in readers:
+        raise SettingsError(f"check: {path} must end in {', '.join(readers)}")
+    return readers[path.suffix](path)
+
+
+# ------------------------------------------------------------------------------------------------------------ networks
+
+
+def check_artifact(path: Path) -> Checked:
+    """Hold a packed network against every back end."""
+    net = artifact.load(path)
+    title = f"{path}: packed network, {len(net.tasks)} tasks, {len(net.banks)} banks"
+    return _check_network(net, title)
+
+
+def _check_network(net: PackedNetwork, title: str) -> Checked:
+    problems = {"onnx": _onnx_problems(net), "hls": obstacles(net)}
+    rows = [
+        [
+            layer.name,
+            type(layer).__name__,
+            _sizes(net.shapes[index]),
+            *(_answer(layer, found) for found in problems.values()),
+        ]
+        for index, layer in enumerate(net.layers)
+    ]
+    return Checked(title, ["layer", "kind", "output", *problems], rows, problems)
+
+
+def _answer(layer: Layer, problems: Sequence[str]) -> str:
+    return "no" if any(problem.startswith(f"layer {layer.name!r}:") for problem in problems) else "yes"
+
+
+def _onnx_problems(net: PackedNetwork) -> list[str]:
+    """Layers that have no exact form in ONNX, each once, by the first task that shows it."""
+    from export.onnx_plan import plan_layer
+
+    found: dict[str, str] = {}
+    for task, described in enumerate(net.tasks):
+        for index, layer, step in net.run_order(task):
+            if step.requantization is None or layer.name in found:
+                continue
+            try:
+                plan_layer(net, task, index, None)
+            except ExportError as error:
+                found[layer.name] = f"{error} (task {described.name!r})"
+    return list(found.values())
+
+
+def _sizes(shape: Shape) -> str:
+    return " x ".join(map(str, shape))
+
+
+# ------------------------------------------------------------------------------------------------------------ settings
+
+
+@dataclass
+class _Plan:
+    """What is wrong with settings, by their part; a part that could not be checked is not there."""
+
+    problems: dict[str, list[str]] = field(default_factory=dict)
+
+    def note(self, part: str, action: Callable[[], T]) -> T | None:
+        """The result of an action, or None and its problem noted."""
+        found = self.problems.setdefault(part, [])
+        try:
+            return action()
+        except TsnError as error:
+            found.append(str(error))
+            return None
+
+
+def check_settings(path: Path) -> Checked:
+    """Check the settings of a run, its data, its body, and a network of that size against the back ends."""
+    from tsn_hw.app.config import stream_of
+    from tsn_hw.app.draft import draft
+    from tsn_hw.learn.run import architecture_of
+
+    plan = _Plan()
+    settings = _settings(path, plan)
+    title = f"{path}: settings of a run"
+    stream = None if settings is None else plan.note("data", lambda: stream_of(settings))
+    if settings is None or stream is None:
+        return Checked(title, [], [], plan.problems, ["what depends on these parts could not be checked"])
+    body = plan.note("model", lambda: architecture_of(settings, stream.input_shape))
+    if body is None:
+        return Checked(title, [], [], plan.problems)
+    title = f"{title}, {len(stream)} tasks, images {_sizes(stream.input_shape)}"
+    drawn = _check_network(draft(body, settings, stream.classes), title)
+    of_body = zip(drawn.rows[: len(body.layers)], body.layers, strict=True)
+    rows = [[*row[:3], _weights(layer), *row[3:]] for row, layer in of_body]
+    header = [*drawn.header[:3], "weights", *drawn.header[3:]]
+    return Checked(title, header, rows, plan.problems | dict(drawn.problems))
+
+
+def _settings(path: Path, plan: _Plan) -> Settings | None:
+    """The settings, table by table, so that a mistake in one does not hide those in others."""
+    from tsn_hw.app.config import read_settings
+    from tsn_hw.learn.settings import Settings
+
+    values = plan.note("settings", lambda: read_toml(path))
+    if values is None:
+        return None
+    known, hints = [entry.name for entry in fields(Settings)], get_type_hints(Settings)
+    for key, value in values.items():
+        if key not in known:
+            plan.problems["settings"].append(f"unknown key {key!r}; known are {', '.join(known)}")
+        elif key != "data" and key != "seed":
+            plan.note("settings", lambda kind=hints[key], value=value, key=key: build(kind, value, key))  # type: ignore[misc]
+    if plan.problems["settings"]:
+        return None
+    return plan.note("settings", lambda: read_settings(path))
+
+
+def _weights(layer: Layer) -> int | None:
+    return math.prod(layer.weight_shape) if isinstance(layer, Weighted) else None
+
+
+# ---------------------------------------------------------------------------------------------------------------- ONNX
+
+
+def check_onnx(path: Path) -> Checked:
+    """Check every operator of a model of another tool."""
+    from export.onnx_metadata import properties
+    from export.onnx_session import parse
+    from tsn_hw.app.foreign import read_foreign
+
+    model = parse(read_bytes(path), str(path))
+    if "format" in properties(model):
+        raise SettingsError(f"{path}: is a graph that tsn-hw exported; check the .tsn file that it was made from")
+    foreign = read_foreign(model)
+    rows = [[op.name, op.kind, op.becomes or "-"] for op in foreign.operators]
+    problems, notes = {"operators": foreign.all_problems}, list[str]()
+    if not foreign.all_problems:
+        problems["settings"] = []
+        try:
+            notes = ["train it with", "", _model_table(foreign)]
+        except SettingsError as error:
+            problems["settings"].append(str(error))
+    title = f"{path}: model of another tool, {len(foreign.operators)} operators"
+    return Checked(title, ["operator", "kind", "becomes"], rows, problems, notes)
+
+
+def _model_table(foreign: Foreign) -> str:
+    """The table of a settings file whose body has the geometry of a foreign model; SettingsError if there is none."""
+    from tsn_hw.learn.architectures import alexnet, mlp
+
+    *body, head = foreign.layers
+    assert isinstance(head, Linear)  # or it had a problem
+    weighted = {index for index, layer in enumerate(body) if isinstance(layer, Weighted)}
+    bare = [layer.name for index, layer in enumerate(body) if index in foreign.unrectified]
+    if bare:
+        raise SettingsError(f"layer {bare[0]!r} has no Relu; bodies of settings files have one behind every layer")
+    if foreign.normalized and foreign.normalized != weighted:
+        raise SettingsError("some layers have a BatchNormalization; a body has one behind every layer, or none")
+    hidden = tuple(layer.channels for layer in body if isinstance(layer, Linear))
+    channels = tuple(layer.channels for layer in body if isinstance(layer, Conv2d))
+    shape = foreign.input_shape
+    known = alexnet(shape, channels, hidden) if channels else mlp(shape, hidden)
+    if _geometry(known.layers) != _geometry(body):
+        raise SettingsError(
+            f"no model.kind has this geometry; with these widths {'alexnet' if channels else 'mlp'} would be "
+            f"{', '.join(map(_described, known.layers))}"
+        )
+    widths = ([f"channels = {list(channels)}"] if channels else []) + [f"hidden = {list(hidden)}"]
+    kind, norm = "alexnet" if channels else "mlp", str(bool(foreign.normalized)).lower()
+    return "\n".join(["[model]", f'kind = "{kind}"', *widths, f"batch_norm = {norm}  # head: {head.channels} classes"])
+
+
+def _geometry(layers: Sequence[Layer]) -> list[Layer]:
+    return [replace(layer, name="") for layer in layers]
+
+
+def _described(layer: Layer) -> str:
+    values = {entry.name: getattr(layer, entry.name) for entry in fields(layer) if entry.name not in ("name", "inputs")}
+    return f"{type(layer).__name__}({', '.join(f'{name}={value}' for name, value in values.items())})"

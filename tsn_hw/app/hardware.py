@@ -1,0 +1,261 @@
+"""From a network to a hardware project: folding chosen or read, estimated, golden data, scripts, driver, reports."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from export import GoldenRun, write_hls
+from export.folding_json import final_config_json, folding_json, read_folding
+from export.hls_driver import driver_json, golden_npz, load_file
+from export.hls_scripts import TEMPLATES, Target, render, scripts
+from export.memory_files import memory_files
+from sim import reference
+from sim.devices import Device, device
+from sim.resources import RESOURCE_NAMES, Estimate, Resources, UnitEstimate, estimate_resources
+from sim.search import search_folding
+from tsn_hw import artifact
+from tsn_hw.app.tables import table
+from tsn_hw.app.verify import adversarial_integers
+from tsn_hw.arithmetic import Ints
+from tsn_hw.dataflow import bus_container_bits, dataflow
+from tsn_hw.errors import SettingsError
+from tsn_hw.files import read_bytes
+from tsn_hw.folding import MaskMode
+from tsn_hw.network import PackedNetwork
+from tsn_hw.pipeline import accelerator
+from tsn_hw.units import Accelerator, MatrixUnit
+
+DEFAULT_DEVICE = "xc7z020"
+GOLDEN_INPUTS = 8
+"""Golden inputs of a task in the driver's data; the test bench has as many as the command asks for."""
+BLOCK_BITS, ULTRA_BITS = 18 * 1024, 288 * 1024
+
+Told = tuple[str, Any]
+
+
+@dataclass(frozen=True)
+class HardwareWishes:
+    """What a user asks of the hardware.
+
+    folding: a file that says everything about the units; otherwise the folding is searched for: the smallest that
+    makes ``target_fps`` inferences a second, or the fastest. part: in full, or the part that the device stands for.
+    """
+
+    device: str = DEFAULT_DEVICE
+    part: str | None = None
+    clock_mhz: float | None = None
+    folding: Path | None = None
+    target_fps: float | None = None
+    masks: MaskMode = "deep"
+    max_tasks: int = 0
+    limit_percent: float = 80.0
+
+
+@dataclass(frozen=True)
+class Design:
+    """An accelerator, its estimate on a part, and how its folding was found."""
+
+    accelerator: Accelerator
+    estimate: Estimate
+    target: Target
+    chosen: str
+
+
+def write_project(path: Path, folder: Path, wishes: HardwareWishes, samples: int) -> Told:
+    """Write the HLS project of a network, and tell what was chosen."""
+    net = artifact.load(path)
+    design = design_of(net, wishes)
+    golden = [_golden(net, task, samples) for task in range(len(net.tasks))]
+    write_hls(design.accelerator, folder, golden=golden, extra_files=project_files(design, golden))
+    return report(design, folder), report_json(design, folder)
+
+
+def design_of(net: PackedNetwork, wishes: HardwareWishes) -> Design:
+    """The accelerator that a user asks for, with its estimate."""
+    part = device(wishes.device)
+    clock_mhz = wishes.clock_mhz or part.capacities.clock_mhz
+    target = Target(wishes.part or _part_of(part), clock_mhz)
+    if wishes.folding is not None:
+        text = read_bytes(wishes.folding).decode(errors="replace")
+        made = accelerator(net, read_folding(text, str(wishes.folding), net))
+        chosen = f"folding as {wishes.folding} says"
+        return Design(made, estimate_resources(made, part, clock_mhz=clock_mhz), target, chosen)
+    found = search_folding(
+        net,
+        part,
+        target_fps=wishes.target_fps,
+        clock_mhz=clock_mhz,
+        mask=wishes.masks,
+        max_tasks=wishes.max_tasks,
+        limit_percent=wishes.limit_percent,
+    )
+    wish = "fastest" if wishes.target_fps is None else f"smallest of {wishes.target_fps:g} inferences a second"
+    chosen = f"folding chosen by search: the {wish} within {wishes.limit_percent:g} % of {part.name}"
+    return Design(found.accelerator, found.estimate, target, chosen)
+
+
+def _part_of(part: Device) -> str:
+    if not part.capacities.part:
+        raise SettingsError(f"device {part.name!r}: is no part that Vitis HLS knows; name one in full with --part")
+    return part.capacities.part
+
+
+def _golden(net: PackedNetwork, task: int, samples: int) -> GoldenRun:
+    x = adversarial_integers(net, samples, seed=task)
+    return GoldenRun(task, x, reference.run(net, task, x))
+
+
+# --------------------------------------------------------------------------------------------------------------- files
+
+
+def project_files(design: Design, golden: Sequence[GoldenRun]) -> dict[str, bytes]:
+    """Path and content of everything around the firmware: memories, scripts, driver, reports, README."""
+    made, net = design.accelerator, design.accelerator.net
+    graph = dataflow(made)
+    texts = {
+        "README.md": readme(design),
+        "folding.json": folding_json(made.settings, net),
+        "final_hw_config.json": final_config_json(graph),
+        "driver/driver.py": (TEMPLATES / "driver" / "driver.py").read_text(),
+        "driver/accelerator.json": driver_json(
+            made, design.target, design.estimate.interval_cycles, design.estimate.latency_cycles
+        ),
+        **{f"scripts/{name}": text for name, text in scripts(design.target).items()},
+        **{f"report/{name}.json": json.dumps(values, indent=1) + "\n" for name, values in reports(design).items()},
+    }
+    files = {name: text.encode() for name, text in texts.items()}
+    files["driver/golden.npz"] = golden_npz(*_driver_golden(made, golden))
+    return files | {f"memories/{name}": content for name, content in memory_files(made).items()}
+
+
+def _driver_golden(made: Accelerator, golden: Sequence[GoldenRun]) -> tuple[Ints, Ints]:
+    """Inputs (tasks, n, *shape) and logits (tasks, n, outputs) of the first golden inputs."""
+    inputs = np.stack([run.inputs[:GOLDEN_INPUTS] for run in golden])
+    logits = np.zeros((*inputs.shape[:2], made.head.rows), np.int64)
+    for run in golden:
+        assert run.layers is not None  # made above
+        values = list(run.layers.values())[-1][:GOLDEN_INPUTS]
+        logits[run.task, :, : values.shape[1]] = values
+    return inputs, logits
+
+
+def reports(design: Design) -> dict[str, dict[str, Any]]:
+    """Estimates under FINN's names, by the name of their file."""
+    estimate = design.estimate
+    resources = {unit.unit: _resources_json(unit) for unit in estimate.units}
+    total = dict(zip(("LUT", "FF", "BRAM_18K", "URAM", "DSP"), _counts(estimate.resources), strict=True))
+    return {
+        "estimate_layer_cycles": estimate.cycles,
+        "estimate_layer_resources": resources | {"total": total},
+        "estimate_network_performance": {
+            "critical_path_cycles": estimate.latency_cycles,
+            "max_cycles": estimate.interval_cycles,
+            "max_cycles_node_name": estimate.bottleneck,
+            "estimated_throughput_fps": estimate.inferences_per_second,
+            "estimated_latency_ns": 1e3 * estimate.latency_us,
+        },
+    }
+
+
+def _counts(resources: Resources) -> tuple[int, int, int, int, int]:
+    return resources.lut, resources.ff, resources.bram, resources.uram, resources.dsp
+
+
+def _resources_json(unit: UnitEstimate) -> dict[str, float]:
+    """What FINN tells of a layer: resources, and the share of the bits of its block RAMs and UltraRAMs that it uses."""
+    used = unit.resources
+    stored = {
+        kind: sum(placed.memory.bits * placed.memory.copies for placed in unit.memories if placed.storage == kind)
+        for kind in ("block", "ultra")
+    }
+    return {
+        "LUT": used.lut,
+        "FF": used.ff,
+        "BRAM_18K": used.bram,
+        "BRAM_efficiency": stored["block"] / (BLOCK_BITS * used.bram) if used.bram else 1.0,
+        "URAM": used.uram,
+        "URAM_efficiency": stored["ultra"] / (ULTRA_BITS * used.uram) if used.uram else 1.0,
+        "DSP": used.dsp,
+    }
+
+
+# ------------------------------------------------------------------------------------------------------------- telling
+
+
+def report(design: Design, folder: Path) -> str:
+    """What was written, with the folding and the estimate of every unit."""
+    estimate = design.estimate
+    shares = estimate.utilization_percent
+    part = f"{design.target.part}, {design.target.clock_mhz:g} MHz"
+    return "\n".join(
+        [
+            f"{design.chosen} ({part})",
+            "",
+            unit_table(design),
+            "",
+            "of the part, estimated: " + ", ".join(f"{RESOURCE_NAMES[key]} {shares[key]:.1f} %" for key in shares),
+            f"estimated {estimate.inferences_per_second:.1f} inferences a second, latency at most "
+            f"{estimate.latency_us:.1f} us; {estimate.bottleneck} takes the most cycles, {estimate.interval_cycles}",
+            "",
+            f"{folder}: make csim simulates it, README.md says how to build, integrate and run it",
+        ]
+    )
+
+
+def unit_table(design: Design) -> str:
+    """Folding, cycles and resources of every unit as a table."""
+    rows: list[list[object]] = []
+    for unit, estimated in zip(design.accelerator.units, design.estimate.units, strict=True):
+        own, has_weights = unit.settings, isinstance(unit, MatrixUnit)
+        simd = own.folding.simd if has_weights else None
+        stored = (own.ram_style, own.mask) if has_weights else (None, None)
+        rows.append([unit.name, own.folding.pe, simd, *stored, unit.cycles, *_counts(estimated.resources)])
+    rows.append(["all", None, None, None, None, design.estimate.interval_cycles, *_counts(design.estimate.resources)])
+    return table(["unit", "PE", "SIMD", "memory", "masks", "cycles", "LUT", "FF", "BRAM", "URAM", "DSP"], rows)
+
+
+def report_json(design: Design, folder: Path) -> dict[str, Any]:
+    """The same as data."""
+    return {
+        "folder": str(folder),
+        "chosen": design.chosen,
+        "part": design.target.part,
+        "clock_mhz": design.target.clock_mhz,
+        "folding": json.loads(folding_json(design.accelerator.settings, design.accelerator.net)),
+        "utilization_percent": design.estimate.utilization_percent,
+        **reports(design),
+    }
+
+
+def readme(design: Design) -> str:
+    """README.md of an exported folder."""
+    made, estimate = design.accelerator, design.estimate
+    stream = made.input
+    tasks = [[number, task.name, len(task.classes)] for number, task in enumerate(made.net.tasks)]
+    return render(
+        "README.md.in",
+        tasks=table(["task", "name", "classes"], tasks),
+        units=unit_table(design),
+        chosen=design.chosen.capitalize(),
+        part=design.target.part,
+        clock_mhz=f"{design.target.clock_mhz:g}",
+        rate=f"{estimate.inferences_per_second:.1f}",
+        latency_us=f"{estimate.latency_us:.1f}",
+        shape=" x ".join(map(str, stream.shape)),
+        format=f"{stream.bits} bits {'signed' if stream.signed else 'unsigned'}",
+        container_bits=bus_container_bits(made),
+        outputs=made.head.rows,
+        load=LOADED if load_file(made, 0) else ALWAYS_THERE,
+    )
+
+
+ALWAYS_THERE = "Every task is in the bitstream: choosing one costs nothing."
+LOADED = (
+    "Units whose masks are `runtime` hold one task at a time; `set_task` loads `tasks/task_00.load` ... over the bus."
+)
