@@ -14,6 +14,7 @@ from sim.area import AreaModel, Coefficients, model_of, read_coefficients, unit_
 from sim.devices import Device
 from sim.memories import Memory, Placed, place, unit_memories
 from tsn_hw.dataflow import BUS_BITS, MIN_DEPTH, bus_container_bits, dataflow
+from tsn_hw.errors import SettingsError
 from tsn_hw.layers import INPUT
 from tsn_hw.units import Accelerator, AddUnit, HardwareUnit
 
@@ -173,7 +174,16 @@ def estimate_resources(
     for index, unit in enumerate(accelerator.units):
         ends[index] = unit.cycles + max(ends[source] for source in unit.inputs)
     path = ends[len(accelerator.units) - 1] + ports[1]
-    return Estimate(device, clock_mhz or device.capacities.clock_mhz, units, ports, path)
+    return Estimate(device, clock_of(device, clock_mhz), units, ports, path)
+
+
+def clock_of(device: Device, clock_mhz: float | None) -> float:
+    """A clock that is asked for, or the one that is assumed of a part; SettingsError if it is none."""
+    if clock_mhz is None:
+        return device.capacities.clock_mhz
+    if not 0 < clock_mhz < math.inf:
+        raise SettingsError(f"clock {clock_mhz:g} MHz: must be above 0")
+    return clock_mhz
 
 
 def estimate_unit(

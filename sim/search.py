@@ -26,6 +26,7 @@ from sim.resources import (
     RESOURCES,
     Estimate,
     capacities,
+    clock_of,
     estimate_resources,
     estimate_unit,
     fifo_memories,
@@ -70,9 +71,8 @@ def search_folding(
 
     Raises FoldingError if there is none: it says which resource binds, and by how much.
     """
-    for what, value in (("target rate", target_fps), ("clock", clock_mhz)):
-        if value is not None and not 0 < value < math.inf:
-            raise SettingsError(f"{what} {value:g}: must be above 0")
+    if target_fps is not None and not 0 < target_fps < math.inf:
+        raise SettingsError(f"target rate {target_fps:g}: must be above 0")
     if not 0 < limit_percent <= 100:
         raise SettingsError(f"limit {limit_percent:g} %: must be above 0 and at most 100")
     units = dict.fromkeys(unit_names(net), UnitSettings(Folding(1), mask))
@@ -81,7 +81,7 @@ def search_folding(
         design,
         device,
         coefficients or read_coefficients(),
-        clock_mhz or device.capacities.clock_mhz,
+        clock_of(device, clock_mhz),
         limit_percent,
         _all_options(design, device, coefficients or read_coefficients()),
     )

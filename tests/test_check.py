@@ -14,15 +14,24 @@ from small_network import NET
 from tiny_run import TINY_TOML, finished_run
 
 from export import write_onnx
+from sim.devices import device
+from sim.resources import estimate_resources
 from tsn_hw import artifact
-from tsn_hw.app.check import check_model
+from tsn_hw.app.check import Checked, check_model
 from tsn_hw.app.draft import draft
 from tsn_hw.app.foreign import SUPPORTED, Foreign, read_foreign
 from tsn_hw.capacity import capacity
 from tsn_hw.errors import SettingsError
+from tsn_hw.folding import Folding, HardwareSettings, UnitSettings
 from tsn_hw.layers import Conv2d, Linear, Weighted
 from tsn_hw.learn.architectures import alexnet, mlp
 from tsn_hw.learn.settings import Formats, ModelSettings, QuantizeSettings, Settings, TrainSettings
+from tsn_hw.pipeline import accelerator, unit_names
+
+
+def checked_on_zynq(path: Path) -> Checked:
+    return check_model(path, device("xc7z020"))
+
 
 # ------------------------------------------------------------------------------------------------------------ networks
 
@@ -30,7 +39,7 @@ from tsn_hw.learn.settings import Formats, ModelSettings, QuantizeSettings, Sett
 def test_a_network_is_held_against_every_back_end_layer_by_layer(tmp_path: Path) -> None:
     path = tmp_path / "net.tsn"
     artifact.save(NET, path)
-    checked = check_model(path)
+    checked = checked_on_zynq(path)
     assert checked.is_supported
     assert checked.to_text().splitlines()[:5] == [
         f"{path}: packed network, 2 tasks, 1 banks",
@@ -39,7 +48,34 @@ def test_a_network_is_held_against_every_back_end_layer_by_layer(tmp_path: Path)
         "conv     Conv2d   2 x 3 x 2  yes   yes",
         "mix      Conv2d   2 x 3 x 2  yes   yes",
     ]
-    assert checked.to_text().splitlines()[-5:] == ["onnx: no problem", "", "hls: no problem", "", "supported"]
+    assert checked.to_text().splitlines()[8:] == [
+        "flatten  Flatten  2          yes   yes",
+        "head_a   Linear   2          yes   yes",
+        "head_b   Linear   3          yes   yes",
+        "",
+        "onnx: no problem",
+        "",
+        "hls: no problem",
+        "",
+        "one weight a cycle in every layer, on xc7z020 as estimated:",
+        *checked.notes[1:],
+        "",
+        "supported",
+    ]
+
+
+def test_the_size_of_the_smallest_hardware_is_told_before_it_is_built(tmp_path: Path) -> None:
+    path = tmp_path / "net.tsn"
+    wide = draft(mlp((1, 28, 28), (300, 100)), Settings(), [tuple("0123456789")] * 10)
+    artifact.save(wide, path)
+    notes = checked_on_zynq(path).notes
+    assert notes[0] == "one weight a cycle in every layer, on xc7z020 as estimated:"
+    units = dict.fromkeys(unit_names(wide), UnitSettings(Folding(1)))
+    used = estimate_resources(accelerator(wide, HardwareSettings(units)), device("xc7z020")).resources.bram
+    rate = f"{100e6 / (784 * 300):.1f} inferences a second"
+    assert notes[1] == f"  masks deep: {used} of 280 block RAMs ({100 * used / 280:.0f} %), {rate}"
+    assert notes[2].startswith("  masks runtime: ")
+    assert int(notes[2].split()[2]) < used
 
 
 def test_a_layer_that_a_back_end_cannot_hold_is_named_with_the_rule(tmp_path: Path) -> None:
@@ -48,7 +84,7 @@ def test_a_layer_that_a_back_end_cannot_hold_is_named_with_the_rule(tmp_path: Pa
     steps[0] = replace(steps[0], requantization=replace(scale, output=replace(scale.output, bits=7)))
     path = tmp_path / "net.tsn"
     artifact.save(replace(NET, tasks=(NET.tasks[0], replace(NET.tasks[1], steps=tuple(steps)))), path)
-    checked = check_model(path)
+    checked = checked_on_zynq(path)
     problem = "layer 'conv': its output has 7 bits unsigned, 8 bits unsigned by task; a stream has one width and sign"
     assert checked.problems == {"onnx": [], "hls": [problem]}
     assert [row[3:] for row in checked.rows][:2] == [["yes", "no"], ["yes", "yes"]]
@@ -66,13 +102,13 @@ def test_a_layer_that_a_back_end_cannot_hold_is_named_with_the_rule(tmp_path: Pa
 def test_random_networks_are_supported(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "net.tsn"
     artifact.save(random_network(Recipe(kind=kind, tasks=3, banks=2, act_bits=16, centroid_bits=16, seed=3)), path)
-    assert check_model(path).is_supported
+    assert checked_on_zynq(path).is_supported
 
 
 @pytest.mark.parametrize("name", ["net", "net.txt", "net.tsn.gz"])
 def test_a_file_of_another_kind_is_refused(name: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        check_model(Path(name))
+        checked_on_zynq(Path(name))
     assert str(caught.value) == f"check: {name} must end in .tsn, .toml, .onnx"
 
 
@@ -82,7 +118,7 @@ def test_a_file_of_another_kind_is_refused(name: str) -> None:
 def test_settings_are_checked_down_to_a_network_of_their_size(tmp_path: Path) -> None:
     path = tmp_path / "run.toml"
     path.write_text(TINY_TOML)
-    checked = check_model(path)
+    checked = checked_on_zynq(path)
     assert checked.problems == {"settings": [], "data": [], "model": [], "onnx": [], "hls": []}
     assert checked.title == f"{path}: settings of a run, 2 tasks, images 1 x 8 x 8"
     assert checked.rows == [
@@ -96,7 +132,7 @@ def test_mistakes_in_several_tables_are_told_together(tmp_path: Path) -> None:
     path.write_text(
         "sed = 3\n[model]\nkind = 'resnet'\n[train]\nepochs = 0\n[formats]\nact_bits = 7\n[quantize]\nmin_bits = '2'\n"
     )
-    checked = check_model(path)
+    checked = checked_on_zynq(path)
     assert checked.problems == {
         "settings": [
             "unknown key 'sed'; known are data, stream, model, formats, train, prune, quantize, route, seed",
@@ -124,7 +160,7 @@ def test_what_is_wrong_with_a_run_is_told_before_it_is_trained(
 ) -> None:
     path = tmp_path / "run.toml"
     path.write_text(text)
-    checked = check_model(path)
+    checked = checked_on_zynq(path)
     assert not checked.is_supported
     assert list(checked.problems)[-1] == part  # what comes after it cannot be checked
     (problem,) = checked.problems[part]
@@ -217,7 +253,7 @@ def saved(model: onnx.ModelProto, folder: Path) -> Path:
 
 
 def test_a_model_that_can_be_trained_is_told_with_the_table_that_trains_it(tmp_path: Path) -> None:
-    checked = check_model(saved(model_of(*conv_net()), tmp_path))
+    checked = checked_on_zynq(saved(model_of(*conv_net()), tmp_path))
     assert checked.problems == {"operators": [], "settings": []}
     assert [row[2] for row in checked.rows] == [
         "Conv2d 'conv1', 4 x 29 x 29 out",
@@ -257,7 +293,7 @@ def test_a_perceptron_on_flat_inputs_is_an_mlp(tmp_path: Path) -> None:
         ("Relu", ["h"], ["r"], {}),
         ("Gemm", ["r", "b"], ["y"], {}),
     ]
-    checked = check_model(saved(model_of(nodes, {"a": (30, 12), "b": (12, 4)}, ("N", 30)), tmp_path))
+    checked = checked_on_zynq(saved(model_of(nodes, {"a": (30, 12), "b": (12, 4)}, ("N", 30)), tmp_path))
     assert checked.notes == [
         "train it with",
         "",
@@ -270,7 +306,7 @@ def test_a_geometry_that_no_settings_file_has_is_told(tmp_path: Path) -> None:
     nodes, weights = conv_net()
     nodes[0] = ("Conv", ["x", "w1", "b1"], ["c1"], {"kernel_shape": [4, 4], "pads": [1, 1, 1, 1]})
     weights["w3"] = (20, 8 * 6 * 6)
-    checked = check_model(saved(model_of(nodes, weights), tmp_path))
+    checked = checked_on_zynq(saved(model_of(nodes, weights), tmp_path))
     assert checked.problems["operators"] == []
     (problem,) = checked.problems["settings"]
     assert problem.startswith(
@@ -287,7 +323,7 @@ def test_a_layer_without_relu_or_norm_among_others_is_told(missing: str, tmp_pat
         ["n3" if missing != "Relu" else "r3"],
         {},
     )
-    checked = check_model(saved(model_of(nodes, weights), tmp_path))
+    checked = checked_on_zynq(saved(model_of(nodes, weights), tmp_path))
     assert checked.problems == {
         "operators": [],
         "settings": [
@@ -461,14 +497,14 @@ def test_a_model_must_end_in_its_logits() -> None:
 def test_a_graph_of_ours_is_sent_back_to_its_network(tmp_path: Path) -> None:
     write_onnx(NET, tmp_path)
     with pytest.raises(SettingsError) as caught:
-        check_model(tmp_path / "task_00.onnx")
+        checked_on_zynq(tmp_path / "task_00.onnx")
     assert str(caught.value) == (
         f"{tmp_path / 'task_00.onnx'}: is a graph that tsn-hw exported; check the .tsn file that it was made from"
     )
 
 
 def test_a_trained_run_is_supported() -> None:
-    assert check_model(finished_run() / "net.tsn").is_supported
+    assert checked_on_zynq(finished_run() / "net.tsn").is_supported
 
 
 def test_a_model_that_contradicts_itself_is_told() -> None:

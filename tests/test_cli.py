@@ -22,7 +22,7 @@ from tsn_hw.app.metrics import accuracy
 from tsn_hw.app.runs import RunFolder
 from tsn_hw.capacity import capacity
 
-COMMANDS = ["demo", "train", "show", "onnx", "run", "check", "hls", "simulate", "verify"]
+COMMANDS = ["demo", "train", "show", "onnx", "run", "check", "hls", "cost", "memories", "simulate", "verify"]
 Say = Callable[..., tuple[int, str, str]]
 
 

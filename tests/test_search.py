@@ -122,7 +122,8 @@ def test_the_binding_resource_is_named_with_its_count() -> None:
     with pytest.raises(FoldingError) as error:
         search_folding(MLP, part(ff=100), limit_percent=50)
     assert str(error.value) == (
-        "device 'toy': no folding fits 50 % of it even at the lowest rate; the least takes 384 of its 100 flip-flops (384 %)"
+        "device 'toy': no folding fits 50 % of it even at the lowest rate; the least takes 384 of its 100 flip-flops "
+        "(384 %)"
     )
 
 
@@ -131,7 +132,7 @@ def test_the_binding_resource_is_named_with_its_count() -> None:
     [
         ({"target_fps": 0.0}, "target rate 0: must be above 0"),
         ({"target_fps": float("nan")}, "target rate nan: must be above 0"),
-        ({"clock_mhz": -1.0}, "clock -1: must be above 0"),
+        ({"clock_mhz": -1.0}, "clock -1 MHz: must be above 0"),
         ({"limit_percent": 101.0}, "limit 101 %: must be above 0 and at most 100"),
         ({"limit_percent": 0.0}, "limit 0 %: must be above 0 and at most 100"),
     ],

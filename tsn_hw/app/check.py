@@ -11,15 +11,18 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
+from sim.devices import Device
+from sim.resources import RESOURCE_NAMES, capacities, estimate_resources
 from tsn_hw import artifact
 from tsn_hw.app.tables import table
 from tsn_hw.errors import ExportError, SettingsError, TsnError
 from tsn_hw.files import read_bytes
+from tsn_hw.folding import Folding, HardwareSettings, MaskMode, UnitSettings
 from tsn_hw.layers import Conv2d, Layer, Linear, Shape, Weighted
 from tsn_hw.network import PackedNetwork
-from tsn_hw.pipeline import obstacles
+from tsn_hw.pipeline import accelerator, obstacles, refold, unit_names
 from tsn_hw.records import build, read_toml
 
 if TYPE_CHECKING:
@@ -71,11 +74,11 @@ class Checked:
         }
 
 
-def check_model(path: Path) -> Checked:
-    """Check a .tsn, .toml or .onnx file, by the end of its name."""
+def check_model(path: Path, part: Device) -> Checked:
+    """Check a .tsn, .toml or .onnx file, by the end of its name; ``part`` is the one that hardware is sized for."""
     readers: dict[str, Callable[[Path], Checked]] = {
-        ".tsn": check_artifact,
-        ".toml": check_settings,
+        ".tsn": lambda path: check_artifact(path, part),
+        ".toml": lambda path: check_settings(path, part),
         ".onnx": check_onnx,
     }
     if path.suffix not in readers:
@@ -86,14 +89,14 @@ def check_model(path: Path) -> Checked:
 # ------------------------------------------------------------------------------------------------------------ networks
 
 
-def check_artifact(path: Path) -> Checked:
+def check_artifact(path: Path, part: Device) -> Checked:
     """Hold a packed network against every back end."""
     net = artifact.load(path)
     title = f"{path}: packed network, {len(net.tasks)} tasks, {len(net.banks)} banks"
-    return _check_network(net, title)
+    return _check_network(net, title, part)
 
 
-def _check_network(net: PackedNetwork, title: str) -> Checked:
+def _check_network(net: PackedNetwork, title: str, part: Device) -> Checked:
     problems = {"onnx": _onnx_problems(net), "hls": obstacles(net)}
     rows = [
         [
@@ -104,7 +107,25 @@ def _check_network(net: PackedNetwork, title: str) -> Checked:
         ]
         for index, layer in enumerate(net.layers)
     ]
-    return Checked(title, ["layer", "kind", "output", *problems], rows, problems)
+    notes = [] if problems["hls"] else _hardware_notes(net, part)
+    return Checked(title, ["layer", "kind", "output", *problems], rows, problems, notes)
+
+
+def _hardware_notes(net: PackedNetwork, part: Device) -> list[str]:
+    """What the least parallel accelerator takes of a part, with all masks on chip and with one at a time."""
+    units = dict.fromkeys(unit_names(net), UnitSettings(Folding(1)))
+    design = accelerator(net, HardwareSettings(units))
+    notes = [f"one weight a cycle in every layer, on {part.name} as estimated:"]
+    for mask in get_args(MaskMode)[:2]:
+        settings = HardwareSettings({name: replace(unit, mask=mask) for name, unit in units.items()})
+        estimate = estimate_resources(refold(design, settings), part)
+        worst = estimate.binding
+        used, whole = getattr(estimate.resources, worst), getattr(capacities(part), worst)
+        notes.append(
+            f"  masks {mask}: {used} of {whole} {RESOURCE_NAMES[worst]} ({estimate.utilization_percent[worst]:.0f} %), "
+            f"{estimate.inferences_per_second:.1f} inferences a second"
+        )
+    return notes
 
 
 def _answer(layer: Layer, problems: Sequence[str]) -> str:
@@ -150,7 +171,7 @@ class _Plan:
             return None
 
 
-def check_settings(path: Path) -> Checked:
+def check_settings(path: Path, part: Device) -> Checked:
     """Check the settings of a run, its data, its body, and a network of that size against the back ends."""
     from tsn_hw.app.config import stream_of
     from tsn_hw.app.draft import draft
@@ -166,11 +187,11 @@ def check_settings(path: Path) -> Checked:
     if body is None:
         return Checked(title, [], [], plan.problems)
     title = f"{title}, {len(stream)} tasks, images {_sizes(stream.input_shape)}"
-    drawn = _check_network(draft(body, settings, stream.classes), title)
+    drawn = _check_network(draft(body, settings, stream.classes), title, part)
     of_body = zip(drawn.rows[: len(body.layers)], body.layers, strict=True)
     rows = [[*row[:3], _weights(layer), *row[3:]] for row, layer in of_body]
     header = [*drawn.header[:3], "weights", *drawn.header[3:]]
-    return Checked(title, header, rows, plan.problems | dict(drawn.problems))
+    return Checked(title, header, rows, plan.problems | dict(drawn.problems), drawn.notes)
 
 
 def _settings(path: Path, plan: _Plan) -> Settings | None:

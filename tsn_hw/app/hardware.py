@@ -16,8 +16,9 @@ from export.hls_driver import driver_json, golden_npz, load_file
 from export.hls_scripts import TEMPLATES, Target, render, scripts
 from export.memory_files import memory_files
 from sim import reference
+from sim.area import Coefficients, read_coefficients
 from sim.devices import Device, device
-from sim.resources import RESOURCE_NAMES, Estimate, Resources, UnitEstimate, estimate_resources
+from sim.resources import RESOURCE_NAMES, Estimate, Resources, UnitEstimate, clock_of, estimate_resources
 from sim.search import search_folding
 from tsn_hw import artifact
 from tsn_hw.app.tables import table
@@ -31,7 +32,6 @@ from tsn_hw.network import PackedNetwork
 from tsn_hw.pipeline import accelerator
 from tsn_hw.units import Accelerator, MatrixUnit
 
-DEFAULT_DEVICE = "xc7z020"
 GOLDEN_INPUTS = 8
 """Golden inputs of a task in the driver's data; the test bench has as many as the command asks for."""
 BLOCK_BITS, ULTRA_BITS = 18 * 1024, 288 * 1024
@@ -47,7 +47,7 @@ class HardwareWishes:
     makes ``target_fps`` inferences a second, or the fastest. part: in full, or the part that the device stands for.
     """
 
-    device: str = DEFAULT_DEVICE
+    device: str
     part: str | None = None
     clock_mhz: float | None = None
     folding: Path | None = None
@@ -77,27 +77,42 @@ def write_project(path: Path, folder: Path, wishes: HardwareWishes, samples: int
 
 
 def design_of(net: PackedNetwork, wishes: HardwareWishes) -> Design:
-    """The accelerator that a user asks for, with its estimate."""
+    """The accelerator that a user asks for, with its estimate, for the vendor's tools."""
     part = device(wishes.device)
-    clock_mhz = wishes.clock_mhz or part.capacities.clock_mhz
-    target = Target(wishes.part or _part_of(part), clock_mhz)
+    target = Target(wishes.part or _part_of(part), clock_of(part, wishes.clock_mhz))
+    chosen = choose(net, part, wishes, read_coefficients())
+    return Design(chosen.accelerator, chosen.estimate, target, chosen.how)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """An accelerator, its estimate on a part, and how its folding was found."""
+
+    accelerator: Accelerator
+    estimate: Estimate
+    how: str
+
+
+def choose(net: PackedNetwork, part: Device, wishes: HardwareWishes, coefficients: Coefficients) -> Chosen:
+    """The accelerator of a folding file, or the one that the search finds."""
     if wishes.folding is not None:
         text = read_bytes(wishes.folding).decode(errors="replace")
         made = accelerator(net, read_folding(text, str(wishes.folding), net))
-        chosen = f"folding as {wishes.folding} says"
-        return Design(made, estimate_resources(made, part, clock_mhz=clock_mhz), target, chosen)
+        estimate = estimate_resources(made, part, clock_mhz=wishes.clock_mhz, coefficients=coefficients)
+        return Chosen(made, estimate, f"folding as {wishes.folding} says")
     found = search_folding(
         net,
         part,
         target_fps=wishes.target_fps,
-        clock_mhz=clock_mhz,
+        clock_mhz=wishes.clock_mhz,
         mask=wishes.masks,
         max_tasks=wishes.max_tasks,
         limit_percent=wishes.limit_percent,
+        coefficients=coefficients,
     )
     wish = "fastest" if wishes.target_fps is None else f"smallest of {wishes.target_fps:g} inferences a second"
-    chosen = f"folding chosen by search: the {wish} within {wishes.limit_percent:g} % of {part.name}"
-    return Design(found.accelerator, found.estimate, target, chosen)
+    how = f"folding chosen by search: the {wish} within {wishes.limit_percent:g} % of {part.name}"
+    return Chosen(found.accelerator, found.estimate, how)
 
 
 def _part_of(part: Device) -> str:
@@ -197,7 +212,7 @@ def report(design: Design, folder: Path) -> str:
         [
             f"{design.chosen} ({part})",
             "",
-            unit_table(design),
+            unit_table(design.accelerator, estimate),
             "",
             "of the part, estimated: " + ", ".join(f"{RESOURCE_NAMES[key]} {shares[key]:.1f} %" for key in shares),
             f"estimated {estimate.inferences_per_second:.1f} inferences a second, latency at most "
@@ -208,15 +223,15 @@ def report(design: Design, folder: Path) -> str:
     )
 
 
-def unit_table(design: Design) -> str:
+def unit_table(made: Accelerator, estimate: Estimate) -> str:
     """Folding, cycles and resources of every unit as a table."""
     rows: list[list[object]] = []
-    for unit, estimated in zip(design.accelerator.units, design.estimate.units, strict=True):
+    for unit, estimated in zip(made.units, estimate.units, strict=True):
         own, has_weights = unit.settings, isinstance(unit, MatrixUnit)
         simd = own.folding.simd if has_weights else None
         stored = (own.ram_style, own.mask) if has_weights else (None, None)
         rows.append([unit.name, own.folding.pe, simd, *stored, unit.cycles, *_counts(estimated.resources)])
-    rows.append(["all", None, None, None, None, design.estimate.interval_cycles, *_counts(design.estimate.resources)])
+    rows.append(["all", None, None, None, None, estimate.interval_cycles, *_counts(estimate.resources)])
     return table(["unit", "PE", "SIMD", "memory", "masks", "cycles", "LUT", "FF", "BRAM", "URAM", "DSP"], rows)
 
 
@@ -241,7 +256,7 @@ def readme(design: Design) -> str:
     return render(
         "README.md.in",
         tasks=table(["task", "name", "classes"], tasks),
-        units=unit_table(design),
+        units=unit_table(made, estimate),
         chosen=design.chosen.capitalize(),
         part=design.target.part,
         clock_mhz=f"{design.target.clock_mhz:g}",
