@@ -1,0 +1,175 @@
+"""RTL projects in simulation: the integers and cycles of every unit, by Verilator or Icarus Verilog.
+
+A project is built once; then calls run on it, at full speed or with stalls at random on both streams.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.hls_golden import bus_beats, from_stream_order
+from tsn_hw.arithmetic import Ints
+from tsn_hw.errors import EngineError
+from tsn_hw.units import Accelerator, Stream
+
+Tool = Literal["verilator", "iverilog"]
+PACKAGES: dict[Tool, str] = {"verilator": "verilator", "iverilog": "iverilog"}
+"""Debian package of every simulator, the fastest first."""
+RUN = 0
+
+
+@dataclass(frozen=True, eq=False)
+class RtlCall:
+    """A call of the accelerator: inputs (batch, *input_shape) of one task; ``command`` as docs/rtl.md numbers them."""
+
+    task: int
+    inputs: Ints
+    command: int = RUN
+
+
+@dataclass
+class RtlResult:
+    """What a call gave.
+
+    layers: (batch, ...) integers of every unit, by name of the layer that the task runs there.
+    steps: (unit's name, "unit" or "window") → steps that the loop took. cycles: of the whole call.
+    """
+
+    status: int = 0
+    cycles: int = 0
+    layers: dict[str, Ints] = field(default_factory=dict)
+    steps: dict[tuple[str, str], int] = field(default_factory=dict)
+
+
+def simulator() -> Tool | None:
+    """The fastest simulator that is installed."""
+    return next((tool for tool in PACKAGES if shutil.which(tool)), None)
+
+
+def missing_simulator() -> str:
+    """What to tell where there is none."""
+    return f"no simulator: on Debian, apt-get install {' or '.join(PACKAGES.values())}"
+
+
+@dataclass(frozen=True)
+class RtlSimulation:
+    """The simulation of a project in a folder, built by :func:`build_rtl`."""
+
+    accelerator: Accelerator
+    folder: Path
+    command: tuple[str, ...]
+
+    def run(self, calls: Sequence[RtlCall], stall_percent: int = 0, seed: int = 1) -> list[RtlResult]:
+        """What every call gives, one after the other, without a reset between them.
+
+        stall_percent: how often a beat comes late, and a logit is taken late. EngineError if the simulation fails.
+        """
+        beats = [bus_beats(self.accelerator, call.inputs) if call.command == RUN else _NOTHING for call in calls]
+        known = [_beats_of(self.accelerator, call, words) for call, words in zip(calls, beats, strict=True)]
+        lines = [
+            f"{call.task} {len(call.inputs)} {call.command} {words.size}"
+            for call, words in zip(calls, known, strict=True)
+        ]
+        (self.folder / "calls.txt").write_text("".join(f"{line}\n" for line in lines))
+        texts = (f"{word:x}\n" for words in known for word in words.ravel().tolist())
+        (self.folder / "beats.txt").write_text("".join(texts))
+        options = ["+calls=calls.txt", "+beats=beats.txt", f"+stalls={stall_percent}", f"+seed={seed}"]
+        output = _execute([*self.command, *options], self.folder)
+        return _results(self.accelerator, calls, output.splitlines())
+
+
+_NOTHING: NDArray[np.uint64] = np.zeros(0, np.uint64)
+
+
+def _beats_of(accelerator: Accelerator, call: RtlCall, beats: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The beats that a call takes: a task that there is not takes none."""
+    return beats if call.task < len(accelerator.net.tasks) else _NOTHING
+
+
+def build_rtl(accelerator: Accelerator, folder: Path, tool: Tool | None = None) -> RtlSimulation:
+    """Build the simulation of the project of an accelerator in ``folder``; with the fastest simulator, or ``tool``."""
+    chosen = tool or simulator()
+    if chosen is None:
+        raise EngineError(missing_simulator())
+    sources = [str(path.relative_to(folder)) for path in sorted((folder / "rtl").glob("*.sv"))]
+    sources.append("testbench/testbench.sv")
+    if chosen == "iverilog":
+        _execute(["iverilog", "-g2012", "-s", "testbench", "-o", "simulation.vvp", *sources], folder)
+        return RtlSimulation(accelerator, folder, ("vvp", "-n", "simulation.vvp"))
+    options = ["--binary", "--top-module", "testbench", "-Wno-fatal", "-Wno-lint", "-O3", "--x-assign", "fast"]
+    _execute(["verilator", *options, "--Mdir", "simulation", "-o", "simulation", *sources], folder)
+    return RtlSimulation(accelerator, folder, ("simulation/simulation",))
+
+
+def _execute(command: Sequence[str], folder: Path) -> str:
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise EngineError(f"{command[0]}: is not installed; on Debian, apt-get install {command[0]}") from error
+    if done.returncode:
+        raise EngineError(f"{command[0]}: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
+    return done.stdout
+
+
+def _results(accelerator: Accelerator, calls: Sequence[RtlCall], lines: Iterable[str]) -> list[RtlResult]:
+    results: list[RtlResult] = []
+    words: list[list[str]] = [[] for _ in accelerator.units]
+    logits: list[str] = []
+    steps: dict[tuple[str, str], int] = {}
+    for line in lines:
+        kind, *values = line.split() or [""]
+        if kind == "word":
+            words[int(values[0])].append(values[1])
+        elif kind == "logit":
+            logits.append(values[0])
+        elif kind == "steps":
+            steps[accelerator.units[int(values[0])].name, values[1]] = int(values[2])
+        elif kind == "call":
+            call = calls[len(results)]
+            status, cycles = int(values[0]), int(values[1])
+            layers = _layers(accelerator, call, words, logits) if call.command == RUN and not status else {}
+            results.append(RtlResult(status, cycles, layers, steps))
+            words, logits, steps = [[] for _ in accelerator.units], [], {}
+        elif kind == "error:":
+            raise EngineError(f"RTL simulation: {line.removeprefix('error: ')}")
+    if len(results) != len(calls):
+        raise EngineError(f"RTL simulation: {len(results)} of {len(calls)} calls ended")
+    return results
+
+
+def _layers(accelerator: Accelerator, call: RtlCall, words: Sequence[list[str]], logits: list[str]) -> dict[str, Ints]:
+    """Integers of every layer; the logits are those that left the accelerator."""
+    layers = {}
+    task = accelerator.net.tasks[call.task]
+    for unit, sent in zip(accelerator.units, words, strict=True):
+        name = accelerator.net.layers[unit.layers[call.task]].name
+        values = _integers(unit.output, unit.output_lanes, len(call.inputs), sent, name)
+        if unit is accelerator.head:
+            values = _integers(unit.output, 1, len(call.inputs), logits, name)[:, : len(task.classes)]
+        layers[name] = values
+    return layers
+
+
+def _integers(stream: Stream, lanes: int, batch: int, words: list[str], layer: str) -> Ints:
+    """Words in hexadecimal as (batch, *shape)."""
+    if len(words) * lanes != batch * stream.elements:
+        raise EngineError(f"RTL simulation: layer {layer!r} sent {len(words) * lanes} values")
+    if unknown := next((word for word in words if re.search("[^0-9a-f]", word)), None):
+        raise EngineError(f"RTL simulation: layer {layer!r} sent the unknown value {unknown}")
+    octets = -(-lanes * stream.bits // 8)
+    raw = b"".join(int(word, 16).to_bytes(octets, "little") for word in words)
+    bits = np.unpackbits(np.frombuffer(raw, np.uint8).reshape(-1, octets), axis=1, bitorder="little")
+    fields = bits[:, : lanes * stream.bits].reshape(-1, stream.bits).astype(np.int64)
+    weights = np.int64(1) << np.arange(stream.bits, dtype=np.int64)
+    if stream.signed:
+        weights[-1] = -weights[-1]
+    return from_stream_order(stream, (fields @ weights).reshape(batch, stream.elements))
