@@ -1,6 +1,6 @@
-"""RTL projects in simulation: the integers and cycles of every unit, by Verilator or Icarus Verilog.
+"""RTL projects in simulation by Icarus Verilog: the integers and cycles of every unit.
 
-A project is built once; then calls run on it, at full speed or with stalls at random on both streams.
+A project is compiled once; then calls run on it, at full speed or with stalls at random on both streams.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +20,7 @@ from tsn_hw.arithmetic import Ints
 from tsn_hw.errors import EngineError
 from tsn_hw.units import Accelerator, Stream
 
-Tool = Literal["verilator", "iverilog"]
-PACKAGES: dict[Tool, str] = {"verilator": "verilator", "iverilog": "iverilog"}
-"""Debian package of every simulator, the fastest first."""
+SIMULATION = "simulation.vvp"
 RUN = 0
 
 
@@ -50,73 +47,64 @@ class RtlResult:
     steps: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
-def simulator() -> Tool | None:
-    """The fastest simulator that is installed."""
-    return next((tool for tool in PACKAGES if shutil.which(tool)), None)
-
-
-def missing_simulator() -> str:
-    """What to tell where there is none."""
-    return f"no simulator: on Debian, apt-get install {' or '.join(PACKAGES.values())}"
+def missing_simulator() -> str | None:
+    """What to install where there is no simulator."""
+    missing = shutil.which("iverilog") is None or shutil.which("vvp") is None
+    return "Icarus Verilog is not installed; on Debian, apt-get install iverilog" if missing else None
 
 
 @dataclass(frozen=True)
 class RtlSimulation:
-    """The simulation of a project in a folder, built by :func:`build_rtl`."""
+    """The compiled simulation of a project in a folder, made by :func:`compile_rtl`."""
 
     accelerator: Accelerator
     folder: Path
-    command: tuple[str, ...]
 
     def run(self, calls: Sequence[RtlCall], stall_percent: int = 0, seed: int = 1) -> list[RtlResult]:
         """What every call gives, one after the other, without a reset between them.
 
         stall_percent: how often a beat comes late, and a logit is taken late. EngineError if the simulation fails.
         """
-        beats = [bus_beats(self.accelerator, call.inputs) if call.command == RUN else _NOTHING for call in calls]
-        known = [_beats_of(self.accelerator, call, words) for call, words in zip(calls, beats, strict=True)]
+        beats = [_beats_of(self.accelerator, call) for call in calls]
         lines = [
-            f"{call.task} {len(call.inputs)} {call.command} {words.size}"
-            for call, words in zip(calls, known, strict=True)
+            f"{call.task} {len(call.inputs)} {call.command} {words.size}\n"
+            for call, words in zip(calls, beats, strict=True)
         ]
-        (self.folder / "calls.txt").write_text("".join(f"{line}\n" for line in lines))
-        texts = (f"{word:x}\n" for words in known for word in words.ravel().tolist())
+        (self.folder / "calls.txt").write_text("".join(lines))
+        texts = (f"{word:x}\n" for words in beats for word in words.ravel().tolist())
         (self.folder / "beats.txt").write_text("".join(texts))
         options = ["+calls=calls.txt", "+beats=beats.txt", f"+stalls={stall_percent}", f"+seed={seed}"]
-        output = _execute([*self.command, *options], self.folder)
+        output = _execute(["vvp", "-n", SIMULATION, *options], self.folder)
         return _results(self.accelerator, calls, output.splitlines())
 
 
-_NOTHING: NDArray[np.uint64] = np.zeros(0, np.uint64)
+def compile_rtl(accelerator: Accelerator, folder: Path, netlist: Sequence[str] = ()) -> RtlSimulation:
+    """Compile the simulation of the project of an accelerator in ``folder``.
+
+    netlist: Verilog files that take the place of those in rtl/, such as a netlist and the simulation models of its
+    cells; then only the logits are seen. Raises EngineError where Icarus Verilog is missing or refuses.
+    """
+    missing = missing_simulator()
+    if missing is not None:
+        raise EngineError(missing)
+    sources = netlist or [f"rtl/{path.name}" for path in sorted((folder / "rtl").glob("*.sv"))]
+    command = ["iverilog", "-g2012", "-s", "testbench", "-o", SIMULATION, *sources, "testbench/testbench.sv"]
+    _execute(command, folder)
+    return RtlSimulation(accelerator, folder)
 
 
-def _beats_of(accelerator: Accelerator, call: RtlCall, beats: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The beats that a call takes: a task that there is not takes none."""
-    return beats if call.task < len(accelerator.net.tasks) else _NOTHING
-
-
-def build_rtl(accelerator: Accelerator, folder: Path, tool: Tool | None = None) -> RtlSimulation:
-    """Build the simulation of the project of an accelerator in ``folder``; with the fastest simulator, or ``tool``."""
-    chosen = tool or simulator()
-    if chosen is None:
-        raise EngineError(missing_simulator())
-    sources = [str(path.relative_to(folder)) for path in sorted((folder / "rtl").glob("*.sv"))]
-    sources.append("testbench/testbench.sv")
-    if chosen == "iverilog":
-        _execute(["iverilog", "-g2012", "-s", "testbench", "-o", "simulation.vvp", *sources], folder)
-        return RtlSimulation(accelerator, folder, ("vvp", "-n", "simulation.vvp"))
-    options = ["--binary", "--top-module", "testbench", "-Wno-fatal", "-Wno-lint", "-O3", "--x-assign", "fast"]
-    _execute(["verilator", *options, "--Mdir", "simulation", "-o", "simulation", *sources], folder)
-    return RtlSimulation(accelerator, folder, ("simulation/simulation",))
+def _beats_of(accelerator: Accelerator, call: RtlCall) -> NDArray[np.uint64]:
+    """The beats that a call takes; one that is refused takes none."""
+    if call.command != RUN or call.task >= len(accelerator.net.tasks):
+        return np.zeros(0, np.uint64)
+    return bus_beats(accelerator, call.inputs)
 
 
 def _execute(command: Sequence[str], folder: Path) -> str:
-    try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    except FileNotFoundError as error:
-        raise EngineError(f"{command[0]}: is not installed; on Debian, apt-get install {command[0]}") from error
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise EngineError(f"{command[0]}: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
+        told = (done.stderr or done.stdout).strip().splitlines() or ["failed without a word"]
+        raise EngineError(f"{command[0]}: {told[0]}")
     return done.stdout
 
 
@@ -147,15 +135,15 @@ def _results(accelerator: Accelerator, calls: Sequence[RtlCall], lines: Iterable
 
 
 def _layers(accelerator: Accelerator, call: RtlCall, words: Sequence[list[str]], logits: list[str]) -> dict[str, Ints]:
-    """Integers of every layer; the logits are those that left the accelerator."""
+    """Integers of every layer that was watched; the logits are those that left the accelerator."""
     layers = {}
-    task = accelerator.net.tasks[call.task]
-    for unit, sent in zip(accelerator.units, words, strict=True):
-        name = accelerator.net.layers[unit.layers[call.task]].name
-        values = _integers(unit.output, unit.output_lanes, len(call.inputs), sent, name)
-        if unit is accelerator.head:
-            values = _integers(unit.output, 1, len(call.inputs), logits, name)[:, : len(task.classes)]
-        layers[name] = values
+    for unit, sent in zip(accelerator.units[:-1], words, strict=False):
+        if any(words):
+            name = accelerator.net.layers[unit.layers[call.task]].name
+            layers[name] = _integers(unit.output, unit.output_lanes, len(call.inputs), sent, name)
+    head, task = accelerator.head, accelerator.net.tasks[call.task]
+    name = accelerator.net.layers[head.layers[call.task]].name
+    layers[name] = _integers(head.output, 1, len(call.inputs), logits, name)[:, : len(task.classes)]
     return layers
 
 
