@@ -3,9 +3,9 @@
     python benchmarks/bench_onnx_start.py
 
 Ten tasks of each network, keep ratio 0.5, 4-bit codes; the last task is measured. Start and memory are those of a
-fresh process with one thread: seconds to create the session (median of several processes), and what the process holds
-resident, at its peak and once the session stands, beyond what it held with onnxruntime loaded. Latency: all layouts in
-turn in one process, over the plain float32 graph.
+fresh process with one thread: processor time to create the session (median of several processes), and what the process
+holds resident, at its peak and once the session stands, beyond what it held with onnxruntime loaded. Latency: all
+layouts in turn in one process, over the plain float32 graph.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ def kilobytes(key):
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = options.inter_op_num_threads = 1
 before = kilobytes("VmRSS")
-begin = time.perf_counter()
+begin = time.process_time()
 session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
-seconds = time.perf_counter() - begin
+seconds = time.process_time() - begin
 peak, after = kilobytes("VmHWM"), kilobytes("VmRSS")
 print(json.dumps([seconds * 1e3, (peak - before) / 1e3, (after - before) / 1e3]))
 """

@@ -107,7 +107,7 @@ def _model(
     """Put the parts together, with what a reader needs to quantize an input and read the logits."""
     form = net.input
     x = helper.make_tensor_value_info("x", onnx_type(str(input_dtype(net))), ["N", *net.input_shape])
-    x.doc_string = f"Integers {form.range[0]}..{form.range[1]}; real value = integer * 2**{form.exponent}."
+    x.doc_string = f"{form.range[0]}..{form.range[1]}; real value = x * 2**{form.exponent}"
     model = helper.make_model(
         helper.make_graph(
             graph.nodes,
@@ -115,7 +115,7 @@ def _model(
             [x],
             outputs,
             list(graph.constants.values()),
-            doc_string="Exact integers; class: first largest logit.",
+            doc_string="Class: first largest logit.",
         ),
         functions=functions(node.op_type for node in graph.nodes if node.domain == DOMAIN),
         ir_version=IR_VERSION,

@@ -64,8 +64,8 @@ def _as_image(graph: Graph, tensor: Tensor) -> Tensor:
         return tensor
     key, name = (tensor.name, "image"), tensor.name.removesuffix(".out")
     if key not in graph.casts:
-        columns = graph.node("Transpose", [tensor.name], f"{name}.columns")
-        graph.casts[key] = graph.node("Unsqueeze", [columns, _image_axes(graph)], f"{name}.image")
+        rows = graph.node("Unsqueeze", [tensor.name, _image_axes(graph)], f"{name}.rows")
+        graph.casts[key] = graph.node("Transpose", [rows], f"{name}.image", perm=[0, 3, 1, 2])
     return replace(tensor, name=graph.casts[key], is_image=True)
 
 
@@ -75,13 +75,14 @@ def as_features(graph: Graph, tensor: Tensor) -> Tensor:
         return tensor
     key, name = (tensor.name, "features"), tensor.name.removesuffix(".out")
     if key not in graph.casts:
-        columns = graph.node("Squeeze", [tensor.name, _image_axes(graph)], f"{name}.columns")
-        graph.casts[key] = graph.node("Transpose", [columns], f"{name}.features")
+        rows = graph.node("Transpose", [tensor.name], f"{name}.rows", perm=[0, 2, 3, 1])
+        graph.casts[key] = graph.node("Squeeze", [rows, _image_axes(graph)], f"{name}.features")
     return replace(tensor, name=graph.casts[key], is_image=False)
 
 
 def _image_axes(graph: Graph) -> str:
-    return graph.shared("image_axes", np.array([0, 3]))
+    """Axes of (1, N, 1, features), the layout in which runtimes compute: they drop the transpositions."""
+    return graph.shared("image_axes", np.array([0, 2]))
 
 
 def computed(graph: Graph, plan: Plan, sources: list[Tensor], weights: Tensor | None) -> Tensor:

@@ -204,6 +204,15 @@ def test_every_pair_of_bytes_is_added_exactly(apart, shift):
             np.testing.assert_array_equal(engine(model)(x=x.astype(np.uint8))["add"], expected)
 
 
+def test_onnxruntime_drops_the_transpositions_around_linear_layers(tmp_path):
+    path = tmp_path / "optimized.onnx"
+    session(
+        onnx_graph(linear_network([[1, -2], [3, 4]], scale([1, 1], [5, -5], 2)), 0), optimized_model_filepath=str(path)
+    )
+    kinds = [node.op_type for node in onnx.load(path).graph.node]
+    assert kinds == ["Unsqueeze", "QLinearConv", "Squeeze", "MatMulInteger"]
+
+
 def test_onnxruntime_adds_bytes_in_one_operator(tmp_path):
     path = tmp_path / "optimized.onnx"
     net = pair_network(U8, S8, 1, U8)
@@ -345,7 +354,7 @@ def test_a_graph_pins_its_versions_and_explains_itself():
     assert (x.name, x.type.tensor_type.elem_type, x.doc_string) == (
         "x",
         TensorProto.UINT8,
-        "Integers 0..255; real value = integer * 2**0.",
+        "0..255; real value = x * 2**0",
     )
     assert (logits.name, logits.type.tensor_type.elem_type) == ("logits", TensorProto.INT32)
     assert [dim.dim_param or dim.dim_value for dim in x.type.tensor_type.shape.dim] == ["N", 1, 3, 2]
@@ -436,7 +445,7 @@ def test_onnxruntime_folds_the_lookup_and_says_nothing(tmp_path, capfd):
     path = tmp_path / "optimized.onnx"
     session(onnx_graph(net, 0), graph_optimization_level=extended, optimized_model_filepath=str(path))
     kinds = [node.op_type for node in onnx.load(path).graph.node]
-    assert kinds == ["Transpose", "Unsqueeze", "QLinearConv", "Squeeze", "Transpose", "MatMulInteger"]
+    assert kinds == ["Unsqueeze", "Transpose", "QLinearConv", "Transpose", "Squeeze", "MatMulInteger"]
     session(onnx_graph(NET, 0))
     assert capfd.readouterr() == ("", "")
 
