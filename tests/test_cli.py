@@ -22,9 +22,10 @@ from tsn_hw.app.metrics import accuracy
 from tsn_hw.app.runs import RunFolder
 from tsn_hw.capacity import capacity
 
-COMMANDS = (
-    "demo train show onnx run check hls cost memories rtl synth simulate sweep verify bench".split()  # in their order
-)
+COMMANDS = [
+    *("demo", "train", "show", "onnx", "run", "check", "hls", "cost", "memories", "rtl", "synth"),
+    *("simulate", "sweep", "verify", "bench"),
+]
 Say = Callable[..., tuple[int, str, str]]
 
 
