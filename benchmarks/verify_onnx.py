@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import shutil
 import subprocess
@@ -208,17 +209,15 @@ def main() -> None:
     parser.add_argument("--network", type=Path, action="append", default=[], help="also a trained network, a .tsn file")
     parser.add_argument("--quick", action="store_true", help="a tenth of it all")
     options = parser.parse_args()
-    totals: dict[str, Counter[str]] = {}
-    tried: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as scratch:
-        for name, net, effort in tqdm(networks(options), unit="network"):
-            counts = verify(net, Path(scratch), old_python=options.old_python, **effort)
-            totals.setdefault(name, Counter()).update(counts)
-            tried[name] += len(net.tasks)
-    for name, counts in totals.items():
-        print(f"{name}: {tried[name]} tasks in {len(LAYOUTS)} layouts, 0 integers differ")
-        for engine, integers in counts.items():
-            print(f"  {engine:40} {integers:15,} integers")
+        for name, group in itertools.groupby(networks(options), key=lambda network: network[0]):
+            counts: Counter[str] = Counter()
+            tasks = 0
+            for _, net, effort in tqdm(group, desc=name, unit="network", leave=False):
+                counts.update(verify(net, Path(scratch), old_python=options.old_python, **effort))
+                tasks += len(net.tasks)
+            lines = [f"  {engine:40} {integers:15,} integers" for engine, integers in counts.items()]
+            print(f"{name}: {tasks} tasks in {len(LAYOUTS)} layouts, 0 integers differ", *lines, sep="\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,9 @@ from tsn_hw.errors import ExportError
 from tsn_hw.images import Kind, MemoryImage, is_loaded, memory_images
 from tsn_hw.units import Accelerator
 
+COPIED = (".h", ".hpp", ".cpp")
+"""Endings of the files of ``hls_templates`` that go into a project as they are, besides the Makefile."""
+
 
 def write_hls(
     accelerator: Accelerator,
@@ -42,7 +45,7 @@ def write_hls(
 
 def project_files(accelerator: Accelerator, golden: Sequence[GoldenRun]) -> dict[str, bytes]:
     """Path in the folder → content of everything that compiles, runs and checks the accelerator."""
-    copied = sorted(path for path in TEMPLATES.rglob("*") if path.is_file() and path.suffix != ".in")
+    copied = sorted(path for path in TEMPLATES.rglob("*") if path.suffix in COPIED or path.name == "Makefile")
     files = {path.relative_to(TEMPLATES).as_posix(): path.read_bytes() for path in copied}
     files = {f"firmware/{path}" if path.startswith("tsn/") else path: content for path, content in files.items()}
     rendered = rendered_files(accelerator)

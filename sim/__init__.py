@@ -1,5 +1,9 @@
 """The bit-accurate simulator and what is estimated from it. Importing it never loads torch."""
 
+from sim.cost import estimate_cost
+from sim.devices import device
 from sim.integer import Simulator, simulate
+from sim.resources import estimate_resources
+from sim.search import search_folding
 
-__all__ = ["Simulator", "simulate"]
+__all__ = ["Simulator", "device", "estimate_cost", "estimate_resources", "search_folding", "simulate"]

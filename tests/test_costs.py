@@ -1,6 +1,7 @@
 """``tsn-hw cost`` as a user meets it: tables, the same as data, files of one's own, one line for what is wrong."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import pytest
 from networks import Recipe, random_network
 
 from benchmarks.nets import random_mlp
-from sim.cost import estimate_cost
+from sim.area import read_coefficients
+from sim.cost import estimate_cost, read_energy
 from sim.devices import device, devices
 from sim.search import search_folding
 from tsn_hw import save
@@ -181,3 +183,33 @@ def test_a_missing_network_and_no_network_are_refused(refused: Cost, tmp_path: P
 def test_options_of_the_search_do_not_go_with_a_folding(net: Path, refused: Cost, tmp_path: Path) -> None:
     message = "--masks: is for the search; the file of --folding says everything about the units"
     assert refused(net, "--device", "xc7z010", "--folding", tmp_path / "f.json", "--masks", "deep") == message
+
+
+# the documentation ---------------------------------------------------------------------------------------------------
+
+DOCUMENT = (Path(__file__).parents[1] / "docs" / "cost.md").read_text()
+
+
+def examples(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", DOCUMENT, re.S)
+
+
+def test_the_files_that_the_document_shows_are_read(tmp_path: Path) -> None:
+    energy, parts = examples("toml")
+    (coefficients,) = examples("json")
+    file = tmp_path / "mine"
+    file.write_text(energy)
+    assert read_energy(file).on_chip.pj == 100
+    file.write_text(parts)
+    assert devices(file)["my-board"].capacities.clock_mhz == 125
+    file.write_text(coefficients)
+    assert read_coefficients(file).families["xc7"].points == 26
+
+
+def test_the_errors_that_the_document_tells_are_those_of_the_coefficients() -> None:
+    families = read_coefficients().families
+    figures = [
+        f"{families[name].lut_leave_one_out_percent}, {families[name].ff_leave_one_out_percent}"
+        for name in ("xc7", "ecp5", "ice40")
+    ]
+    assert f"| mean error of a point left out: LUTs, flip-flops, % | {' | '.join(figures)} |" in DOCUMENT

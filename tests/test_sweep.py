@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from PIL import Image
 from sweeping import DEEP, GRID, HERE, RUN, sweep_file, sweep_into
@@ -198,18 +199,21 @@ def test_a_sweep_whose_process_is_killed_gives_the_table_of_one_that_was_not(tmp
     sweep_file(tmp_path / "killed")
     process = sweep_process(tmp_path / "killed", "--jobs", "2")
     wait_for_lines(process, tmp_path / "killed", 3)
-    os.killpg(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    workers = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
     assert 3 <= len(lines(tmp_path / "killed")) < 12
+    assert len(workers) >= 2
+    assert psutil.wait_procs(workers, timeout=120)[1] == []  # they end as well, though nobody told them
+    assert process.wait() == -signal.SIGKILL
     sweep_into(tmp_path / "killed")
     assert_same_sweep(tmp_path / "killed", tmp_path / "whole")
 
 
 def sweep_process(folder: Path, *options: str) -> subprocess.Popen[bytes]:
-    """The command, in a process group of its own."""
+    """The command, in a process of its own."""
     command = [sys.executable, "-m", "tsn_hw.app.cli", "sweep", str(folder / "sweep.toml"), "-o", str(folder / "out")]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
-    return subprocess.Popen([*command, "--quiet", *options], env=environment, start_new_session=True)
+    return subprocess.Popen([*command, "--quiet", *options], env=environment)
 
 
 def wait_for_lines(process: subprocess.Popen[bytes], folder: Path, count: int) -> None:

@@ -115,6 +115,18 @@ def _parser() -> argparse.ArgumentParser:
     _cost_options(_command(commands, "cost", _cost, "operations, memory, energy, and the accelerator on a part"))
     _memory_options(_command(commands, "memories", _memories, "write the memories of an accelerator, or check them"))
 
+    rtl = _command(commands, "rtl", _rtl, "write the accelerator in SystemVerilog, for simulation and synthesis")
+    rtl.epilog = "docs/rtl.md explains the folder, the registers and the streams."
+    rtl.add_argument("network", type=Path, help=".tsn file")
+    rtl.add_argument("-o", "--out", type=Path, required=True, help="folder of the project; an earlier one is replaced")
+    rtl.add_argument(
+        "--folding", type=Path, required=True, help="PE, SIMD and memories of every unit, as in build/hls/folding.json"
+    )
+
+    synth = _command(commands, "synth", _synth, "synthesize an RTL project with yosys; resources beside the estimate")
+    synth.add_argument("folder", type=Path, help="folder that tsn-hw rtl wrote")
+    synth.add_argument("--target", choices=["xc7", "ecp5", "ice40"], required=True, help="family of parts")
+
     simulate = _command(commands, "simulate", _simulate, "integer inference and accuracy of one task")
     simulate.add_argument("network", type=Path, help=".tsn file")
     simulate.add_argument("--task", type=int, required=True, help="number of the task, from 0")
@@ -140,6 +152,9 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--images", type=int, default=256, help="test images a task, with a run (default: %(default)s)")
     verify.add_argument("-o", "--out", type=Path, help="also write the result as JSON here")
     verify.add_argument("--quiet", action="store_true", help="no progress bars")
+    verify.add_argument(
+        "--rtl", type=Path, metavar="FOLDING", help="also simulate the RTL with this folding; slow, a few inputs a task"
+    )
 
     paper = _command(
         commands, "bench", _bench_paper, "the paper's experiments, our figures beside the published ones; resumable"
@@ -365,6 +380,18 @@ def _memories(options: argparse.Namespace) -> Result:
     return *write_memory_files(options.network, options.folding, options.out, formats), 0
 
 
+def _rtl(options: argparse.Namespace) -> Result:
+    from tsn_hw.app.rtl import write_rtl_project
+
+    return *write_rtl_project(options.network, options.folding, options.out), 0
+
+
+def _synth(options: argparse.Namespace) -> Result:
+    from tsn_hw.app.rtl import synthesize_project
+
+    return *synthesize_project(options.folder, options.target), 0
+
+
 def _simulate(options: argparse.Namespace) -> Result:
     from tsn_hw.app.commands import simulate
 
@@ -391,7 +418,7 @@ def _verify(options: argparse.Namespace) -> Result:
         if getattr(options, name) < 1:
             raise SettingsError(f"--{name} {getattr(options, name)}: must be at least 1")
     text, data = verify_network(
-        options.network, options.run, options.samples, options.images, options.out, options.quiet
+        options.network, options.run, options.samples, options.images, options.out, options.quiet, options.rtl
     )
     return text, data, 0 if data["passed"] else EXIT_DIFFERENT
 

@@ -253,6 +253,7 @@ def _units_json(estimate: Estimate) -> list[dict[str, Any]]:
         {
             "unit": unit.unit,
             "cycles": unit.cycles,
+            "inferences_per_second": 1e6 * estimate.clock_mhz / unit.cycles,
             "resources": asdict(unit.resources),
             "logic": asdict(unit.logic),
             "memories": [asdict(placed) for placed in unit.memories],

@@ -154,7 +154,6 @@ def _driver_golden(made: Accelerator, golden: Sequence[GoldenRun]) -> tuple[Ints
     inputs = np.stack([run.inputs[:GOLDEN_INPUTS] for run in golden])
     logits = np.zeros((*inputs.shape[:2], made.head.rows), np.int64)
     for run in golden:
-        assert run.layers is not None  # made above
         values = list(run.layers.values())[-1][:GOLDEN_INPUTS]
         logits[run.task, :, : values.shape[1]] = values
     return inputs, logits
@@ -222,6 +221,11 @@ def report(design: Design, folder: Path) -> str:
             f"{folder}: make csim simulates it, README.md says how to build, integrate and run it",
         ]
     )
+
+
+def _too_large(estimate: Estimate) -> str:
+    """The resource that is short, and its share."""
+    return f"{RESOURCE_NAMES[estimate.binding]} {estimate.utilization_percent[estimate.binding]:.1f} %"
 
 
 def unit_table(made: Accelerator, estimate: Estimate) -> str:

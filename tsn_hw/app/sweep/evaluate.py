@@ -16,16 +16,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sim.cost import estimate_cost
+from sim.devices import device
 from sim.integer import Simulator
 from sim.prefix import PrefixCache
+from sim.search import search_folding
 from tsn_hw import artifact
 from tsn_hw.app.config import settings_to_json, stream_of
 from tsn_hw.app.runs import NETWORK, SETTINGS, RunFolder
 from tsn_hw.app.sweep.results import Row
+from tsn_hw.app.sweep.settings import Part
 from tsn_hw.arithmetic import ActFormat, Ints, quantize
 from tsn_hw.capacity import capacity
-from tsn_hw.errors import TrainingError
+from tsn_hw.errors import FoldingError, TrainingError
 from tsn_hw.files import read_bytes, write_atomically
+from tsn_hw.folding import Folding, HardwareSettings, UnitSettings
 from tsn_hw.learn.codebook import fit_codebook
 from tsn_hw.learn.run import train
 from tsn_hw.learn.settings import Settings
@@ -34,6 +39,7 @@ from tsn_hw.learn.train import reproducible
 from tsn_hw.learn.trained import trained_path
 from tsn_hw.learn.variants import TrainedStream, Variant, float_accuracies, load_trained, pack
 from tsn_hw.network import PackedNetwork
+from tsn_hw.pipeline import accelerator, unit_names
 
 SECTIONS = ("codes_bits", "codebooks_bits", "masks_bits", "heads_bits", "requantization_bits")
 _ONE_AT_A_TIME = threading.Lock()
@@ -110,13 +116,13 @@ def bench(base: Base) -> Bench:
     return Bench(replace(trained, settings=one_thread))
 
 
-def evaluate(base: Base, variants: Sequence[Variant]) -> list[tuple[Row, bytes]]:
+def evaluate(base: Base, variants: Sequence[Variant], part: Part | None) -> list[tuple[Row, bytes]]:
     """The results and files of some variants of a run, looked at together: their networks share results of layers."""
     with _ONE_AT_A_TIME, reproducible(threads=1):
         found = bench(base)
         nets = [pack(found.trained, variant, found.codebooks.fit) for variant in variants]
         accuracies = found.accuracies(nets)
-        return [_result(net, of_net) for net, of_net in zip(nets, accuracies, strict=True)]
+        return [_result(net, of_net, part) for net, of_net in zip(nets, accuracies, strict=True)]
 
 
 def float_accuracy(base: Base) -> float:
@@ -131,18 +137,35 @@ def learn(settings: Settings, folder: Path) -> None:
     train(settings, stream_of(settings), folder, resume=True, quiet=True)
 
 
-def _result(net: PackedNetwork, accuracies: tuple[float, ...]) -> tuple[Row, bytes]:
+def _result(net: PackedNetwork, accuracies: tuple[float, ...], part: Part | None) -> tuple[Row, bytes]:
+    """The row of a network and its file."""
     written = artifact.to_bytes(net)
     sizes = capacity(net, written)
-    bits = {name: getattr(sizes, name) for name in SECTIONS}
+    units = dict.fromkeys(unit_names(net), UnitSettings(Folding(1)))
+    costs = estimate_cost(accelerator(net, HardwareSettings(units)), stored=sizes)
     row = {
         "accuracy_percent": sum(accuracies) / len(accuracies),
         "total_percent": sizes.total_percent,
         "body_percent": sizes.body_percent,
+        "bops": costs.integer.bops / len(net.tasks),
         "file_bits": sizes.file_bits,
-        **bits,
+        **{name: getattr(sizes, name) for name in SECTIONS},
+        "images_bits": costs.images_bits,
         "used_weights": sum(layer.used for layer in sizes.body),
+        **({} if part is None else _on(part, net)),
         **{f"accuracy_percent.{task.name}": value for task, value in zip(net.tasks, accuracies, strict=True)},
         "sha256": hashlib.sha256(written).hexdigest(),
     }
     return row, written
+
+
+def _on(part: Part, net: PackedNetwork) -> Row:
+    """The share of its scarcest resource that the accelerator takes, and its rate; None where it does not fit."""
+    try:
+        estimate = search_folding(
+            net, device(part.device), target_fps=part.target_fps, limit_percent=part.limit_percent
+        ).estimate
+    except FoldingError:
+        return {"device_percent": None, "inferences_per_second": None}
+    share = estimate.utilization_percent[estimate.binding]
+    return {"device_percent": share, "inferences_per_second": estimate.inferences_per_second}

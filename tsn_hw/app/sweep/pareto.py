@@ -1,7 +1,8 @@
-"""Which points no other betters, which one a budget chooses, and pictures of both."""
+"""Which points no other betters, and which one a budget chooses."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -27,7 +28,10 @@ class Objective:
 
 ACCURACY = Objective("accuracy", "accuracy_percent", "maximize", "mean test accuracy (%)")
 SIZE = Objective("size", "total_percent", "minimize", "file size (% of one dense float32 network)")
-OBJECTIVES = (ACCURACY, SIZE)
+OPERATIONS = Objective("operations", "bops", "minimize", "bit operations of an inference")
+OBJECTIVES = (ACCURACY, SIZE, OPERATIONS)
+DEVICE = Objective("device", "device_percent", "minimize", "share of the scarcest resource (%)")
+"""No objective of searches: the smallest accelerator is small where the network is. A budget may limit it."""
 
 
 def betters(row: Row, other: Row, objectives: Sequence[Objective] = OBJECTIVES) -> bool:
@@ -40,7 +44,7 @@ def front(rows: Sequence[Row], objectives: Sequence[Objective] = OBJECTIVES) -> 
     """Indices of the rows that no other row betters; of rows that are equally good the first stands for all.
 
     >>> rows = [{"accuracy_percent": a, "total_percent": s} for a, s in ((90, 5), (95, 9), (94, 9), (95, 9))]
-    >>> front(rows)
+    >>> front(rows, (ACCURACY, SIZE))
     [0, 1]
     """
     by_loss: dict[tuple[float, ...], int] = {}
@@ -55,10 +59,13 @@ def front(rows: Sequence[Row], objectives: Sequence[Objective] = OBJECTIVES) -> 
 
 
 def excesses(row: Row, budget: Budget, float_percent: float) -> dict[str, float]:
-    """By how much a row is beyond every limit of a budget; 0 and below keeps it."""
-    drop = float_percent - float(row[ACCURACY.column])
-    values = {"accuracy_drop": drop, "total_percent": float(row[SIZE.column])}
+    """By how much a row is beyond every limit of a budget, infinite where it cannot be told; 0 and below keeps it."""
+    values = {"accuracy_drop": float_percent - row[ACCURACY.column], "total_percent": row[SIZE.column]}
     limits = {name: getattr(budget, name) for name in values}
+    if budget.part is not None:
+        share = row[DEVICE.column]
+        values["device_percent"] = math.inf if share is None else share
+        limits["device_percent"] = budget.part.limit_percent
     return {name: values[name] - limit for name, limit in limits.items() if limit is not None}
 
 
@@ -73,12 +80,10 @@ def choose(rows: Sequence[Row], budget: Budget, float_percent: float) -> int | N
 def nearest(rows: Sequence[Row], budget: Budget, float_percent: float) -> str:
     """Which row comes nearest to a budget that none keeps, in words."""
     beyond = [excesses(row, budget, float_percent) for row in rows]
-    limits = {name: float(getattr(budget, name)) for name in beyond[0]}
-
-    def relative(index: int) -> float:
-        return sum(max(0.0, beyond[index][name]) / max(limit, 1e-9) for name, limit in limits.items())
-
-    index = min(range(len(rows)), key=relative)
-    asked = " and ".join(f"{name} = {limit:g}" for name, limit in limits.items())
-    has = ", ".join(f"{name} {beyond[index][name] + limit:.2f}" for name, limit in limits.items())
-    return f"budget: none of the {len(rows)} points keeps {asked}; the nearest, point {index}, has {has}"
+    broken = [{name: excess for name, excess in each.items() if excess > 0} for each in beyond]
+    fewest = min(range(len(rows)), key=lambda i: (len(broken[i]), sum(broken[i].values())))
+    by = " and ".join(
+        f"exceeds {name} by {excess:.2f}" if excess < math.inf else "does not fit the part"
+        for name, excess in broken[fewest].items()
+    )
+    return f"budget: none of the {len(rows)} points keeps it; the nearest, point {fewest}, {by}"

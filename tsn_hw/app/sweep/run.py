@@ -13,7 +13,7 @@ from tsn_hw.app.config import read_settings, stream_of
 from tsn_hw.app.runs import RunFolder
 from tsn_hw.app.sweep.engines import Engine
 from tsn_hw.app.sweep.evaluate import Base, base_of, learn
-from tsn_hw.app.sweep.pareto import ACCURACY, SIZE, choose, excesses, front, nearest
+from tsn_hw.app.sweep.pareto import ACCURACY, OPERATIONS, SIZE, choose, excesses, front, nearest
 from tsn_hw.app.sweep.plots import pictures, widths
 from tsn_hw.app.sweep.points import Point, Space, space_of
 from tsn_hw.app.sweep.results import Row, open_results, require_pyarrow, to_csv, to_parquet
@@ -64,7 +64,7 @@ def run_sweep(file: Path, folder: Path, engine: Engine, parquet: bool = False, q
     points = space.points() if settings.search is None else []  # refused before anything is learned
     with open_results(folder / RESULTS) as results:
         bases = _bases(settings, trained, stream, space, folder, engine, quiet)
-        runner = Runner(bases, results, engine, folder / "networks", quiet)
+        runner = Runner(bases, results, engine, settings.budget.part, folder / "networks", quiet)
         sweep = _evaluate(settings, space, points, runner, trained)
     _write(sweep, folder, parquet)
     if sweep.chosen is None and settings.budget != Budget():
@@ -74,12 +74,18 @@ def run_sweep(file: Path, folder: Path, engine: Engine, parquet: bool = False, q
 
 def told(sweep: Sweep, folder: Path) -> tuple[str, Any]:
     """What the command prints: the front as a table, and as data the whole sweep."""
-    header = ["point", "code bits", "head", "activations", "accuracy %", "file % of float32", "network"]
+    header = ["point", "code bits", "head", "activations", "accuracy %", "file % of float32", "MBOPs", "network"]
     rows = []
     for number in sweep.front:
         row = sweep.rows[number]
         mark = " *" if number == sweep.chosen else ""
-        figures = [row[f"bits.{HEAD}"], row["activation_bits"], row[ACCURACY.column], row[SIZE.column]]
+        figures = [
+            row[f"bits.{HEAD}"],
+            row["activation_bits"],
+            row[ACCURACY.column],
+            row[SIZE.column],
+            row[OPERATIONS.column] / 1e6,
+        ]
         rows.append([number, widths(row), *figures, network_name(row) + mark])
     lines = [
         table(header, rows),
@@ -159,5 +165,5 @@ def _write(sweep: Sweep, folder: Path, parquet: bool) -> None:
     files = {SUMMARY: (json.dumps(asdict(sweep), indent=1) + "\n").encode(), "table.csv": to_csv(sweep.rows)}
     if parquet:
         files["table.parquet"] = to_parquet(sweep.rows)
-    for name, data in (files | pictures(sweep.rows, sweep.chosen, sweep.float_percent)).items():
+    for name, data in (files | pictures(sweep.rows, sweep.chosen, sweep.float_percent, sweep.budget)).items():
         write_atomically(folder / name, data)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tqdm import tqdm
@@ -15,6 +15,7 @@ from tsn_hw.app.sweep.evaluate import Base, evaluate, float_accuracy
 from tsn_hw.app.sweep.pareto import SIZE, betters
 from tsn_hw.app.sweep.points import Point
 from tsn_hw.app.sweep.results import Results, Row, identity
+from tsn_hw.app.sweep.settings import Part
 from tsn_hw.files import write_atomically
 
 CHUNKS, CHUNK_POINTS = 8, 8
@@ -31,6 +32,7 @@ class Runner:
     bases: Mapping[float, Base]
     results: Results
     engine: Engine
+    part: Part | None
     networks: Path
     quiet: bool
 
@@ -40,7 +42,7 @@ class Runner:
         missing = [point for point in dict.fromkeys(points) if self._identity(point) not in known]
         with tqdm(total=len(missing), desc="points", disable=self.quiet or None, leave=False) as bar:
             chunks = _chunks(missing)
-            calls = [(self._base(chunk[0]), [point.variant for point in chunk]) for chunk in chunks]
+            calls = [(self._base(chunk[0]), [point.variant for point in chunk], self.part) for chunk in chunks]
             for number, found in self.engine(evaluate, calls):
                 for point, (row, written) in zip(chunks[number], found, strict=True):
                     self._keep(row, written)
@@ -61,7 +63,7 @@ class Runner:
         """The files of the networks of some points; those of all others go."""
         paths = [self.networks / network_name(row) for row in rows]
         missing = [number for number, path in enumerate(paths) if not path.is_file()]
-        calls = [(self._base(points[number]), [points[number].variant]) for number in missing]
+        calls = [(self._base(points[number]), [points[number].variant], self.part) for number in missing]
         for _, ((row, written),) in self.engine(evaluate, calls):
             write_atomically(self.networks / network_name(row), written)
         for path in set(self.networks.glob("*.tsn")) - set(paths):
@@ -78,7 +80,8 @@ class Runner:
         return self.bases[point.keep_ratio]
 
     def _identity(self, point: Point) -> str:
-        return identity({"run": self._base(point).digest, "version": __version__, **point.to_json()})
+        part = None if self.part is None else asdict(self.part)
+        return identity({"run": self._base(point).digest, "version": __version__, "part": part, **point.to_json()})
 
 
 def network_name(row: Row) -> str:

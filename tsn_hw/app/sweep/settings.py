@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from sim.devices import device
 from tsn_hw.errors import SettingsError
 from tsn_hw.learn.settings import ActBits
 from tsn_hw.records import build, read_toml
@@ -67,15 +69,33 @@ class Search:
 
 
 @dataclass(frozen=True)
+class Part:
+    """An accelerator of every point on one part: the smallest of a rate, within a share of every resource."""
+
+    device: str
+    target_fps: float = 1.0
+    limit_percent: float = 80.0
+
+    def __post_init__(self) -> None:
+        device(self.device)
+        if not 0 < self.target_fps < math.inf:
+            raise SettingsError(f"target_fps = {self.target_fps:g}: must be above 0")
+        if not 0 < self.limit_percent <= 100:
+            raise SettingsError(f"limit_percent = {self.limit_percent:g}: must be above 0 and at most 100")
+
+
+@dataclass(frozen=True)
 class Budget:
     """What the chosen point must keep; a limit that is left out is none.
 
     accuracy_drop: points of mean test accuracy below the trained float weights
     total_percent: bits of the .tsn file, in percent of one dense float32 network with all heads
+    part:          that the accelerator must fit
     """
 
     accuracy_drop: float | None = None
     total_percent: float | None = None
+    part: Part | None = None
 
 
 @dataclass(frozen=True)
