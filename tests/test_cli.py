@@ -24,7 +24,7 @@ from tsn_hw.capacity import capacity
 
 COMMANDS = [
     *("demo", "train", "show", "onnx", "run", "check", "hls", "cost", "memories", "rtl", "synth"),
-    *("simulate", "sweep", "verify", "bench"),
+    *("simulate", "sweep", "report", "verify", "bench"),
 ]
 Say = Callable[..., tuple[int, str, str]]
 

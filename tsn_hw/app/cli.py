@@ -107,6 +107,13 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument("--parquet", action="store_true", help="also write the table as a Parquet file")
     sweep.add_argument("--quiet", action="store_true", help="no progress bars")
 
+    report = add_command(commands, "report", _report, "one HTML page of a run or a network: what it does, holds and costs")
+    report.add_argument("run", type=Path, help="folder of a training run, or .tsn file")
+    report.add_argument("-o", "--out", type=Path, help="HTML file (default: report.html beside the network)")
+    report.add_argument("--sweep", type=Path, help="folder of a sweep of the run")
+    report.add_argument("--device", help="part to put the accelerator on; tsn-hw cost --devices lists them")
+    report.add_argument("--target-fps", type=float, help="inferences a second (default: as many as the part allows)")
+
     verify = add_command(
         commands, "verify", _verify, "every engine against every other, bit for bit; exit 1 at the first difference"
     )
@@ -186,6 +193,19 @@ def _simulate(options: argparse.Namespace) -> Result:
     from tsn_hw.app.commands import simulate
 
     return *simulate(options.network, options.task, options.run, options.input), 0
+
+
+def _report(options: argparse.Namespace) -> Result:
+    from tsn_hw.app.report.run import write_report
+
+    wishes = None
+    if options.device is not None:
+        from tsn_hw.app.hardware import HardwareWishes
+
+        wishes = HardwareWishes(device=options.device, target_fps=options.target_fps)
+    elif options.target_fps is not None:
+        raise SettingsError("--target-fps goes with --device")
+    return *write_report(options.run, options.out, options.sweep, wishes), 0
 
 
 def _sweep(options: argparse.Namespace) -> Result:
