@@ -107,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument("--parquet", action="store_true", help="also write the table as a Parquet file")
     sweep.add_argument("--quiet", action="store_true", help="no progress bars")
 
-    report = add_command(commands, "report", _report, "one HTML page of a run or a network: what it does, holds and costs")
+    report = add_command(commands, "report", _report, "one HTML page: what a network does, holds and costs")
     report.add_argument("run", type=Path, help="folder of a training run, or .tsn file")
     report.add_argument("-o", "--out", type=Path, help="HTML file (default: report.html beside the network)")
     report.add_argument("--sweep", type=Path, help="folder of a sweep of the run")
