@@ -260,7 +260,7 @@ def hardware(chosen: Chosen) -> Section:
     told = (
         f"{chosen.how[0].upper()}{chosen.how[1:]}: {estimate.inferences_per_second:,.0f} inferences a second at "
         f"{estimate.clock_mhz:g} MHz, latency at most {estimate.latency_us:,.1f} µs. "
-        f"{RESOURCE_NAMES[estimate.binding]} bind. An estimate, not a synthesis: docs/cost.md says how good it is."
+        f"What binds: {RESOURCE_NAMES[estimate.binding]}. An estimate, no synthesis; docs/cost.md says how good it is."
     )
     units = Table("Units", UNIT_HEADER, unit_rows(chosen.accelerator, estimate))
     table = Table("Resources of the part", ["resource", "used", "available", "%"], resources)
