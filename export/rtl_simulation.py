@@ -81,8 +81,8 @@ class RtlSimulation:
 def compile_rtl(accelerator: Accelerator, folder: Path, netlist: Sequence[str] = ()) -> RtlSimulation:
     """Compile the simulation of the project of an accelerator in ``folder``.
 
-    netlist: Verilog files that take the place of those in rtl/, such as a netlist and the simulation models of its
-    cells; then only the logits are seen. Raises EngineError where Icarus Verilog is missing or refuses.
+    netlist: files and flags for the compiler in place of those in rtl/, such as a netlist and the simulation models of
+    its cells; then only the logits are seen. Raises EngineError where Icarus Verilog is missing or refuses.
     """
     missing = missing_simulator()
     if missing is not None:

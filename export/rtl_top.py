@@ -1,6 +1,6 @@
-"""tsn_accelerator.sv: the processes of an accelerator as instances of the modules in hls_templates/rtl, joined by FIFOs.
+"""tsn_accelerator.sv: the processes of an accelerator as instances of modules, joined by FIFOs.
 
-Everything that computes is in those modules; here are their numbers and what is connected to what.
+Everything that computes is in the modules of hls_templates/rtl; here are their numbers and what is connected to what.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def top_module(graph: Dataflow) -> str:
     idle = [f"{channel.name}_idle" for channel in graph.channels]
     idle += [f"{_name(graph, process)}_idle" for process in graph.processes if process.kind != "copy"]
     head = len(design.units) - 1
-    control = {"TASKS": design.max_tasks, "TASK_BITS": index_bits(design.max_tasks)}
+    control: dict[str, int | str] = {"TASKS": design.max_tasks, "TASK_BITS": index_bits(design.max_tasks)}
     control |= {"PARAMETER_BITS": _width(graph, head, "task")}
     return Template((TEMPLATES / "rtl" / "tsn_accelerator.sv.in").read_text()).substitute(
         summary=f"{len(design.units)} units, {len(design.net.tasks)} tasks, {len(design.net.banks)} banks",
@@ -52,7 +52,7 @@ def storage(bits: int, style: str = "auto", writable: bool = False) -> str:
 
 def _channel(channel: Channel) -> str:
     name, width = channel.name, channel.width_bits
-    numbers = {"WIDTH": width, "DEPTH": channel.depth, "STYLE": storage(channel.depth * width, writable=True)}
+    numbers: Numbers = {"WIDTH": width, "DEPTH": channel.depth, "STYLE": storage(channel.depth * width, writable=True)}
     ports = {"clk": "aclk", "reset": "reset"}
     ports |= {f"s_{end}": f"{name}_in_{end}" for end in ("valid", "ready", "data")}
     ports |= {f"m_{end}": f"{name}_out_{end}" for end in ("valid", "ready", "data")}
@@ -190,9 +190,7 @@ def _watch(graph: Dataflow, process: Process) -> str:
     sent = f"{channel.name}_in_valid && {channel.name}_in_ready" if process.kind == "unit" else "1'b0"
     numbers = {"INDEX": process.unit, "LOOP": process.kind, "WIDTH": channel.width_bits}
     ports = {"clk": "aclk", "reset": "reset", "step": f"{name}_step", "sent": sent}
-    return _instance(
-        "tsn_watch", f"watch_{name}", numbers, ports | {"data": f"{channel.name}_in_data", "done": "done"}
-    )
+    return _instance("tsn_watch", f"watch_{name}", numbers, ports | {"data": f"{channel.name}_in_data", "done": "done"})
 
 
 def _name(graph: Dataflow, process: Process) -> str:

@@ -88,7 +88,7 @@ module tsn_window #(
 
     function automatic [RING_BITS-1:0] around(input [RING_BITS-1:0] place, input integer rows);
         integer sum;
-        sum = integer'(place) + rows * ROW_WORDS;
+        sum = 32'(place) + rows * ROW_WORDS;
         around = RING_BITS'(sum >= RING ? sum - RING : sum);
     endfunction
 

@@ -26,8 +26,8 @@ from tsn_hw.network import PackedNetwork
 from tsn_hw.pipeline import accelerator, obstacles
 
 RANDOM_SAMPLES = 64
-REFERENCE_SAMPLES = 16
-"""The ONNX reference evaluator runs in Python: it sees this many inputs a task."""
+SLOW_ENGINES = {"onnx reference": 16, "rtl": 4}
+"""How many inputs a task the ONNX reference evaluator sees, which runs in Python, and simulated hardware."""
 
 Engine = Callable[[int, Ints], dict[str, Ints]]
 """(task, inputs) -> the integers of every layer that the engine shows, by name; always the head's."""
@@ -59,8 +59,9 @@ class EngineResult:
 
 @dataclass(frozen=True)
 class Verification:
-    """Everything that :func:`verify` found."""
+    """Everything that :func:`verify` found; ``network`` is the SHA-256 of the file that it is about."""
 
+    network: str
     engines: dict[str, EngineResult]
     broken_seals: list[str]
     changed_snapshots: list[str]
@@ -89,6 +90,7 @@ class Verification:
         """Plain values for a JSON file."""
         return {
             "passed": self.passed,
+            "network": self.network,
             "mismatches": self.mismatches,
             "first_difference": self.first_difference(),
             "broken_seals": self.broken_seals,
@@ -115,11 +117,13 @@ def verify(
     snapshots: dict[int, bytes] | None = None,
     samples: int = RANDOM_SAMPLES,
     quiet: bool = False,
+    rtl: Engine | str | None = None,
 ) -> Verification:
     """Compare all engines with the int64 loop on every task.
 
     ``images(task)`` gives real test images (uint8); ``brevitas`` is the trained model as an engine, or why it is
-    absent; ``snapshots`` are the files written after each number of tasks.
+    absent; ``snapshots`` are the files written after each number of tasks; ``rtl`` is simulated hardware as an
+    engine, or why it is absent.
     """
     engines: dict[str, Engine | str] = {
         "brevitas": brevitas,
@@ -127,6 +131,8 @@ def verify(
         **_onnx_engines(net),
         "hls": _hls(net),
     }
+    if rtl is not None:
+        engines["rtl"] = rtl
     results = {name: EngineResult(engine if isinstance(engine, str) else None) for name, engine in engines.items()}
     results = {"int64 loop": EngineResult()} | results
     seen = {"adversarial": samples, "real": 0}
@@ -141,11 +147,12 @@ def verify(
         for name, engine in engines.items():
             if isinstance(engine, str):
                 continue
-            used = slice(0, REFERENCE_SAMPLES if name == "onnx reference" else None)
+            used = slice(0, SLOW_ENGINES.get(name))
             wanted = {layer: values[used] for layer, values in truth.items()}
             _record(results[name], task.name, wanted, engine(number, x[used]))
     broken = [task.name for t, task in enumerate(net.tasks) if artifact.seal(net, t) != _first_seal(net, t)]
-    return Verification(results, broken, list(_changed(net, snapshots or {})), seen)
+    network = hashlib.sha256(artifact.to_bytes(net)).hexdigest()
+    return Verification(network, results, broken, list(_changed(net, snapshots or {})), seen)
 
 
 def adversarial_integers(net: PackedNetwork, count: int, seed: int) -> Ints:
