@@ -24,7 +24,7 @@ from export.onnx_nodes import Graph, Tensor, onnx_type
 from export.onnx_plan import Forms, Plan, check_forms, plan_layer
 from export.onnx_weights import LayerWords, bank_weights, dense_words, shared_words, survivor_weights
 from tsn_hw.layers import INPUT, Flatten, MaxPool, Weighted
-from tsn_hw.network import PackedNetwork
+from tsn_hw.network import MAX_CODE_BITS, PackedNetwork
 
 HEAD = "head"
 """The name of every head in the graph of its task."""
@@ -91,7 +91,7 @@ def _weights(graph: Graph, plan: Plan, words: LayerWords | None, *, is_bank: boo
     """The weights of a layer that has some, from the bank file or from the graph."""
     if not isinstance(plan.layer, Weighted):
         return None
-    if words is None and (not is_bank or plan.words is None):
+    if words is None and (not is_bank or plan.words is None or plan.words.code_bits > MAX_CODE_BITS):
         return survivor_weights(graph, plan, plan.layer)
     return bank_weights(graph, plan, plan.layer, words or dense_words(graph, plan, plan.layer))
 

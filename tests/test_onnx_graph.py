@@ -341,6 +341,17 @@ def test_rare_centroids_escape_to_levels_of_their_own(engine, shares, widths):
     np.testing.assert_array_equal(outputs["fc"], reference.run(net, 0, x)["fc"])
 
 
+def test_more_than_256_centroids_of_several_owners_are_told_apart():
+    """Every owner has up to 256 of 9 bits; a task that reads the words of many needs codes of more than a byte."""
+    recipe = Recipe("conv", tasks=11, code_bits=(8, 8), centroid_bits=9, signed_input=True, density=0.3, seed=93)
+    net = random_network(recipe)
+    (codebook,) = (tensor for tensor in onnx_graph(net, 4).graph.initializer if tensor.name == "fc.codebook")
+    assert codebook.dims[0] > 1 + 256
+    for task in range(len(net.tasks)):
+        assert_equal_integers(net, task, engines=[on_onnxruntime], seed=4)
+    assert_equal_integers(net, 4, engines=[on_evaluator], seed=4)
+
+
 # the file -----------------------------------------------------------------------------------------------------------
 
 
