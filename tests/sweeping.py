@@ -6,7 +6,8 @@ from pathlib import Path
 from tiny_run import EVERYTHING, TINY, finished_run
 
 from tsn_hw.app.sweep.engines import processes
-from tsn_hw.app.sweep.run import Sweep, run_sweep
+from tsn_hw.app.sweep.run import run_sweep
+from tsn_hw.app.sweep.summary import Sweep
 from tsn_hw.learn.settings import QuantizeSettings
 
 HERE = processes(1)

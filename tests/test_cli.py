@@ -22,7 +22,10 @@ from tsn_hw.app.metrics import accuracy
 from tsn_hw.app.runs import RunFolder
 from tsn_hw.capacity import capacity
 
-COMMANDS = ["demo", "train", "show", "onnx", "run", "check", "hls", "cost", "memories", "simulate", "verify", "bench"]
+COMMANDS = [
+    *("demo", "train", "show", "onnx", "run", "check", "hls", "cost", "memories", "rtl", "synth"),
+    *("simulate", "sweep", "report", "verify", "bench"),
+]
 Say = Callable[..., tuple[int, str, str]]
 
 

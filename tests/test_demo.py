@@ -154,7 +154,7 @@ def test_the_command_prints_the_report_or_the_summary_and_fails_with_a_differenc
 ) -> None:
     folder, result = finished
     engine = EngineResult(layers={"t": {"a": LayerResult(9, mismatches)}})
-    changed = replace(result, verification=Verification({"e": engine}, [], [], {}))
+    changed = replace(result, verification=Verification("", {"e": engine}, [], [], {}))
     asked: list[tuple[object, ...]] = []
     pretend: Callable[..., DemoResult] = lambda *args: asked.append(args) or changed  # noqa: E731
     monkeypatch.setattr(demo, "run_demo", pretend)

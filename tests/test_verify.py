@@ -345,7 +345,7 @@ def test_few_adversarial_integers_are_still_the_extremes(count: int) -> None:
 
 def test_the_first_difference_is_the_first_and_none_if_there_is_none() -> None:
     engine = module.EngineResult()
-    result = Verification({"e": engine}, [], [], {})
+    result = Verification("", {"e": engine}, [], [], {})
     assert result.first_difference() is None
     engine.layers["t"] = {"a": LayerResult(3), "b": LayerResult(3, 2, "1 instead of 2 at (0,)")}
     assert result.first_difference() == "e, task 't', layer 'b': 1 instead of 2 at (0,)"

@@ -1,7 +1,7 @@
 """Frozen dataclasses from the plain values of TOML and JSON files: unknown keys, missing keys, wrong types are errors.
 
 A field may be an int, float, str or bool, a Literal, a tuple of any length, a dict, another dataclass, or one of these
-or None.
+or None; or Any, of which nothing is checked.
 """
 
 from __future__ import annotations
@@ -76,6 +76,8 @@ def build(kind: type[T], values: Any, where: str) -> T:
 
 def _convert(kind: Any, value: Any, where: str) -> Any:
     origin, arguments = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return value
     if is_dataclass(kind):
         return build(kind, value, where)  # type: ignore[arg-type]
     if origin is Literal:

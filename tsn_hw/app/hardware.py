@@ -228,16 +228,24 @@ def _too_large(estimate: Estimate) -> str:
     return f"{RESOURCE_NAMES[estimate.binding]} {estimate.utilization_percent[estimate.binding]:.1f} %"
 
 
+UNIT_HEADER = ["unit", "PE", "SIMD", "memory", "masks", "cycles", "LUT", "FF", "BRAM", "URAM", "DSP"]
+
+
 def unit_table(made: Accelerator, estimate: Estimate) -> str:
     """Folding, cycles and resources of every unit as a table."""
-    rows: list[list[object]] = []
+    return table(UNIT_HEADER, unit_rows(made, estimate))
+
+
+def unit_rows(made: Accelerator, estimate: Estimate) -> list[list[str | int | None]]:
+    """The rows of that table, the last one of all units together."""
+    rows: list[list[str | int | None]] = []
     for unit, estimated in zip(made.units, estimate.units, strict=True):
         own, has_weights = unit.settings, isinstance(unit, MatrixUnit)
         simd = own.folding.simd if has_weights else None
         stored = (own.ram_style, own.mask) if has_weights else (None, None)
         rows.append([unit.name, own.folding.pe, simd, *stored, unit.cycles, *_counts(estimated.resources)])
     rows.append(["all", None, None, None, None, estimate.interval_cycles, *_counts(estimate.resources)])
-    return table(["unit", "PE", "SIMD", "memory", "masks", "cycles", "LUT", "FF", "BRAM", "URAM", "DSP"], rows)
+    return rows
 
 
 def report_json(design: Design, folder: Path) -> dict[str, Any]:

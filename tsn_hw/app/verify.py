@@ -59,8 +59,9 @@ class EngineResult:
 
 @dataclass(frozen=True)
 class Verification:
-    """Everything that :func:`verify` found."""
+    """Everything that :func:`verify` found; ``network`` is the SHA-256 of the file that it is about."""
 
+    network: str
     engines: dict[str, EngineResult]
     broken_seals: list[str]
     changed_snapshots: list[str]
@@ -89,6 +90,7 @@ class Verification:
         """Plain values for a JSON file."""
         return {
             "passed": self.passed,
+            "network": self.network,
             "mismatches": self.mismatches,
             "first_difference": self.first_difference(),
             "broken_seals": self.broken_seals,
@@ -149,7 +151,8 @@ def verify(
             wanted = {layer: values[used] for layer, values in truth.items()}
             _record(results[name], task.name, wanted, engine(number, x[used]))
     broken = [task.name for t, task in enumerate(net.tasks) if artifact.seal(net, t) != _first_seal(net, t)]
-    return Verification(results, broken, list(_changed(net, snapshots or {})), seen)
+    network = hashlib.sha256(artifact.to_bytes(net)).hexdigest()
+    return Verification(network, results, broken, list(_changed(net, snapshots or {})), seen)
 
 
 def adversarial_integers(net: PackedNetwork, count: int, seed: int) -> Ints:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from tsn_hw.app.sweep.results import Row, open_results, require_pyarrow, to_csv,
 from tsn_hw.app.sweep.runner import Runner, network_name
 from tsn_hw.app.sweep.search import require_optuna, search
 from tsn_hw.app.sweep.settings import Budget, SweepSettings, read_sweep
+from tsn_hw.app.sweep.summary import SUMMARY, Sweep
 from tsn_hw.app.tables import table
 from tsn_hw.errors import SettingsError
 from tsn_hw.files import write_atomically
@@ -29,23 +30,7 @@ from tsn_hw.learn.settings import Settings
 from tsn_hw.learn.tasks import Stream
 from tsn_hw.learn.trained import HEAD
 
-RESULTS, SUMMARY = "results.jsonl", "sweep.json"
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """A finished sweep: a row a point, knobs first, in the order of their numbers.
-
-    float_percent: mean test accuracy of the float weights, of the best of the runs
-    front:         numbers of the points that no other betters
-    chosen:        number of the smallest network within the budget; None without a budget, or if there is none
-    """
-
-    rows: tuple[Row, ...]
-    float_percent: float
-    front: tuple[int, ...]
-    budget: Budget
-    chosen: int | None
+RESULTS = "results.jsonl"
 
 
 def run_sweep(file: Path, folder: Path, engine: Engine, parquet: bool = False, quiet: bool = False) -> Sweep:
@@ -111,7 +96,8 @@ def _evaluate(settings: SweepSettings, space: Space, points: list[Point], runner
         {"point": number} | _knobs(space, point, trained) | row
         for number, (point, row) in enumerate(zip(points, rows, strict=True))
     )
-    return Sweep(numbered, float_percent, tuple(best), budget, choose(rows, budget, float_percent))
+    runs = tuple(base.digest for base in runner.bases.values())
+    return Sweep(numbered, runs, float_percent, tuple(best), budget, choose(rows, budget, float_percent))
 
 
 def _layer_names(settings: Settings, stream: Stream) -> tuple[str, ...]:

@@ -1,0 +1,124 @@
+"""Maps of weight memories: who owns which weight, and how many tasks read it. A pixel is a weight, or some."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+from PIL import Image
+
+from tsn_hw.app.report.charts import PALETTE
+from tsn_hw.arithmetic import Ints
+from tsn_hw.network import UNUSED, PackedNetwork
+
+MOST_COLUMNS, MOST_ROWS = 512, 256
+"""Pixels of a picture; smaller layers fill them with whole pixels a weight."""
+FREE = "#e8e8e8"
+_ORDERED = ((0, 34, 78), (53, 70, 107), (102, 105, 112), (148, 142, 119), (200, 185, 105), (254, 232, 56))
+"""Colours that stay in order for every kind of colour vision, for more owners than the palette has colours."""
+Color = tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class LayerMap:
+    """A body layer in a bank: the owner of every weight (prefix or UNUSED) and its number of readers, (rows, columns).
+
+    Rows are outputs and columns inputs, or the other way round where that is wider than high.
+    """
+
+    bank: int
+    layer: str
+    owner: Ints
+    readers: Ints
+
+    @property
+    def block(self) -> tuple[int, int]:
+        """Rows and columns of weights that one pixel stands for."""
+        rows, columns = self.owner.shape
+        return -(-rows // MOST_ROWS), -(-columns // MOST_COLUMNS)
+
+
+def layer_maps(net: PackedNetwork) -> list[LayerMap]:
+    """The maps of all body layers in all banks."""
+    maps = []
+    for bank, memory in enumerate(net.banks):
+        for index in net.body:
+            words = memory.layers[index]
+            if words is None:
+                continue
+            steps = [net.tasks[task].steps[index] for task in net.bank_tasks(bank)]
+            masks = [step.mask for step in steps if step is not None and step.mask is not None]
+            rows = len(words.owner)
+            owner = words.owner.astype(np.int64).reshape(rows, -1)
+            readers = np.array(masks).sum(axis=0, dtype=np.int64).reshape(rows, -1)
+            if rows > owner.shape[1]:
+                owner, readers = owner.T, readers.T
+            maps.append(LayerMap(bank, net.layers[index].name, owner, readers))
+    return maps
+
+
+def owner_colors(owners: int) -> list[str]:
+    """A colour an owner."""
+    if owners <= len(PALETTE):
+        return list(PALETTE[:owners])
+    places = [i * (len(_ORDERED) - 1) / (owners - 1) for i in range(owners)]
+    return [_hex(_between(_ORDERED, place)) for place in places]
+
+
+def owner_picture(layer: LayerMap, owners: int) -> str:
+    """PNG as a data address: the colour of the owner of most weights of every block."""
+    counts = np.stack([_blocks(layer.owner == owner, layer.block) for owner in (UNUSED, *range(owners))])
+    return _png(counts.argmax(axis=0).astype(np.uint8), [FREE, *owner_colors(owners)])
+
+
+def readers_picture(layer: LayerMap, tasks: int) -> str:
+    """PNG as a data address: from white, read by no task, to blue, read by all."""
+    area = _blocks(np.ones_like(layer.owner), layer.block)
+    shade = (63 * _blocks(layer.readers, layer.block) // (area * tasks)).astype(np.uint8)
+    return _png(shade, [_hex(_between(((255, 255, 255), (0, 84, 147)), i / 63)) for i in range(64)])
+
+
+def picture(address: str, alternative: str) -> Markup:
+    """An image element."""
+    return Markup('<img src="{}" alt="{}">').format(address, alternative)
+
+
+def swatches(names: Sequence[str]) -> Markup:
+    """A legend of owners."""
+    colors = [FREE, *owner_colors(len(names))]
+    entry = Markup('<li><span class="swatch" style="background:{}"></span>{}</li>')
+    items = (entry.format(color, name) for color, name in zip(colors, ["unused", *names], strict=True))
+    return Markup('<ul class="legend">{}</ul>').format(Markup("").join(items))
+
+
+def _blocks(plane: NDArray[np.generic], block: tuple[int, int]) -> Ints:
+    """Sums over blocks; the last ones of a row or column may be smaller."""
+    rows = np.arange(0, plane.shape[0], block[0])
+    columns = np.arange(0, plane.shape[1], block[1])
+    sums: Ints = np.add.reduceat(np.add.reduceat(plane.astype(np.int64), rows, axis=0), columns, axis=1)
+    return sums
+
+
+def _between(colors: Sequence[Color], place: float) -> Color:
+    """A colour between the two that stand around a place in a list."""
+    first = min(int(place), len(colors) - 2)
+    return tuple(round(a + (b - a) * (place - first)) for a, b in zip(colors[first], colors[first + 1], strict=True))
+
+
+def _hex(color: Color) -> str:
+    return "#" + "".join(f"{part:02x}" for part in color)
+
+
+def _png(indices: NDArray[np.uint8], colors: Sequence[str]) -> str:
+    rows, columns = indices.shape
+    scale = max(1, min(MOST_COLUMNS // columns, MOST_ROWS // rows))
+    image = Image.fromarray(indices.repeat(scale, axis=0).repeat(scale, axis=1), "P")
+    image.putpalette(bytes.fromhex("".join(color.removeprefix("#") for color in colors)))
+    file = io.BytesIO()
+    image.save(file, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

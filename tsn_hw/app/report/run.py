@@ -1,0 +1,105 @@
+"""Gather what is known of a run or a network, and write the page."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from sim.area import read_coefficients
+from sim.cost import estimate_cost
+from sim.devices import device
+from tsn_hw import __version__, artifact
+from tsn_hw.app.hardware import HardwareWishes, choose
+from tsn_hw.app.report import costs, sections
+from tsn_hw.app.report.blocks import Section
+from tsn_hw.app.report.sections import Subject
+from tsn_hw.app.sweep.summary import Sweep, read_sweep_summary
+from tsn_hw.capacity import capacity
+from tsn_hw.errors import SettingsError
+from tsn_hw.files import read_bytes, write_atomically
+from tsn_hw.folding import Folding, HardwareSettings, UnitSettings
+from tsn_hw.pipeline import accelerator, unit_names
+from tsn_hw.records import read_json
+
+if TYPE_CHECKING:
+    from tsn_hw.app.runs import RunFolder
+
+NETWORK, VERIFICATION = "net.tsn", "verify.json"
+
+
+def write_report(
+    path: Path, out: Path | None, sweep_folder: Path | None, wishes: HardwareWishes | None
+) -> tuple[str, Any]:
+    """Write the page of a run's folder, or of a .tsn file alone."""
+    subject = gather(path, sweep_folder, wishes)
+    file = subject.path.with_name("report.html") if out is None else out
+    page = render(subject).encode()
+    write_atomically(file, page)
+    return f"{file}: {len(page):,} bytes", {"file": str(file), "bytes": len(page)}
+
+
+def gather(path: Path, sweep_folder: Path | None, wishes: HardwareWishes | None) -> Subject:
+    """Read everything that a report tells. SettingsError if the sweep is of another run."""
+    run = _run(path) if path.is_dir() else None
+    file = path if run is None else path / NETWORK
+    found = None if sweep_folder is None else _sweep(sweep_folder, run)
+    data, net = read_bytes(file), artifact.load(file)
+    sizes = capacity(net, data)
+    chosen = None if wishes is None else choose(net, device(wishes.device), wishes, read_coefficients())
+    units = dict.fromkeys(unit_names(net), UnitSettings(Folding(1)))
+    design = accelerator(net, HardwareSettings(units)) if chosen is None else chosen.accelerator
+    verified = _verification(file.parent / VERIFICATION, data)
+    return Subject(file, data, net, sizes, estimate_cost(design, stored=sizes), verified, run, found, chosen)
+
+
+def _verification(path: Path, network: bytes) -> Mapping[str, Any] | str:
+    """What verify wrote of this very network, or why there is nothing to show."""
+    how = f"tsn-hw verify {NETWORK} -o {VERIFICATION}"
+    if not path.is_file():
+        return f"there is no {path.name} beside the network; {how} makes it"
+    found: Mapping[str, Any] = read_json(path)
+    if found.get("network") != hashlib.sha256(network).hexdigest():
+        return f"the {path.name} beside the network is of another one; {how} makes it anew"
+    return found
+
+
+def _run(folder: Path) -> RunFolder:
+    from tsn_hw.app.runs import RunFolder  # loads torch, which a network alone has no use for
+
+    return RunFolder(folder)
+
+
+def _sweep(folder: Path, run: RunFolder | None) -> Sweep:
+    if run is None:
+        raise SettingsError("--sweep: goes with the folder of the run that was swept")
+    from tsn_hw.app.sweep.evaluate import base_of
+
+    found = read_sweep_summary(folder)
+    if base_of(run.settings, run.stream, run.folder).digest not in found.runs:
+        raise SettingsError(f"--sweep {folder}: is a sweep of another run than {run.folder}")
+    return found
+
+
+def render(subject: Subject) -> str:
+    """The page as text. Same subject, same page."""
+    net = subject.net
+    parts: list[Section] = [sections.summary(subject)]
+    if subject.sweep is not None:
+        parts.append(costs.sweep(subject.sweep))
+    parts += [sections.tasks(subject), costs.memory(subject), costs.operations(subject)]
+    if subject.chosen is not None:
+        parts.append(costs.hardware(subject.chosen))
+    parts += [sections.verification(subject), sections.provenance(subject)]
+    title = subject.path.parent.resolve().name if subject.run else subject.path.name
+    shape = " × ".join(map(str, net.input_shape))
+    of_layers = f"{len(net.body)} layers with weights, input {shape} of {net.input.bits} bits"
+    subtitle = f"{len(net.tasks)} tasks in {len(net.banks)} bank{'s' if len(net.banks) > 1 else ''}, {of_layers}"
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    page = environment.get_template("page.html")
+    return page.render(title=title, subtitle=subtitle, sections=parts, version=__version__)
