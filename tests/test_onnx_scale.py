@@ -20,7 +20,7 @@ STREAMS = {
 @pytest.mark.parametrize("name", STREAMS)
 def test_no_integer_differs(tmp_path, name):
     counts = verify(
-        STREAMS[name](),
+        [STREAMS[name]()],
         tmp_path,
         inputs=6,
         evaluator_inputs=1,
