@@ -6,9 +6,6 @@ import io
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +14,18 @@ from typing import Any
 import psutil
 import pytest
 from PIL import Image
-from sweeping import DEEP, GRID, HERE, RUN, sweep_file, sweep_into
+from sweeping import (
+    DEEP,
+    GRID,
+    HERE,
+    RUN,
+    assert_same_sweep,
+    lines,
+    sweep_file,
+    sweep_into,
+    sweep_process,
+    wait_for_lines,
+)
 from tiny_run import TINY, TINY_TOML, copied_run, finished_run
 
 from sim.cost import estimate_cost
@@ -56,10 +64,6 @@ qat_epochs = [0, 1]
 
 def table(folder: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO((folder / "out" / "table.csv").read_text())))
-
-
-def lines(folder: Path) -> list[dict[str, object]]:
-    return [json.loads(line) for line in (folder / "out" / "results.jsonl").read_text().splitlines()]
 
 
 # ------------------------------------------------------------------------------------------------------------ points
@@ -215,32 +219,6 @@ def test_a_sweep_whose_process_is_killed_gives_the_table_of_one_that_was_not(tmp
     assert process.wait() == -signal.SIGKILL
     sweep_into(tmp_path / "killed")
     assert_same_sweep(tmp_path / "killed", tmp_path / "whole")
-
-
-def sweep_process(folder: Path, *options: str) -> subprocess.Popen[bytes]:
-    """The command, in a process of its own."""
-    command = [sys.executable, "-m", "tsn_hw.app.cli", "sweep", str(folder / "sweep.toml"), "-o", str(folder / "out")]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
-    return subprocess.Popen([*command, "--quiet", *options], env=environment)
-
-
-def wait_for_lines(process: subprocess.Popen[bytes], folder: Path, count: int) -> None:
-    """Wait until a sweep has so many results on disk."""
-    path, end = folder / "out" / "results.jsonl", time.monotonic() + 300
-    while not path.exists() or path.read_bytes().count(b"\n") < count:
-        assert process.poll() is None
-        assert time.monotonic() < end, "no results"
-        time.sleep(0.005)
-
-
-def assert_same_sweep(folder: Path, other: Path) -> None:
-    """Both wrote the same files, except that results may stand in another order; none stands there twice."""
-    names = {path.relative_to(other).as_posix() for path in other.rglob("*") if path.is_file()}
-    assert names == {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    for name in names - {"out/results.jsonl"}:
-        assert (folder / name).read_bytes() == (other / name).read_bytes(), name
-    ours, others = (sorted(map(json.dumps, lines(place))) for place in (folder, other))
-    assert ours == others
 
 
 # ------------------------------------------------------------------------------------------------------------ engines
