@@ -74,7 +74,9 @@ def test_a_worker_that_is_killed_at_work_costs_no_point_and_doubles_none(cluster
     cluster.wait(lambda: results.is_file() and results.read_bytes().count(b"\n") >= 3)
     victim = psutil.Process(workers[0].pid)
     busy = victim.cpu_times().user
-    cluster.wait(lambda: victim.cpu_times().user > busy + 0.1)  # it computes: every worker has a chunk until the last one
+    cluster.wait(
+        lambda: victim.cpu_times().user > busy + 0.1
+    )  # it computes: every worker has a chunk until the last one
     assert len(lines(tmp_path / "dask")) < 1 + 24 - 8
     workers[0].send_signal(signal.SIGKILL)
     assert sweep.wait(timeout=300) == 0
