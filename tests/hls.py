@@ -50,7 +50,8 @@ def assert_equal_integers(made: Accelerator, count: int, ap_types: Path | None =
     """Every input of every task alone, the task changing every time, and all at once: no integer differs."""
     done = compiled(made, ap_types).check(golden_data(made, golden_runs(made.net, count)))
     integers = 2 * count * len(made.net.tasks) * sum(unit.output.elements for unit in made.units)
-    assert re.match(rf"PASS: {integers} integers, .*, cycles of {len(made.units)} units; 0 differ\n$", done.stdout)
+    expected = rf"PASS: {integers} integers, .*, cycles of {len(made.units)} units; 0 differ\n$"
+    assert re.match(expected, done.stdout), done.stdout
     assert done.returncode == 0
 
 

@@ -1,7 +1,13 @@
 """Sweeps over tiny runs, for the tests of sweeps and of the report."""
 
+import json
+import os
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tiny_run import EVERYTHING, TINY, finished_run
 
@@ -34,3 +40,34 @@ def sweep_file(folder: Path, values: str = GRID, run: Path | None = None) -> Pat
 def sweep_into(folder: Path, values: str = GRID, run: Path | None = None, parquet: bool = False) -> Sweep:
     """Do a sweep in this process."""
     return run_sweep(sweep_file(folder, values, run), folder / "out", HERE, parquet, quiet=True)
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    """All results of a sweep, as they were written."""
+    return [json.loads(line) for line in (folder / "out" / "results.jsonl").read_text().splitlines()]
+
+
+def sweep_process(folder: Path, *options: str) -> subprocess.Popen[bytes]:
+    """The command, in a process of its own."""
+    command = [sys.executable, "-m", "tsn_hw.app.cli", "sweep", str(folder / "sweep.toml"), "-o", str(folder / "out")]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    return subprocess.Popen([*command, "--quiet", *options], env=environment)
+
+
+def wait_for_lines(process: subprocess.Popen[bytes], folder: Path, count: int) -> None:
+    """Wait until a sweep has so many results on disk."""
+    path, end = folder / "out" / "results.jsonl", time.monotonic() + 300
+    while not path.exists() or path.read_bytes().count(b"\n") < count:
+        assert process.poll() is None
+        assert time.monotonic() < end, "no results"
+        time.sleep(0.005)
+
+
+def assert_same_sweep(folder: Path, other: Path) -> None:
+    """Both wrote the same files, except that results may stand in another order; none stands there twice."""
+    names = {path.relative_to(other).as_posix() for path in other.rglob("*") if path.is_file()}
+    assert names == {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    for name in names - {"out/results.jsonl"}:
+        assert (folder / name).read_bytes() == (other / name).read_bytes(), name
+    ours, others = (sorted(map(json.dumps, lines(place))) for place in (folder, other))
+    assert ours == others

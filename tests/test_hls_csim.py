@@ -138,6 +138,19 @@ def test_words_that_no_ap_uint_holds_are_refused():
     )
 
 
+def test_lines_that_no_load_packet_carries_are_refused():
+    weights = np.random.default_rng(0).integers(-128, 128, (128, 128))
+    net = network((128,), U8, [(Linear("fc", 128, 128), weights, requantization(U8, 10, channels=128))])
+    found = settings(net, pe=128, simd=128, mask="runtime")
+    units = found.units | {"fc": replace(found.units["fc"], ram_style="ultra")}
+    with pytest.raises(FoldingError) as caught:
+        compiled(accelerator(net, replace(found, units=units)))
+    assert str(caught.value) == (
+        "layer 'fc': a line of its words has 131072 bits, a load packet carries at most 16320; "
+        "take a smaller pe or simd"
+    )
+
+
 def test_without_a_compiler_there_is_no_simulation(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(EngineError, match=r"^g\+\+ is not installed$"):

@@ -82,6 +82,14 @@ def test_rounding_and_saturation_follow_the_cases(types, tmp_path):
     assert found == [str(row[6]) for row in rows]
 
 
+def test_a_field_may_begin_at_any_bit_of_a_line(tmp_path):
+    line = 0x13579BDF02468ACE_FEDCBA9876543210_0123456789ABCDEF
+    lines = output("fields", tmp_path).splitlines()
+    assert len(lines) == sum(193 - bits for bits in (1, 4, 6, 16, 32, 63, 64))
+    for bits, low, content in (text.split() for text in lines):
+        assert int(content, 16) == line >> int(low) & ((1 << int(bits)) - 1)
+
+
 def test_streams_keep_order_and_tell_what_is_wrong(tmp_path):
     assert output("streams", tmp_path).splitlines() == [
         "1 0 2 3 4, peak 5, empty 0",

@@ -6,9 +6,6 @@ import io
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +14,23 @@ from typing import Any
 import psutil
 import pytest
 from PIL import Image
-from sweeping import DEEP, GRID, HERE, RUN, sweep_file, sweep_into
+from sweeping import (
+    DEEP,
+    GRID,
+    HERE,
+    RUN,
+    assert_same_sweep,
+    lines,
+    sweep_file,
+    sweep_into,
+    sweep_process,
+    wait_for_lines,
+)
 from tiny_run import TINY, TINY_TOML, copied_run, finished_run
 
+from sim.cost import estimate_cost
+from sim.devices import device
+from sim.search import search_folding
 from tsn_hw import artifact
 from tsn_hw.app.cli import main
 from tsn_hw.app.metrics import accuracy
@@ -31,10 +42,12 @@ from tsn_hw.app.sweep.plots import pictures
 from tsn_hw.app.sweep.points import space_of
 from tsn_hw.app.sweep.results import identity, open_results
 from tsn_hw.app.sweep.run import run_sweep
-from tsn_hw.app.sweep.settings import Budget, Values
+from tsn_hw.app.sweep.settings import Budget, Part, Values
 from tsn_hw.capacity import capacity
 from tsn_hw.errors import EngineError, FileError, SettingsError, TrainingError
+from tsn_hw.folding import Folding, HardwareSettings, UnitSettings
 from tsn_hw.learn.variants import Variant, load_trained, pack
+from tsn_hw.pipeline import accelerator, unit_names
 
 KNOBS = """
 [values]
@@ -51,10 +64,6 @@ qat_epochs = [0, 1]
 
 def table(folder: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO((folder / "out" / "table.csv").read_text())))
-
-
-def lines(folder: Path) -> list[dict[str, object]]:
-    return [json.loads(line) for line in (folder / "out" / "results.jsonl").read_text().splitlines()]
 
 
 # ------------------------------------------------------------------------------------------------------------ points
@@ -78,6 +87,9 @@ def test_every_accuracy_is_that_of_a_fresh_evaluation_of_a_fresh_network(tmp_pat
         sizes = capacity(net)
         assert (row["file_bits"], row["total_percent"]) == (sizes.file_bits, sizes.total_percent)
         assert (row["masks_bits"], row["codes_bits"]) == (sizes.masks_bits, sizes.codes_bits)
+        units = dict.fromkeys(unit_names(net), UnitSettings(Folding(1)))
+        costs = estimate_cost(accelerator(net, HardwareSettings(units)))
+        assert (row["bops"], row["images_bits"]) == (costs.integer.bops / 3, costs.images_bits)
     assert len({row["sha256"] for row in sweep.rows}) == 12
 
 
@@ -110,7 +122,7 @@ def test_results_that_points_have_in_common_are_computed_once(tmp_path: Path) ->
     opened = RunFolder(finished_run(DEEP))
     base = base_of(opened.settings, opened.stream, opened.folder)
     bench.cache_clear()
-    evaluate(base, [Variant((3, 2, 5), 8), Variant((3, 2, 4), 8)])
+    evaluate(base, [Variant((3, 2, 5), 8), Variant((3, 2, 4), 8)], None)
     found = bench(base)
     assert len(found.codebooks.books) == 3 * (2 + 2)  # of three tasks: fc1, fc2, and two heads
     assert (found.results.found, found.results.computed) == (3, 3 * (4 + 1))  # flatten, fc1, fc2, head; another head
@@ -119,7 +131,7 @@ def test_results_that_points_have_in_common_are_computed_once(tmp_path: Path) ->
 def test_a_run_that_changes_under_a_sweep_is_noticed(tmp_path: Path) -> None:
     folder = copied_run(tmp_path / "run", RUN)
     with pytest.raises(TrainingError) as error:
-        evaluate(Base(folder, "0123456789abcdef"), [Variant((3, 5), 8)])
+        evaluate(Base(folder, "0123456789abcdef"), [Variant((3, 5), 8)], None)
     assert str(error.value) == f"run {folder}: is not the one that the sweep began with"
 
 
@@ -209,32 +221,6 @@ def test_a_sweep_whose_process_is_killed_gives_the_table_of_one_that_was_not(tmp
     assert_same_sweep(tmp_path / "killed", tmp_path / "whole")
 
 
-def sweep_process(folder: Path, *options: str) -> subprocess.Popen[bytes]:
-    """The command, in a process of its own."""
-    command = [sys.executable, "-m", "tsn_hw.app.cli", "sweep", str(folder / "sweep.toml"), "-o", str(folder / "out")]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
-    return subprocess.Popen([*command, "--quiet", *options], env=environment)
-
-
-def wait_for_lines(process: subprocess.Popen[bytes], folder: Path, count: int) -> None:
-    """Wait until a sweep has so many results on disk."""
-    path, end = folder / "out" / "results.jsonl", time.monotonic() + 300
-    while not path.exists() or path.read_bytes().count(b"\n") < count:
-        assert process.poll() is None
-        assert time.monotonic() < end, "no results"
-        time.sleep(0.005)
-
-
-def assert_same_sweep(folder: Path, other: Path) -> None:
-    """Both wrote the same files, except that results may stand in another order; none stands there twice."""
-    names = {path.relative_to(other).as_posix() for path in other.rglob("*") if path.is_file()}
-    assert names == {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    for name in names - {"out/results.jsonl"}:
-        assert (folder / name).read_bytes() == (other / name).read_bytes(), name
-    ours, others = (sorted(map(json.dumps, lines(place))) for place in (folder, other))
-    assert ours == others
-
-
 # ------------------------------------------------------------------------------------------------------------ engines
 
 
@@ -257,21 +243,29 @@ def test_an_error_of_ours_in_a_worker_process_is_ours_here(tmp_path: Path) -> No
     base = Base(tmp_path / "nowhere", "0")
     for jobs in (1, 2):
         with pytest.raises(FileError) as error:
-            list(processes(jobs)(evaluate, [(base, [Variant((3, 5), 8)])]))
+            list(processes(jobs)(evaluate, [(base, [Variant((3, 5), 8)], None)]))
         assert str(error.value) == f"{tmp_path / 'nowhere'} is no training run: it has no settings.json"
 
 
 # ------------------------------------------------------------------------------------------------------------ choosing
 
 ROWS = [
-    {"accuracy_percent": accuracy, "total_percent": size}
-    for accuracy, size in ((90.0, 5.0), (95.0, 9.0), (94.0, 9.0), (96.0, 12.0), (95.0, 9.0), (96.0, 13.0))
+    {"accuracy_percent": accuracy, "total_percent": size, "bops": 1.0, "device_percent": share}
+    for accuracy, size, share in (
+        (90.0, 5.0, 30.0),
+        (95.0, 9.0, 50.0),
+        (94.0, 9.0, 40.0),
+        (96.0, 12.0, 85.0),
+        (95.0, 9.0, 20.0),
+        (96.0, 13.0, None),
+    )
 ]
 
 
 def test_the_front_holds_what_nothing_betters_once() -> None:
     assert front(ROWS) == [0, 1, 3]
     assert front(ROWS[::-1]) == [1, 2, 5]
+    assert front([ROWS[0], ROWS[0] | {"bops": 0.5}, ROWS[1] | {"bops": 2.0}]) == [1, 2]
     assert betters(ROWS[1], ROWS[2])
     assert not betters(ROWS[1], ROWS[4])
     assert not betters(ROWS[0], ROWS[1])
@@ -287,29 +281,66 @@ def test_the_front_holds_what_nothing_betters_once() -> None:
         (Budget(total_percent=5.0), 0),
         (Budget(total_percent=4.9), None),
         (Budget(accuracy_drop=0.9), None),
+        (Budget(part=Part("xc7z010")), 0),
+        (Budget(part=Part("xc7z010"), accuracy_drop=2.0), 1),
+        (Budget(part=Part("xc7z010", limit_percent=45.0), accuracy_drop=2.0), 4),
+        (Budget(part=Part("xc7z010"), accuracy_drop=1.0), None),
     ],
 )
 def test_the_smallest_network_within_the_budget_is_chosen(budget: Budget, chosen: int | None) -> None:
     assert choose(ROWS, budget, float_percent=97.0) == chosen
 
 
-def test_the_point_nearest_to_a_budget_that_nothing_meets_is_named() -> None:
-    assert nearest(ROWS, Budget(accuracy_drop=1.0, total_percent=9.0), 97.0) == (
-        "budget: none of the 6 points keeps accuracy_drop = 1 and total_percent = 9; "
-        "the nearest, point 3, has accuracy_drop 1.00, total_percent 12.00"
+@pytest.mark.parametrize(
+    ("budget", "expected"),
+    [
+        (Budget(accuracy_drop=1.0, total_percent=9.0), "point 1, exceeds accuracy_drop by 1.00"),
+        (Budget(accuracy_drop=1.5, part=Part("xc7z010")), "point 1, exceeds accuracy_drop by 0.50"),
+        (Budget(total_percent=4.0, part=Part("xc7z010")), "point 0, exceeds total_percent by 1.00"),
+    ],
+)
+def test_the_point_nearest_to_a_budget_that_nothing_meets_is_named(budget: Budget, expected: str) -> None:
+    assert choose(ROWS, budget, 97.0) is None
+    assert nearest(ROWS, budget, 97.0) == f"budget: none of the 6 points keeps it; the nearest, {expected}"
+
+
+def test_a_network_that_does_not_fit_the_part_says_so() -> None:
+    assert nearest(ROWS[5:], Budget(part=Part("xc7z010"), total_percent=12.0), 97.0) == (
+        "budget: none of the 1 points keeps it; the nearest, point 0, "
+        "exceeds total_percent by 1.00 and does not fit the part"
     )
+
+
+def test_every_point_is_put_on_the_part(tmp_path: Path) -> None:
+    part = "[budget.part]\ndevice = 'xc7z010'\ntarget_fps = {}\n"
+    with pytest.raises(SettingsError, match="does not fit the part"):
+        sweep_into(tmp_path / "fast", "[values]\ncode_bits = [2]\n" + part.format(10**8))
+    assert [row["device_percent"] for row in table(tmp_path / "fast")] == [""]
+    sweep = sweep_into(tmp_path / "slow", "[values]\ncode_bits = [2]\n" + part.format(20000))
+    (row,) = sweep.rows
+    net = artifact.load(tmp_path / "slow" / "out" / "networks" / f"{row['sha256'][:16]}.tsn")
+    estimate = search_folding(net, device("xc7z010"), target_fps=20000).estimate
+    assert row["device_percent"] == max(estimate.utilization_percent.values())
+    assert row["inferences_per_second"] == estimate.inferences_per_second >= 20000
 
 
 def test_pictures_are_the_same_bytes_every_time_and_show_every_point(tmp_path: Path) -> None:
     rows = [row | {"activation_bits": 8, "bits.fc1": 2, "bits.head": 5} for row in ROWS]
-    files = pictures(rows, 1, 97.0)
-    assert files == pictures(rows, 1, 97.0)
-    assert set(files) == {"pareto_size.png", "pareto_size.svg"}
-    assert files != pictures(rows, 0, 97.0)
-    with Image.open(io.BytesIO(files["pareto_size.png"])) as picture:
-        assert picture.format == "PNG"
-    assert b"<svg" in files["pareto_size.svg"]
-    assert b"<dc:date>" not in files["pareto_size.svg"]
+    budget = Budget(accuracy_drop=2.0, part=Part("xc7z010"))
+    files = pictures(rows, 1, 97.0, budget)
+    assert files == pictures(rows, 1, 97.0, budget)
+    names = [f"pareto_{cost}.{form}" for cost in ("size", "operations", "device") for form in ("png", "svg")]
+    assert list(files) == names
+    assert files["pareto_device.svg"] != pictures(rows, 0, 97.0, budget)["pareto_device.svg"]
+    for name, content in files.items():
+        if name.endswith(".png"):
+            with Image.open(io.BytesIO(content)) as picture:
+                assert picture.format == "PNG"
+        else:
+            assert b"<svg" in content
+            assert b"<dc:date>" not in content
+    without = [{name: value for name, value in row.items() if name != "device_percent"} for row in rows]
+    assert list(pictures(without, 1, 97.0, Budget())) == names[:4]
 
 
 # ------------------------------------------------------------------------------------------------------- learning runs
@@ -357,6 +388,15 @@ def test_a_settings_file_is_learned_first(tmp_path: Path) -> None:
         ("train = 'nowhere.toml'\n[values]\ncode_bits = [2]\n", "nowhere.toml: No such file or directory"),
         ("run = 'RUN'\n[values]\ncode_bits = [2]\n[search]\npoints = 0\n", "search: points = 0: must be at least 1"),
         ("run = 'RUN'\n[values]\ncode_bits = [2]\n[budget]\nspeed = 9\n", "budget: unknown key 'speed'; known are "),
+        ("run = 'RUN'\n[values]\ncode_bits = [2]\n[budget.part]\n", "budget: part: has no 'device'"),
+        (
+            "run = 'RUN'\n[values]\ncode_bits = [2]\n[budget.part]\ndevice = 'xc7z02'\n",
+            "budget: part: device 'xc7z02': unknown; did you mean xc7z020",
+        ),
+        (
+            "run = 'RUN'\n[values]\ncode_bits = [2]\n[budget.part]\ndevice = 'xc7z020'\nlimit_percent = 0\n",
+            "budget: part: limit_percent = 0: must be above 0 and at most 100",
+        ),
         ("run = 'RUN\n", "not a TOML file ("),
     ],
 )
@@ -394,7 +434,7 @@ def test_a_budget_that_nothing_meets_is_told_when_all_else_is_written(
     path = sweep_file(tmp_path, GRID + "[budget]\ntotal_percent = 0.5\n")
     assert main(["sweep", str(path), "-o", str(tmp_path / "out"), "--jobs", "1", "--quiet"]) == 2
     told = capsys.readouterr().err
-    assert told.startswith("tsn-hw: budget: none of the 12 points keeps total_percent = 0.5; the nearest, point ")
+    assert told.startswith("tsn-hw: budget: none of the 12 points keeps it; the nearest, point ")
     assert told.count("\n") == 1
     assert len(table(tmp_path)) == 12
 
@@ -427,20 +467,7 @@ def test_the_command_prints_the_front_or_everything_as_data(tmp_path: Path, caps
     data = json.loads(capsys.readouterr().out)
     assert data == json.loads((tmp_path / "out" / "sweep.json").read_text())
     assert len(data["rows"]) == 12
-    assert printed[0].split() == [
-        "point",
-        "code",
-        "bits",
-        "head",
-        "activations",
-        "accuracy",
-        "%",
-        "file",
-        "%",
-        "of",
-        "float32",
-        "network",
-    ]
+    assert printed[0].split()[:4] == ["point", "code", "bits", "head"]
     assert [int(line.split()[0]) for line in printed[1 : 1 + len(data["front"])]] == data["front"]
     assert f"* smallest within the budget: point {data['chosen']}" in printed
     smallest = min(data["rows"], key=lambda row: (row[SIZE.column], -row["accuracy_percent"]))

@@ -37,7 +37,7 @@ ap_uint<BITS> field(const limb_t (&line)[LIMBS], int low) {
 #pragma HLS INLINE
     const int first = low / 64, offset = low % 64;
     limb_t found = line[first] >> offset;
-    if (64 % BITS != 0 && offset + BITS > 64) found |= line[first + 1] << (64 - offset);
+    if (offset + BITS > 64) found |= line[first + 1] << (64 - offset);
     return ap_uint<BITS>(found);
 }
 

@@ -7,6 +7,7 @@ number of its arguments. Results that were given are not asked for again; everyt
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import threading
 import time
@@ -23,6 +24,7 @@ T = TypeVar("T")
 Engine = Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], Iterator[tuple[int, Any]]]
 """(function, arguments of every call) -> (number of the call, its result), as they come."""
 
+CONNECT_SECONDS = 20
 KEPT = "what is finished is kept, the same command goes on from there"
 
 
@@ -71,20 +73,27 @@ def dask_cluster(scheduler: str) -> Engine:
     from distributed import Client, as_completed
     from distributed.scheduler import KilledWorker
 
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what concerns the user is raised
+
     def run(function: Callable[..., T], calls: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, T]]:
+        if not calls:
+            return
         try:
-            client = Client(scheduler, timeout=10, set_as_default=False)
+            client = Client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
         except (OSError, ValueError) as error:
             raise EngineError(f"no Dask scheduler answers at {scheduler!r}: {error}") from error
         with client:
-            futures = [
-                client.submit(numbered, function, number, arguments, pure=False)
-                for number, arguments in enumerate(calls)
-            ]
             try:
-                for _, result in as_completed(futures, with_results=True):
+                client.wait_for_workers(1, timeout=CONNECT_SECONDS)
+            except TimeoutError as error:
+                raise EngineError(f"the Dask scheduler at {scheduler!r} has no workers") from error
+            futures = [client.submit(numbered, function, i, call, pure=False) for i, call in enumerate(calls)]
+            try:
+                for future, result in as_completed(futures, loop=client.loop, with_results=True):
+                    if future.cancelled():
+                        raise EngineError(f"the Dask scheduler at {scheduler!r} went away; {KEPT}")
                     yield result
             except KilledWorker as error:
-                raise EngineError(f"a point killed the workers that tried it ({error}); {KEPT}") from error
+                raise EngineError(f"a point killed every worker that tried it; {KEPT}") from error
 
     return run

@@ -86,9 +86,7 @@ def told(sweep: Sweep, folder: Path) -> tuple[str, Any]:
 def _evaluate(settings: SweepSettings, space: Space, points: list[Point], runner: Runner, trained: Settings) -> Sweep:
     float_percent, budget = runner.float_percent(), settings.budget
     if settings.search is not None:
-        points = search(
-            space, settings.search, runner.rows, lambda row: list(excesses(row, budget, float_percent).values())
-        )
+        points = search(space, settings.search, runner.rows, lambda row: excesses(row, budget, float_percent))
     rows = runner.rows(points)
     best = front(rows)
     runner.keep_networks([points[i] for i in best], [rows[i] for i in best])

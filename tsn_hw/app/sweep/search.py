@@ -7,8 +7,7 @@ same points again. That makes it resumable without a memory of its own: what was
 from __future__ import annotations
 
 import importlib.util
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tsn_hw.app.sweep.pareto import OBJECTIVES
@@ -18,11 +17,12 @@ from tsn_hw.app.sweep.settings import Search
 from tsn_hw.errors import EngineError
 
 if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial, Trial
+    from optuna.trial import Trial
 
 GENERATION = 8
 """Points that are asked for together."""
-_EXCESSES = "excesses"
+FAR = 1e6
+"""Stands for an infinite excess, with which a sampler cannot reckon."""
 
 
 def require_optuna() -> None:
@@ -35,29 +35,24 @@ def search(
     space: Space,
     settings: Search,
     evaluate: Callable[[Sequence[Point]], Sequence[Row]],
-    excesses: Callable[[Row], Sequence[float]],
+    excesses: Callable[[Row], Mapping[str, float]],
 ) -> list[Point]:
-    """The points that a search asked for, none twice. ``excesses`` of a row are above 0 where it breaks a budget."""
+    """The points that a search asked for, none twice. A row's excesses, by name, are above 0 beyond a limit."""
     import optuna
 
-    def constraints(trial: FrozenTrial) -> Sequence[float]:
-        found: list[float] = trial.user_attrs[_EXCESSES]
-        return found
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # multivariate sampling, constraints
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        sampler = optuna.samplers.TPESampler(seed=settings.seed, multivariate=True, constraints_func=constraints)
-        study = optuna.create_study(sampler=sampler, directions=[objective.direction for objective in OBJECTIVES])
-        asked: dict[Point, None] = {}
-        for start in range(0, settings.points, GENERATION):
-            trials = [study.ask() for _ in range(min(GENERATION, settings.points - start))]
-            points = [_point(space, trial) for trial in trials]
-            for trial, row in zip(trials, evaluate(points), strict=True):
-                trial.set_user_attr(_EXCESSES, list(excesses(row)))
-                study.tell(trial, [row[objective.column] for objective in OBJECTIVES])
-            asked |= dict.fromkeys(points)
-        return list(asked)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    sampler = optuna.samplers.TPESampler(seed=settings.seed)
+    study = optuna.create_study(sampler=sampler, directions=[objective.direction for objective in OBJECTIVES])
+    asked: dict[Point, None] = {}
+    for start in range(0, settings.points, GENERATION):
+        trials = [study.ask() for _ in range(min(GENERATION, settings.points - start))]
+        points = [_point(space, trial) for trial in trials]
+        for trial, row in zip(trials, evaluate(points), strict=True):
+            for name, excess in excesses(row).items():
+                trial.set_constraint(name, min(excess, FAR))
+            study.tell(trial, [row[objective.column] for objective in OBJECTIVES])
+        asked |= dict.fromkeys(points)
+    return list(asked)
 
 
 def _point(space: Space, trial: Trial) -> Point:
