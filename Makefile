@@ -17,7 +17,7 @@ STAMP := $(VENV)/.installed-$(VERSION)
 OLD_STAMP := $(OLD_VENV)/.installed-$(VERSION)
 PEERS_STAMP := $(PEERS_VENV)/.installed-$(VERSION)
 PIP := -m pip install --disable-pip-version-check $(PIP_FLAGS)
-TEST_TOOLS := valgrind iverilog chromium
+TEST_TOOLS := g++ valgrind iverilog verilator yosys tclsh chromium
 
 # $(call environment,FOLDER): an empty virtual environment of $(PYTHON); an existing one of that version is kept
 define environment
@@ -76,13 +76,16 @@ $(PEERS_STAMP): Makefile
 	$(PEERS_VENV)/bin/python $(PIP) qonnx==1.0.0 hls4ml==1.3.0 onnx==1.22.0 onnxruntime==1.31.1 numpy==2.4.6
 	@touch $@
 
-# A tool that cannot be had is no error: its tests are skipped by name.
+# A tool that cannot be had is no error: its tests are skipped by name. Debian's packages are named like the tools.
 tools:
 	@for tool in $(TEST_TOOLS); do \
 		command -v $$tool >/dev/null && continue; \
-		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -q && \
-			DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$tool && continue; \
-		echo "make: no $$tool here, its tests are skipped (on Debian, as root: apt-get install $$tool)" >&2; \
+		package=$$(echo $$tool | sed 's/^tclsh$$/tcl/'); \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			[ -n "$$updated" ] || apt-get update -q; updated=yes; \
+			DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$package && continue; \
+		fi; \
+		echo "make: no $$tool here, its tests are skipped (on Debian, as root: apt-get install $$package)" >&2; \
 	done
 
 # An environment that cannot be had is no error either.

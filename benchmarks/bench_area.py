@@ -60,8 +60,8 @@ class Synthesis:
 
     @property
     def memories(self) -> list[Placed]:
-        """Its memories as they were synthesized: scales and task words in LUTs."""
-        memories = unit_memories(_design_for(self.tasks), self.unit)
+        """Its memories as they were synthesized: scales and task words in LUTs, no FIFOs."""
+        memories = [m for m in unit_memories(_design_for(self.tasks), self.unit) if m.kind != "fifo"]
         in_luts = ("scales", "task")
         return [place(replace(m, style="distributed") if m.kind in in_luts else m, self.device) for m in memories]
 

@@ -68,9 +68,10 @@ def with_tasks(net: PackedNetwork, tasks: int, density: float = DENSITY, seed: i
 
 
 def timed(what: str, work: Callable[[], Result]) -> Result:
-    start = time.perf_counter()
+    start, busy = time.perf_counter(), time.process_time()
     result = work()
-    print(f"{what:60} {time.perf_counter() - start:7.2f} s", flush=True)
+    busy, seconds = time.process_time() - busy, time.perf_counter() - start
+    print(f"{what:60} {busy:7.2f} s of processor time, {seconds:7.2f} s", file=sys.stderr, flush=True)
     return result
 
 
@@ -100,10 +101,7 @@ def main(width: str = "20") -> None:
         timed("cost", lambda: estimate_cost(design, stored=sizes))
         with contextlib.redirect_stdout(io.StringIO()) as told:
             command = partial(tsn_hw, ["cost", str(path), "--device", "zu7ev"])
-            start = time.perf_counter()
-            code = command()
-            seconds = time.perf_counter() - start
-        print(f"{'tsn-hw cost --device zu7ev, as a whole':60} {seconds:7.2f} s")
+            code = timed("tsn-hw cost --device zu7ev, as a whole", command)
         print("\n".join(told.getvalue().splitlines()[-1:]))
         raise SystemExit(code)
 

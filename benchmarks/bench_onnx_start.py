@@ -3,9 +3,9 @@
     python benchmarks/bench_onnx_start.py
 
 Ten tasks of each network, keep ratio 0.5, 4-bit codes; the last task is measured. Start and memory are those of a
-fresh process with one thread: seconds to create the session (median of several processes), and what the process holds
-resident, at its peak and once the session stands, beyond what it held with onnxruntime loaded. Latency: all layouts in
-turn in one process, over the plain float32 graph.
+fresh process with one thread: processor time to create the session (median of several processes), and what the process
+holds resident, at its peak and once the session stands, beyond what it held with onnxruntime loaded. Latency: all
+layouts in turn in one process, over the plain float32 graph.
 """
 
 from __future__ import annotations
@@ -19,14 +19,18 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 from bench_onnx import float_graph, medians
-from nets import random_alexnet, random_inputs, random_mlp
+from nets import random_alexnet, random_inputs, random_mlp, random_resnet18
 from streams import stream_of
 
 from export import write_onnx, write_onnx_shared
 
 TASKS = 10
 PROCESSES = 5
-NETWORKS = {"MLP 784-100-100-10": random_mlp((784, 100, 100, 10)), "AlexNet": random_alexnet()}
+NETWORKS = {
+    "MLP 784-100-100-10": random_mlp((784, 100, 100, 10)),
+    "AlexNet": random_alexnet(),
+    "ResNet-18, width 20": random_resnet18(),
+}
 LAYOUTS = {
     "float32": "float/task_{:02d}.onnx",
     "by itself": "alone/task_{:02d}.onnx",
@@ -41,9 +45,9 @@ def kilobytes(key):
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = options.inter_op_num_threads = 1
 before = kilobytes("VmRSS")
-begin = time.perf_counter()
+begin = time.process_time()
 session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
-seconds = time.perf_counter() - begin
+seconds = time.process_time() - begin
 peak, after = kilobytes("VmHWM"), kilobytes("VmRSS")
 print(json.dumps([seconds * 1e3, (peak - before) / 1e3, (after - before) / 1e3]))
 """

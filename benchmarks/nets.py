@@ -33,6 +33,8 @@ def random_alexnet(
     seed: int = 0,
     centroid_bits: int = 8,
     multiplier_bits: int = 1,
+    channels: tuple[int, int, int] = (64, 128, 256),
+    hidden: tuple[int, int] = (2048, 2048),
 ) -> PackedNetwork:
     """The reduced AlexNet of the continual-learning literature (GPM, WSN): three convolutions, three linear layers.
 
@@ -40,12 +42,12 @@ def random_alexnet(
     """
     layers: list[Layer] = []
     shape: Shape = (3, side, side)
-    for i, (source, target, kernel) in enumerate([(3, 64, 4), (64, 128, 3), (128, 256, 2)]):
+    for i, (source, target, kernel) in enumerate(zip((3, *channels), channels, (4, 3, 2), strict=False)):
         layers.append(Conv2d(f"conv{i}", source, target, (kernel, kernel), inputs=(2 * i - 1,)))
         layers.append(MaxPool(f"pool{i}", (2, 2), (2, 2), (2 * i,)))
         shape = layers[-1].output_shape(layers[-2].output_shape(shape))  # type: ignore[call-arg]
     layers.append(Flatten("flatten", (5,)))
-    widths = (math.prod(shape), 2048, 2048, classes)
+    widths = (math.prod(shape), *hidden, classes)
     layers += [Linear(f"fc{i}", a, b, (6 + i,)) for i, (a, b) in enumerate(itertools.pairwise(widths))]
     return _random_network(
         (3, side, side), layers, frozenset(), act_bits, density, seed, centroid_bits, multiplier_bits

@@ -2,7 +2,7 @@
 
     python benchmarks/verify_onnx.py [--old-python PYTHON] [--network FILE.tsn] [--quick]
 
-Networks: a ten-task AlexNet, a three-task ResNet-18, 200 random networks of tests/networks.py, and a trained one if
+Networks: a three-task ResNet-18, a ten-task AlexNet, 200 random networks of tests/networks.py, and a trained one if
 named (``tsn-hw demo`` writes build/demo/net.tsn). Of every task, both layouts are written as they are exported, and
 once more with an output for every layer. All their outputs must be the integers of sim.reference on
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import shutil
 import subprocess
@@ -66,16 +67,16 @@ print(json.dumps({"onnxruntime": onnxruntime.__version__, "digests": digests}))
 
 @dataclass
 class Folder:
-    """Exported files of one network, and the digests that the outputs of each must have."""
+    """Exported files, the network of each, and the digests that its outputs must have."""
 
+    nets: dict[str, PackedNetwork] = field(default_factory=dict)
     expected: dict[str, dict[str, str]] = field(default_factory=dict)
     integers: dict[str, int] = field(default_factory=dict)
     """Outputs of every file, counted."""
 
 
-def export(net: PackedNetwork, folder: Path, inputs: int) -> Folder:
+def export(net: PackedNetwork, folder: Path, inputs: int, result: Folder) -> None:
     """Write every task in both layouts, as exported and with an output for every layer; compare the simulator."""
-    result = Folder()
     write_onnx(net, folder / "alone")
     write_onnx_shared(net, folder / "shared")
     layout = bank_layout(net)
@@ -93,17 +94,13 @@ def export(net: PackedNetwork, folder: Path, inputs: int) -> Folder:
         }
         for kind in LAYOUTS:
             model = onnx_graph(net, task, taps=True, bank=layout if kind == "shared" else None)
-            tapped = folder / kind / f"taps_{task:02d}.onnx"
+            tapped, exported = (folder / kind / f"{stem}_{task:02d}.onnx" for stem in ("taps", "task"))
             tapped.write_bytes(model.SerializeToString())
-            result.expected |= {
-                str(tapped): digests,
-                str(folder / kind / f"task_{task:02d}.onnx"): {"logits": digests["logits"]},
-            }
-            result.integers |= {
-                str(tapped): sum(values.size for values in layers.values()),
-                str(folder / kind / f"task_{task:02d}.onnx"): layers["logits"].size,
-            }
-    return result
+            outputs = {tapped: layers, exported: {"logits": layers["logits"]}}
+            for path, values in outputs.items():
+                result.nets[str(path)] = net
+                result.expected[str(path)] = {name: digests[name] for name in values}
+                result.integers[str(path)] = sum(value.size for value in values.values())
 
 
 def run(interpreter: Sequence[str], files: Iterable[str]) -> tuple[str, dict[str, dict[str, str]]]:
@@ -125,10 +122,10 @@ def compare_onnxruntime(name: str, interpreter: Sequence[str], folder: Folder, f
     return f"{name} {version}", sum(folder.integers[file] for file in files)
 
 
-def compare_evaluator(folder: Folder, files: Iterable[str], net: PackedNetwork, inputs: int) -> tuple[str, int]:
-    """Compare files on ONNX's reference evaluator, with the first inputs of each."""
+def compare_evaluator(folder: Folder, inputs: int) -> tuple[str, int]:
+    """Compare all files on ONNX's reference evaluator, with the first inputs of each."""
     count = 0
-    for file in map(Path, files):
+    for file, net in ((Path(file), net) for file, net in folder.nets.items()):
         task = int(file.stem[-2:])
         x = np.load(file.parent.parent / f"x_{task:02d}.npy")[:inputs]
         layers = reference.run(net, task, x.astype(np.int64))
@@ -143,11 +140,19 @@ def compare_evaluator(folder: Folder, files: Iterable[str], net: PackedNetwork, 
 
 
 def verify(
-    net: PackedNetwork, scratch: Path, *, inputs: int, evaluator_inputs: int, old_python: str | None, emulated: int
+    nets: Sequence[PackedNetwork],
+    scratch: Path,
+    *,
+    inputs: int,
+    evaluator_inputs: int,
+    old_python: str | None,
+    emulated: int,
 ) -> Counter[str]:
-    """Compare all engines on one network; gives the number of integers an engine. ``emulated``: files for valgrind."""
+    """Compare all engines on networks; gives the number of integers an engine. ``emulated``: files for valgrind."""
     with tempfile.TemporaryDirectory(dir=scratch) as name:
-        folder = export(net, Path(name), inputs)
+        folder = Folder()
+        for number, net in enumerate(nets):
+            export(net, Path(name) / str(number), inputs, folder)
         files = list(folder.expected)
         counts = Counter({"simulator": sum(folder.integers.values()) // len(LAYOUTS)})
         interpreters = {"onnxruntime": [sys.executable]}
@@ -161,12 +166,12 @@ def verify(
             command = [valgrind, "-q", "--tool=none", sys.executable]
             engine, integers = compare_onnxruntime("without VNNI, onnxruntime", command, folder, files[-emulated:])
             counts[engine] += integers
-        engine, integers = compare_evaluator(folder, files, net, evaluator_inputs)
+        engine, integers = compare_evaluator(folder, evaluator_inputs)
         counts[engine] += integers
     return counts
 
 
-def random_recipes(count: int) -> Iterator[Recipe]:
+def random_recipes(count: int) -> list[Recipe]:
     """The first examples of the tests' strategy, the same in every run."""
     drawn: list[Recipe] = []
 
@@ -183,23 +188,28 @@ def random_recipes(count: int) -> Iterator[Recipe]:
         drawn.append(recipe)
 
     draw()
-    yield from drawn[:count]
+    return drawn[:count]
 
 
-def networks(options: argparse.Namespace) -> Iterator[tuple[str, PackedNetwork, dict[str, int]]]:
-    """Name, network, and how many inputs and files it is tried with."""
+def networks(options: argparse.Namespace) -> Iterator[tuple[str, list[PackedNetwork], dict[str, int]]]:
+    """Name, some networks, and how many inputs and files they are tried with."""
     for path in options.network:
-        yield str(path), artifact.load(path), {"inputs": 64, "evaluator_inputs": 4, "emulated": 2}
-    tasks = 2 if options.quick else 10
+        yield str(path), [artifact.load(path)], {"inputs": 64, "evaluator_inputs": 4, "emulated": 2}
     large = {"inputs": 8, "evaluator_inputs": 1, "emulated": 2}
-    yield f"AlexNet, {tasks} tasks", stream_of(random_alexnet(), tasks), large
-    if not options.quick:
-        yield "AlexNet with batch norms, 10 tasks", stream_of(random_alexnet(multiplier_bits=12), 10), large
-        yield "ResNet-18, 3 tasks", stream_of(random_resnet18(multiplier_bits=1), 3), large
-    yield "ResNet-18 with batch norms, 3 tasks", stream_of(random_resnet18(), 2 if options.quick else 3), large
-    for number, recipe in enumerate(random_recipes(10 if options.quick else 200)):
-        emulated = 2 if number % 10 == 0 else 0
-        yield "random networks", random_network(recipe), {"inputs": 8, "evaluator_inputs": 8, "emulated": emulated}
+    streams = {
+        "ResNet-18 with batch norms, 3 tasks": lambda: stream_of(random_resnet18(), 3),
+        "AlexNet with batch norms, 10 tasks": lambda: stream_of(random_alexnet(multiplier_bits=12), 10),
+    }
+    for name, stream in streams.items():
+        net = stream()
+        yield name, [net.first_tasks(1) if options.quick else net], large
+    drawn = random_recipes(20 if options.quick else 200)
+    for start in range(0, len(drawn), 20):
+        yield (
+            "random networks",
+            [random_network(recipe) for recipe in drawn[start : start + 20]],
+            {"inputs": 8, "evaluator_inputs": 8, "emulated": 20},
+        )
 
 
 def main() -> None:
@@ -208,17 +218,15 @@ def main() -> None:
     parser.add_argument("--network", type=Path, action="append", default=[], help="also a trained network, a .tsn file")
     parser.add_argument("--quick", action="store_true", help="a tenth of it all")
     options = parser.parse_args()
-    totals: dict[str, Counter[str]] = {}
-    tried: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as scratch:
-        for name, net, effort in tqdm(networks(options), unit="network"):
-            counts = verify(net, Path(scratch), old_python=options.old_python, **effort)
-            totals.setdefault(name, Counter()).update(counts)
-            tried[name] += len(net.tasks)
-    for name, counts in totals.items():
-        print(f"{name}: {tried[name]} tasks in {len(LAYOUTS)} layouts, 0 integers differ")
-        for engine, integers in counts.items():
-            print(f"  {engine:40} {integers:15,} integers")
+        for name, group in itertools.groupby(networks(options), key=lambda network: network[0]):
+            counts: Counter[str] = Counter()
+            tasks = 0
+            for _, nets, effort in tqdm(group, desc=name, leave=False):
+                counts.update(verify(nets, Path(scratch), old_python=options.old_python, **effort))
+                tasks += sum(len(net.tasks) for net in nets)
+            lines = [f"  {engine:40} {integers:15,} integers" for engine, integers in counts.items()]
+            print(f"{name}: {tasks} tasks in {len(LAYOUTS)} layouts, 0 integers differ", *lines, sep="\n", flush=True)
 
 
 if __name__ == "__main__":

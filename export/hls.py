@@ -16,6 +16,9 @@ from tsn_hw.errors import ExportError
 from tsn_hw.images import Kind, MemoryImage, is_loaded, memory_images
 from tsn_hw.units import Accelerator
 
+COPIED = (".h", ".hpp", ".cpp")
+"""Endings of the files of ``hls_templates`` that go into a project as they are, besides the Makefile."""
+
 
 def write_hls(
     accelerator: Accelerator,
@@ -42,24 +45,15 @@ def write_hls(
 
 def project_files(accelerator: Accelerator, golden: Sequence[GoldenRun]) -> dict[str, bytes]:
     """Path in the folder → content of everything that compiles, runs and checks the accelerator."""
-    graph = dataflow(accelerator)
-    check_widths(graph)
-    units = {unit.name: unit for unit in accelerator.units}
-    numbers = {name: number for number, name in enumerate(units)}
-    memories: dict[str, dict[Kind, MemoryImage]] = {}
-    files = {path.relative_to(TEMPLATES).as_posix(): path.read_bytes() for path in _copied()}
+    copied = sorted(path for path in TEMPLATES.rglob("*") if path.suffix in COPIED or path.name == "Makefile")
+    files = {path.relative_to(TEMPLATES).as_posix(): path.read_bytes() for path in copied}
     files = {f"firmware/{path}" if path.startswith("tsn/") else path: content for path, content in files.items()}
-    for image in memory_images(accelerator):
-        unit = units[image.unit]
-        memories.setdefault(image.unit, {})[image.kind] = image
-        name = memory_name(numbers[image.unit], unit, image.kind)
-        files[f"firmware/memories/{name}.hpp"] = memory_header(name, image, is_loaded(unit, image.kind)).encode()
-    files["firmware/config.hpp"] = config_header(graph).encode()
-    files["firmware/accelerator.cpp"] = firmware_source(graph, memories).encode()
-    rendered = {path: files[path].decode() for path in ("firmware/config.hpp", "firmware/accelerator.cpp")}
-    tables = [memory_name(numbers[unit], units[unit], kind) for unit, held in memories.items() for kind in held]
-    if findings := lint(rendered, tables):
+    rendered = rendered_files(accelerator)
+    sources = {path: content.decode() for path, content in rendered.items() if "/memories/" not in path}
+    tables = [Path(path).stem for path in rendered.keys() - sources.keys()]
+    if findings := lint(sources, tables):
         raise ExportError(f"rendered code that cannot be synthesized: {findings[0]}")
+    files |= rendered
     files["testbench/golden.dat"] = golden_data(accelerator, golden)
     for task in loads(accelerator):
         name = "all" if task == ALL_TASKS else f"task_{task:02d}"
@@ -67,8 +61,18 @@ def project_files(accelerator: Accelerator, golden: Sequence[GoldenRun]) -> dict
     return files
 
 
-def _copied() -> list[Path]:
-    """The files that are copied as they are."""
-    return sorted(
-        path for path in TEMPLATES.rglob("*") if path.suffix in (".h", ".hpp", ".cpp") or path.name == "Makefile"
-    )
+def rendered_files(accelerator: Accelerator) -> dict[str, bytes]:
+    """Path in the folder → content of the firmware that is of this accelerator alone."""
+    graph = dataflow(accelerator)
+    check_widths(graph)
+    files: dict[str, bytes] = {}
+    memories: dict[str, dict[Kind, MemoryImage]] = {unit.name: {} for unit in accelerator.units}
+    numbers = {unit.name: number for number, unit in enumerate(accelerator.units)}
+    for image in memory_images(accelerator):
+        unit = accelerator.units[numbers[image.unit]]
+        memories[unit.name][image.kind] = image
+        name = memory_name(numbers[image.unit], unit, image.kind)
+        files[f"firmware/memories/{name}.hpp"] = memory_header(name, image, is_loaded(unit, image.kind)).encode()
+    files["firmware/config.hpp"] = config_header(graph).encode()
+    files["firmware/accelerator.cpp"] = firmware_source(graph, memories).encode()
+    return files

@@ -7,16 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from export.hls_load import ALL_TASKS, Beats, load_packets, loaded_images, loads
 from tsn_hw.arithmetic import Ints
-from tsn_hw.dataflow import BUS_BITS, bus_container_bits
+from tsn_hw.dataflow import BUS_BITS, bus_container_bits, dataflow
 from tsn_hw.images import KINDS, MemoryImage, is_loaded, memory_images
 from tsn_hw.units import Accelerator, MatrixUnit, PoolUnit, Stream, Unit
 
 MAX_PROBE_PRODUCTS = 1 << 31
 """Products that the probes of one matrix unit may take in all tasks; of wider layers only some columns are probed."""
+MAX_STREAM_LANES = 1 << 24
+"""Activations that all streams together may hold in a call: simulation runs one process after the other."""
 RUN, LOAD, NO_COMMAND = 0, 1, 2
 UNKNOWN_TASK, NOT_LOADED, UNKNOWN_COMMAND, BAD_PACKET = 1, 2, 3, 4
 
@@ -26,12 +27,12 @@ class GoldenRun:
     """Inputs of one task, and what its layers give for them.
 
     inputs: (batch, *net.input_shape), integers of the network's input format. layers: (batch, ...) integers by name of
-    the layer, at least those that a unit computes, as ``sim.reference.run`` gives them; None: they are not known.
+    the layer, at least those that a unit computes, as ``sim.reference.run`` gives them; empty: they are not known.
     """
 
     task: int
     inputs: Ints
-    layers: Mapping[str, Ints] | None
+    layers: Mapping[str, Ints]
 
 
 def golden_data(accelerator: Accelerator, runs: Sequence[GoldenRun]) -> bytes:
@@ -42,7 +43,7 @@ def golden_data(accelerator: Accelerator, runs: Sequence[GoldenRun]) -> bytes:
         for number, run in enumerate(runs)
         if sample < len(run.inputs)
     ]
-    calls += [(number, 0, len(run.inputs)) for number, run in enumerate(runs) if len(run.inputs) > 1]
+    calls += _batches(accelerator, runs)
     tasks = range(len(accelerator.net.tasks))
     return _file(
         accelerator,
@@ -54,9 +55,41 @@ def golden_data(accelerator: Accelerator, runs: Sequence[GoldenRun]) -> bytes:
     )
 
 
-def input_data(accelerator: Accelerator, runs: Sequence[GoldenRun]) -> bytes:
-    """golden.dat with nothing but inputs, one call a run: for a test bench that writes what it computed."""
-    return _file(accelerator, [], [], runs, [(number, 0, len(run.inputs)) for number, run in enumerate(runs)], [])
+def input_data(accelerator: Accelerator, task: int, inputs: Ints) -> bytes:
+    """golden.dat with nothing but inputs: for a test bench that writes what it computed, for :func:`read_dump`."""
+    runs = [GoldenRun(task, inputs, {})]
+    return _file(accelerator, [], [], runs, _batches(accelerator, runs), [])
+
+
+def read_dump(accelerator: Accelerator, task: int, inferences: int, dump: bytes) -> dict[str, Ints]:
+    """The integers (inferences, ...) of every layer that a unit computes, out of what a test bench dumped."""
+    net, values = accelerator.net, np.frombuffer(dump, "<i4").astype(np.int64)
+    per_inference = sum(unit.output.elements for unit in accelerator.units)
+    parts: dict[str, list[Ints]] = {net.layers[unit.layers[task]].name: [] for unit in accelerator.units}
+    for begin in range(0, inferences, _most_inferences(accelerator)):
+        count = min(_most_inferences(accelerator), inferences - begin)
+        call = values[begin * per_inference : (begin + count) * per_inference]
+        for unit, part in zip(accelerator.units, parts.values(), strict=True):
+            taken, call = np.split(call, [count * unit.output.elements])
+            part.append(from_stream_order(unit.output, taken.reshape(count, unit.output.elements)))
+    layers = {name: np.concatenate(part) for name, part in parts.items()}
+    head = net.layers[net.head(task)].name
+    return layers | {head: layers[head][:, : len(net.tasks[task].classes)]}
+
+
+def _batches(accelerator: Accelerator, runs: Sequence[GoldenRun]) -> list[tuple[int, int, int]]:
+    """Calls (run, first inference, inferences) of as many inferences as can be."""
+    most = _most_inferences(accelerator)
+    return [
+        (number, first, min(most, len(run.inputs) - first))
+        for number, run in enumerate(runs)
+        for first in range(0, len(run.inputs), most)
+    ]
+
+
+def _most_inferences(accelerator: Accelerator) -> int:
+    """Inferences of a call whose activations the streams of the simulation can hold."""
+    return max(1, MAX_STREAM_LANES // sum(channel.words * channel.lanes for channel in dataflow(accelerator).channels))
 
 
 def bus_beats(accelerator: Accelerator, inputs: Ints) -> Beats:
@@ -80,10 +113,9 @@ def from_stream_order(stream: Stream, values: Ints) -> Ints:
     return np.moveaxis(pixels, -1, 1)
 
 
-def _integers(accelerator: Accelerator, number: int, run: GoldenRun, layers: Mapping[str, Ints]) -> Ints:
+def _integers(accelerator: Accelerator, run: GoldenRun, unit: Unit) -> Ints:
     """What a unit sends for a run, (batch, elements); rows that a smaller head lacks give 0."""
-    unit = accelerator.units[number]
-    values = layers[accelerator.net.layers[unit.layers[run.task]].name]
+    values = run.layers[accelerator.net.layers[unit.layers[run.task]].name]
     if unit is accelerator.head:
         values = np.pad(values, ((0, 0), (0, unit.output.channels - values.shape[1])))
     return in_stream_order(unit.output, values)
@@ -157,10 +189,8 @@ def _file(
     parts.append(_u32(len(runs)))
     for run in runs:
         parts += [_u32(run.task, len(run.inputs)), bus_beats(accelerator, run.inputs).astype("<u8").tobytes()]
-        parts.append(_u32(run.layers is not None))
-        for number in range(len(names) if run.layers is not None else 0):
-            assert run.layers is not None
-            parts.append(_integers(accelerator, number, run, run.layers).astype("<i4").tobytes())
+        parts.append(_u32(len(run.layers) > 0))
+        parts += [_integers(accelerator, run, unit).astype("<i4").tobytes() for unit in accelerator.units if run.layers]
     parts += [_u32(len(calls)), _u32(*(field for call in calls for field in call)), _u32(len(refusals))]
     for *fields, packets in refusals:
         parts += [_u32(*fields, len(packets)), packets.astype("<u8").tobytes()]
@@ -179,20 +209,3 @@ def _unit(unit: Unit) -> bytes:
 
 def _u32(*numbers: int) -> bytes:
     return np.array(numbers, "<u4").tobytes()
-
-
-def read_dump(accelerator: Accelerator, runs: Sequence[GoldenRun], data: bytes) -> list[dict[str, Ints]]:
-    """The integers that a test bench dumped for :func:`input_data`: for every run, by name of the layer."""
-    found: NDArray[np.int32] = np.frombuffer(data, "<i4")
-    results = []
-    for run in runs:
-        layers = {}
-        for unit in accelerator.units:
-            taken, found = np.split(found, [len(run.inputs) * unit.output.elements])
-            layer, task = unit.layers[run.task], accelerator.net.tasks[run.task]
-            values = from_stream_order(unit.output, taken.astype(np.int64).reshape(len(run.inputs), -1))
-            layers[accelerator.net.layers[layer].name] = (
-                values[:, : len(task.classes)] if unit is accelerator.head else values
-            )
-        results.append(layers)
-    return results

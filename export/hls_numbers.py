@@ -6,26 +6,35 @@ import math
 
 from tsn_hw.dataflow import Dataflow, Process, bus_container_bits, identifier
 from tsn_hw.errors import FoldingError
-from tsn_hw.images import LIMB_BITS, MemoryImage
+from tsn_hw.images import LIMB_BITS, MemoryImage, is_loaded, memory_layouts
 from tsn_hw.memory import index_bits
 from tsn_hw.units import Accelerator, AddUnit, MatrixUnit, PoolUnit, Scales, Unit, Window
 
 MAX_WORD_BITS = 4096
 """The widest ap_uint that Vitis HLS has."""
+MAX_PACKET_LIMBS = 255
+"""The limbs that a load packet can have: its header counts them in 8 bits."""
 
 
 def check_widths(graph: Dataflow) -> None:
-    """Refuse a folding whose words are wider than ap_uint."""
+    """Refuse a folding whose words are wider than ap_uint, or whose lines are longer than a load packet."""
+    design = graph.accelerator
     for process in graph.processes:
         widths = [graph.channels[i].width_bits for i in (*process.inputs, *process.outputs)]
         widest = sum(widths) if process.kind == "convert" else max(widths)
         if widest > MAX_WORD_BITS:
-            unit = graph.accelerator.units[max(process.unit, 0)]
             what = "a converter of words in front of it holds" if process.kind == "convert" else "a word of it has"
             raise FoldingError(
-                f"layer {unit.name!r}: {what} {widest} bits, ap_uint has at most {MAX_WORD_BITS}; "
-                f"take a smaller pe or simd"
+                f"layer {design.units[process.unit].name!r}: {what} {widest} bits, "
+                f"ap_uint has at most {MAX_WORD_BITS}; take a smaller pe or simd"
             )
+    for unit in design.units:
+        for layout in memory_layouts(design, unit):
+            if is_loaded(unit, layout.kind) and layout.limbs > MAX_PACKET_LIMBS:
+                raise FoldingError(
+                    f"layer {unit.name!r}: a line of its {layout.kind} has {layout.width_bits} bits, a load packet "
+                    f"carries at most {MAX_PACKET_LIMBS * LIMB_BITS}; take a smaller pe or simd"
+                )
 
 
 def config_header(graph: Dataflow) -> str:

@@ -41,7 +41,7 @@ class GraphFile:
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one input."""
-        return tuple(self.told["input"]["shape"])
+        return tuple(dim.dim_value for dim in self.model.graph.input[0].type.tensor_type.shape.dim[1:])
 
     @property
     def input_format(self) -> ActFormat:

@@ -9,6 +9,7 @@ in float32, or uint8 where both sides compute on bytes. How a layer computes exa
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,15 @@ from onnx import TensorProto, ValueInfoProto, helper
 from export.onnx_bank import BankLayout
 from export.onnx_functions import DOMAIN, DOMAIN_VERSION, IR_VERSION, OPSET, functions
 from export.onnx_layers import as_features, cast, computed, moved
-from export.onnx_metadata import FORMAT_VERSION, metadata
+from export.onnx_metadata import metadata
 from export.onnx_nodes import Graph, Tensor, onnx_type
-from export.onnx_plan import Forms, check_forms, plan_layer
-from export.onnx_weights import bank_weights, dense_words, shared_words, survivor_weights
+from export.onnx_plan import Forms, Plan, check_forms, plan_layer
+from export.onnx_weights import LayerWords, bank_weights, dense_words, shared_words, survivor_weights
 from tsn_hw.layers import INPUT, Flatten, MaxPool, Weighted
-from tsn_hw.network import PackedNetwork
+from tsn_hw.network import MAX_CODE_BITS, PackedNetwork
+
+HEAD = "head"
+"""The name of every head in the graph of its task."""
 
 
 def onnx_graph(
@@ -48,9 +52,9 @@ def onnx_graph(
     outputs = [helper.make_tensor_value_info("logits", TensorProto.INT32, ["N", len(net.tasks[task].classes)])]
     summaries: list[dict[str, object]] = []
     shared = {} if bank is None else shared_words(graph, net, task, bank)
+    names = _names(net, task)
     for index, layer, _ in net.run_order(task):
         sources = [tensors[source] for source in layer.inputs]
-        summary: dict[str, object] = {"name": layer.name}
         if isinstance(layer, Flatten):
             tensors[index] = moved(graph, "Flatten", sources[0], layer.name, axis=1)
         elif isinstance(layer, MaxPool):
@@ -58,18 +62,12 @@ def onnx_graph(
             tensors[index] = moved(graph, "MaxPool", sources[0], layer.name, **attributes)
         else:
             plan = plan_layer(net, task, index, form)
-            weights = None
-            if isinstance(plan.layer, Weighted):
-                if bank is None or plan.words is None:
-                    weights = survivor_weights(graph, plan, plan.layer)
-                else:
-                    words = shared.get(index) or dense_words(graph, plan, plan.layer)
-                    weights = bank_weights(graph, plan, plan.layer, words)
-            tensors[index] = computed(graph, plan, sources, weights)
-            summary |= plan.summary()
-            if index in shared:
-                summary |= {"code_bits": shared[index].code_bits, "words": shared[index].digest}
-        summaries.append(summary)
+            words = shared.get(index)
+            summaries.append({"name": layer.name} | plan.summary())
+            if words is not None:
+                summaries[-1] |= {"code_bits": words.code_bits, "words": words.digest}
+            plan = replace(plan, layer=replace(plan.layer, name=names[index]))
+            tensors[index] = computed(graph, plan, sources, _weights(graph, plan, words, is_bank=bank is not None))
         if taps:
             cast(graph, as_features(graph, tensors[index]), "int32", layer.name)
             outputs.append(helper.make_tensor_value_info(layer.name, TensorProto.INT32, ["N", *net.shapes[index]]))
@@ -79,6 +77,23 @@ def onnx_graph(
     else:
         cast(graph, logits, "int32", "logits")
     return _model(net, task, graph, outputs, summaries)
+
+
+def _names(net: PackedNetwork, task: int) -> dict[int, str]:
+    """What layers are called in the graph of a task: by their names, its head "head" if no other is called so."""
+    names = {index: layer.name for index, layer, _ in net.run_order(task)}
+    if HEAD not in names.values():
+        names[net.head(task)] = HEAD
+    return names
+
+
+def _weights(graph: Graph, plan: Plan, words: LayerWords | None, *, is_bank: bool) -> Tensor | None:
+    """The weights of a layer that has some, from the bank file or from the graph."""
+    if not isinstance(plan.layer, Weighted):
+        return None
+    if words is None and (not is_bank or plan.words is None or plan.words.code_bits > MAX_CODE_BITS):
+        return survivor_weights(graph, plan, plan.layer)
+    return bank_weights(graph, plan, plan.layer, words or dense_words(graph, plan, plan.layer))
 
 
 def input_dtype(net: PackedNetwork) -> np.dtype[Any]:
@@ -92,7 +107,7 @@ def _model(
     """Put the parts together, with what a reader needs to quantize an input and read the logits."""
     form = net.input
     x = helper.make_tensor_value_info("x", onnx_type(str(input_dtype(net))), ["N", *net.input_shape])
-    x.doc_string = f"Integers {form.range[0]}..{form.range[1]}; real value = integer * 2**{form.exponent}."
+    x.doc_string = f"{form.range[0]}..{form.range[1]}; real value = x * 2**{form.exponent}"
     model = helper.make_model(
         helper.make_graph(
             graph.nodes,
@@ -100,13 +115,12 @@ def _model(
             [x],
             outputs,
             list(graph.constants.values()),
-            doc_string="Exact integers; class: first largest logit.",
+            doc_string="Class: first largest logit.",
         ),
         functions=functions(node.op_type for node in graph.nodes if node.domain == DOMAIN),
         ir_version=IR_VERSION,
         opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, DOMAIN_VERSION)],
         producer_name="tsn-hw",
-        producer_version=str(FORMAT_VERSION),
     )
     helper.set_model_props(model, metadata(net, task, summaries))
     return model

@@ -55,17 +55,17 @@ def moved(graph: Graph, kind: str, source: Tensor, layer_name: str, **attributes
     source = as_features(graph, source)
     if source.dtype != "uint8":
         source = Tensor(_in_type(graph, source, "float32"), "float32")
-    return replace(source, name=graph.node(kind, [source.name], f"{layer_name}.integers", **attributes))
+    return replace(source, name=graph.node(kind, [source.name], f"{layer_name}.out", **attributes))
 
 
 def _as_image(graph: Graph, tensor: Tensor) -> Tensor:
     """Samples of (features,) as the rows of an image, in which a Linear is a convolution; written once."""
     if tensor.is_image:
         return tensor
-    key = (tensor.name, "image")
+    key, name = (tensor.name, "image"), tensor.name.removesuffix(".out")
     if key not in graph.casts:
-        columns = graph.node("Transpose", [tensor.name], f"{tensor.name}.columns")
-        graph.casts[key] = graph.node("Unsqueeze", [columns, _image_axes(graph)], f"{tensor.name}.image")
+        rows = graph.node("Unsqueeze", [tensor.name, _image_axes(graph)], f"{name}.rows")
+        graph.casts[key] = graph.node("Transpose", [rows], f"{name}.image", perm=[0, 3, 1, 2])
     return replace(tensor, name=graph.casts[key], is_image=True)
 
 
@@ -73,15 +73,16 @@ def as_features(graph: Graph, tensor: Tensor) -> Tensor:
     """Samples of (features,) out of the rows of an image; written once."""
     if not tensor.is_image:
         return tensor
-    key, name = (tensor.name, "features"), tensor.name.removesuffix(".integers")
+    key, name = (tensor.name, "features"), tensor.name.removesuffix(".out")
     if key not in graph.casts:
-        columns = graph.node("Squeeze", [tensor.name, _image_axes(graph)], f"{name}.columns")
-        graph.casts[key] = graph.node("Transpose", [columns], f"{name}.features")
+        rows = graph.node("Transpose", [tensor.name], f"{name}.rows", perm=[0, 2, 3, 1])
+        graph.casts[key] = graph.node("Squeeze", [rows, _image_axes(graph)], f"{name}.features")
     return replace(tensor, name=graph.casts[key], is_image=False)
 
 
 def _image_axes(graph: Graph) -> str:
-    return graph.shared("image_axes", np.array([0, 3]))
+    """Axes of (1, N, 1, features), the layout in which runtimes compute: they drop the transpositions."""
+    return graph.shared("image_axes", np.array([0, 2]))
 
 
 def computed(graph: Graph, plan: Plan, sources: list[Tensor], weights: Tensor | None) -> Tensor:
@@ -140,7 +141,7 @@ def _byte_output(plan: Plan, *, is_image: bool) -> Tensor:
     """The integers of a quantized layer, saturated to 8 bits."""
     form = plan.requantization.output
     assert form is not None  # the plan keeps heads out
-    name = f"{plan.layer.name}.integers" if form.bits == 8 else f"{plan.layer.name}.integers_of_8_bits"
+    name = f"{plan.layer.name}.out" if form.bits == 8 else f"{plan.layer.name}.out_of_8_bits"
     return Tensor(name, "uint8", BYTE_ZERO if form.signed else 0, is_image)
 
 
@@ -151,7 +152,7 @@ def _in_format(graph: Graph, plan: Plan, y: Tensor) -> Tensor:
     if form.bits == 8:
         return y
     limits = [graph.scalar(limit + y.zero_point, "uint8") for limit in form.range]
-    return replace(y, name=graph.node("Clip", [y.name, *limits], f"{plan.layer.name}.integers"))
+    return replace(y, name=graph.node("Clip", [y.name, *limits], f"{plan.layer.name}.out"))
 
 
 def _float32_product(graph: Graph, plan: Plan, layer: Weighted, source: str, weights: Tensor) -> str:
@@ -234,7 +235,7 @@ def _affine(graph: Graph, plan: Plan, sums: str, dtype: str) -> str:
 
 def _requantized(graph: Graph, plan: Plan, value: str) -> Tensor:
     """Round half to even and saturate. A head cannot saturate (proven at birth) and keeps its carrier."""
-    requantization, carrier, output = plan.requantization, plan.carrier, f"{plan.layer.name}.integers"
+    requantization, carrier, output = plan.requantization, plan.carrier, f"{plan.layer.name}.out"
     is_head = requantization.output is None
     if is_head and requantization.shift == 0:
         return Tensor(value, carrier)

@@ -3,11 +3,11 @@
 ``metadata_props`` have one key, ``tsn_hw``. Its value is JSON:
 
 * format: version of all this.  task: its name.  classes: names, in the order of the logits.
-* input: shape, bits, signed, exponent; real value = integer * 2**exponent.
+* input: bits, signed, exponent; real value = integer * 2**exponent.
 * output: exponent of the logits, null where they have a scale of their own.
-* layers: lists with an entry a layer, in order, null where it has none: name; form of its computation; the bounds that
-  prove it exact ("accumulator", with offset and multiplier "bound"); bits of its output; bits of its codes, a list
-  where they have levels; the digest of its words in ``banks.bin``.
+* layers: lists with an entry a layer that computes, in order, null where it has none: name; form of its computation;
+  the largest magnitudes that it was chosen for ("accumulator", with offset and multiplier "bound"); bits of its output;
+  bits of its codes, a list where they have levels; the digest of its words in ``banks.bin``.
 * golden: the digest of the logits of :func:`golden_inputs`.
 * sha256: of the whole file with this digest replaced by 43 letters A and a =. All digests are SHA-256 in base64.
 """
@@ -46,7 +46,7 @@ def metadata(
         "format": FORMAT_VERSION,
         "task": net.tasks[task].name,
         "classes": net.tasks[task].classes,
-        "input": {"shape": net.input_shape, "bits": form.bits, "signed": form.signed, "exponent": form.exponent},
+        "input": {"bits": form.bits, "signed": form.signed, "exponent": form.exponent},
         "output": {"exponent": logit_exponent(net, task)},
         "layers": {key: [layer.get(key) for layer in layers] for key in dict.fromkeys(chain(*layers))},
     }

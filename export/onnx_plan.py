@@ -37,7 +37,7 @@ from tsn_hw import arithmetic
 from tsn_hw.arithmetic import FLOAT32_EXACT, INT32, ActFormat, Carrier, Ints
 from tsn_hw.errors import ExportError
 from tsn_hw.layers import Add, AvgPool, Conv2d, Flatten, Linear, MaxPool, Weighted
-from tsn_hw.network import Bools, PackedNetwork, Requantization, code_bits
+from tsn_hw.network import MAX_CODE_BITS, Bools, PackedNetwork, Requantization, code_bits
 
 BYTE_ZERO = 128
 """Zero point of a byte that carries a signed integer."""
@@ -259,20 +259,23 @@ def code_levels(counts: Ints) -> tuple[int, tuple[int, ...]]:
     """The smallest code for entries of falling frequency: its size in bits, and the width of each of its levels.
 
     A level of width b holds the low b bits of every code. Where it is not the last, the codes that reach 2**b escape:
-    a bit a code tells which, and the next level holds ``code // 2**b - 1`` of those alone.
+    a bit a code tells which, and the next level holds ``code // 2**b - 1`` of those alone. No level is wider than 8
+    bits: bytes hold what its planes are worth.
 
     >>> code_levels(np.full(16, 1000))
     (64000, (4,))
     >>> code_levels(np.repeat([4000, 100], [4, 28]))
     (66800, (2, 3))
+    >>> code_levels(np.full(512, 1))
+    (6864, (7, 2))
     """
     bits, total = code_bits(counts), int(counts.sum())
-    best: tuple[int, tuple[int, ...]] = (bits * total, (bits,))
-    for low in range(1, bits):
+    choices: list[tuple[int, tuple[int, ...]]] = [(bits * total, (bits,))] if bits <= MAX_CODE_BITS else []
+    for low in range(1, min(bits, MAX_CODE_BITS + 1)):
         groups = np.add.reduceat(counts[1 << low :], np.arange(0, len(counts) - (1 << low), 1 << low))
         size, widths = code_levels(groups)
-        best = min(best, ((low + 1) * total + size + LEVEL_BITS, (low, *widths)))
-    return best
+        choices.append(((low + 1) * total + size + LEVEL_BITS, (low, *widths)))
+    return min(choices)
 
 
 def centroid_dtype(centroids: Ints) -> np.dtype[Any]:

@@ -124,7 +124,7 @@ def _masks(graph: Graph, segment: Segment, own: int, names: list[str]) -> dict[s
         _external(graph, outputs[names[0]], runs, segment.mask_bytes)
         return outputs
     planes = _external(graph, f"{names[0]}.bank_masks", runs, segment.mask_bytes)
-    sizes = graph.constant(f"{names[0]}.bank_sizes", np.array(list(segment.layers.values()), np.int64))
+    sizes = graph.constant(f"{names[0]}.sizes", np.array(list(segment.layers.values()), np.int64))
     graph.node("Split", [planes, sizes], *outputs.values(), axis=2)
     return outputs
 

@@ -339,7 +339,7 @@ def _unit_memory(accelerator: Accelerator, unit: HardwareUnit, stored: Capacity,
     names = {net.layers[index].name for index in layers}
     sections = [entry for entry in stored.layers if entry.layer in names]
     words = unit.regions * unit.rows * unit.columns if isinstance(unit, MatrixUnit) else 0
-    buffers = [m.bits for m in unit_memories(accelerator, unit) if m.kind in ("window", "vector")]
+    buffers = [m.bits for m in unit_memories(accelerator, unit) if m.kind in ("window", "vector", "fifo")]
     return UnitMemory(
         unit=unit.name,
         stored_codes_bits=sum(entry.codes_bits for entry in sections),

@@ -11,15 +11,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sim.devices import Device, Family
+from tsn_hw.dataflow import MIN_DEPTH, flowing_depth
 from tsn_hw.errors import FoldingError
 from tsn_hw.folding import RamStyle
 from tsn_hw.images import is_loaded, memory_layouts
-from tsn_hw.units import Accelerator, MatrixUnit, PoolUnit, Unit
+from tsn_hw.units import SMALL_MEMORY_BITS, Accelerator, MatrixUnit, PoolUnit, Unit
 
 Storage = Literal["block", "lut", "ultra"]
-
-SMALL_BITS = 1024
-"""Memories up to this size become LUTs unless told otherwise: the default of Vitis HLS for FIFOs (UG1399)."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +74,15 @@ def unit_memories(accelerator: Accelerator, unit: Unit) -> tuple[Memory, ...]:
         )
         for shape in memory_layouts(accelerator, unit)
     ]
-    bits = unit.sources[0].bits
+    width = unit.input_lanes * unit.sources[0].bits
+    buffers = [("fifo", flowing_depth(unit, "unit"))]
     if isinstance(unit, MatrixUnit | PoolUnit) and unit.window is not None:
-        window = unit.window
-        memories.append(Memory(unit.name, "window", window.buffer_words, window.lanes * bits, writable=True))
+        buffers += [("window", unit.window.buffer_words), ("fifo", flowing_depth(unit, "window"))]
     if isinstance(unit, MatrixUnit) and unit.row_folds > 1:
-        memories.append(Memory(unit.name, "vector", unit.column_folds, unit.input_lanes * bits, writable=True))
+        buffers.append(("vector", unit.column_folds))
+    for kind, depth in buffers:
+        if kind != "fifo" or depth > MIN_DEPTH:
+            memories.append(Memory(unit.name, kind, depth, width, writable=True))
     return tuple(memories)
 
 
@@ -95,7 +96,7 @@ def place(memory: Memory, device: Device) -> Placed:
     has_lut_form = bool(family.ram_shapes) or not memory.writable
     if style == "distributed" and not has_lut_form and memory.kind != "codebook":
         raise FoldingError(f"layer {memory.unit!r}: ram_style='distributed', but LUTs of {device.name} are no memory")
-    if has_lut_form and (style == "distributed" or (style == "auto" and memory.bits <= SMALL_BITS)):
+    if has_lut_form and (style == "distributed" or (style == "auto" and memory.bits <= SMALL_MEMORY_BITS)):
         luts = memory.copies * lut_count(memory, family)
         return Placed(memory, "lut", lut=luts, lut_ram=luts if memory.writable else 0)
     return Placed(memory, "block", bram=memory.copies * blocks(memory, family.block_shapes))

@@ -200,18 +200,18 @@ def estimate_unit(
 
 
 def fifo_memories(accelerator: Accelerator) -> dict[int, tuple[Memory, ...]]:
-    """By the index of a unit, the FIFOs in front of it that hold more than the two words that registers do.
-
-    Only the operands of an addition have such.
-    """
+    """By the index of an addition, the FIFOs of its operands: their depths follow from all units on both ways there."""
     if not any(isinstance(unit, AddUnit) for unit in accelerator.units):
         return {}
     graph = dataflow(accelerator)
     found: dict[int, tuple[Memory, ...]] = {}
     for process in graph.processes:
-        for channel in (graph.channels[index] for index in process.inputs):
-            if channel.depth > MIN_DEPTH:
-                name = accelerator.units[process.unit].name
-                fifo = Memory(name, "fifo", channel.depth, channel.width_bits, writable=True)
-                found[process.unit] = (*found.get(process.unit, ()), fifo)
+        unit = accelerator.units[process.unit]
+        if process.kind == "unit" and isinstance(unit, AddUnit):
+            channels = [graph.channels[index] for index in process.inputs]
+            found[process.unit] = tuple(
+                Memory(unit.name, "fifo", channel.depth, channel.width_bits, writable=True)
+                for channel in channels
+                if channel.depth > MIN_DEPTH
+            )
     return found

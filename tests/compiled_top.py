@@ -44,7 +44,7 @@ class CompiledTop:
         wrapper, library = folder / "build" / "wrapper.cpp", folder / "build" / "top.so"
         wrapper.parent.mkdir()
         wrapper.write_text(_WRAPPER)
-        flags = ["-std=c++14", "-O1", "-fPIC", "-shared", "-Wno-unknown-pragmas"]
+        flags = ["-std=c++14", "-O0", "-fPIC", "-shared", "-Wno-unknown-pragmas"]
         includes = [f"-I{folder / name}" for name in ("firmware", "csim")]
         sources = [str(folder / "firmware" / "accelerator.cpp"), str(wrapper)]
         subprocess.run(["g++", *flags, *includes, *sources, "-o", str(library)], check=True, capture_output=True)

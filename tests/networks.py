@@ -17,7 +17,7 @@ MASKS = ("random", "empty", "full", "same as an earlier task", "one weight")
 class Recipe:
     """What a random network is made of."""
 
-    kind: str = "mlp"  # mlp, conv, residual or resnet (two blocks, the second with a strided skip)
+    kind: str = "mlp"  # mlp, conv, residual, alexnet, or resnet (two blocks, the second with a strided skip)
     tasks: int = 2
     banks: int = 1
     code_bits: tuple[int, int] = (2, 4)
@@ -28,6 +28,8 @@ class Recipe:
     density: float = 0.4
     mask_kinds: tuple[str, ...] = ("random",)
     seed: int = 0
+    widths: tuple[int, ...] = ()  # features of an mlp, from the input on; random where empty
+    classes: int = 0  # rows of every head; 0: random
 
 
 @st.composite
@@ -57,7 +59,7 @@ def geometry(recipe: Recipe, rng: np.random.Generator) -> tuple[Shape, list[Laye
         return int(rng.integers(low, high + 1))
 
     if recipe.kind == "mlp":
-        widths = [size(1, 40) for _ in range(size(2, 4))]
+        widths = recipe.widths or [size(1, 40) for _ in range(size(2, 4))]
         mlp: list[Layer] = [Linear(f"fc{i}", a, b, (i - 1,)) for i, (a, b) in enumerate(itertools.pairwise(widths))]
         return (widths[0],), mlp, {i for i in range(len(mlp)) if rng.random() < 0.2}
     channels, side, groups = size(1, 3), size(7, 10), size(1, 2)
@@ -73,6 +75,13 @@ def geometry(recipe: Recipe, rng: np.random.Generator) -> tuple[Shape, list[Laye
             AvgPool("average", (2, 2), (1, 1), (2,)),
         ]
         signed = {1}
+    elif recipe.kind == "alexnet":
+        channels, side = 3, 20
+        for i, (source, target, window) in enumerate([(3, 4, 4), (4, 8, 3), (8, 16, 2)]):
+            layers[2 * i :] = [
+                Conv2d(f"conv{i}", source, target, (window, window), inputs=(2 * i - 1,)),
+                MaxPool(f"pool{i}", (2, 2), (2, 2), (2 * i,)),
+            ]
     elif recipe.kind == "resnet":
         layers = [
             Conv2d("stem", channels, width, (3, 3), padding=(1, 1), inputs=(INPUT,)),
@@ -105,7 +114,7 @@ def random_network(recipe: Recipe) -> PackedNetwork:
     rng = np.random.default_rng(recipe.seed)
     shape, body, signed = geometry(recipe, rng)
     heads: list[Layer] = [
-        Linear(f"head{t}", body[-1].channels, int(rng.integers(1, 6)), (len(body) - 1,))  # type: ignore[union-attr]
+        Linear(f"head{t}", body[-1].channels, recipe.classes or int(rng.integers(1, 6)), (len(body) - 1,))  # type: ignore[union-attr]
         for t in range(recipe.tasks)
     ]
     layers = tuple(body + heads)

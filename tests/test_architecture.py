@@ -117,7 +117,7 @@ def offences(tree):
             case ast.ImportFrom(module="joblib", names=names) if {alias.name for alias in names} <= SAFE_OF_JOBLIB:
                 pass
             case ast.ImportFrom(module=str(name)) if name.partition(".")[0] in UNSAFE_MODULES:
-                yield node.lineno, f"import of {name}"
+                yield node.lineno, f"import of {name.partition('.')[0]}"
             case ast.Call(func=func, keywords=keywords):
                 given = {keyword.arg: ast.unparse(keyword.value) for keyword in keywords}
                 if ast.unparse(func) == "torch.load" and given.get("weights_only") != "True":

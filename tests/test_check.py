@@ -1,5 +1,6 @@
 """`tsn-hw check`: every reason against a model at once, with what to change, before any long work."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,8 +24,8 @@ from tsn_hw.app.foreign import SUPPORTED, Foreign, read_foreign
 from tsn_hw.capacity import capacity
 from tsn_hw.errors import SettingsError
 from tsn_hw.folding import Folding, HardwareSettings, UnitSettings
-from tsn_hw.layers import Conv2d, Linear, Weighted
-from tsn_hw.learn.architectures import alexnet, mlp
+from tsn_hw.layers import Add, AvgPool, Conv2d, Flatten, Linear, MaxPool, Weighted
+from tsn_hw.learn.architectures import Architecture, alexnet, mlp, resnet18, tinynet
 from tsn_hw.learn.settings import Formats, ModelSettings, QuantizeSettings, Settings, TrainSettings
 from tsn_hw.pipeline import accelerator, unit_names
 
@@ -44,18 +45,22 @@ def test_a_network_is_held_against_every_back_end_layer_by_layer(tmp_path: Path)
     assert checked.to_text().splitlines()[:5] == [
         f"{path}: packed network, 2 tasks, 1 banks",
         "",
-        "layer    kind     output     onnx  hls",
-        "conv     Conv2d   2 x 3 x 2  yes   yes",
-        "mix      Conv2d   2 x 3 x 2  yes   yes",
+        "layer    kind     output     onnx  hls  qonnx quant  qonnx multithreshold",
+        "conv     Conv2d   2 x 3 x 2  yes   yes  yes          yes",
+        "mix      Conv2d   2 x 3 x 2  yes   yes  yes          yes",
     ]
     assert checked.to_text().splitlines()[8:] == [
-        "flatten  Flatten  2          yes   yes",
-        "head_a   Linear   2          yes   yes",
-        "head_b   Linear   3          yes   yes",
+        "flatten  Flatten  2          yes   yes  yes          yes",
+        "head_a   Linear   2          yes   yes  yes          yes",
+        "head_b   Linear   3          yes   yes  yes          yes",
         "",
         "onnx: no problem",
         "",
         "hls: no problem",
+        "",
+        "qonnx quant: no problem",
+        "",
+        "qonnx multithreshold: no problem",
         "",
         "one weight a cycle in every layer, on xc7z020 as estimated:",
         *checked.notes[1:],
@@ -86,16 +91,29 @@ def test_a_layer_that_a_back_end_cannot_hold_is_named_with_the_rule(tmp_path: Pa
     artifact.save(replace(NET, tasks=(NET.tasks[0], replace(NET.tasks[1], steps=tuple(steps)))), path)
     checked = checked_on_zynq(path)
     problem = "layer 'conv': its output has 7 bits unsigned, 8 bits unsigned by task; a stream has one width and sign"
-    assert checked.problems == {"onnx": [], "hls": [problem]}
-    assert [row[3:] for row in checked.rows][:2] == [["yes", "no"], ["yes", "yes"]]
-    assert checked.to_text().endswith(f"hls: 1 to change\n  - {problem}\n\nNOT SUPPORTED AS IT IS")
+    assert checked.problems == {"onnx": [], "hls": [problem], "qonnx quant": [], "qonnx multithreshold": []}
+    assert [row[3:5] for row in checked.rows][:2] == [["yes", "no"], ["yes", "yes"]]
+    assert f"\nhls: 1 to change\n  - {problem}\n" in checked.to_text()
+    assert checked.to_text().endswith("NOT SUPPORTED AS IT IS")
     assert checked.to_json()["rows"][0] == {
         "layer": "conv",
         "kind": "Conv2d",
         "output": "2 x 3 x 2",
         "onnx": "yes",
         "hls": "no",
+        "qonnx quant": "yes",
+        "qonnx multithreshold": "yes",
     }
+
+
+def test_what_qonnx_cannot_hold_is_told_and_does_not_count_against_the_network(tmp_path: Path) -> None:
+    path = tmp_path / "net.tsn"
+    artifact.save(random_network(Recipe(tasks=1, act_bits=16, centroid_bits=16, seed=3)), path)
+    checked = checked_on_zynq(path)
+    (problem,) = checked.problems["qonnx quant"]
+    assert re.fullmatch(r"layer 'fc\d': .* QONNX holds integers up to 16777216 exactly \(task 'task0'\)", problem)
+    assert checked.is_supported
+    assert checked.to_text().endswith("\nsupported, but not by qonnx quant and qonnx multithreshold")
 
 
 @pytest.mark.parametrize("kind", ["mlp", "conv", "residual"])
@@ -136,7 +154,7 @@ def test_mistakes_in_several_tables_are_told_together(tmp_path: Path) -> None:
     assert checked.problems == {
         "settings": [
             "unknown key 'sed'; known are data, stream, model, formats, train, prune, quantize, route, seed",
-            "model: kind = 'resnet': must be one of 'mlp', 'alexnet'",
+            "model: kind = 'resnet': must be one of 'mlp', 'alexnet', 'tinynet', 'resnet18'",
             "train: train.epochs = 0: must be at least 1",
             "formats: act_bits = 7: must be one of 4, 8, 16",
             "quantize: min_bits = '2': must be a whole number",
@@ -287,6 +305,74 @@ def test_the_suggested_table_has_the_body_of_the_model() -> None:
     assert head == Linear("fc2", 20, 10, (len(body) - 1,))
 
 
+def float_model(body: Architecture, batch_norm: bool) -> onnx.ModelProto:
+    """A body with a head of ten classes as another tool would export it, additions and pools included."""
+    nodes: list[tuple[str, list[str], list[str], dict[str, Any]]] = []
+    weights: dict[str, tuple[int, ...]] = {}
+    names = {-1: "x"}
+    for index, layer in enumerate((*body.layers, Linear("head", body.features, 10, (len(body.layers) - 1,)))):
+        sources, name = [names[source] for source in layer.inputs], f"t{index}"
+        if isinstance(layer, Weighted):
+            weights[f"{name}.w"] = layer.weight_shape
+            kind, attributes = (
+                ("Gemm", {"transB": 1}) if isinstance(layer, Linear) else ("Conv", conv_attributes(layer))
+            )
+            nodes.append((kind, [*sources, f"{name}.w"], [name], attributes))
+        elif isinstance(layer, Add | Flatten):
+            nodes.append((type(layer).__name__, sources, [name], {}))
+        else:
+            kind = "MaxPool" if isinstance(layer, MaxPool) else "AveragePool"
+            nodes.append((kind, sources, [name], {"kernel_shape": layer.kernel, "strides": layer.stride}))
+        if batch_norm and isinstance(layer, Weighted) and layer.name != "head":
+            weights[f"{name}.g"] = (layer.channels,)
+            nodes.append(("BatchNormalization", [name, *[f"{name}.g"] * 4], [f"{name}.n"], {}))
+            name += ".n"
+        if isinstance(layer, Weighted | Add | AvgPool) and layer.name not in {*body.signed, "head"}:
+            nodes.append(("Relu", [name], [f"{name}.r"], {}))
+            name += ".r"
+        names[index] = name
+    nodes[-1] = (*nodes[-1][:2], ["y"], nodes[-1][3])
+    return model_of(nodes, weights, ("N", *body.input_shape))
+
+
+def conv_attributes(layer: Conv2d) -> dict[str, Any]:
+    return {"kernel_shape": layer.kernel, "strides": layer.stride, "pads": layer.padding * 2, "group": layer.groups}
+
+
+@pytest.mark.parametrize(
+    ("body", "batch_norm", "table"),
+    [
+        (mlp((1, 8, 8), (20, 10)), False, 'kind = "mlp"\nhidden = [20, 10]\nbatch_norm = false'),
+        (mlp((30,), (12,)), True, 'kind = "mlp"\nhidden = [12]\nbatch_norm = true'),
+        (
+            alexnet((3, 32, 32), (4, 8, 8), (20, 10)),
+            True,
+            'kind = "alexnet"\nchannels = [4, 8, 8]\nhidden = [20, 10]\nbatch_norm = true',
+        ),
+        (
+            tinynet((3, 16, 16), (4, 8), (20,)),
+            False,
+            'kind = "tinynet"\nchannels = [4, 8]\nhidden = [20]\nbatch_norm = false',
+        ),
+        (resnet18((3, 32, 32), 4), True, 'kind = "resnet18"\nwidth = 4\nbatch_norm = true'),
+    ],
+)
+def test_every_body_of_settings_is_recognized_in_a_foreign_model(
+    body: Architecture, batch_norm: bool, table: str, tmp_path: Path
+) -> None:
+    checked = checked_on_zynq(saved(float_model(body, batch_norm), tmp_path))
+    assert checked.problems == {"operators": [], "settings": []}
+    assert checked.notes[-1] == f"[model]\n{table}  # head: 10 classes"
+
+
+def test_a_residual_net_with_relus_elsewhere_is_told(tmp_path: Path) -> None:
+    body = resnet18((3, 32, 32), 4)
+    other = replace(body, signed=body.signed - {min(body.signed)} | {"stem"})
+    (problem,) = checked_on_zynq(saved(float_model(other, True), tmp_path)).problems["settings"]
+    assert problem.startswith('the body of kind = "resnet18" has block1_')
+    assert "without Relu, this one has conv1, " in problem
+
+
 def test_a_perceptron_on_flat_inputs_is_an_mlp(tmp_path: Path) -> None:
     nodes = [
         ("Gemm", ["x", "a"], ["h"], {}),
@@ -308,10 +394,10 @@ def test_a_geometry_that_no_settings_file_has_is_told(tmp_path: Path) -> None:
     weights["w3"] = (20, 8 * 6 * 6)
     checked = checked_on_zynq(saved(model_of(nodes, weights), tmp_path))
     assert checked.problems["operators"] == []
-    (problem,) = checked.problems["settings"]
-    assert problem.startswith(
-        "no model.kind has this geometry; with these widths alexnet would be Conv2d(in_channels=3, "
-    )
+    assert checked.problems["settings"] == [
+        "no model.kind has this geometry (docs/training.md says which there are); change the model, or build its body "
+        "in Python from tsn_hw.learn.architectures"
+    ]
 
 
 @pytest.mark.parametrize("missing", ["Relu", "BatchNormalization"])
@@ -327,7 +413,7 @@ def test_a_layer_without_relu_or_norm_among_others_is_told(missing: str, tmp_pat
     assert checked.problems == {
         "operators": [],
         "settings": [
-            "layer 'fc1' has no Relu; bodies of settings files have one behind every layer"
+            'the body of kind = "alexnet" has no layer without Relu, this one has fc1'
             if missing == "Relu"
             else "some layers have a BatchNormalization; a body has one behind every layer, or none"
         ],

@@ -23,20 +23,8 @@ from tsn_hw.app.runs import RunFolder
 from tsn_hw.capacity import capacity
 
 COMMANDS = [
-    "demo",
-    "train",
-    "show",
-    "onnx",
-    "run",
-    "check",
-    "hls",
-    "cost",
-    "memories",
-    "simulate",
-    "sweep",
-    "report",
-    "verify",
-    "bench",
+    *("demo", "train", "show", "onnx", "run", "check", "hls", "cost", "memories", "rtl", "synth"),
+    *("simulate", "sweep", "report", "verify", "bench"),
 ]
 Say = Callable[..., tuple[int, str, str]]
 
@@ -219,7 +207,7 @@ def test_check_says_whether_a_network_is_supported_and_exits_accordingly(say: Sa
         "supported": False,
         "title": f"{tmp_path / 'run.toml'}: settings of a run",
         "rows": [],
-        "problems": {"settings": ["model: kind = 'resnet': must be one of 'mlp', 'alexnet'"]},
+        "problems": {"settings": ["model: kind = 'resnet': must be one of 'mlp', 'alexnet', 'tinynet', 'resnet18'"]},
         "notes": ["what depends on these parts could not be checked"],
     }
 

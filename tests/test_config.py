@@ -77,7 +77,7 @@ def test_absolute_and_empty_paths_stay(file: Path) -> None:
         ("sed = 1", "unknown key 'sed'; known are data, stream, model, formats, train, prune, quantize, route, seed"),
         ("[trian]\nepochs = 3", "unknown key 'trian'; known are data, stream, model, formats, train, prune, "
          "quantize, route, seed"),
-        ("prune.itertions = 1", "prune: unknown key 'itertions'; known are iterations, share, tolerated_drop"),
+        ("prune.itertions = 1", "prune: unknown key 'itertions'; known are iterations, share, tolerated_drop, by"),
         ("[[data]]\n[[data]]\nside = 1\nsize = 2",
          "data[1]: unknown key 'size'; known are source, path, name, side, limit"),
         ("train = 3", "train: must be a table, found int"),
@@ -97,7 +97,7 @@ def test_absolute_and_empty_paths_stay(file: Path) -> None:
         ("model.hidden = [true]", "model: hidden[0] = True: must be a whole number"),
         ("train.keep_table = 0.5", "train: keep_table = 0.5: must be a table"),
         ("train.keep_table.fc1 = 'all'", "train: keep_table.fc1 = 'all': must be a number"),
-        ("model.kind = 'resnet'", "model: kind = 'resnet': must be one of 'mlp', 'alexnet'"),
+        ("model.kind = 'resnet'", "model: kind = 'resnet': must be one of 'mlp', 'alexnet', 'tinynet', 'resnet18'"),
         ("formats.act_bits = 5", "formats: act_bits = 5: must be one of 4, 8, 16"),
         ("formats.headroom = inf", "formats: headroom = inf: must be finite"),
         ("route.threshold = nan", "route: threshold = nan: must be finite"),
@@ -199,6 +199,7 @@ def leaves(values: object, path: tuple[str | int, ...] = ()) -> list[tuple[str |
 OTHER_VALUES = {
     "source": "npz", "schedule": "plateau", "channels": 1,
     "keep_policy": "equal_remaining", "act_bits": 4, "memory": "samples_act", "estimator": "histogram", "bits": 16,
+    "method": "wsn", "inherit": 0.5, "by": "coded_size", "probe_bits": [3],
     "keep_table": {"fc1": 0.5}, "hidden": [13], "name": "other", "max_bits": 4, "min_bits": 1,
     "keep_ratio": 0.3, "dropout": 0.1, "ramp": 0.1, "share": 0.1, "decay": 0.2, "validation_share": 0.2,
 }  # fmt: skip

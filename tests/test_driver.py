@@ -110,7 +110,8 @@ def test_the_compiled_accelerator_answers_the_driver_with_the_integers_of_the_si
     chosen = settings(net, pe=2, simd=2, mask=mask, max_tasks=4)
     units = {key: dataclasses.replace(unit, ram_style=ram_style) for key, unit in chosen.units.items()}
     design = accelerator(net, dataclasses.replace(chosen, units=units))
-    write_hls(design, tmp_path / "project", golden=[GoldenRun(0, adversarial_inputs(net, 1), None)])
+    x = adversarial_inputs(net, 1)
+    write_hls(design, tmp_path / "project", golden=[GoldenRun(0, x, reference.run(net, 0, x))])
     board, on_board = board_of(driver, design, tmp_path / "project", CompiledTop(tmp_path / "project"), batch=5)
     for task in (1, 0, 1):
         x = adversarial_inputs(net, 12, seed=task)

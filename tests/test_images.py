@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from handmade import network, requantization
 from hypothesis import given
 from networks import Recipe, random_network, recipes
 from small_network import NET, U8
@@ -11,7 +12,7 @@ from small_network import NET, U8
 from tsn_hw.errors import ExportError, FoldingError
 from tsn_hw.folding import Folding, HardwareSettings, UnitSettings, divisors, nearest_divisors
 from tsn_hw.images import Field, MemoryImage, MemoryLayout, memory_images, pack_lanes, task_images
-from tsn_hw.layers import Conv2d
+from tsn_hw.layers import Add, Conv2d, Flatten, Linear
 from tsn_hw.network import PackedNetwork
 from tsn_hw.pipeline import accelerator, obstacles, refold, unit_names
 from tsn_hw.units import MatrixUnit, Window
@@ -255,3 +256,28 @@ def test_a_network_whose_tasks_run_other_layers_is_no_pipeline():
     ]
     with pytest.raises(ExportError, match="a stream has one width and sign"):
         accelerator(other, settings(NET))
+
+
+def test_behind_an_addition_of_flattened_streams_the_pixels_stay_in_order():
+    layers = [
+        (Conv2d("conv", 2, 3, (1, 1)), np.ones((3, 2, 1, 1)), requantization(U8, 2, channels=3)),
+        (Flatten("flat", (0,)), None, None),
+        (Add("add", (1, 1)), None, requantization(U8, 1)),
+    ]
+    net = network((2, 2, 2), U8, layers)
+    design = accelerator(net, settings(net))
+    assert [unit.output.shape for unit in design.units] == [(3, 2, 2), (3, 2, 2), (2,)]
+
+
+def test_streams_of_different_orders_are_not_added_and_none_is_left_unread():
+    layers = [
+        (Conv2d("conv", 2, 3, (1, 1)), np.ones((3, 2, 1, 1)), requantization(U8, 2, channels=3)),
+        (Flatten("flat", (0,)), None, None),
+        (Linear("fc", 12, 12, (1,)), np.ones((12, 12)), requantization(U8, 4, channels=12)),
+        (Linear("aside", 12, 5, (1,)), np.ones((5, 12)), requantization(U8, 4, channels=5)),
+        (Add("add", (1, 2)), None, requantization(U8, 1)),
+    ]
+    assert obstacles(network((2, 2, 2), U8, layers)) == [
+        "layer 'aside': no layer reads it",
+        "layer 'add': adds streams of (3, 2, 2) and (12,), which come in different orders",
+    ]

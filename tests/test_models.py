@@ -25,7 +25,15 @@ from learning import (
 )
 from torch import Tensor
 
-from tsn_hw.arithmetic import INT32, ActFormat, quantize, requantize, round_shift
+from tsn_hw.arithmetic import (
+    INT32,
+    ActFormat,
+    accumulator_bounds,
+    exact_in_float32,
+    quantize,
+    requantize,
+    round_shift,
+)
 from tsn_hw.layers import AvgPool, Linear
 from tsn_hw.learn.architectures import Architecture, mlp
 from tsn_hw.learn.freeze import commit
@@ -147,6 +155,37 @@ def test_a_committed_step_no_longer_reads_its_float_parameters() -> None:
     with torch.no_grad():
         affine.bias.fill_(math.nan)
     assert torch.equal(affine(carried), before)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_settled_batch_norm_is_exact_in_float32_and_stays_near(signed: bool) -> None:
+    rng = np.random.default_rng(0)
+    affine = normalising(*rng.uniform(0.2, 1.0, (4, 12)).tolist())
+    weight = torch.from_numpy(rng.integers(-127, 128, (12, 600)))
+    product = affine.commit(weight, exponent=-15, bits=12)
+    multiplier, offset = affine.multiplier.numpy().copy(), affine.offset.numpy().copy()
+    source, output, shift = ActFormat(8, False, -8), ActFormat(8, signed, product + 20), 20
+    affine.settle(weight, source, shift, output)
+    settled, bias = affine.multiplier.numpy(), affine.offset.numpy() // affine.multiplier.numpy()
+    assert (settled != multiplier).any()
+    assert (affine.offset.numpy() == bias * settled).all()
+    low, high = accumulator_bounds(weight.numpy(), source.range)
+    assert exact_in_float32(settled, shift, output.range, low + bias, high + bias).all()
+    np.testing.assert_allclose(settled, multiplier, rtol=1 / 16)
+    assert (np.abs(affine.offset.numpy() - offset) <= np.abs(settled)).all()
+
+
+def test_biases_and_wide_activations_are_not_settled() -> None:
+    weight, source = torch.ones((2, 4), dtype=torch.int64), ActFormat(8, False, 0)
+    wide = normalising([0.3, 0.9], [0.1, 0.2], [0.0, 0.0], [1.0, 1.0])
+    wide.commit(weight, exponent=-15, bits=12)
+    before = wide.multiplier.tolist(), wide.offset.tolist()
+    wide.settle(weight, source, 10, ActFormat(16, False, 0))
+    assert (wide.multiplier.tolist(), wide.offset.tolist()) == before
+    plain = biased(0.5, 0.25)
+    plain.commit(weight, exponent=-15, bits=12)
+    plain.settle(weight, source, 10, ActFormat(8, False, 0))
+    assert plain.multiplier.tolist() == [1, 1]
 
 
 def limited(reach: int) -> int:

@@ -10,6 +10,7 @@ from PIL import Image
 from small_network import NET
 
 from export import write_onnx_shared
+from export.onnx_check import read_graph
 from tsn_hw import artifact
 from tsn_hw.app.cli import main
 from tsn_hw.arithmetic import ActFormat
@@ -190,6 +191,41 @@ def test_the_command_writes_every_layout(tmp_path, capsys):
     assert "(--replace)" in refused(capsys, "onnx", tmp_path / "net.tsn", "-o", out, "--shared")
     told(capsys, "onnx", tmp_path / "net.tsn", "-o", out, "--shared", "--replace")
     assert sorted(path.name for path in out.iterdir()) == ["banks.bin", "task_00.onnx", "task_01.folded.onnx"]
+
+
+def test_the_command_forces_forms(tmp_path, capsys):
+    artifact.save(NET, tmp_path / "net.tsn")
+
+    def forms(*options):
+        told(capsys, "onnx", tmp_path / "net.tsn", "-o", tmp_path, *options)
+        layers = read_graph(tmp_path / "task_01.onnx").told["layers"]
+        return dict(zip(layers["name"], layers["form"], strict=True))
+
+    free = forms()
+    assert (free["conv"], free["mix"], free["head_b"]) == ("quantized", "quantized", "integer")
+    assert forms("--form", "conv=integer", "--form", "mix=float32") == free | {"conv": "integer", "mix": "float32"}
+    assert set(forms("--form", "float32", "--shared").values()) == {"float32"}
+
+
+FORMS = "must be one of quantized, float32, integer"
+
+
+@pytest.mark.parametrize(
+    ("forms", "reason"),
+    [
+        (["fast"], f"--form fast: 'fast' {FORMS}"),
+        (["mix="], f"--form mix=: '' {FORMS}"),
+        (["integer", "mix=integer"], "--form integer: stands for all layers, others cannot be given beside it"),
+        (["no=integer"], "form of layer 'no': the network has no such layer"),
+        (["pool=integer"], "form of layer 'pool': it computes nothing"),
+        (["head_b=quantized"], "layer 'head_b': the form 'quantized' is not exact: logits are no bytes"),
+    ],
+)
+def test_forms_that_cannot_be_are_refused(tmp_path, capsys, forms, reason):
+    artifact.save(NET, tmp_path / "net.tsn")
+    options = [option for form in forms for option in ("--form", form)]
+    assert refused(capsys, "onnx", tmp_path / "net.tsn", "-o", tmp_path, *options) == reason
+    assert not list(tmp_path.glob("*.onnx"))
 
 
 @pytest.mark.parametrize(

@@ -320,7 +320,7 @@ path, x = sys.argv[1], numpy.load(sys.argv[2])
 model = ModelWrapper(path)
 told = {entry.key: json.loads(entry.value) for entry in model.model.metadata_props}["tsn_hw"]
 form, model = told["input"], cleanup_model(model)
-if len(form["shape"]) == 3:
+if len(model.get_tensor_shape(model.graph.input[0].name)) == 4:
     model = cleanup_model(model.transform(ConvertToChannelsLastAndClean(make_input_channels_last=True)))
     x = numpy.ascontiguousarray(x.transpose(0, 2, 3, 1))
 config = hls4ml.utils.config_from_onnx_model(model, granularity="name", backend="Vitis")

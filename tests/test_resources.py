@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from networks import Recipe, random_network
 from small_network import NET
+from test_images import settings as legal_settings
 
 from benchmarks.bench_area import POINTS, Synthesis, coefficients_json, fitted_models, syntheses
 from benchmarks.nets import random_mlp
@@ -18,20 +19,20 @@ from sim.memories import Memory, blocks, is_shallow, joining_luts, lut_count, pl
 from sim.resources import RESOURCES, Estimate, Resources, capacities, estimate_resources, fifo_memories
 from tsn_hw.dataflow import dataflow
 from tsn_hw.errors import FileError, FoldingError, SettingsError
-from tsn_hw.folding import Folding, HardwareSettings, UnitSettings
+from tsn_hw.folding import HardwareSettings
 from tsn_hw.images import memory_images
 from tsn_hw.network import PackedNetwork
-from tsn_hw.pipeline import accelerator, unit_names
+from tsn_hw.pipeline import accelerator
 from tsn_hw.records import read_json
 from tsn_hw.units import Accelerator, MatrixUnit
 
 Z020, ZU7, ECP5, ICE40 = (device(name) for name in ("xc7z020", "zu7ev", "ecp5-25", "ice40-hx8k"))
 
 
-def folded(net: PackedNetwork, pe=1, simd=1, **settings) -> Accelerator:
-    """The same settings for every unit."""
-    units = {name: UnitSettings(Folding(pe, simd if name != "add" else 1), **settings) for name in unit_names(net)}
-    return accelerator(net, HardwareSettings(units))
+def folded(net: PackedNetwork, pe=1, simd=1, mask="deep", ram_style="auto") -> Accelerator:
+    """The same settings for every unit, as far as they divide what it has."""
+    units = legal_settings(net, pe, simd, mask).units
+    return accelerator(net, HardwareSettings({name: replace(own, ram_style=ram_style) for name, own in units.items()}))
 
 
 # against measured syntheses -----------------------------------------------------------------------------------------
@@ -129,7 +130,8 @@ def test_the_memories_of_a_unit_are_its_images_and_its_buffers() -> None:
     design = folded(NET)
     images = {(i.unit, i.kind): (i.depth, i.width_bits) for i in memory_images(design)}
     found = [memory for unit in design.units for memory in unit_memories(design, unit)]
-    assert {(m.unit, m.kind): (m.depth, m.width_bits) for m in found if m.kind not in ("window", "vector")} == images
+    held = [m for m in found if m.kind not in ("window", "vector", "fifo")]
+    assert {(m.unit, m.kind): (m.depth, m.width_bits) for m in held} == images
     buffers = {(m.unit, m.kind): (m.depth, m.width_bits) for m in found if m.kind in ("window", "vector")}
     assert buffers == {
         ("conv", "window"): (2 * 2, 8), ("conv", "vector"): (1, 8), ("mix", "window"): (2 * 2 * 2, 8),
@@ -138,15 +140,15 @@ def test_the_memories_of_a_unit_are_its_images_and_its_buffers() -> None:
     }  # fmt: skip
 
 
-def test_fifos_that_hold_something_back_are_memories() -> None:
-    net = random_network(Recipe("residual", tasks=2, seed=3))
-    design = folded(net)
-    add = [unit.name for unit in design.units].index("add")
+@pytest.mark.parametrize("net", [NET, random_network(Recipe("residual", tasks=2, seed=3)), random_mlp((12, 8, 2))])
+@pytest.mark.parametrize("pe", [1, 2])
+def test_every_fifo_that_holds_more_than_two_words_is_a_memory(net: PackedNetwork, pe: int) -> None:
+    design = folded(net, pe)
+    memories = [memory for unit in design.units for memory in unit_memories(design, unit)]
+    memories += [memory for fifos in fifo_memories(design).values() for memory in fifos]
+    counted = sorted((memory.depth, memory.width_bits) for memory in memories if memory.kind == "fifo")
     deep = [channel for channel in dataflow(design).channels if channel.depth > 2]
-    found = fifo_memories(design)
-    assert [(m.depth, m.width_bits, m.kind) for m in found[add]] == [(c.depth, c.width_bits, "fifo") for c in deep]
-    assert list(found) == [add]
-    assert fifo_memories(folded(random_mlp((4, 2)))) == {}
+    assert counted == sorted((channel.depth, channel.width_bits) for channel in deep)
 
 
 def test_ultra_ram_is_for_parts_that_have_some() -> None:

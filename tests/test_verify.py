@@ -4,7 +4,7 @@ import importlib.util
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import onnx.reference
 import onnxruntime
 import pytest
 from networks import Recipe, random_network
-from small_network import put
+from small_network import NET, U8, put
 from tiny_run import TINY, copied_run, finished_run
 
 from sim import reference
@@ -28,7 +28,7 @@ from tsn_hw.errors import EngineError
 from tsn_hw.learn.checkpoint import read_checkpoint, save_checkpoint
 from tsn_hw.learn.run import load_run, settings_digest
 
-ENGINES = ["int64 loop", "brevitas", "simulator", "onnxruntime", "onnx reference"]
+ENGINES = ["int64 loop", "brevitas", "simulator", "onnxruntime", "onnx reference", "hls"]
 NAMES = ["digits-permuted-0", "digits-permuted-1"]
 
 
@@ -135,6 +135,19 @@ def test_engines_that_are_not_installed_are_listed_with_the_reason(
         assert found.data["engines"][engine] == {"absent": "not installed: onnxruntime"}
     assert found.text.count("not installed: onnxruntime") == 2
     assert "tasks" in found.data["engines"]["simulator"]
+
+
+def test_the_compiled_accelerator_is_absent_without_a_compiler_and_where_tasks_share_no_stream(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert verify(NET, samples=4, quiet=True).engines["hls"].absent == "g++ is not installed"
+    narrow = replace(NET.step(1, 0).requantization, output=replace(U8, bits=7))  # type: ignore[type-var]
+    other = put(NET, ("tasks", 1, "steps", 0, "requantization"), narrow)
+    assert verify(other, samples=4, quiet=True).engines["hls"].absent == (
+        "no accelerator: layer 'conv': its output has 7 bits unsigned, 8 bits unsigned by task; "
+        "a stream has one width and sign"
+    )
 
 
 def one_more(values: Any, place: tuple[int, ...]) -> Any:

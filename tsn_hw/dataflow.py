@@ -104,12 +104,12 @@ def channel_depths(graph: Dataflow) -> list[int]:
 
     At the end of an inference every word is written and taken, so that the next one starts like the first. More
     places than these never hurt; some are added so that the slowest process need not wait for the others: those of
-    :func:`_flowing_depth`, and where ways meet again, what the channels of the other way can hold.
+    :func:`flowing_depth`, and where ways meet again, what the channels of the other way can hold.
     """
     depths = [MIN_DEPTH] * len(graph.channels)
     for process in graph.processes:
         for channel in process.inputs:
-            depths[channel] = _flowing_depth(graph, process)
+            depths[channel] = flowing_depth(graph.accelerator.units[process.unit], process.kind)
     flowing = list(depths)
     passed: dict[int, set[int]] = {}  # the channels that all ways to a channel pass, itself included
     behind: dict[int, set[int]] = {}  # the channels that any way to a channel passes
@@ -130,17 +130,16 @@ def channel_depths(graph: Dataflow) -> list[int]:
     return depths
 
 
-def _flowing_depth(graph: Dataflow, process: Process) -> int:
-    """Words that may wait for a process, so that it and its writer go on while the other is busy.
+def flowing_depth(unit: Unit, kind: Kind) -> int:
+    """Words that may wait for a process of a unit, so that it and its writer go on while the other is busy.
 
     In front of a matrix unit: a vector, and as many more as it takes while the window before it loads its first rows.
     In front of a window: the rows that it loads at once.
     """
-    unit = graph.accelerator.units[process.unit]
     window = unit.window if isinstance(unit, MatrixUnit | PoolUnit) else None
-    if process.kind == "window" and window is not None:
+    if kind == "window" and window is not None:
         return max(MIN_DEPTH, max(window.kernel[0], window.stride[0]) * window.words_per_row)
-    if process.kind == "unit" and isinstance(unit, MatrixUnit):
+    if kind == "unit" and isinstance(unit, MatrixUnit):
         first = window.rows_needed(0) * window.words_per_row if window else 0
         return max(MIN_DEPTH, unit.column_folds * (1 + -(-first // unit.lines)))
     return MIN_DEPTH

@@ -9,7 +9,7 @@ from tsn_hw import arithmetic
 from tsn_hw.arithmetic import Ints
 from tsn_hw.errors import ExportError, FoldingError
 from tsn_hw.folding import HardwareSettings, UnitSettings, check_divides
-from tsn_hw.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, MaxPool, Pair, Weighted
+from tsn_hw.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, MaxPool, Pair, Shape, Weighted
 from tsn_hw.memory import index_bits
 from tsn_hw.network import MAX_CODE_BITS, PackedNetwork, Requantization, code_bits
 from tsn_hw.units import (
@@ -42,11 +42,25 @@ def obstacles(net: PackedNetwork) -> list[str]:
         if len(formats) > 1:
             texts = ", ".join(f"{bits} bits {'signed' if signed else 'unsigned'}" for bits, signed in sorted(formats))
             found.append(f"layer {layer.name!r}: its output has {texts} by task; a stream has one width and sign")
+    for index, layer in enumerate(net.layers):
+        orders = {_order(net, source) for source in layer.inputs}
+        if len(orders) > 1:
+            texts = " and ".join(map(str, sorted(orders)))
+            found.append(f"layer {layer.name!r}: adds streams of {texts}, which come in different orders")
+        if index not in net.heads and not any(index in reader.inputs for reader in net.layers):
+            found.append(f"layer {layer.name!r}: no layer reads it")
     sources = {layer.inputs for layer in heads}
     if len(sources) > 1:
         names = ", ".join(repr(layer.name) for layer in heads)
         found.append(f"heads {names}: read {len(sources)} different layers; all heads read one stream")
     return found
+
+
+def _order(net: PackedNetwork, index: int) -> Shape:
+    """The shape whose pixels a layer's stream follows: a Flatten changes nothing about it."""
+    while index != INPUT and isinstance(net.layers[index], Flatten | Add):
+        index = net.layers[index].inputs[0]
+    return net.shape(index)
 
 
 def unit_names(net: PackedNetwork) -> tuple[str, ...]:
@@ -124,7 +138,7 @@ class _Builder:
                 streams[index] = streams[layer.inputs[0]]
                 continue
             form = net.format(0, index)
-            stream = Stream(net.shapes[index], form.bits, form.signed)
+            stream = Stream(_order(net, index), form.bits, form.signed)
             units.append(self.unit(next(remaining), (index,) * len(tasks), layer, producer, streams, stream))
             producer[index], streams[index] = len(units) - 1, stream
         heads = tuple(net.head(task) for task in tasks)

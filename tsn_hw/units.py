@@ -40,6 +40,8 @@ from tsn_hw.layers import INPUT, Pair, Shape
 from tsn_hw.network import PackedNetwork
 
 LOGIT_BITS = 32
+SMALL_MEMORY_BITS = 1024
+"""Memories up to this size become LUTs unless told otherwise: the default of Vitis HLS for FIFOs (UG1399)."""
 MULTIPLIER_BITS = 16
 """Width that holds every multiplier of a network."""
 SPARE_ALIGNMENT = 8

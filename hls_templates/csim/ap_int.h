@@ -45,10 +45,10 @@ public:
     unsigned long long to_uint64() const { return piece(0); }
     operator unsigned long long() const { return piece(0); }
 
-    ap_slice &operator=(const ap_slice &other) { return assign(ap_word<W, SIGNED>(other)); }
+    ap_slice &operator=(const ap_slice &other) { return assign(ap_word<W, false>(other)); }
     template <int V, bool Q>
     ap_slice &operator=(const ap_slice<V, Q> &other) {
-        return assign(ap_word<V, Q>(other));
+        return assign(ap_word<V, false>(other));
     }
     template <int V, bool Q>
     ap_slice &operator=(const ap_word<V, Q> &other) {

@@ -6,6 +6,7 @@
 // answers to calls that must be refused, and the cycles of every unit. --dump writes the integers that were computed:
 // int32, call by call and unit by unit. --flip plants a fault: one bit of one memory. --rtl is for co-simulation, where
 // only what comes out of the accelerator can be seen: logits and status. Exit code 0: all is equal.
+#include <cstdarg>
 #include <exception>
 
 #include "accelerator.hpp"
@@ -16,7 +17,6 @@
 
 namespace {
 
-using std::to_string;
 using tsn::simulation::memory;
 
 const char *const KINDS[] = {"words", "codebook", "mask", "scales", "task"};
@@ -60,11 +60,20 @@ class testbench {
     uint32_t loaded_task;
     uint64_t wrong, integers, checksums, probes;
 
-    void fail(const std::string &what) {
-        if (wrong++ < MAX_TOLD) std::printf("FAIL %s\n", what.c_str());
+    // What is wrong, as printf takes it.
+    void fail(const char *format, ...) {
+        if (wrong++ >= MAX_TOLD) return;
+        std::va_list values;
+        va_start(values, format);
+        std::printf("FAIL ");
+        std::vprintf(format, values);
+        std::printf("\n");
+        va_end(values);
     }
 
-    std::string name_of(const memory &which) const { return golden.units.at(which.unit).name + "." + KINDS[which.kind]; }
+    std::string name_of(const memory &which) const {
+        return golden.units.at(which.unit).name + "." + KINDS[which.kind];
+    }
 
     void plant_faults(bool is_loaded) {
         for (const fault &each : faults) {
@@ -108,7 +117,7 @@ class testbench {
             hls::stream<tsn::axis32> nothing("m_axis");
             const uint32_t beats = each.packets.size();
             const uint32_t status = call(tsn::LOAD, task, beats, each.packets.data(), beats, nothing);
-            if (status != tsn::DONE) fail("load of task " + to_string(task) + ": status " + to_string(status));
+            if (status != tsn::DONE) fail("load of task %u: status %u", task, status);
             plant_faults(true);
             loaded_task = task;
         }
@@ -124,7 +133,7 @@ class testbench {
                     for (unsigned limb = 0; limb < which.limbs; limb++) limbs.push_back(which.read(line, limb));
                 }
                 if (checksum(limbs.data(), limbs.size()) != image.checksum) {
-                    fail("memory " + name_of(which) + ": another checksum");
+                    fail("memory %s: another checksum", name_of(which).c_str());
                 }
                 checksums++;
             }
@@ -140,8 +149,8 @@ class testbench {
             tsn::simulation::accumulators() = nullptr;
             for (std::size_t i = 0; i < probe.columns.size(); i++) {
                 if (checksum(&accumulators.at(i * rows), rows) != probe.checksums[i]) {
-                    fail("probe of layer " + golden.units.at(probe.unit).name + ", task " + to_string(task) + ", column " +
-                         to_string(probe.columns[i]) + ": other weights");
+                    fail("probe of layer %s, task %u, column %u: other weights",
+                         golden.units.at(probe.unit).name.c_str(), task, probe.columns[i]);
                 }
                 probes++;
             }
@@ -156,7 +165,7 @@ class testbench {
     }
 
     void check_logits(const std::vector<long long> &head, hls::stream<tsn::axis32> &logits) {
-        if (logits.size() != head.size()) fail("m_axis: " + to_string(logits.size()) + " beats");
+        if (logits.size() != head.size()) fail("m_axis: %zu beats", logits.size());
         for (std::size_t i = 0; !logits.empty(); i++) {
             const tsn::axis32 beat = logits.read();
             if (i >= head.size()) continue;
@@ -171,7 +180,7 @@ class testbench {
         const golden::run &run = golden.runs[call.run];
         const std::vector<long long> &found = tsn::simulation::of_unit(number).integers;
         if (found.size() != std::size_t(call.inferences) * unit.integers) {
-            fail("layer " + unit.name + ": " + to_string(found.size()) + " integers");
+            fail("layer %s: %zu integers", unit.name.c_str(), found.size());
             return;
         }
         for (std::size_t i = 0; i < found.size(); i++) {
@@ -181,9 +190,8 @@ class testbench {
             const int32_t expected = run.integers[number][std::size_t(call.first) * unit.integers + i];
             integers++;
             if (computed != expected) {
-                fail("layer " + unit.name + ", task " + to_string(run.task) + ", inference " +
-                     to_string(call.first + i / unit.integers) + ", integer " + to_string(i % unit.integers) + ": " +
-                     to_string(computed) + ", expected " + to_string(expected));
+                fail("layer %s, task %u, inference %zu, integer %zu: %d, expected %d", unit.name.c_str(), run.task,
+                     call.first + i / unit.integers, i % unit.integers, computed, expected);
             }
         }
     }
@@ -196,7 +204,7 @@ class testbench {
         const std::size_t beats = std::size_t(which.inferences) * golden.beats_of_input();
         const uint32_t status = call(tsn::RUN, run.task, which.inferences, first, beats, logits);
         if (status != tsn::DONE) {
-            fail("task " + to_string(run.task) + ": status " + to_string(status));
+            fail("task %u: status %u", run.task, status);
             return;
         }
         if (is_rtl) {
@@ -218,8 +226,8 @@ class testbench {
             const uint32_t status = call(refusal.command, refusal.task, refusal.count, refusal.packets.data(),
                                          refusal.packets.size(), nothing);
             if (status != refusal.status) {
-                fail("command " + to_string(refusal.command) + ", task " + to_string(refusal.task) + ": status " +
-                     to_string(status) + ", expected " + to_string(refusal.status));
+                fail("command %u, task %u: status %u, expected %u", refusal.command, refusal.task, status,
+                     refusal.status);
             }
         }
     }
@@ -246,17 +254,18 @@ class testbench {
             const unsigned long long *found = tsn::simulation::of_unit(number).cycles;
             if (found[tsn::simulation::WINDOW] != inferences * unit.window_cycles ||
                 found[tsn::simulation::UNIT] != inferences * unit.cycles) {
-                fail("layer " + unit.name + ": " + to_string(found[tsn::simulation::WINDOW]) + " and " +
-                     to_string(found[tsn::simulation::UNIT]) + " cycles, expected " +
-                     to_string(inferences * unit.window_cycles) + " and " + to_string(inferences * unit.cycles));
+                fail("layer %s: %llu and %llu cycles, expected %llu and %llu", unit.name.c_str(),
+                     found[tsn::simulation::WINDOW], found[tsn::simulation::UNIT],
+                     (unsigned long long)(inferences * unit.window_cycles),
+                     (unsigned long long)(inferences * unit.cycles));
             }
         }
     }
 
 public:
     testbench(const golden::data &golden, const std::vector<fault> &faults, std::FILE *dump, bool is_rtl)
-        : golden(golden), is_rtl(is_rtl), faults(faults), memories(tsn::simulation::memories()), dump(dump), loaded_task(tsn::ALL_TASKS + 1),
-          wrong(0), integers(0), checksums(0), probes(0) {}
+        : golden(golden), is_rtl(is_rtl), faults(faults), memories(tsn::simulation::memories()), dump(dump),
+          loaded_task(tsn::ALL_TASKS + 1), wrong(0), integers(0), checksums(0), probes(0) {}
 
     bool passes() {
         plant_faults(false);
@@ -270,7 +279,7 @@ public:
         }
         if (!is_rtl) check_cycles(inferences);
 #ifdef TSN_CSIM_HLS_STREAM_H
-        for (const std::string &name : hls::leftovers()) fail("stream " + name + ": words are left in it");
+        for (const std::string &name : hls::leftovers()) fail("stream %s: words are left in it", name.c_str());
 #endif
         std::printf("%s: %llu integers, %llu memories, %llu probes, cycles of %u units; %llu differ\n",
                     wrong ? "FAIL" : "PASS", (unsigned long long)integers, (unsigned long long)checksums,
@@ -278,6 +287,8 @@ public:
         return wrong == 0;
     }
 };
+
+const char USAGE[] = "; testbench golden.dat [--rtl] [--dump FILE] [--flip LAYER.MEMORY:LINE:BIT]";
 
 int run(const std::vector<std::string> &arguments) {
     std::vector<fault> faults;
@@ -293,10 +304,10 @@ int run(const std::vector<std::string> &arguments) {
         } else if (path.empty() && arguments[i].compare(0, 2, "--") != 0) {
             path = arguments[i];
         } else {
-            throw std::runtime_error(arguments[i] + ": unknown; testbench golden.dat [--rtl] [--dump FILE] [--flip FAULT]");
+            throw std::runtime_error(arguments[i] + ": unknown" + USAGE);
         }
     }
-    if (path.empty()) throw std::runtime_error("no data; testbench golden.dat [--rtl] [--dump FILE] [--flip FAULT]");
+    if (path.empty()) throw std::runtime_error(std::string("no data") + USAGE);
     const golden::data golden = golden::read(path);
     std::FILE *dump = dump_path.empty() ? nullptr : std::fopen(dump_path.c_str(), "wb");
     if (!dump && !dump_path.empty()) throw std::runtime_error(dump_path + ": cannot be written");

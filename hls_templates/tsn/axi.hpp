@@ -36,7 +36,8 @@ inferences:
 // Load packets to the units, as they come, and a mark that there are no more; then activations.
 template <class T>
 void read_input(hls::stream<axis64> &s_axis, hls::stream<load_beat> &load,
-                hls::stream<ap_uint<64 / T::CONTAINER_BITS * T::BITS> > &out, unsigned inferences, unsigned load_beats) {
+                hls::stream<ap_uint<64 / T::CONTAINER_BITS * T::BITS> > &out, unsigned inferences,
+                unsigned load_beats) {
 packets:
     for (unsigned i = 0; i < load_beats; i++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=1

@@ -56,6 +56,7 @@ void average_pool(hls::stream<ap_uint<T::PE * T::INPUT_BITS> > &in, hls::stream<
     const unsigned slot = T::IS_LOADED ? 0 : task;
     const shift_t shift = parameters<0>{limb(parameters_of[slot][0])}.shift(0);
     limb_t scale_line[limbs_of(T::MULTIPLIER_BITS + T::OFFSET_BITS)];
+#pragma HLS ARRAY_PARTITION variable=scale_line type=complete
     read_line(scales, slot, scale_line);
     ap_int<T::ACCUMULATOR_BITS> sums[T::PE];
 #pragma HLS ARRAY_PARTITION variable=sums type=complete
@@ -109,6 +110,7 @@ void add(hls::stream<ap_uint<T::PE * T::FIRST_BITS> > &first, hls::stream<ap_uin
     const parameters<0> own = {limb(parameters_of[slot][0])};
     const shift_t shift = own.shift(0), first_shift = own.shift(1), second_shift = own.shift(2);
     limb_t scale_line[limbs_of(T::MULTIPLIER_BITS + T::OFFSET_BITS)];
+#pragma HLS ARRAY_PARTITION variable=scale_line type=complete
     read_line(scales, slot, scale_line);
     TSN_CYCLES(T::INDEX, UNIT);
 inferences:
@@ -127,7 +129,8 @@ inferences:
 #pragma HLS UNROLL
                 const ap_int<T::ACCUMULATOR_BITS> left = lane_of<T::FIRST_BITS, T::FIRST_SIGNED>(a, p);
                 const ap_int<T::ACCUMULATOR_BITS> right = lane_of<T::SECOND_BITS, T::SECOND_SIGNED>(b, p);
-                const ap_int<T::ACCUMULATOR_BITS> sum = shifted_left(left, first_shift) + shifted_left(right, second_shift);
+                const ap_int<T::ACCUMULATOR_BITS> sum =
+                    shifted_left(left, first_shift) + shifted_left(right, second_shift);
                 y.range(T::OUTPUT_BITS * (p + 1) - 1, T::OUTPUT_BITS * p) =
                     requantize<T::OUTPUT_BITS, T::OUTPUT_SIGNED>(scaled<T>(sum, scale_line, 0), shift);
             }

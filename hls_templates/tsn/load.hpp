@@ -1,5 +1,5 @@
-// Load packets: how memories that hold one task, or lie in UltraRAM, get their content. They pass through all units that
-// have such memories, one after the other; each takes what is addressed to it, and what nobody took is an error.
+// Load packets: how memories that hold one task, or lie in UltraRAM, get their content. They pass through all units
+// that have such memories, one after the other; each takes what is addressed to it, and what nobody took is an error.
 #ifndef TSN_LOAD_HPP
 #define TSN_LOAD_HPP
 

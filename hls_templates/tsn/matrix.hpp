@@ -52,6 +52,8 @@ inferences:
                 activations[s] = ap_uint<T::INPUT_BITS>(x.range(T::INPUT_BITS * (s + 1) - 1, T::INPUT_BITS * s));
             }
             limb_t word_line[limbs_of(T::PE * T::SIMD * T::WORD_BITS)], mask_line[limbs_of(T::PE * T::SIMD)];
+#pragma HLS ARRAY_PARTITION variable=word_line type=complete
+#pragma HLS ARRAY_PARTITION variable=mask_line type=complete
             read_line(words, first_line + line, word_line);
             if (T::HAS_MASK) read_line(mask, slot * lines + line, mask_line);
         rows:
@@ -70,6 +72,7 @@ inferences:
             }
             if (column_fold == T::COLUMN_FOLDS - 1) {
                 limb_t scale_line[limbs_of(T::PE * (T::MULTIPLIER_BITS + T::OFFSET_BITS))];
+#pragma HLS ARRAY_PARTITION variable=scale_line type=complete
                 read_line(scales, slot * T::ROW_FOLDS + row_fold, scale_line);
                 ap_uint<T::PE * T::OUTPUT_BITS> y = 0;
             results:

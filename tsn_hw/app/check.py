@@ -7,8 +7,9 @@ model of another tool every operator is.
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
@@ -20,23 +21,29 @@ from tsn_hw.app.tables import table
 from tsn_hw.errors import ExportError, SettingsError, TsnError
 from tsn_hw.files import read_bytes
 from tsn_hw.folding import Folding, HardwareSettings, MaskMode, UnitSettings
-from tsn_hw.layers import Conv2d, Layer, Linear, Shape, Weighted
+from tsn_hw.layers import INPUT, Conv2d, Layer, Linear, Shape, Weighted
 from tsn_hw.network import PackedNetwork
 from tsn_hw.pipeline import accelerator, obstacles, refold, unit_names
 from tsn_hw.records import build, read_toml
 
 if TYPE_CHECKING:
+    from export.qonnx import Flavour
     from tsn_hw.app.foreign import Foreign
+    from tsn_hw.learn.architectures import Architecture
     from tsn_hw.learn.settings import Settings
 
 T = TypeVar("T")
+
+
+QONNX: dict[str, Flavour] = {"qonnx quant": "quant", "qonnx multithreshold": "multithreshold"}
 
 
 @dataclass(frozen=True)
 class Checked:
     """What a check found.
 
-    problems: by the part or back end that they stand against; a key without problems was checked and is fine.
+    problems: by the part or back end that they stand against; a key without problems was checked and is fine. Those
+    against the flavours of QONNX, a format for other tools, do not count against the model.
     """
 
     title: str
@@ -48,7 +55,7 @@ class Checked:
     @property
     def is_supported(self) -> bool:
         """Nothing stands against it."""
-        return not any(self.problems.values())
+        return not any(found for part, found in self.problems.items() if part not in QONNX)
 
     def to_text(self) -> str:
         """Table, then what is wrong and what to change, then whether it will do."""
@@ -59,7 +66,9 @@ class Checked:
             lines += ["", f"{part}: {'no problem' if not found else f'{len(found)} to change'}"]
             lines += [f"  - {problem}" for problem in found]
         lines += ["", *self.notes] if self.notes else []
-        return "\n".join([*lines, "", "supported" if self.is_supported else "NOT SUPPORTED AS IT IS"])
+        missing = [part for part, found in self.problems.items() if found and part in QONNX]
+        verdict = f"supported{', but not by ' if missing else ''}{' and '.join(missing)}"
+        return "\n".join([*lines, "", verdict if self.is_supported else "NOT SUPPORTED AS IT IS"])
 
     def to_json(self) -> dict[str, Any]:
         """The same as data."""
@@ -93,11 +102,12 @@ def check_artifact(path: Path, part: Device) -> Checked:
     """Hold a packed network against every back end."""
     net = artifact.load(path)
     title = f"{path}: packed network, {len(net.tasks)} tasks, {len(net.banks)} banks"
-    return _check_network(net, title, part)
+    return _check_network(net, title, part, list(QONNX))
 
 
-def _check_network(net: PackedNetwork, title: str, part: Device) -> Checked:
+def _check_network(net: PackedNetwork, title: str, part: Device, flavours: Sequence[str] = ()) -> Checked:
     problems = {"onnx": _onnx_problems(net), "hls": obstacles(net)}
+    problems |= {name: _qonnx_problems(net, QONNX[name]) for name in flavours}
     rows = [
         [
             layer.name,
@@ -145,6 +155,19 @@ def _onnx_problems(net: PackedNetwork) -> list[str]:
                 plan_layer(net, task, index, None)
             except ExportError as error:
                 found[layer.name] = f"{error} (task {described.name!r})"
+    return list(found.values())
+
+
+def _qonnx_problems(net: PackedNetwork, flavour: Flavour) -> list[str]:
+    """The first layer of every task that a flavour does not hold, each once."""
+    from export.qonnx import qonnx_graph
+
+    found: dict[str, str] = {}
+    for number, task in enumerate(net.tasks):
+        try:
+            qonnx_graph(net, number, flavour)
+        except ExportError as error:
+            found.setdefault(str(error), f"{error} (task {task.name!r})")
     return list(found.values())
 
 
@@ -243,35 +266,51 @@ def check_onnx(path: Path) -> Checked:
 
 
 def _model_table(foreign: Foreign) -> str:
-    """The table of a settings file whose body has the geometry of a foreign model; SettingsError if there is none."""
-    from tsn_hw.learn.architectures import alexnet, mlp
-
+    """The table of a settings file whose body is that of a foreign model; SettingsError if there is none."""
     *body, head = foreign.layers
     assert isinstance(head, Linear)  # or it had a problem
     weighted = {index for index, layer in enumerate(body) if isinstance(layer, Weighted)}
-    bare = [layer.name for index, layer in enumerate(body) if index in foreign.unrectified]
-    if bare:
-        raise SettingsError(f"layer {bare[0]!r} has no Relu; bodies of settings files have one behind every layer")
     if foreign.normalized and foreign.normalized != weighted:
         raise SettingsError("some layers have a BatchNormalization; a body has one behind every layer, or none")
+    bare = [layer.name for index, layer in enumerate(body) if index in foreign.unrectified]
+    for settings, known in _known_bodies(foreign.input_shape, body):
+        if _signature(known.layers) != _signature(body):
+            continue
+        if _signature(known.layers, known.signed) == _signature(body, bare):
+            norm = f"batch_norm = {str(bool(foreign.normalized)).lower()}  # head: {head.channels} classes"
+            return "\n".join(["[model]", *settings, norm])
+        raise SettingsError(
+            f"the body of {settings[0]} has {', '.join(sorted(known.signed)) or 'no layer'} without Relu, this one has "
+            f"{', '.join(bare) or 'none'}"
+        )
+    raise SettingsError(
+        "no model.kind has this geometry (docs/training.md says which there are); change the model, or build its body "
+        "in Python from tsn_hw.learn.architectures"
+    )
+
+
+def _known_bodies(shape: Shape, body: Sequence[Layer]) -> Iterator[tuple[list[str], Architecture]]:
+    """Bodies that settings describe with the widths of another, and these settings."""
+    from tsn_hw.learn.architectures import alexnet, mlp, resnet18, tinynet
+
     hidden = tuple(layer.channels for layer in body if isinstance(layer, Linear))
     channels = tuple(layer.channels for layer in body if isinstance(layer, Conv2d))
-    shape = foreign.input_shape
-    known = alexnet(shape, channels, hidden) if channels else mlp(shape, hidden)
-    if _geometry(known.layers) != _geometry(body):
-        raise SettingsError(
-            f"no model.kind has this geometry; with these widths {'alexnet' if channels else 'mlp'} would be "
-            f"{', '.join(map(_described, known.layers))}"
-        )
-    widths = ([f"channels = {list(channels)}"] if channels else []) + [f"hidden = {list(hidden)}"]
-    kind, norm = "alexnet" if channels else "mlp", str(bool(foreign.normalized)).lower()
-    return "\n".join(["[model]", f'kind = "{kind}"', *widths, f"batch_norm = {norm}  # head: {head.channels} classes"])
+    if hidden and not channels:
+        yield ['kind = "mlp"', f"hidden = {list(hidden)}"], mlp(shape, hidden)
+    if hidden and channels:
+        for make in (alexnet, tinynet):
+            settings = [f'kind = "{make.__name__}"', f"channels = {list(channels)}", f"hidden = {list(hidden)}"]
+            yield settings, make(shape, channels, hidden)
+    if channels and not hidden:
+        yield ['kind = "resnet18"', f"width = {channels[0]}"], resnet18(shape, channels[0])
 
 
-def _geometry(layers: Sequence[Layer]) -> list[Layer]:
-    return [replace(layer, name="") for layer in layers]
-
-
-def _described(layer: Layer) -> str:
-    values = {entry.name: getattr(layer, entry.name) for entry in fields(layer) if entry.name not in ("name", "inputs")}
-    return f"{type(layer).__name__}({', '.join(f'{name}={value}' for name, value in values.items())})"
+def _signature(layers: Sequence[Layer], marked: Collection[str] = ()) -> str:
+    """The same for the same graph of layers, whatever their names and their order; marked layers count as others."""
+    digests = {INPUT: ""}
+    for index, layer in enumerate(layers):
+        geometry = {key: value for key, value in vars(layer).items() if key not in ("name", "inputs")}
+        sources = sorted(digests[source] for source in layer.inputs)
+        text = repr((type(layer).__name__, geometry, layer.name in marked, sources))
+        digests[index] = hashlib.sha256(text.encode()).hexdigest()
+    return digests[len(layers) - 1]

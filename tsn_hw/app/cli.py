@@ -9,17 +9,11 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from tsn_hw import __version__
+from tsn_hw.app.command import EXIT_BAD_INPUT, EXIT_DIFFERENT, Result, add_command
+from tsn_hw.app.hardware_cli import add_hardware_commands
 from tsn_hw.errors import SettingsError, TsnError
-
-EXIT_DIFFERENT = 1
-EXIT_BAD_INPUT = 2
-DEFAULT_DEVICE = "xc7z020"
-
-Result = tuple[str, Any, int]
-"""What a command prints as text, the same as data for --json, and its exit code."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,23 +44,23 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"tsn-hw {__version__}")
     commands = parser.add_subparsers(metavar="command", required=True)
 
-    demo = _command(commands, "demo", _demo, "the whole chain on bundled data, verified, in a few minutes")
+    demo = add_command(commands, "demo", _demo, "the whole chain on bundled data, verified, in a few minutes")
     demo.add_argument(
         "--out", type=Path, default=Path("build/demo"), help="folder for everything (default: %(default)s)"
     )
     demo.add_argument("--resume", action="store_true", help="go on where an interrupted demo stopped")
     _training_options(demo)
 
-    train = _command(commands, "train", _train, "learn every task of a settings file, freeze, save")
+    train = add_command(commands, "train", _train, "learn every task of a settings file, freeze, save")
     train.add_argument("settings", type=Path, help="TOML file; see examples/ and docs/training.md")
     train.add_argument("-o", "--out", type=Path, required=True, help="folder of the run; holds net.tsn at the end")
     train.add_argument("--resume", action="store_true", help="go on where a killed run stopped; ends in the same bytes")
     _training_options(train)
 
-    show = _command(commands, "show", _show, "banks, tasks, bits per weight, sparsity, capacity, seals")
+    show = add_command(commands, "show", _show, "banks, tasks, bits per weight, sparsity, capacity, seals")
     show.add_argument("network", type=Path, help=".tsn file")
 
-    onnx = _command(commands, "onnx", _onnx, "write one ONNX graph a task for stock onnxruntime, or check them")
+    onnx = add_command(commands, "onnx", _onnx, "write one ONNX graph a task for stock onnxruntime, or check them")
     onnx.add_argument("network", type=Path, nargs="?", help=".tsn file")
     target = onnx.add_mutually_exclusive_group(required=True)
     target.add_argument("-o", "--out", type=Path, help="folder for task_00.onnx, task_01.onnx ...")
@@ -91,38 +85,20 @@ def _parser() -> argparse.ArgumentParser:
         "--replace", action="store_true", help="replace a banks.bin that other graphs read, and remove those graphs"
     )
 
-    run = _command(commands, "run", _run, "classes of images from an exported graph alone")
+    run = add_command(commands, "run", _run, "classes of images from an exported graph alone")
     run.add_argument("graph", type=Path, help="task_00.onnx ...; a shared banks.bin lies beside it")
     run.add_argument("input", type=Path, nargs="+", help="image of the size that the graph takes, or .npy file")
 
-    check = _command(
-        commands, "check", _check, "whether a network, a run or a model of another tool is supported; exit 1 if not"
-    )
-    check.epilog = (
-        "Every problem is told at once, with what to change. The data of settings must be there; a network of their "
-        "size, drawn at random, is held against the back ends. Of an .onnx model every operator is judged."
-    )
-    check.add_argument(
-        "model", type=Path, help=".tsn network; .toml settings, before training; or .onnx model of another tool"
-    )
+    add_hardware_commands(commands)
 
-    check.add_argument(
-        "--device", default=DEFAULT_DEVICE, help="part that hardware is sized for (default: %(default)s)"
-    )
-
-    _hls_options(_command(commands, "hls", _hls, "write an HLS accelerator project: C++, test bench, scripts, driver"))
-
-    _cost_options(_command(commands, "cost", _cost, "operations, memory, energy, and the accelerator on a part"))
-    _memory_options(_command(commands, "memories", _memories, "write the memories of an accelerator, or check them"))
-
-    simulate = _command(commands, "simulate", _simulate, "integer inference and accuracy of one task")
+    simulate = add_command(commands, "simulate", _simulate, "integer inference and accuracy of one task")
     simulate.add_argument("network", type=Path, help=".tsn file")
     simulate.add_argument("--task", type=int, required=True, help="number of the task, from 0")
     source = simulate.add_mutually_exclusive_group()
     source.add_argument("--run", type=Path, help="training run whose test data is used (default: the file's folder)")
     source.add_argument("--input", type=Path, help=".npy file: uint8 images, or integers of the input format")
 
-    sweep = _command(commands, "sweep", _sweep, "many bit-widths from one trained run: accuracy against cost")
+    sweep = add_command(commands, "sweep", _sweep, "many bit-widths from one trained run: accuracy against cost")
     sweep.add_argument("settings", type=Path, help="TOML file; see examples/sweeps/ and docs/sweep.md")
     sweep.add_argument("-o", "--out", type=Path, required=True, help="folder; a sweep that was stopped goes on in it")
     sweep.add_argument("--engine", choices=("processes", "dask"), default="processes", help="(default: %(default)s)")
@@ -131,14 +107,14 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument("--parquet", action="store_true", help="also write the table as a Parquet file")
     sweep.add_argument("--quiet", action="store_true", help="no progress bars")
 
-    report = _command(commands, "report", _report, "one HTML page of a run or a network: what it does, holds and costs")
+    report = add_command(commands, "report", _report, "one HTML page: what a network does, holds and costs")
     report.add_argument("run", type=Path, help="folder of a training run, or .tsn file")
     report.add_argument("-o", "--out", type=Path, help="HTML file (default: report.html beside the network)")
     report.add_argument("--sweep", type=Path, help="folder of a sweep of the run")
     report.add_argument("--device", help="part to put the accelerator on; tsn-hw cost --devices lists them")
     report.add_argument("--target-fps", type=float, help="inferences a second (default: as many as the part allows)")
 
-    verify = _command(
+    verify = add_command(
         commands, "verify", _verify, "every engine against every other, bit for bit; exit 1 at the first difference"
     )
     verify.add_argument("network", type=Path, help=".tsn file")
@@ -147,8 +123,11 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--images", type=int, default=256, help="test images a task, with a run (default: %(default)s)")
     verify.add_argument("-o", "--out", type=Path, help="also write the result as JSON here")
     verify.add_argument("--quiet", action="store_true", help="no progress bars")
+    verify.add_argument(
+        "--rtl", type=Path, metavar="FOLDING", help="also simulate the RTL with this folding; slow, a few inputs a task"
+    )
 
-    paper = _command(
+    paper = add_command(
         commands, "bench", _bench_paper, "the paper's experiments, our figures beside the published ones; resumable"
     )
     paper.add_argument("suite", choices=["paper"], help="the experiments: the paper's tables")
@@ -162,103 +141,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(commands: Any, name: str, function: Callable[..., Result], help_text: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(name, help=help_text, description=f"{name}: {help_text}.")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    parser.set_defaults(command=function)
-    return parser
-
-
 def _training_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
-
-
-def _hls_options(hls: argparse.ArgumentParser) -> None:
-    hls.epilog = (
-        "'make csim' in the folder simulates it with g++ alone; its README.md says how to build, integrate and run it. "
-        "The folding that was chosen is printed and kept in folding.json: change it, and give it back with --folding. "
-        "docs/hls.md explains everything."
-    )
-    hls.add_argument("network", type=Path, help=".tsn file")
-    hls.add_argument("-o", "--out", type=Path, required=True, help="folder of the project; an earlier one is replaced")
-    hls.add_argument(
-        "--device", default=DEFAULT_DEVICE, help="part that it must fit, of sim/devices.toml (default: %(default)s)"
-    )
-    hls.add_argument("--part", help="the same in full for the vendor's tools, with package and speed grade")
-    hls.add_argument("--clock-mhz", type=float, help="clock of the accelerator (default: the device's)")
-    hls.add_argument(
-        "--limit-percent", type=float, help="share of every resource that the search may take (default: 80)"
-    )
-    folding = hls.add_mutually_exclusive_group()
-    folding.add_argument(
-        "--target-fps", type=float, help="smallest design of this rate (default: the fastest that fits)"
-    )
-    folding.add_argument("--folding", type=Path, help="take PE, SIMD, memories and masks from this file")
-    hls.add_argument(
-        "--masks",
-        choices=["deep", "runtime", "none"],
-        help="all tasks on chip, one at a time, or no masks (default: deep)",
-    )
-    hls.add_argument("--max-tasks", type=int, help="room for so many tasks (default: those of the network)")
-    hls.add_argument("--samples", type=int, default=16, help="golden inputs a task (default: %(default)s)")
-    hls.add_argument(
-        "--patch",
-        type=Path,
-        metavar="OLD",
-        help="write what the network adds to the memories of an accelerator that was built for this earlier one, with "
-        "the same --folding, and the proof that earlier tasks read none of it",
-    )
-
-
-def _memory_options(memories: argparse.ArgumentParser) -> None:
-    memories.epilog = (
-        "memories.json in the folder says what every address and bit means; docs/word-format.md is the standard."
-    )
-    memories.add_argument("network", type=Path, nargs="?", help=".tsn file")
-    target = memories.add_mutually_exclusive_group(required=True)
-    target.add_argument("-o", "--out", type=Path, help="folder for fc1.words.mem, fc1.mask.mem ... and memories.json")
-    target.add_argument("--check", type=Path, metavar="FOLDER", help="check every file of a folder")
-    memories.add_argument(
-        "--folding", type=Path, help="PE, SIMD and masks of every layer, as in build/hls/folding.json"
-    )
-    memories.add_argument("--formats", metavar="mem,coe,...", help="formats to write (default: all)")
-
-
-def _cost_options(cost: argparse.ArgumentParser) -> None:
-    cost.epilog = (
-        "Without --device: operations and memory beside float32. With it also cycles, area and what binds, for the "
-        "folding of a file, the smallest of a rate, or the fastest that fits. docs/cost.md has every formula."
-    )
-    cost.add_argument("network", type=Path, nargs="?", help=".tsn file")
-    cost.add_argument("--devices", action="store_true", help="list the parts instead, with their source")
-    cost.add_argument("--device", help="part, as --devices lists them")
-    cost.add_argument("--device-file", type=Path, help="TOML file with further parts, or changes to ours")
-    folding = cost.add_mutually_exclusive_group()
-    folding.add_argument("--target-fps", type=float, help="take the smallest folding of this rate")
-    folding.add_argument("--folding", type=Path, help="take PE, SIMD, memories and masks from this file")
-    cost.add_argument(
-        "--save-folding", type=Path, metavar="FILE", help="write the folding, for --folding of tsn-hw hls"
-    )
-    cost.add_argument("--clock-mhz", type=float, help="clock of the accelerator (default: the device's)")
-    cost.add_argument(
-        "--limit-percent", type=float, help="share of every resource that the search may take (default: 80)"
-    )
-    cost.add_argument(
-        "--masks",
-        choices=["deep", "runtime", "none"],
-        help="all tasks on chip, one at a time, or no masks (default: deep)",
-    )
-    cost.add_argument("--max-tasks", type=int, help="room for so many tasks (default: those of the network)")
-    cost.add_argument(
-        "--float-factor",
-        type=float,
-        default=9.0,
-        help="what a float32 operation counts against 8 bits (default: %(default)g)",
-    )
-    cost.add_argument("--skip-zeros", action="store_true", help="count only products by weights that a task uses")
-    cost.add_argument("--energy", type=Path, help="TOML file with other energies than sim/energy.toml")
-    cost.add_argument("--coefficients", type=Path, help="JSON file with other coefficients than sim/coefficients.json")
 
 
 def _demo(options: argparse.Namespace) -> Result:
@@ -304,74 +189,6 @@ def _run(options: argparse.Namespace) -> Result:
     return *run_on_files(options.graph, options.input), 0
 
 
-def _check(options: argparse.Namespace) -> Result:
-    from sim.devices import device
-    from tsn_hw.app.check import check_model
-
-    checked = check_model(options.model, device(options.device))
-    return checked.to_text(), checked.to_json(), 0 if checked.is_supported else EXIT_DIFFERENT
-
-
-def _hls(options: argparse.Namespace) -> Result:
-    from tsn_hw.app.hardware import write_project
-    from tsn_hw.app.memories import write_patch
-
-    wishes = _wishes(options, options.part)
-    if options.patch is not None:
-        if options.folding is None:
-            raise SettingsError("--patch: needs the --folding that the accelerator was built with")
-        return *write_patch(options.patch, options.network, options.folding, options.out), 0
-    if options.samples < 1:
-        raise SettingsError(f"--samples {options.samples}: must be at least 1")
-    return *write_project(options.network, options.out, wishes, options.samples), 0
-
-
-def _wishes(options: argparse.Namespace, part: str | None = None) -> Any:
-    """What is asked of the hardware; options of the search do not go with a folding file."""
-    from tsn_hw.app.hardware import HardwareWishes
-
-    searched = {name: getattr(options, name) for name in _SEARCHED}
-    given = [f"--{name.replace('_', '-')}" for name, value in searched.items() if value is not None]
-    if options.folding is not None and given:
-        raise SettingsError(f"{given[0]}: is for the search; the file of --folding says everything about the units")
-    searched = {name: value for name, value in searched.items() if value is not None}
-    return HardwareWishes(options.device, part, options.clock_mhz, options.folding, options.target_fps, **searched)
-
-
-_SEARCHED = ("masks", "max_tasks", "limit_percent")
-
-
-def _cost(options: argparse.Namespace) -> Result:
-    from sim.cost import Rules
-    from tsn_hw.app.costs import CostFiles, cost, list_devices
-
-    if options.devices == (options.network is not None):
-        raise SettingsError("cost: takes a network, or --devices alone")
-    if options.devices:
-        return *list_devices(options.device_file), 0
-    wishes = None if options.device is None else _wishes(options)
-    for name in ("target_fps", "folding", "save_folding", "clock_mhz", "device_file", "coefficients", *_SEARCHED):
-        if options.device is None and getattr(options, name) is not None:
-            raise SettingsError(f"--{name.replace('_', '-')}: is about an accelerator; name its part with --device")
-    rules = Rules(options.float_factor, options.skip_zeros)
-    files = CostFiles(options.device_file, options.energy, options.coefficients)
-    return *cost(options.network, wishes, rules, files, options.save_folding), 0
-
-
-def _memories(options: argparse.Namespace) -> Result:
-    from export.memory_formats import MEMORY_FORMATS
-    from tsn_hw.app.memories import check_memory_files, write_memory_files
-
-    if options.check is not None:
-        if (options.network, options.folding, options.formats) != (None, None, None):
-            raise SettingsError("memories: --check takes a folder alone")
-        return *check_memory_files(options.check), 0
-    if options.network is None or options.folding is None:
-        raise SettingsError("memories: takes a network, --folding and --out, or --check alone")
-    formats = tuple(MEMORY_FORMATS) if options.formats is None else options.formats.split(",")
-    return *write_memory_files(options.network, options.folding, options.out, formats), 0
-
-
 def _simulate(options: argparse.Namespace) -> Result:
     from tsn_hw.app.commands import simulate
 
@@ -411,7 +228,7 @@ def _verify(options: argparse.Namespace) -> Result:
         if getattr(options, name) < 1:
             raise SettingsError(f"--{name} {getattr(options, name)}: must be at least 1")
     text, data = verify_network(
-        options.network, options.run, options.samples, options.images, options.out, options.quiet
+        options.network, options.run, options.samples, options.images, options.out, options.quiet, options.rtl
     )
     return text, data, 0 if data["passed"] else EXIT_DIFFERENT
 

@@ -119,22 +119,35 @@ def _inputs(net: PackedNetwork, source: Path) -> NDArray[np.integer]:
     return quantize(array / 256.0, net.input) if array.dtype == np.uint8 else array
 
 
-def verify_network(path: Path, run: Path | None, samples: int, images: int, out: Path | None, quiet: bool) -> Told:
-    """Compare every engine with every other; beside a run also on real images, with Brevitas and metrics."""
+def verify_network(
+    path: Path, run: Path | None, samples: int, images: int, out: Path | None, quiet: bool, rtl: Path | None = None
+) -> Told:
+    """Compare every engine with every other; beside a run also on real images, with Brevitas and metrics.
+
+    rtl: a folding file; then the hardware of that folding is simulated too.
+    """
+    from tsn_hw.app.rtl import rtl_engine
     from tsn_hw.app.runs import SETTINGS, RunFolder
     from tsn_hw.app.verify import verify
 
     net = artifact.load(path)
     if run is None and (path.parent / SETTINGS).is_file():
         run = path.parent
+    hardware = None if rtl is None else rtl_engine(net, rtl)
     if run is None:
-        result, metrics = verify(net, samples=samples, quiet=quiet), None
+        result, metrics = verify(net, samples=samples, quiet=quiet, rtl=hardware), None
     else:
         beside = RunFolder(run)
         if artifact.to_bytes(beside.network) != artifact.to_bytes(net):
             raise SettingsError(f"{path}: is not the network of the run {run}")
         result = verify(
-            net, lambda t: beside.images(t, images), beside.brevitas(), beside.snapshots(), samples, quiet=quiet
+            net,
+            lambda t: beside.images(t, images),
+            beside.brevitas(),
+            beside.snapshots(),
+            samples,
+            quiet=quiet,
+            rtl=hardware,
         )
         metrics = beside.metrics()
     data = result.to_json() | ({} if metrics is None else {"metrics": metrics.to_json()})

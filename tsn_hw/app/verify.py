@@ -1,8 +1,8 @@
 """Every engine against the int64 loop, integer by integer, and the proof that no task was forgotten.
 
-From a ``.tsn`` file alone: random and adversarial integers through the simulator, onnxruntime and the ONNX
-reference evaluator. Beside the training run that made it: the real test images too, Brevitas from the
-checkpoint, the networks as they stood after each task, and accuracies measured again from them.
+From a ``.tsn`` file alone: random and adversarial integers through the simulator, onnxruntime, the ONNX reference
+evaluator and the compiled C++ of the accelerator. Beside the training run that made it: the real test images too,
+Brevitas from the checkpoint, the networks as they stood after each task, and accuracies measured again from them.
 """
 
 from __future__ import annotations
@@ -16,16 +16,18 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from export.hls_csim import compiled, fast_settings
 from sim import reference
 from sim.integer import Simulator
 from tsn_hw import artifact
 from tsn_hw.arithmetic import Ints, quantize
 from tsn_hw.errors import EngineError
 from tsn_hw.network import PackedNetwork
+from tsn_hw.pipeline import accelerator, obstacles
 
 RANDOM_SAMPLES = 64
-REFERENCE_SAMPLES = 16
-"""The ONNX reference evaluator runs in Python: it sees this many inputs a task."""
+SLOW_ENGINES = {"onnx reference": 16, "rtl": 4}
+"""How many inputs a task the ONNX reference evaluator sees, which runs in Python, and simulated hardware."""
 
 Engine = Callable[[int, Ints], dict[str, Ints]]
 """(task, inputs) -> the integers of every layer that the engine shows, by name; always the head's."""
@@ -115,17 +117,22 @@ def verify(
     snapshots: dict[int, bytes] | None = None,
     samples: int = RANDOM_SAMPLES,
     quiet: bool = False,
+    rtl: Engine | str | None = None,
 ) -> Verification:
     """Compare all engines with the int64 loop on every task.
 
     ``images(task)`` gives real test images (uint8); ``brevitas`` is the trained model as an engine, or why it is
-    absent; ``snapshots`` are the files written after each number of tasks.
+    absent; ``snapshots`` are the files written after each number of tasks; ``rtl`` is simulated hardware as an
+    engine, or why it is absent.
     """
     engines: dict[str, Engine | str] = {
         "brevitas": brevitas,
         "simulator": lambda task, x: dict(Simulator(net, task).taps(x)),  # type: ignore[arg-type]
         **_onnx_engines(net),
+        "hls": _hls(net),
     }
+    if rtl is not None:
+        engines["rtl"] = rtl
     results = {name: EngineResult(engine if isinstance(engine, str) else None) for name, engine in engines.items()}
     results = {"int64 loop": EngineResult()} | results
     seen = {"adversarial": samples, "real": 0}
@@ -140,7 +147,7 @@ def verify(
         for name, engine in engines.items():
             if isinstance(engine, str):
                 continue
-            used = slice(0, REFERENCE_SAMPLES if name == "onnx reference" else None)
+            used = slice(0, SLOW_ENGINES.get(name))
             wanted = {layer: values[used] for layer, values in truth.items()}
             _record(results[name], task.name, wanted, engine(number, x[used]))
     broken = [task.name for t, task in enumerate(net.tasks) if artifact.seal(net, t) != _first_seal(net, t)]
@@ -214,6 +221,17 @@ def _onnx_reference(net: PackedNetwork) -> Engine:
         return {name: value for name, value in outputs.items() if name != "logits"}
 
     return run
+
+
+def _hls(net: PackedNetwork) -> Engine | str:
+    """The C++ of the accelerator, compiled: what each of its units sends."""
+    problems = obstacles(net)
+    if problems:
+        return f"no accelerator: {problems[0]}"
+    try:
+        return compiled(accelerator(net, fast_settings(net))).run
+    except EngineError as error:
+        return str(error)
 
 
 def _record(result: EngineResult, task: str, wanted: dict[str, Ints], got: dict[str, Ints]) -> None:

@@ -1,0 +1,130 @@
+// AXI4-Lite registers, as Vitis HLS lays them out, and the calls that they start.
+//
+// 0x00 bit 0 start, bit 1 done (cleared by reading), bit 2 idle, bit 3 ready; 0x10 task_id; 0x18 count; 0x20 command;
+// 0x28 status; 0x2C bit 0: the status is valid (cleared by reading); 0x30 cycles of the last call.
+module tsn_control #(
+    parameter integer TASKS = 1,
+    parameter integer TASK_BITS = 1,
+    parameter integer PARAMETER_BITS = 8,
+    parameter TASK_FILE = "",
+    parameter TASK_STYLE = "block"
+) (
+    input wire clk,
+    input wire reset,
+    input wire s_axi_awvalid,
+    output wire s_axi_awready,
+    input wire [5:0] s_axi_awaddr,
+    input wire s_axi_wvalid,
+    output wire s_axi_wready,
+    input wire [31:0] s_axi_wdata,
+    input wire [3:0] s_axi_wstrb,
+    output reg s_axi_bvalid,
+    input wire s_axi_bready,
+    output wire [1:0] s_axi_bresp,
+    input wire s_axi_arvalid,
+    output wire s_axi_arready,
+    input wire [5:0] s_axi_araddr,
+    output reg s_axi_rvalid,
+    input wire s_axi_rready,
+    output reg [31:0] s_axi_rdata,
+    output wire [1:0] s_axi_rresp,
+    output reg [TASK_BITS-1:0] task_index,
+    output wire [31:0] inferences,
+    output reg begin_call,
+    input wire units_idle,
+    output wire done
+);
+    localparam [31:0] DONE = 0, UNKNOWN_TASK = 1, UNKNOWN_COMMAND = 3;
+    localparam [5:0] CONTROL = 6'h00, TASK_ID = 6'h10, COUNT = 6'h18, COMMAND = 6'h20;
+    localparam [5:0] STATUS = 6'h28, STATUS_VALID = 6'h2C, CYCLES = 6'h30;
+
+    // ---------------------------------------------------------------- registers
+    reg [15:0] task_id;
+    reg [31:0] count, status, cycles;
+    reg [7:0] command;
+    reg is_start, is_done, is_status_valid;
+    wire write = s_axi_awvalid && s_axi_wvalid && !s_axi_bvalid;
+    wire read = s_axi_arvalid && !s_axi_rvalid;
+    wire idle;
+    assign s_axi_awready = write;
+    assign s_axi_wready = write;
+    assign s_axi_arready = read;
+    assign s_axi_bresp = 0;
+    assign s_axi_rresp = 0;
+    assign inferences = count;
+
+    wire [31:0] mask = {{8{s_axi_wstrb[3]}}, {8{s_axi_wstrb[2]}}, {8{s_axi_wstrb[1]}}, {8{s_axi_wstrb[0]}}};
+    wire [31:0] written = s_axi_wdata & mask;
+    wire is_begun = write && s_axi_awaddr == CONTROL && written[0];
+    always_ff @(posedge clk) begin
+        if (reset) begin
+            s_axi_bvalid <= 0;
+            s_axi_rvalid <= 0;
+            is_start <= 0;
+            is_done <= 0;
+            is_status_valid <= 0;
+            task_id <= 0;
+            count <= 0;
+            command <= 0;
+        end else begin
+            if (write) s_axi_bvalid <= 1;
+            else if (s_axi_bready) s_axi_bvalid <= 0;
+            if (read) s_axi_rvalid <= 1;
+            else if (s_axi_rready) s_axi_rvalid <= 0;
+            if (write && s_axi_awaddr == TASK_ID) task_id <= written[15:0] | (task_id & ~mask[15:0]);
+            if (write && s_axi_awaddr == COUNT) count <= written | (count & ~mask);
+            if (write && s_axi_awaddr == COMMAND) command <= written[7:0] | (command & ~mask[7:0]);
+            if (is_begun) is_start <= 1;
+            else if (done) is_start <= 0;
+            if (done) is_done <= 1;
+            else if (read && s_axi_araddr == CONTROL) is_done <= 0;
+            if (done) is_status_valid <= 1;
+            else if (read && s_axi_araddr == STATUS_VALID) is_status_valid <= 0;
+        end
+        if (read) begin
+            case (s_axi_araddr)
+                CONTROL: s_axi_rdata <= {28'd0, is_done, idle, is_done, is_start};
+                TASK_ID: s_axi_rdata <= {16'd0, task_id};
+                COUNT: s_axi_rdata <= count;
+                COMMAND: s_axi_rdata <= {24'd0, command};
+                STATUS: s_axi_rdata <= status;
+                STATUS_VALID: s_axi_rdata <= {31'd0, is_status_valid};
+                CYCLES: s_axi_rdata <= cycles;
+                default: s_axi_rdata <= 0;
+            endcase
+        end
+    end
+
+    // ---------------------------------------------------------------- a call
+    // IDLE, a wait until all memories have answered to the task, the decision, and the call itself.
+    localparam [3:0] IDLE = 0, DECIDE = 7, BEGIN = 8, RUN = 9, END = 10;
+    reg [3:0] state;
+    wire [PARAMETER_BITS-1:0] parameters;
+    wire unused = &{1'b0, parameters};
+    wire is_known = 32'(task_id) < 32'(TASKS) && parameters[0];
+    assign idle = state == IDLE && !is_start;
+    assign done = state == END;
+    tsn_memory #(.WIDTH(PARAMETER_BITS), .DEPTH(TASKS), .STYLE(TASK_STYLE), .FILE(TASK_FILE)) i_task (
+        .clk(clk), .enable(1'b1), .address(task_index), .data(parameters)
+    );
+    always_ff @(posedge clk) begin
+        if (reset) begin
+            state <= IDLE;
+            begin_call <= 0;
+        end else begin
+            begin_call <= state == DECIDE && command == 0 && is_known;
+            case (state)
+                IDLE: if (is_start) state <= 1;
+                DECIDE: state <= command == 0 && is_known ? BEGIN : END;
+                BEGIN: state <= RUN;
+                RUN: if (units_idle) state <= END;
+                END: state <= IDLE;
+                default: state <= state + 1;
+            endcase
+        end
+        if (state == IDLE) task_index <= TASK_BITS'(task_id);
+        if (state == DECIDE) status <= command != 0 ? UNKNOWN_COMMAND : is_known ? DONE : UNKNOWN_TASK;
+        if (state == IDLE && is_start) cycles <= 0;
+        else if (state != IDLE) cycles <= cycles + 1;
+    end
+endmodule

@@ -1,0 +1,65 @@
+// A stream that holds DEPTH words back. Both sides are registers, so that no path runs from one unit into the next.
+module tsn_fifo #(
+    parameter integer WIDTH = 1,
+    parameter integer DEPTH = 2,
+    parameter STYLE = "block"
+) (
+    input wire clk,
+    input wire reset,
+    input wire s_valid,
+    output wire s_ready,
+    input wire [WIDTH-1:0] s_data,
+    output wire m_valid,
+    input wire m_ready,
+    output wire [WIDTH-1:0] m_data,
+    output wire idle
+);
+    generate
+        if (DEPTH == 2) begin : g_registers
+            reg [WIDTH-1:0] first, second;
+            reg [1:0] count;
+            assign s_ready = !count[1];
+            assign m_valid = count != 0;
+            assign m_data = first;
+            assign idle = count == 0;
+            wire write = s_valid && s_ready, read = m_valid && m_ready;
+            always_ff @(posedge clk) begin
+                if (reset) count <= 0;
+                else if (write && !read) count <= count + 1;
+                else if (read && !write) count <= count - 1;
+                if (write) second <= s_data;
+                if (read || count == 0) first <= count[1] ? second : s_data;
+            end
+        end else begin : g_memory
+            // One more word waits in the output register of the memory.
+            localparam integer BITS = $clog2(DEPTH);
+            localparam [BITS-1:0] LAST = BITS'(DEPTH - 1);
+            reg [BITS-1:0] write_address, read_address;
+            reg [BITS:0] count;
+            reg is_fetched;
+            assign s_ready = count != (BITS + 1)'(DEPTH);
+            assign m_valid = is_fetched;
+            assign idle = count == 0 && !is_fetched;
+            wire write = s_valid && s_ready, fetch = count != 0 && (!is_fetched || m_ready);
+            tsn_buffer #(.WIDTH(WIDTH), .DEPTH(DEPTH), .STYLE(STYLE)) i_buffer (
+                .clk(clk), .write(write), .write_address(write_address), .write_data(s_data),
+                .read(fetch), .read_address(read_address), .read_data(m_data)
+            );
+            always_ff @(posedge clk) begin
+                if (reset) begin
+                    write_address <= 0;
+                    read_address <= 0;
+                    count <= 0;
+                    is_fetched <= 0;
+                end else begin
+                    if (write) write_address <= write_address == LAST ? 0 : write_address + 1;
+                    if (fetch) read_address <= read_address == LAST ? 0 : read_address + 1;
+                    if (write && !fetch) count <= count + 1;
+                    if (fetch && !write) count <= count - 1;
+                    if (fetch) is_fetched <= 1;
+                    else if (m_ready) is_fetched <= 0;
+                end
+            end
+        end
+    endgenerate
+endmodule

@@ -1,0 +1,267 @@
+// Matrix-vector-activation unit: PE rows times SIMD columns in a cycle, weights decoded from words on the way. The
+// schedule is that of hls_templates/tsn/matrix.hpp: a line of weights a step, a vector is held while row folds go on.
+//
+// A line passes 12 stages: 1 memory, 2 its output register, 3 centroids, 4 products, 5 sums of four of them, 6 sum of a
+// row, 7 accumulator, 8..12 requantization. All of them stand still while nobody takes what the last one holds.
+module tsn_matrix #(
+    parameter integer PE = 1,
+    parameter integer SIMD = 1,
+    parameter integer INPUT_BITS = 1,
+    parameter integer INPUT_SIGNED = 0,
+    parameter integer OUTPUT_BITS = 1,
+    parameter integer OUTPUT_SIGNED = 0,
+    parameter integer ROW_FOLDS = 1,
+    parameter integer COLUMN_FOLDS = 1,
+    parameter integer TASKS = 1,
+    parameter integer TASK_BITS = 1,
+    parameter integer REGIONS = 1,
+    parameter integer REGION_BITS = 1,
+    parameter integer WORD_BITS = 1,
+    parameter integer CENTROID_BITS = 1,
+    parameter integer HAS_MASK = 1,
+    parameter integer ACCUMULATOR_BITS = 1,
+    parameter integer MULTIPLIER_BITS = 0,
+    parameter integer OFFSET_BITS = 1,
+    parameter integer VALUE_BITS = 2,
+    parameter WORDS_FILE = "",
+    parameter WORDS_STYLE = "block",
+    parameter CODEBOOK_FILE = "",
+    parameter MASK_FILE = "",
+    parameter MASK_STYLE = "block",
+    parameter SCALES_FILE = "",
+    parameter SCALES_STYLE = "block",
+    parameter TASK_FILE = "",
+    parameter TASK_STYLE = "block",
+    parameter VECTOR_STYLE = "block"
+) (
+    input wire clk,
+    input wire reset,
+    input wire [TASK_BITS-1:0] task_index,
+    input wire begin_call,
+    input wire s_valid,
+    output wire s_ready,
+    input wire [SIMD*INPUT_BITS-1:0] s_data,
+    output wire m_valid,
+    input wire m_ready,
+    output wire [PE*OUTPUT_BITS-1:0] m_data,
+    output wire step,
+    output wire idle
+);
+    localparam integer LINES = ROW_FOLDS * COLUMN_FOLDS, LANES = PE * SIMD;
+    localparam integer ROW_BITS = ROW_FOLDS > 1 ? $clog2(ROW_FOLDS) : 1;
+    localparam integer COLUMN_BITS = COLUMN_FOLDS > 1 ? $clog2(COLUMN_FOLDS) : 1;
+    localparam integer WORDS_DEPTH = REGIONS * LINES, MASK_DEPTH = TASKS * LINES, SCALES_DEPTH = TASKS * ROW_FOLDS;
+    localparam integer WORDS_ADDRESS = WORDS_DEPTH > 1 ? $clog2(WORDS_DEPTH) : 1;
+    localparam integer MASK_ADDRESS = MASK_DEPTH > 1 ? $clog2(MASK_DEPTH) : 1;
+    localparam integer SCALES_ADDRESS = SCALES_DEPTH > 1 ? $clog2(SCALES_DEPTH) : 1;
+
+    // ---------------------------------------------------------------- what the task says, before the call begins
+    wire [REGION_BITS+6:0] parameters;
+    wire [REGION_BITS-1:0] region = parameters[REGION_BITS:1];
+    wire [5:0] shift = parameters[REGION_BITS+6:REGION_BITS+1];
+    tsn_memory #(.WIDTH(REGION_BITS + 7), .DEPTH(TASKS), .STYLE(TASK_STYLE), .FILE(TASK_FILE)) i_task (
+        .clk(clk), .enable(1'b1), .address(task_index), .data(parameters)
+    );
+
+    reg [WORDS_ADDRESS-1:0] words_base, words_address;
+    reg [MASK_ADDRESS-1:0] mask_base;
+    reg [SCALES_ADDRESS-1:0] scales_base, scales_address;
+    reg [WORDS_ADDRESS-1:0] words_start;
+    reg [MASK_ADDRESS-1:0] mask_start;
+    reg [SCALES_ADDRESS-1:0] scales_start;
+    integer i;
+    always_comb begin  // products with constants, without multipliers
+        words_start = 0;
+        mask_start = 0;
+        scales_start = 0;
+        for (i = 0; i < REGIONS; i = i + 1) if (region == REGION_BITS'(i)) words_start = WORDS_ADDRESS'(i * LINES);
+        for (i = 0; i < TASKS; i = i + 1) begin
+            if (task_index == TASK_BITS'(i)) begin
+                mask_start = MASK_ADDRESS'(i * LINES);
+                scales_start = SCALES_ADDRESS'(i * ROW_FOLDS);
+            end
+        end
+    end
+
+    // ---------------------------------------------------------------- stage 0: which line, which word of the vector
+    reg [ROW_BITS-1:0] row_fold;
+    reg [COLUMN_BITS-1:0] column_fold;
+    wire is_first_row = row_fold == 0, is_last_row = row_fold == ROW_BITS'(ROW_FOLDS - 1);
+    wire is_first = column_fold == 0, is_last = column_fold == COLUMN_BITS'(COLUMN_FOLDS - 1);
+    wire enable = !m_valid || m_ready;
+    assign step = enable && (!is_first_row || s_valid);
+    assign s_ready = enable && is_first_row;
+    always_ff @(posedge clk) begin
+        words_base <= words_start;
+        mask_base <= mask_start;
+        scales_base <= scales_start;
+        if (reset) begin
+            row_fold <= 0;
+            column_fold <= 0;
+        end else if (step) begin
+            column_fold <= is_last ? 0 : column_fold + 1;
+            if (is_last) row_fold <= is_last_row ? 0 : row_fold + 1;
+        end
+        if (begin_call || (step && is_last && is_last_row)) words_address <= words_base;
+        else if (step) words_address <= words_address + 1;
+    end
+
+    // ---------------------------------------------------------------- stages 1 and 2: words, masks, the vector
+    wire [LANES*WORD_BITS-1:0] words;
+    wire [LANES-1:0] mask;
+    tsn_memory #(.WIDTH(LANES * WORD_BITS), .DEPTH(WORDS_DEPTH), .STYLE(WORDS_STYLE), .FILE(WORDS_FILE)) i_words (
+        .clk(clk), .enable(enable), .address(words_address), .data(words)
+    );
+    generate
+        if (HAS_MASK != 0) begin : g_mask
+            reg [MASK_ADDRESS-1:0] mask_address;
+            always_ff @(posedge clk) begin
+                if (begin_call || (step && is_last && is_last_row)) mask_address <= mask_base;
+                else if (step) mask_address <= mask_address + 1;
+            end
+            tsn_memory #(.WIDTH(LANES), .DEPTH(MASK_DEPTH), .STYLE(MASK_STYLE), .FILE(MASK_FILE)) i_mask (
+                .clk(clk), .enable(enable), .address(mask_address), .data(mask)
+            );
+        end else begin : g_full
+            assign mask = {LANES{1'b1}};
+            wire unused = &{1'b0, mask_base};
+        end
+    endgenerate
+
+    reg [SIMD*INPUT_BITS-1:0] arrived, vector2, vector3;
+    wire [SIMD*INPUT_BITS-1:0] vector1;
+    generate
+        if (ROW_FOLDS > 1) begin : g_held
+            reg is_first_row1;
+            wire [SIMD*INPUT_BITS-1:0] held;
+            tsn_buffer #(.WIDTH(SIMD * INPUT_BITS), .DEPTH(COLUMN_FOLDS), .STYLE(VECTOR_STYLE)) i_vector (
+                .clk(clk), .write(step && is_first_row), .write_address(column_fold), .write_data(s_data),
+                .read(enable && !is_first_row), .read_address(column_fold), .read_data(held)
+            );
+            always_ff @(posedge clk) if (enable) is_first_row1 <= is_first_row;
+            assign vector1 = is_first_row1 ? arrived : held;
+        end else begin : g_passed
+            assign vector1 = arrived;
+        end
+    endgenerate
+    always_ff @(posedge clk) begin
+        if (enable) begin
+            arrived <= s_data;
+            vector2 <= vector1;
+            vector3 <= vector2;
+        end
+    end
+
+    // ---------------------------------------------------------------- what is in which stage
+    reg [6:1] valid, first, last;
+    reg [12:7] done;
+    always_ff @(posedge clk) begin
+        if (reset) begin
+            valid <= 0;
+            done <= 0;
+        end else if (enable) begin
+            valid <= {valid[5:1], step};
+            done <= {done[11:7], valid[6] && last[6]};
+        end
+        if (enable) begin
+            first <= {first[5:1], is_first};
+            last <= {last[5:1], is_last};
+        end
+    end
+    assign m_valid = done[12];
+    assign idle = valid == 0 && done == 0 && is_first_row && is_first;
+
+    // ---------------------------------------------------------------- scales: read in stage 5, there in stage 7
+    reg [SCALES_ADDRESS-1:0] scales_end;
+    wire [PE*(MULTIPLIER_BITS+OFFSET_BITS)-1:0] scales;
+    tsn_memory #(
+        .WIDTH(PE * (MULTIPLIER_BITS + OFFSET_BITS)), .DEPTH(SCALES_DEPTH), .STYLE(SCALES_STYLE), .FILE(SCALES_FILE)
+    ) i_scales (
+        .clk(clk), .enable(enable), .address(scales_address), .data(scales)
+    );
+    always_ff @(posedge clk) begin
+        scales_end <= scales_base + SCALES_ADDRESS'(ROW_FOLDS - 1);
+        if (begin_call) scales_address <= scales_base;
+        else if (enable && valid[5] && last[5]) begin
+            scales_address <= scales_address == scales_end ? scales_base : scales_address + 1;
+        end
+    end
+
+    // ---------------------------------------------------------------- the rows
+    localparam integer FACTOR_BITS = INPUT_BITS + (INPUT_SIGNED != 0 ? 0 : 1);
+    localparam integer PRODUCT_BITS = FACTOR_BITS + CENTROID_BITS;
+    localparam integer GROUPS = (SIMD + 3) / 4;
+    localparam integer CODEBOOK_BITS = REGIONS > 1 ? REGION_BITS + WORD_BITS : WORD_BITS;
+    genvar p, s, g;
+    generate
+        for (p = 0; p < PE; p = p + 1) begin : g_row
+            reg [GROUPS*ACCUMULATOR_BITS-1:0] sums;
+            for (g = 0; g < GROUPS; g = g + 1) begin : g_group
+                wire [4*PRODUCT_BITS-1:0] products;
+                wire [ACCUMULATOR_BITS-1:0] sum;
+                for (s = 0; s < 4; s = s + 1) begin : g_column
+                    localparam integer COLUMN = g * 4 + s, LANE = p * SIMD + COLUMN;
+                    if (COLUMN < SIMD) begin : g_lane
+                        wire [CENTROID_BITS-1:0] decoded;
+                        wire [CODEBOOK_BITS-1:0] place;
+                        if (REGIONS > 1) assign place = {region, words[LANE*WORD_BITS+:WORD_BITS]};
+                        else assign place = words[LANE*WORD_BITS+:WORD_BITS];
+                        tsn_codebook #(
+                            .WIDTH(CENTROID_BITS), .ADDRESS_BITS(CODEBOOK_BITS), .DEPTH(REGIONS << WORD_BITS),
+                            .FILE(CODEBOOK_FILE)
+                        ) i_codebook (
+                            .address(place), .centroid(decoded)
+                        );
+                        // The mask drives the synchronous reset of a register that is there anyway.
+                        reg signed [CENTROID_BITS-1:0] centroid;
+                        always_ff @(posedge clk) begin
+                            if (enable) begin
+                                if (!mask[LANE]) centroid <= 0;
+                                else centroid <= decoded;
+                            end
+                        end
+                        wire signed [FACTOR_BITS-1:0] factor;
+                        if (INPUT_SIGNED != 0) assign factor = vector3[COLUMN*INPUT_BITS+:INPUT_BITS];
+                        else assign factor = {1'b0, vector3[COLUMN*INPUT_BITS+:INPUT_BITS]};
+                        reg signed [PRODUCT_BITS-1:0] product;
+                        always_ff @(posedge clk) if (enable) product <= factor * centroid;
+                        assign products[s*PRODUCT_BITS+:PRODUCT_BITS] = product;
+                    end else begin : g_nothing
+                        assign products[s*PRODUCT_BITS+:PRODUCT_BITS] = 0;
+                    end
+                end
+                tsn_sum #(.COUNT(4), .BITS(PRODUCT_BITS), .SUM_BITS(ACCUMULATOR_BITS)) i_sum (
+                    .numbers(products), .sum(sum)
+                );
+                always_ff @(posedge clk) if (enable) sums[g*ACCUMULATOR_BITS+:ACCUMULATOR_BITS] <= sum;
+            end
+
+            wire [ACCUMULATOR_BITS-1:0] total;
+            reg [ACCUMULATOR_BITS-1:0] row;
+            reg signed [ACCUMULATOR_BITS-1:0] accumulator;
+            tsn_sum #(.COUNT(GROUPS), .BITS(ACCUMULATOR_BITS), .SUM_BITS(ACCUMULATOR_BITS)) i_total (
+                .numbers(sums), .sum(total)
+            );
+            always_ff @(posedge clk) begin
+                if (enable) begin
+                    row <= total;
+                    if (valid[6]) accumulator <= first[6] ? row : accumulator + row;
+                end
+            end
+
+            localparam integer MULTIPLIER_PORT = MULTIPLIER_BITS > 0 ? MULTIPLIER_BITS : 1;
+            wire [MULTIPLIER_BITS+OFFSET_BITS-1:0] scale = scales[
+                p*(MULTIPLIER_BITS+OFFSET_BITS)+:MULTIPLIER_BITS+OFFSET_BITS
+            ];
+            tsn_requantize #(
+                .ACCUMULATOR_BITS(ACCUMULATOR_BITS), .MULTIPLIER_BITS(MULTIPLIER_BITS), .OFFSET_BITS(OFFSET_BITS),
+                .VALUE_BITS(VALUE_BITS), .OUTPUT_BITS(OUTPUT_BITS), .OUTPUT_SIGNED(OUTPUT_SIGNED)
+            ) i_requantize (
+                .clk(clk), .enable(enable), .shift(shift), .accumulator(accumulator),
+                .multiplier(scale[MULTIPLIER_PORT-1:0]), .offset(scale[MULTIPLIER_BITS+:OFFSET_BITS]),
+                .result(m_data[p*OUTPUT_BITS+:OUTPUT_BITS])
+            );
+        end
+    endgenerate
+    wire unused_known = parameters[0];
+endmodule

@@ -1,0 +1,40 @@
+// The logits of some inferences, ROWS each, as beats of 32 bits; TLAST on the last one of a call.
+module tsn_output #(
+    parameter integer ROWS = 1
+) (
+    input wire clk,
+    input wire reset,
+    input wire begin_call,
+    input wire [31:0] count,
+    input wire s_valid,
+    output wire s_ready,
+    input wire [31:0] s_data,
+    output wire m_axis_tvalid,
+    input wire m_axis_tready,
+    output wire [31:0] m_axis_tdata,
+    output wire [3:0] m_axis_tkeep,
+    output wire m_axis_tlast,
+    output wire idle
+);
+    localparam integer ROW_BITS = ROWS > 1 ? $clog2(ROWS) : 1;
+    reg [31:0] inferences;  // that are still to come
+    reg [ROW_BITS-1:0] row;
+    wire is_last = row == ROW_BITS'(ROWS - 1);
+    assign idle = inferences == 0;
+    assign s_ready = m_axis_tready;
+    assign m_axis_tvalid = s_valid;
+    assign m_axis_tdata = s_data;
+    assign m_axis_tkeep = 4'hF;
+    assign m_axis_tlast = is_last && inferences == 1;
+    always_ff @(posedge clk) begin
+        if (reset) begin
+            inferences <= 0;
+            row <= 0;
+        end else if (begin_call) begin
+            inferences <= count;
+        end else if (s_valid && m_axis_tready) begin
+            row <= is_last ? 0 : row + 1;
+            if (is_last) inferences <= inferences - 1;
+        end
+    end
+endmodule

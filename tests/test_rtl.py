@@ -1,0 +1,147 @@
+"""The RTL back end: what is written, that it is lint-clean, and that it computes the reference's integers."""
+
+import shutil
+import subprocess
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from handmade import U8, linear, requantization
+from networks import Recipe, adversarial_inputs, random_network
+from rtl_designs import folded, predicted_steps
+
+from export.rtl import rtl_files, write_rtl
+from export.rtl_simulation import RtlCall, compile_rtl
+from sim import reference
+from tsn_hw.errors import EngineError, ExportError
+from tsn_hw.folding import Folding, HardwareSettings, UnitSettings
+from tsn_hw.pipeline import accelerator, unit_names
+
+needs_iverilog = pytest.mark.skipif(shutil.which("iverilog") is None, reason="needs iverilog")
+needs_verilator = pytest.mark.skipif(shutil.which("verilator") is None, reason="needs verilator")
+
+MLP = Recipe(kind="mlp", tasks=4, banks=2, multipliers=True, seed=4)
+CONV = Recipe(kind="conv", tasks=2, banks=1, seed=1)
+RESIDUAL = Recipe(kind="residual", tasks=3, banks=2, signed_input=True, multipliers=True, seed=3)
+
+
+def simulation(tmp_path, recipe, seed=0):
+    net = random_network(recipe)
+    design = folded(net, np.random.default_rng(seed))
+    write_rtl(design, tmp_path / "rtl")
+    return net, design, compile_rtl(design, tmp_path / "rtl")
+
+
+def different_integers(net, calls, results):
+    """How many integers of all layers and calls differ from the reference."""
+    wrong = 0
+    for call, result in zip(calls, results, strict=True):
+        truth = {name: v for name, v in reference.run(net, call.task, call.inputs).items() if name != "flatten"}
+        assert result.status == 0
+        assert list(result.layers) == list(truth)
+        wrong += sum(int((truth[name] != values).sum()) for name, values in result.layers.items())
+    return wrong
+
+
+@needs_iverilog
+@pytest.mark.parametrize("recipe", [MLP, CONV, RESIDUAL], ids=["mlp", "conv", "residual"])
+def test_every_unit_gives_the_integers_of_the_reference_whatever_stalls(tmp_path, recipe):
+    net, design, compiled = simulation(tmp_path, recipe)
+    calls = [RtlCall(task, adversarial_inputs(net, 2, seed=task)) for task in [*range(len(net.tasks)), 0]]
+    for stall_percent in (0, 40):
+        results = compiled.run(calls, stall_percent, seed=7)
+        assert different_integers(net, calls, results) == 0
+        assert all(result.steps == predicted_steps(design, 2) for result in results)
+
+
+@needs_iverilog
+def test_the_task_can_change_with_every_vector(tmp_path):
+    net, _, compiled = simulation(tmp_path, MLP)
+    calls = [RtlCall(number % 4, adversarial_inputs(net, 1, seed=number)) for number in (0, 3, 1, 1, 2, 0, 2, 3)]
+    assert different_integers(net, calls, compiled.run(calls)) == 0
+
+
+@needs_iverilog
+def test_calls_that_cannot_be_carried_out_are_refused_and_take_nothing(tmp_path):
+    net, _, compiled = simulation(tmp_path, MLP)
+    one, load = adversarial_inputs(net, 1), 1
+    calls = [RtlCall(4, one), RtlCall(0, one, load), RtlCall(0, one[:0]), RtlCall(3, one)]
+    results = compiled.run(calls)
+    assert [result.status for result in results] == [1, 3, 0, 0]
+    assert different_integers(net, calls[3:], results[3:]) == 0
+
+
+@needs_iverilog
+def test_cycles_are_those_predicted_and_a_constant_in_24_foldings(tmp_path):
+    rng = np.random.default_rng(0)
+    weights = rng.integers(-7, 8, (8, 24))
+    net = linear(weights, requantization(None, shift=0, channels=8), U8, head=False)
+    foldings = [Folding(pe, simd) for pe in (1, 2, 4, 8) for simd in (1, 2, 3, 4, 6, 8)]
+    x = adversarial_inputs(net, 3)
+    fills = set()
+    for number, folding in enumerate(foldings):
+        design = accelerator(net, HardwareSettings({"head": UnitSettings(folding)}))
+        folder = tmp_path / str(number)
+        write_rtl(design, folder)
+        one, three = compile_rtl(design, folder).run([RtlCall(0, x[:1]), RtlCall(0, x)])
+        wanted = design.head.matrix_cycles
+        assert three.steps == {("head", "unit"): 3 * wanted}
+        assert different_integers(net, [RtlCall(0, x)], [three]) == 0
+        assert (folding, (three.cycles - one.cycles) / 2) == (folding, max(wanted, 8))  # 8 logits leave one by one
+        if design.head.column_folds >= folding.pe:  # else earlier logits still leave when the last come
+            converters = (folding.simd != 8) + (folding.pe != 1)  # a FIFO of one cycle each
+            fills.add(one.cycles - wanted - folding.pe - converters)
+    assert (len(foldings), fills) == (24, {23})
+
+
+@needs_verilator
+@pytest.mark.parametrize("recipe", [MLP, CONV, RESIDUAL, replace(CONV, act_bits=16, seed=2)])
+def test_projects_are_lint_clean(tmp_path, recipe):
+    design = folded(random_network(recipe), np.random.default_rng(1))
+    write_rtl(design, tmp_path / "rtl")
+    sources = sorted(path.relative_to(tmp_path / "rtl") for path in (tmp_path / "rtl").glob("rtl/*.sv"))
+    command = ["verilator", "--lint-only", "-Wall", "--top-module", "tsn_accelerator", *map(str, sources)]
+    done = subprocess.run(command, cwd=tmp_path / "rtl", capture_output=True, text=True)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_a_project_has_sources_memories_test_bench_and_core_file():
+    net = random_network(MLP)
+    files = rtl_files(folded(net, np.random.default_rng(0)))
+    assert files == rtl_files(folded(net, np.random.default_rng(0)))
+    core = files["tsn_accelerator.core"].decode().splitlines()
+    assert core[0] == "CAPI=2:"
+    assert "      - rtl/tsn_accelerator.sv" in core
+    assert "      - memories/fc0.words.mem: {copyto: memories/fc0.words.mem}" in core
+    assert {name.split("/")[0] for name in files} == {"rtl", "memories", "testbench", "tsn_accelerator.core"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            UnitSettings(Folding(1), mask="runtime"),
+            "layer 'fc0': mask='runtime' is loaded over the bus, and the memories of RTL are not; "
+            "choose 'deep', or write an HLS project",
+        ),
+        (
+            UnitSettings(Folding(1), ram_style="ultra"),
+            "layer 'fc0': ram_style='ultra' is loaded over the bus, and the memories of RTL are not; "
+            "choose 'block', or write an HLS project",
+        ),
+    ],
+)
+def test_what_is_loaded_over_the_bus_is_refused(tmp_path, settings, message):
+    net = random_network(MLP)
+    units = dict.fromkeys(unit_names(net), UnitSettings(Folding(1))) | {"fc0": settings}
+    with pytest.raises(ExportError) as caught:
+        write_rtl(accelerator(net, HardwareSettings(units)), tmp_path / "rtl")
+    assert str(caught.value) == message
+    assert not (tmp_path / "rtl").exists()
+
+
+def test_without_a_simulator_an_error_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    design = folded(random_network(MLP), np.random.default_rng(0))
+    with pytest.raises(EngineError, match=r"^Icarus Verilog is not installed; on Debian, apt-get install iverilog$"):
+        compile_rtl(design, tmp_path)

@@ -1,0 +1,218 @@
+"""The commands around hardware: check, hls, cost, memories, rtl, synth."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from tsn_hw.app.command import EXIT_DIFFERENT, Result, add_command
+from tsn_hw.errors import SettingsError
+
+DEFAULT_DEVICE = "xc7z020"
+
+
+def add_hardware_commands(commands: Any) -> None:
+    """Add them to the parser's commands."""
+    check = add_command(
+        commands, "check", _check, "whether a network, a run or a model of another tool is supported; exit 1 if not"
+    )
+    check.epilog = (
+        "Every problem is told at once, with what to change. The data of settings must be there; a network of their "
+        "size, drawn at random, is held against the back ends. Of an .onnx model every operator is judged."
+    )
+    check.add_argument(
+        "model", type=Path, help=".tsn network; .toml settings, before training; or .onnx model of another tool"
+    )
+
+    check.add_argument(
+        "--device", default=DEFAULT_DEVICE, help="part that hardware is sized for (default: %(default)s)"
+    )
+
+    _hls_options(
+        add_command(commands, "hls", _hls, "write an HLS accelerator project: C++, test bench, scripts, driver")
+    )
+
+    _cost_options(add_command(commands, "cost", _cost, "operations, memory, energy, and the accelerator on a part"))
+    _memory_options(add_command(commands, "memories", _memories, "write the memories of an accelerator, or check them"))
+
+    rtl = add_command(commands, "rtl", _rtl, "write the accelerator in SystemVerilog, for simulation and synthesis")
+    rtl.epilog = "docs/rtl.md explains the folder, the registers and the streams."
+    rtl.add_argument("network", type=Path, help=".tsn file")
+    rtl.add_argument("-o", "--out", type=Path, required=True, help="folder of the project; an earlier one is replaced")
+    rtl.add_argument(
+        "--folding", type=Path, required=True, help="PE, SIMD and memories of every unit, as in build/hls/folding.json"
+    )
+
+    synth = add_command(
+        commands, "synth", _synth, "synthesize an RTL project with yosys; resources beside the estimate"
+    )
+    synth.add_argument("folder", type=Path, help="folder that tsn-hw rtl wrote")
+    synth.add_argument("--target", choices=["xc7", "ecp5", "ice40"], required=True, help="family of parts")
+
+
+def _hls_options(hls: argparse.ArgumentParser) -> None:
+    hls.epilog = (
+        "'make csim' in the folder simulates it with g++ alone; its README.md says how to build, integrate and run it. "
+        "The folding that was chosen is printed and kept in folding.json: change it, and give it back with --folding. "
+        "docs/hls.md explains everything."
+    )
+    hls.add_argument("network", type=Path, help=".tsn file")
+    hls.add_argument("-o", "--out", type=Path, required=True, help="folder of the project; an earlier one is replaced")
+    hls.add_argument(
+        "--device", default=DEFAULT_DEVICE, help="part that it must fit, of sim/devices.toml (default: %(default)s)"
+    )
+    hls.add_argument("--part", help="the same in full for the vendor's tools, with package and speed grade")
+    hls.add_argument("--clock-mhz", type=float, help="clock of the accelerator (default: the device's)")
+    hls.add_argument(
+        "--limit-percent", type=float, help="share of every resource that the search may take (default: 80)"
+    )
+    folding = hls.add_mutually_exclusive_group()
+    folding.add_argument(
+        "--target-fps", type=float, help="smallest design of this rate (default: the fastest that fits)"
+    )
+    folding.add_argument("--folding", type=Path, help="take PE, SIMD, memories and masks from this file")
+    hls.add_argument(
+        "--masks",
+        choices=["deep", "runtime", "none"],
+        help="all tasks on chip, one at a time, or no masks (default: deep)",
+    )
+    hls.add_argument("--max-tasks", type=int, help="room for so many tasks (default: those of the network)")
+    hls.add_argument("--samples", type=int, default=16, help="golden inputs a task (default: %(default)s)")
+    hls.add_argument(
+        "--patch",
+        type=Path,
+        metavar="OLD",
+        help="write what the network adds to the memories of an accelerator that was built for this earlier one, with "
+        "the same --folding, and the proof that earlier tasks read none of it",
+    )
+
+
+def _memory_options(memories: argparse.ArgumentParser) -> None:
+    memories.epilog = (
+        "memories.json in the folder says what every address and bit means; docs/word-format.md is the standard."
+    )
+    memories.add_argument("network", type=Path, nargs="?", help=".tsn file")
+    target = memories.add_mutually_exclusive_group(required=True)
+    target.add_argument("-o", "--out", type=Path, help="folder for fc1.words.mem, fc1.mask.mem ... and memories.json")
+    target.add_argument("--check", type=Path, metavar="FOLDER", help="check every file of a folder")
+    memories.add_argument(
+        "--folding", type=Path, help="PE, SIMD and masks of every layer, as in build/hls/folding.json"
+    )
+    memories.add_argument("--formats", metavar="mem,coe,...", help="formats to write (default: all)")
+
+
+def _cost_options(cost: argparse.ArgumentParser) -> None:
+    cost.epilog = (
+        "Without --device: operations and memory beside float32. With it also cycles, area and what binds, for the "
+        "folding of a file, the smallest of a rate, or the fastest that fits. docs/cost.md has every formula."
+    )
+    cost.add_argument("network", type=Path, nargs="?", help=".tsn file")
+    cost.add_argument("--devices", action="store_true", help="list the parts instead, with their source")
+    cost.add_argument("--device", help="part, as --devices lists them")
+    cost.add_argument("--device-file", type=Path, help="TOML file with further parts, or changes to ours")
+    folding = cost.add_mutually_exclusive_group()
+    folding.add_argument("--target-fps", type=float, help="take the smallest folding of this rate")
+    folding.add_argument("--folding", type=Path, help="take PE, SIMD, memories and masks from this file")
+    cost.add_argument(
+        "--save-folding", type=Path, metavar="FILE", help="write the folding, for --folding of tsn-hw hls"
+    )
+    cost.add_argument("--clock-mhz", type=float, help="clock of the accelerator (default: the device's)")
+    cost.add_argument(
+        "--limit-percent", type=float, help="share of every resource that the search may take (default: 80)"
+    )
+    cost.add_argument(
+        "--masks",
+        choices=["deep", "runtime", "none"],
+        help="all tasks on chip, one at a time, or no masks (default: deep)",
+    )
+    cost.add_argument("--max-tasks", type=int, help="room for so many tasks (default: those of the network)")
+    cost.add_argument(
+        "--float-factor",
+        type=float,
+        default=9.0,
+        help="what a float32 operation counts against 8 bits (default: %(default)g)",
+    )
+    cost.add_argument("--skip-zeros", action="store_true", help="count only products by weights that a task uses")
+    cost.add_argument("--energy", type=Path, help="TOML file with other energies than sim/energy.toml")
+    cost.add_argument("--coefficients", type=Path, help="JSON file with other coefficients than sim/coefficients.json")
+
+
+def _check(options: argparse.Namespace) -> Result:
+    from sim.devices import device
+    from tsn_hw.app.check import check_model
+
+    checked = check_model(options.model, device(options.device))
+    return checked.to_text(), checked.to_json(), 0 if checked.is_supported else EXIT_DIFFERENT
+
+
+def _hls(options: argparse.Namespace) -> Result:
+    from tsn_hw.app.hardware import write_project
+    from tsn_hw.app.memories import write_patch
+
+    wishes = _wishes(options, options.part)
+    if options.patch is not None:
+        if options.folding is None:
+            raise SettingsError("--patch: needs the --folding that the accelerator was built with")
+        return *write_patch(options.patch, options.network, options.folding, options.out), 0
+    if options.samples < 1:
+        raise SettingsError(f"--samples {options.samples}: must be at least 1")
+    return *write_project(options.network, options.out, wishes, options.samples), 0
+
+
+def _wishes(options: argparse.Namespace, part: str | None = None) -> Any:
+    """What is asked of the hardware; options of the search do not go with a folding file."""
+    from tsn_hw.app.hardware import HardwareWishes
+
+    searched = {name: getattr(options, name) for name in _SEARCHED}
+    given = [f"--{name.replace('_', '-')}" for name, value in searched.items() if value is not None]
+    if options.folding is not None and given:
+        raise SettingsError(f"{given[0]}: is for the search; the file of --folding says everything about the units")
+    searched = {name: value for name, value in searched.items() if value is not None}
+    return HardwareWishes(options.device, part, options.clock_mhz, options.folding, options.target_fps, **searched)
+
+
+_SEARCHED = ("masks", "max_tasks", "limit_percent")
+
+
+def _cost(options: argparse.Namespace) -> Result:
+    from sim.cost import Rules
+    from tsn_hw.app.costs import CostFiles, cost, list_devices
+
+    if options.devices == (options.network is not None):
+        raise SettingsError("cost: takes a network, or --devices alone")
+    if options.devices:
+        return *list_devices(options.device_file), 0
+    wishes = None if options.device is None else _wishes(options)
+    for name in ("target_fps", "folding", "save_folding", "clock_mhz", "device_file", "coefficients", *_SEARCHED):
+        if options.device is None and getattr(options, name) is not None:
+            raise SettingsError(f"--{name.replace('_', '-')}: is about an accelerator; name its part with --device")
+    rules = Rules(options.float_factor, options.skip_zeros)
+    files = CostFiles(options.device_file, options.energy, options.coefficients)
+    return *cost(options.network, wishes, rules, files, options.save_folding), 0
+
+
+def _memories(options: argparse.Namespace) -> Result:
+    from export.memory_formats import MEMORY_FORMATS
+    from tsn_hw.app.memories import check_memory_files, write_memory_files
+
+    if options.check is not None:
+        if (options.network, options.folding, options.formats) != (None, None, None):
+            raise SettingsError("memories: --check takes a folder alone")
+        return *check_memory_files(options.check), 0
+    if options.network is None or options.folding is None:
+        raise SettingsError("memories: takes a network, --folding and --out, or --check alone")
+    formats = tuple(MEMORY_FORMATS) if options.formats is None else options.formats.split(",")
+    return *write_memory_files(options.network, options.folding, options.out, formats), 0
+
+
+def _rtl(options: argparse.Namespace) -> Result:
+    from tsn_hw.app.rtl import write_rtl_project
+
+    return *write_rtl_project(options.network, options.folding, options.out), 0
+
+
+def _synth(options: argparse.Namespace) -> Result:
+    from tsn_hw.app.rtl import synthesize_project
+
+    return *synthesize_project(options.folder, options.target), 0
