@@ -133,8 +133,9 @@ def float_accuracy(base: Base) -> float:
 
 def learn(settings: Settings, folder: Path) -> None:
     """Learn a run, or what is left of it."""
-    write_atomically(folder / SETTINGS, settings_to_json(settings).encode())
-    train(settings, stream_of(settings), folder, resume=True, quiet=True)
+    with _ONE_AT_A_TIME:
+        write_atomically(folder / SETTINGS, settings_to_json(settings).encode())
+        train(settings, stream_of(settings), folder, resume=True, quiet=True)
 
 
 def _result(net: PackedNetwork, accuracies: tuple[float, ...], part: Part | None) -> tuple[Row, bytes]:
