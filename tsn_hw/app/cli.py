@@ -102,7 +102,9 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument("settings", type=Path, help="TOML file; see examples/sweeps/ and docs/sweep.md")
     sweep.add_argument("-o", "--out", type=Path, required=True, help="folder; a sweep that was stopped goes on in it")
     sweep.add_argument("--engine", choices=("processes", "dask"), default="processes", help="(default: %(default)s)")
-    sweep.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes here (default: one a processor)")
+    sweep.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, help="processes here (default: one a processor)"
+    )
     sweep.add_argument("--scheduler", metavar="ADDRESS", help="of the Dask cluster, such as tcp://127.0.0.1:8786")
     sweep.add_argument("--parquet", action="store_true", help="also write the table as a Parquet file")
     sweep.add_argument("--quiet", action="store_true", help="no progress bars")
