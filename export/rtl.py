@@ -9,7 +9,7 @@ from string import Template
 from export.hls_firmware import TEMPLATES
 from export.hls_folder import write_folder
 from export.memory_files import memory_files
-from export.rtl_top import top_module
+from export.rtl_top import bench_module, top_module
 from tsn_hw.dataflow import dataflow
 from tsn_hw.errors import ExportError
 from tsn_hw.units import Accelerator
@@ -39,14 +39,16 @@ def rtl_files(accelerator: Accelerator) -> dict[str, bytes]:
     """Path in the folder → content of everything that is simulated and synthesized."""
     require_rtl(accelerator)
     sources = {f"rtl/{path.name}": path.read_bytes() for path in sorted(RTL_TEMPLATES.glob("tsn_*.sv"))}
-    sources["rtl/tsn_accelerator.sv"] = top_module(dataflow(accelerator)).encode()
+    graph = dataflow(accelerator)
+    sources["rtl/tsn_accelerator.sv"] = top_module(graph).encode()
     memories = {f"memories/{name}": data for name, data in memory_files(accelerator, ["mem"]).items()}
     core = Template((RTL_TEMPLATES / "tsn_accelerator.core.in").read_text()).substitute(
         sources="\n".join(f"      - {name}" for name in sources),
         memories="\n".join(f"      - {name}: {{copyto: {name}}}" for name in memories if name.endswith(".mem")),
     )
-    testbench = (RTL_TEMPLATES / "testbench.sv").read_bytes()
-    return sources | memories | {"tsn_accelerator.core": core.encode(), "testbench/testbench.sv": testbench}
+    benches = {f"testbench/{name}": (RTL_TEMPLATES / name).read_bytes() for name in ("testbench.sv", "bench.cpp")}
+    benches["testbench/tsn_bench.sv"] = bench_module(graph).encode()
+    return sources | memories | benches | {"tsn_accelerator.core": core.encode()}
 
 
 def require_rtl(accelerator: Accelerator) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from string import Template
 
 from export.hls_firmware import TEMPLATES
@@ -19,6 +20,38 @@ Numbers = Mapping[str, int | str]
 
 LINE_MEMORIES: tuple[Kind, ...] = ("words", "mask")
 """What lies in the memory that the settings of a unit ask for."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """A loop that simulation reports: number of its unit, "unit" or "window", and the word that it sends.
+
+    The words of all loops stand side by side, each in hexadecimal digits of its own; a window has one and sends nothing.
+    """
+
+    unit: int
+    kind: str
+    width_bits: int
+    first_digit: int
+
+    @property
+    def end_digit(self) -> int:
+        """Where the digits of the next loop begin."""
+        return self.first_digit + -(-self.width_bits // 4)
+
+
+def watches(graph: Dataflow) -> list[Watch]:
+    """The loops that simulation reports, in order."""
+    found: list[Watch] = []
+    for process in _loops(graph):
+        width = graph.channels[process.outputs[0]].width_bits if process.kind == "unit" else 1
+        found.append(Watch(process.unit, process.kind, width, found[-1].end_digit if found else 0))
+    return found
+
+
+def bench_module(graph: Dataflow) -> str:
+    """The text of tsn_bench.sv."""
+    return Template((TEMPLATES / "rtl" / "tsn_bench.sv.in").read_text()).substitute(_watch_sizes(watches(graph)))
 
 
 def top_module(graph: Dataflow) -> str:
@@ -36,7 +69,12 @@ def top_module(graph: Dataflow) -> str:
         idle=" &&\n        ".join(idle),
         channels="\n".join(map(_channel, graph.channels)),
         processes="\n".join(_process(graph, process) for process in graph.processes),
-        watches="\n".join(_watch(graph, process) for process in graph.processes if process.kind in ("window", "unit")),
+        watches="\n".join(
+            _watch(graph, i, process, watch)
+            for i, (process, watch) in enumerate(zip(_loops(graph), watches(graph), strict=True))
+        ),
+        steps=", ".join(f"{_name(graph, process)}_step" for process in _loops(graph)),
+        **_watch_sizes(watches(graph)),
     )
 
 
@@ -184,13 +222,24 @@ def _width(graph: Dataflow, index: int, kind: Kind) -> int:
     return next(layout.width_bits for layout in layouts if layout.kind == kind)
 
 
-def _watch(graph: Dataflow, process: Process) -> str:
-    """What simulation reports of a window or unit."""
-    name, channel = _name(graph, process), graph.channels[process.outputs[0]]
-    sent = f"{channel.name}_in_valid && {channel.name}_in_ready" if process.kind == "unit" else "1'b0"
-    numbers = {"INDEX": process.unit, "LOOP": process.kind, "WIDTH": channel.width_bits}
-    ports = {"clk": "aclk", "reset": "reset", "step": f"{name}_step", "sent": sent}
-    return _instance("tsn_watch", f"watch_{name}", numbers, ports | {"data": f"{channel.name}_in_data", "done": "done"})
+def _loops(graph: Dataflow) -> list[Process]:
+    return [process for process in graph.processes if process.kind in ("window", "unit")]
+
+
+def _watch_sizes(found: Sequence[Watch]) -> dict[str, int]:
+    return {"loops": len(found), "word_bits": 4 * found[-1].end_digit}
+
+
+def _watch(graph: Dataflow, index: int, process: Process, watch: Watch) -> str:
+    """What simulation reports of a loop; of a window the steps alone."""
+    name, channel = _name(graph, process), graph.channels[process.outputs[0]].name
+    sends, data = "1'b0", "1'b0"
+    if process.kind == "unit":
+        sends, data = f"{channel}_in_valid && {channel}_in_ready", f"{channel}_in_data"
+    ports = {"clk": "aclk", "begin_call": "begin_call", "step": f"{name}_step", "sends": sends, "data": data}
+    ports |= {"steps": f"watch_steps[{32 * index}+:32]", "sent": f"watch_sent[{index}]"}
+    ports |= {"word": f"watch_words[{4 * watch.first_digit}+:{4 * (watch.end_digit - watch.first_digit)}]"}
+    return _instance("tsn_watch", f"watch_{name}", {"WIDTH": watch.width_bits}, ports)
 
 
 def _name(graph: Dataflow, process: Process) -> str:

@@ -31,8 +31,7 @@ module tsn_control #(
     output reg [TASK_BITS-1:0] task_index,
     output wire [31:0] inferences,
     output reg begin_call,
-    input wire units_idle,
-    output wire done
+    input wire units_idle
 );
     localparam [31:0] DONE = 0, UNKNOWN_TASK = 1, UNKNOWN_COMMAND = 3;
     localparam [5:0] CONTROL = 6'h00, TASK_ID = 6'h10, COUNT = 6'h18, COMMAND = 6'h20;
@@ -45,7 +44,7 @@ module tsn_control #(
     reg is_start, is_done, is_status_valid;
     wire write = s_axi_awvalid && s_axi_wvalid && !s_axi_bvalid;
     wire read = s_axi_arvalid && !s_axi_rvalid;
-    wire idle;
+    wire idle, done;
     assign s_axi_awready = write;
     assign s_axi_wready = write;
     assign s_axi_arready = read;
