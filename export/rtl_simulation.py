@@ -21,6 +21,8 @@ from tsn_hw.errors import EngineError
 from tsn_hw.units import Accelerator, Stream
 
 RUN = 0
+WATCH = "-DTSN_WATCH"
+"""Lets the accelerator show what its units send."""
 UNKNOWN = 16
 """Stands for a digit that is none: some of its bits have no value."""
 
@@ -141,7 +143,7 @@ def compile_rtl(
     Raises EngineError where there is none or it refuses.
     """
     chosen = chosen or simulator("icarus" if netlist else None)
-    sources = netlist or [f"rtl/{path.name}" for path in sorted((folder / "rtl").glob("*.sv"))]
+    sources = netlist or [WATCH, *(f"rtl/{path.name}" for path in sorted((folder / "rtl").glob("*.sv")))]
     (folder / BUILD / chosen.name).mkdir(parents=True, exist_ok=True)
     for command in chosen.compile([*sources, f"testbench/{BENCH}.sv"]):
         execute(command, folder)
@@ -171,7 +173,7 @@ def _digits(texts: Sequence[str], count: int) -> NDArray[np.uint8]:
 def _bits(digits: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """(words, digits) as (words, 4 * digits) bits."""
     bits = np.unpackbits(digits[..., None], axis=2, bitorder="little")
-    return bits[..., :4].reshape(len(digits), -1)
+    return bits[..., :4].reshape(len(digits), 4 * digits.shape[1])
 
 
 def _integers(stream: Stream, lanes: int, batch: int, digits: NDArray[np.uint8], layer: str) -> Ints:

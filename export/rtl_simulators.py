@@ -20,9 +20,6 @@ BUILD = "simulation"
 """Folder in the project, of a folder for every simulator."""
 
 BENCH = "tsn_bench"
-WATCH = "-DTSN_WATCH"
-"""Lets the accelerator show what its units send."""
-
 Command = Sequence[str]
 
 
@@ -30,8 +27,8 @@ Command = Sequence[str]
 class Simulator:
     """A simulator that is installed.
 
-    tool: its name and version. compile: commands that compile SystemVerilog, named relative to the project; run: the
-    command that runs the calls then. Both run in the folder of the project.
+    tool: its name and version. compile: the commands for definitions (-DNAME) and files of SystemVerilog; run: the
+    command that runs the calls then. All run in the folder of the project, and files are named relative to it.
     """
 
     name: str
@@ -67,7 +64,19 @@ def _verilator() -> Simulator | str:
     if not all(map(shutil.which, ("verilator", "g++", "make"))):
         return "Verilator is not installed: on Debian, apt-get install verilator g++ make"
     build = f"{BUILD}/verilator"
-    options = ["--cc", "--exe", "--build", "-O3", "--x-initial", "unique", WATCH, "--top-module", BENCH, "--Mdir", build]
+    options = [
+        "--cc",
+        "--exe",
+        "--build",
+        "-O3",
+        "--x-initial",
+        "unique",
+        WATCH,
+        "--top-module",
+        BENCH,
+        "--Mdir",
+        build,
+    ]
     # The run-time library prints and draws; the model alone must be fast.
     speeds = ["-MAKEFLAGS", "OPT_FAST=-O1", "-MAKEFLAGS", "OPT_GLOBAL=-O0"]
     bench = "../../testbench/bench.cpp"  # make sees it from the folder of the build
@@ -90,8 +99,7 @@ def _cxxrtl() -> Simulator | str:
 
     def commands(sources: Sequence[str]) -> list[Command]:
         script = (
-            f"read_verilog -sv {WATCH} -defer {' '.join(sources)}; hierarchy -top {BENCH}; "
-            f"write_cxxrtl -g0 {build}/{BENCH}.cc"
+            f"read_verilog -sv -defer {' '.join(sources)}; hierarchy -top {BENCH}; write_cxxrtl -g0 {build}/{BENCH}.cc"
         )
         # A memory whose word nobody takes may have an address beyond its end, which is an error without NDEBUG.
         compiler = ["g++", "-std=c++17", "-O2", "-DNDEBUG", "-DTSN_CXXRTL", *includes]
@@ -107,7 +115,7 @@ def _icarus() -> Simulator | str:
     program = f"{BUILD}/icarus/{BENCH}.vvp"
 
     def commands(sources: Sequence[str]) -> list[Command]:
-        return [["iverilog", "-g2012", WATCH, "-s", "testbench", "-o", program, *sources, "testbench/testbench.sv"]]
+        return [["iverilog", "-g2012", "-s", "testbench", "-o", program, *sources, "testbench/testbench.sv"]]
 
     version = execute(["iverilog", "-V"], Path()).split()[3]
     return Simulator("icarus", f"Icarus Verilog {version}", commands, ["vvp", "-n", program])

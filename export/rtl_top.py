@@ -26,7 +26,7 @@ LINE_MEMORIES: tuple[Kind, ...] = ("words", "mask")
 class Watch:
     """A loop that simulation reports: number of its unit, "unit" or "window", and the word that it sends.
 
-    The words of all loops stand side by side, each in hexadecimal digits of its own; a window has one and sends nothing.
+    The words of all loops stand side by side, each in hexadecimal digits of its own; a window sends nothing in one.
     """
 
     unit: int

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from handmade import U8, linear, requantization
 from networks import Recipe, adversarial_inputs, random_network
-from rtl_designs import folded, predicted_steps
+from rtl_designs import different_integers, folded, icarus, predicted_steps
 
 from export.rtl import rtl_files, write_rtl
-from export.rtl_simulation import RtlCall, compile_rtl
-from sim import reference
-from tsn_hw.errors import EngineError, ExportError
+from export.rtl_simulation import RtlCall
+from sim.devices import device
+from sim.resources import estimate_resources
+from tsn_hw.errors import ExportError
 from tsn_hw.folding import Folding, HardwareSettings, UnitSettings
 from tsn_hw.pipeline import accelerator, unit_names
 
@@ -25,45 +26,29 @@ CONV = Recipe(kind="conv", tasks=2, banks=1, seed=1)
 RESIDUAL = Recipe(kind="residual", tasks=3, banks=2, signed_input=True, multipliers=True, seed=3)
 
 
-def simulation(tmp_path, recipe, seed=0):
-    net = random_network(recipe)
-    design = folded(net, np.random.default_rng(seed))
-    write_rtl(design, tmp_path / "rtl")
-    return net, design, compile_rtl(design, tmp_path / "rtl")
-
-
-def different_integers(net, calls, results):
-    """How many integers of all layers and calls differ from the reference."""
-    wrong = 0
-    for call, result in zip(calls, results, strict=True):
-        truth = {name: v for name, v in reference.run(net, call.task, call.inputs).items() if name != "flatten"}
-        assert result.status == 0
-        assert list(result.layers) == list(truth)
-        wrong += sum(int((truth[name] != values).sum()) for name, values in result.layers.items())
-    return wrong
-
-
 @needs_iverilog
 @pytest.mark.parametrize("recipe", [MLP, CONV, RESIDUAL], ids=["mlp", "conv", "residual"])
 def test_every_unit_gives_the_integers_of_the_reference_whatever_stalls(tmp_path, recipe):
-    net, design, compiled = simulation(tmp_path, recipe)
-    calls = [RtlCall(task, adversarial_inputs(net, 2, seed=task)) for task in [*range(len(net.tasks)), 0]]
+    net = random_network(recipe)
+    design = folded(net, np.random.default_rng(0))
+    compiled = icarus(tmp_path, design)
+    tasks = [*range(len(net.tasks)), 0]  # the task changes with every vector
+    calls = [RtlCall(task, adversarial_inputs(net, 1, seed=task)) for task in tasks]
+    calls += [RtlCall(1, adversarial_inputs(net, count, seed=9)) for count in (2, 3)]
     for stall_percent in (0, 40):
         results = compiled.run(calls, stall_percent, seed=7)
         assert different_integers(net, calls, results) == 0
-        assert all(result.steps == predicted_steps(design, 2) for result in results)
-
-
-@needs_iverilog
-def test_the_task_can_change_with_every_vector(tmp_path):
-    net, _, compiled = simulation(tmp_path, MLP)
-    calls = [RtlCall(number % 4, adversarial_inputs(net, 1, seed=number)) for number in (0, 3, 1, 1, 2, 0, 2, 3)]
-    assert different_integers(net, calls, compiled.run(calls)) == 0
+        for call, result in zip(calls, results, strict=True):
+            assert result.steps == predicted_steps(design, len(call.inputs))
+        if stall_percent == 0:
+            interval = estimate_resources(design, device("xc7z020")).interval_cycles
+            assert results[-1].cycles - results[-2].cycles == interval
 
 
 @needs_iverilog
 def test_calls_that_cannot_be_carried_out_are_refused_and_take_nothing(tmp_path):
-    net, _, compiled = simulation(tmp_path, MLP)
+    net = random_network(MLP)
+    compiled = icarus(tmp_path, folded(net, np.random.default_rng(0)))
     one, load = adversarial_inputs(net, 1), 1
     calls = [RtlCall(4, one), RtlCall(0, one, load), RtlCall(0, one[:0]), RtlCall(3, one)]
     results = compiled.run(calls)
@@ -81,9 +66,7 @@ def test_cycles_are_those_predicted_and_a_constant_in_24_foldings(tmp_path):
     fills = set()
     for number, folding in enumerate(foldings):
         design = accelerator(net, HardwareSettings({"head": UnitSettings(folding)}))
-        folder = tmp_path / str(number)
-        write_rtl(design, folder)
-        one, three = compile_rtl(design, folder).run([RtlCall(0, x[:1]), RtlCall(0, x)])
+        one, three = icarus(tmp_path / str(number), design).run([RtlCall(0, x[:1]), RtlCall(0, x)])
         wanted = design.head.matrix_cycles
         assert three.steps == {("head", "unit"): 3 * wanted}
         assert different_integers(net, [RtlCall(0, x)], [three]) == 0
@@ -99,10 +82,12 @@ def test_cycles_are_those_predicted_and_a_constant_in_24_foldings(tmp_path):
 def test_projects_are_lint_clean(tmp_path, recipe):
     design = folded(random_network(recipe), np.random.default_rng(1))
     write_rtl(design, tmp_path / "rtl")
-    sources = sorted(path.relative_to(tmp_path / "rtl") for path in (tmp_path / "rtl").glob("rtl/*.sv"))
-    command = ["verilator", "--lint-only", "-Wall", "--top-module", "tsn_accelerator", *map(str, sources)]
-    done = subprocess.run(command, cwd=tmp_path / "rtl", capture_output=True, text=True)
-    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    sources = sorted(str(path.relative_to(tmp_path / "rtl")) for path in (tmp_path / "rtl").glob("rtl/*.sv"))
+    bench = ["-DTSN_WATCH", "--top-module", "tsn_bench", "testbench/tsn_bench.sv"]
+    for options in (["--top-module", "tsn_accelerator"], bench):
+        command = ["verilator", "--lint-only", "-Wall", *options, *sources]
+        done = subprocess.run(command, cwd=tmp_path / "rtl", capture_output=True, text=True)
+        assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
 def test_a_project_has_sources_memories_test_bench_and_core_file():
@@ -113,6 +98,11 @@ def test_a_project_has_sources_memories_test_bench_and_core_file():
     assert core[0] == "CAPI=2:"
     assert "      - rtl/tsn_accelerator.sv" in core
     assert "      - memories/fc0.words.mem: {copyto: memories/fc0.words.mem}" in core
+    assert {name for name in files if name.startswith("testbench/")} == {
+        "testbench/bench.cpp",
+        "testbench/testbench.sv",
+        "testbench/tsn_bench.sv",
+    }
     assert {name.split("/")[0] for name in files} == {"rtl", "memories", "testbench", "tsn_accelerator.core"}
 
 
@@ -138,10 +128,3 @@ def test_what_is_loaded_over_the_bus_is_refused(tmp_path, settings, message):
         write_rtl(accelerator(net, HardwareSettings(units)), tmp_path / "rtl")
     assert str(caught.value) == message
     assert not (tmp_path / "rtl").exists()
-
-
-def test_without_a_simulator_an_error_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    design = folded(random_network(MLP), np.random.default_rng(0))
-    with pytest.raises(EngineError, match=r"^Icarus Verilog is not installed; on Debian, apt-get install iverilog$"):
-        compile_rtl(design, tmp_path)

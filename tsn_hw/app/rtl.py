@@ -20,7 +20,6 @@ from sim.resources import RESOURCE_NAMES, RESOURCES, estimate_resources
 from tsn_hw import artifact
 from tsn_hw.app.tables import table
 from tsn_hw.app.verify import Engine, SimulatedRtl
-from tsn_hw.arithmetic import Ints
 from tsn_hw.dataflow import dataflow
 from tsn_hw.errors import EngineError, FoldingError
 from tsn_hw.files import read_bytes, write_atomically
