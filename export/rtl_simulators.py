@@ -64,19 +64,7 @@ def _verilator() -> Simulator | str:
     if not all(map(shutil.which, ("verilator", "g++", "make"))):
         return "Verilator is not installed: on Debian, apt-get install verilator g++ make"
     build = f"{BUILD}/verilator"
-    options = [
-        "--cc",
-        "--exe",
-        "--build",
-        "-O3",
-        "--x-initial",
-        "unique",
-        WATCH,
-        "--top-module",
-        BENCH,
-        "--Mdir",
-        build,
-    ]
+    options = ["--cc", "--exe", "--build", "-O3", "--x-initial", "unique", "--top-module", BENCH, "--Mdir", build]
     # The run-time library prints and draws; the model alone must be fast.
     speeds = ["-MAKEFLAGS", "OPT_FAST=-O1", "-MAKEFLAGS", "OPT_GLOBAL=-O0"]
     bench = "../../testbench/bench.cpp"  # make sees it from the folder of the build
