@@ -2,8 +2,8 @@
 
     python benchmarks/bench_rtl_simulation.py [net.tsn folding.json]
 
-First a network of several tasks, at full speed and with stalls, the task changing with every vector: without a file an
-MLP of random weights as large as the demo's, and a small convolutional network. Then random foldings of small networks,
+First a network of several tasks, at full speed and with stalls, the task changing with every vector; without a file an
+MLP and a small convolutional network of random weights. Then random foldings of small networks,
 linear and convolutional: the steps of every loop, and the cycles between two inferences, as they were predicted.
 """
 
@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from nets import random_alexnet, random_mlp
+from nets import random_cnn, random_mlp
 from streams import stream_of
 
 from export.folding_json import read_folding
@@ -124,11 +124,11 @@ def main() -> None:
         measure(sys.argv[1], accelerator(net, settings))
         return
     rng = np.random.default_rng(0)
-    small = stream_of(random_alexnet(side=16, channels=(4, 8, 8), hidden=(16, 16)), 3)
-    measure("MLP 64-64-32-2", folded(stream_of(random_mlp((64, 64, 32, 2)), 5), rng, most=8))
-    measure("small AlexNet", folded(small, rng, most=4))
-    count("MLP 64-64-32-2", stream_of(random_mlp((64, 64, 32, 2)), 2))
-    count("small AlexNet", small)
+    mlp, cnn = stream_of(random_mlp((64, 64, 32, 4)), 5), stream_of(random_cnn(), 3)
+    measure("MLP 64-64-32-4", folded(mlp, rng, most=8))
+    measure("small convolutional network", folded(cnn, rng, most=4))
+    count("MLP 64-64-32-4", mlp)
+    count("small convolutional network", cnn)
 
 
 if __name__ == "__main__":
