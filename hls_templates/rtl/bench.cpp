@@ -1,5 +1,5 @@
-// Runs tsn_bench as a model of CXXRTL, where TSN_CXXRTL is defined, or of Verilator. testbench.sv does the same in Icarus
-// Verilog, and says what the files hold and what is told.
+// Runs tsn_bench as a model of CXXRTL, where TSN_CXXRTL is defined, or of Verilator. testbench.sv does the same in
+// Icarus Verilog, and says what the files hold and what is told.
 #include <cstdint>
 #include <cstdio>
 #include <fstream>

@@ -1,7 +1,7 @@
 // Runs tsn_bench in Icarus Verilog. calls.txt in the working folder has the line "STALLS SEED", then of every call
 // "TASK COUNT COMMAND BEATS"; beats.txt has the beats of all calls, in hexadecimal. Standard output tells what happens:
-// "words LOOPS WORDS", "logit VALUE KEEP LAST", and at the end of a call "call STATUS CYCLES BEATS STEPS". bench.cpp does
-// the same with the models of Verilator and CXXRTL.
+// "words LOOPS WORDS", "logit VALUE KEEP LAST", and at the end of a call "call STATUS CYCLES BEATS STEPS". bench.cpp
+// does the same with the models of Verilator and CXXRTL.
 `timescale 1ns / 1ns
 module testbench;
     reg clk = 0, reset = 1;
