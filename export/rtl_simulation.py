@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.hls_golden import bus_beats, from_stream_order
+from export.hls_load import ALL_TASKS, load_packets, loads
 from export.rtl_simulators import BENCH, BUILD, Simulator, execute, simulator
 from export.rtl_top import watches
 from tsn_hw.arithmetic import Ints
@@ -20,7 +21,8 @@ from tsn_hw.dataflow import dataflow
 from tsn_hw.errors import EngineError
 from tsn_hw.units import Accelerator, Stream
 
-RUN = 0
+RUN, LOAD = 0, 1
+DONE, BAD_PACKET = 0, 4
 WATCH = "-DTSN_WATCH"
 """Lets the accelerator show what its units send."""
 UNKNOWN = 16
@@ -29,11 +31,17 @@ UNKNOWN = 16
 
 @dataclass(frozen=True, eq=False)
 class RtlCall:
-    """A call of the accelerator: inputs (batch, *input_shape) of one task; ``command`` as docs/rtl.md numbers them."""
+    """A call of the accelerator for a task: inputs (batch, *input_shape), or with LOAD the beats of load packets."""
 
     task: int
     inputs: Ints
     command: int = RUN
+
+
+def loading_calls(accelerator: Accelerator, task: int) -> list[RtlCall]:
+    """The calls that load everything that a task needs; none where nothing is loaded."""
+    needed = [number for number in loads(accelerator) if number in (ALL_TASKS, task)]
+    return [RtlCall(number, load_packets(accelerator, number).view(np.int64), LOAD) for number in needed]
 
 
 @dataclass
@@ -65,7 +73,10 @@ class RtlSimulation:
         stall_percent: how often a beat comes late, and a logit is taken late; below 100. Equal seeds, equal cycles,
         in every simulator. EngineError if the simulation fails.
         """
-        beats = [_beats_of(self.accelerator, call) for call in calls]
+        design = self.accelerator
+        beats = [
+            call.inputs.view(np.uint64) if call.command == LOAD else bus_beats(design, call.inputs) for call in calls
+        ]
         lines = [f"{stall_percent} {seed}\n"]
         lines += [
             f"{call.task} {len(call.inputs)} {call.command} {words.size}\n"
@@ -96,10 +107,11 @@ class RtlSimulation:
     def _result(self, call: RtlCall, beats: int, told: Sequence[list[str]], end: Sequence[str]) -> RtlResult:
         """The result of a call, from the lines of its words and logits and the values of its end."""
         status, cycles, taken = map(int, end[:3])
-        if taken != beats:
-            raise EngineError(f"RTL simulation: {taken} of {beats} beats were taken")
+        wanted = beats if status in (DONE, BAD_PACKET) else 0
+        if taken != wanted:
+            raise EngineError(f"RTL simulation: {taken} of {wanted} beats were taken")
         result = RtlResult(status, cycles)
-        if call.command != RUN or status:
+        if call.command != RUN or status != DONE:
             return result
         words = [values for kind, *values in told if kind == "words"]
         logits = [values for kind, *values in told if kind == "logit"]
@@ -148,13 +160,6 @@ def compile_rtl(
     for command in chosen.compile([*sources, f"testbench/{BENCH}.sv"]):
         execute(command, folder)
     return RtlSimulation(accelerator, folder, chosen, bool(netlist))
-
-
-def _beats_of(accelerator: Accelerator, call: RtlCall) -> NDArray[np.uint64]:
-    """The beats that a call takes; one that is refused takes none."""
-    if call.command != RUN or call.task >= len(accelerator.net.tasks):
-        return np.zeros(0, np.uint64)
-    return bus_beats(accelerator, call.inputs)
 
 
 def _digits(texts: Sequence[str], count: int) -> NDArray[np.uint8]:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from string import Template
 
 from export.hls_firmware import TEMPLATES
+from export.hls_numbers import loads_all, loads_task
 from tsn_hw.dataflow import Channel, Dataflow, Process, bus_container_bits, identifier
-from tsn_hw.images import Kind, memory_layouts
+from tsn_hw.images import KINDS, Kind, is_loaded, memory_layouts
 from tsn_hw.memory import index_bits
 from tsn_hw.units import SMALL_MEMORY_BITS, AddUnit, MatrixUnit, PoolUnit, Unit, Window
 
@@ -59,14 +60,19 @@ def top_module(graph: Dataflow) -> str:
     design = graph.accelerator
     idle = [f"{channel.name}_idle" for channel in graph.channels]
     idle += [f"{_name(graph, process)}_idle" for process in graph.processes if process.kind != "copy"]
+    loading, is_loading = _loading(graph)
+    idle += ["loader_idle"] * is_loading
     head = len(design.units) - 1
     control: dict[str, int | str] = {"TASKS": design.max_tasks, "TASK_BITS": index_bits(design.max_tasks)}
     control |= {"PARAMETER_BITS": _width(graph, head, "task")}
+    control |= {"LOADS_ALL": int(loads_all(design)), "LOADS_TASK": int(loads_task(design))}
+    control |= {"LISTS_TASKS": int(not is_loaded(design.head, "task"))}
     return Template((TEMPLATES / "rtl" / "tsn_accelerator.sv.in").read_text()).substitute(
         summary=f"{len(design.units)} units, {len(design.net.tasks)} tasks, {len(design.net.banks)} banks",
         task_bits=index_bits(design.max_tasks),
         control=_numbers(control | _memories(graph, head, ("task",))),
         idle=" &&\n        ".join(idle),
+        loading=loading,
         channels="\n".join(map(_channel, graph.channels)),
         processes="\n".join(_process(graph, process) for process in graph.processes),
         watches="\n".join(
@@ -83,9 +89,49 @@ def storage(bits: int, style: str = "auto", writable: bool = False) -> str:
 
     A small memory that is written has no fixed form: LUTs are no memory in every family.
     """
+    if style == "ultra":
+        return style
     if style == "block" or (style == "auto" and bits > SMALL_MEMORY_BITS):
         return "block"
     return "auto" if writable else "logic"
+
+
+def _loading(graph: Dataflow) -> tuple[str, bool]:
+    """The module that takes load packets, with the streams that it shares; and whether there is any."""
+    shapes = []
+    for number, unit in enumerate(graph.accelerator.units):
+        for layout in memory_layouts(graph.accelerator, unit):
+            if is_loaded(unit, layout.kind):
+                header = number | KINDS.index(layout.kind) << 16 | layout.limbs << 24
+                shapes.append(f"64'h{layout.depth << 32 | header:016x}")
+    if not shapes:
+        return (
+            """\
+    wire [128:0] load = 0;
+    assign is_refused = 0;
+    assign s_axis_tready = input_tready;
+    wire unused_load = &{1'b0, begin_load, load};
+""",
+            False,
+        )
+    ports = {"clk": "aclk", "reset": "reset", "begin_load": "begin_load", "count": "inferences"}
+    ports |= {"s_valid": "s_axis_tvalid", "s_ready": "loader_tready", "s_data": "s_axis_tdata", "load": "load"}
+    ports |= {"idle": "loader_idle", "is_refused": "is_refused"}
+    return (
+        f"""\
+    wire [128:0] load;
+    wire loader_tready, loader_idle;
+    assign s_axis_tready = input_tready || loader_tready;
+    tsn_loader #(
+        .MEMORIES({len(shapes)}), .SHAPES({{
+{_columns(shapes[::-1])}
+        }})
+    ) i_loader (
+{_connections(ports)}
+    );
+""",
+        True,
+    )
 
 
 def _channel(channel: Channel) -> str:
@@ -120,11 +166,12 @@ def _process(graph: Dataflow, process: Process) -> str:
     if process.kind in ("input", "output"):
         ports |= {"begin_call": "begin_call", "count": "inferences"}
     if process.kind == "unit" and not _is_max_pool(graph, process):
-        ports["task_index"] = "task_index"
+        runtime = graph.accelerator.units[process.unit].settings.mask == "runtime"
+        ports |= {"task_index": "1'b0" if runtime else "task_index", "load": "load"}
     if module == "tsn_matrix":
         ports["begin_call"] = "begin_call"
     if process.kind == "input":
-        ports |= _stream("s", "s_axis_t")
+        ports |= {"s_valid": "s_axis_tvalid", "s_ready": "input_tready", "s_data": "s_axis_tdata"}
     for port, channel in zip(["s"] if len(inputs) == 1 else ["first", "second"], inputs, strict=False):
         ports |= _stream(port, f"{channel.name}_out_")
     if process.kind == "output":
@@ -181,7 +228,10 @@ def _unit(graph: Dataflow, index: int) -> tuple[str, Numbers]:
     if unit.scales is None:
         return "tsn_max_pool", numbers
     numbers |= {"OUTPUT_BITS": output.bits, "OUTPUT_SIGNED": int(output.signed)}
-    numbers |= {"TASKS": design.max_tasks, "TASK_BITS": index_bits(design.max_tasks)}
+    is_runtime = unit.settings.mask == "runtime"
+    tasks = 1 if is_runtime else design.max_tasks
+    loaded = sum(is_loaded(unit, kind) << bit for bit, kind in enumerate(KINDS))
+    numbers |= {"TASKS": tasks, "TASK_BITS": index_bits(tasks), "UNIT": index, "LOADED": loaded}
     numbers |= {f"{key.upper()}": getattr(unit.scales, key) for key in _SCALES}
     if not isinstance(unit, MatrixUnit):
         module = "tsn_add" if isinstance(unit, AddUnit) else "tsn_average_pool"
@@ -193,6 +243,7 @@ def _unit(graph: Dataflow, index: int) -> tuple[str, Numbers]:
         "COLUMN_FOLDS": unit.column_folds,
         "REGIONS": unit.regions,
         "REGION_BITS": index_bits(unit.regions),
+        "CODEBOOKS": 1 if is_runtime else unit.regions,
         "WORD_BITS": unit.word_bits,
         "CENTROID_BITS": unit.centroid_bits,
         "HAS_MASK": int(unit.settings.mask != "none"),
@@ -210,10 +261,12 @@ def _memories(graph: Dataflow, index: int, kinds: Sequence[Kind]) -> dict[str, s
     found: dict[str, str] = {}
     for layout in memory_layouts(graph.accelerator, unit):
         if layout.kind in kinds:
-            found[f"{layout.kind.upper()}_FILE"] = f"memories/{layout.name}.mem"
+            loaded = is_loaded(unit, layout.kind)
+            if not loaded:
+                found[f"{layout.kind.upper()}_FILE"] = f"memories/{layout.name}.mem"
             if layout.kind != "codebook":
                 style = unit.settings.ram_style if layout.kind in LINE_MEMORIES else "auto"
-                found[f"{layout.kind.upper()}_STYLE"] = storage(layout.bits, style)
+                found[f"{layout.kind.upper()}_STYLE"] = storage(layout.bits, style, writable=loaded)
     return found
 
 
@@ -266,8 +319,11 @@ def _numbers(numbers: Numbers) -> str:
 
 
 def _instance(module: str, name: str, numbers: Numbers, ports: Mapping[str, str]) -> str:
-    connections = _columns([f".{port}({wire})" for port, wire in ports.items()])
-    return f"    {module} #(\n{_numbers(numbers)}\n    ) i_{name} (\n{connections}\n    );\n"
+    return f"    {module} #(\n{_numbers(numbers)}\n    ) i_{name} (\n{_connections(ports)}\n    );\n"
+
+
+def _connections(ports: Mapping[str, str]) -> str:
+    return _columns([f".{port}({wire})" for port, wire in ports.items()])
 
 
 def _columns(items: Sequence[str]) -> str:

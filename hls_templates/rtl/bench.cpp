@@ -80,6 +80,8 @@ class Calls {
 
     // False where there is no more call.
     bool next_call() {
+        std::uint64_t beat = 0;  // those that a refused call has not taken; one of them has been offered
+        for (++taken_; taken_ < beats_of_call_; ++taken_) beats_ >> beat;
         unsigned task = 0, count = 0, command = 0;
         if (!(calls_ >> task >> count >> command >> beats_of_call_)) return false;
         set(model_.PORT(call), 1);

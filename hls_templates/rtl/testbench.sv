@@ -24,7 +24,7 @@ module testbench;
         .sent(), .words(), .steps(), .stuck(stuck)
     );
 
-    integer calls, beats, resets = 0, sent, total;
+    integer calls, beats, resets = 0, sent = 0, total = 0;
     task automatic next_beat;
         reg [63:0] next;
         integer found;
@@ -34,7 +34,9 @@ module testbench;
         beat <= next;
     endtask
     task automatic next_call;
-        integer next_task, next_count, next_command;
+        integer next_task, next_count, next_command, found;
+        reg [63:0] beat_of_none;  // that a refused call has not taken; another of them has been offered
+        for (sent = sent + 1; sent < total; sent = sent + 1) found = $fscanf(beats, "%h", beat_of_none);
         if ($fscanf(calls, "%d %d %d %d", next_task, next_count, next_command, total) != 4) $finish;
         call <= 1;
         taskid <= next_task;

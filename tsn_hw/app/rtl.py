@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from export.folding_json import final_config_json, folding_json, read_folding
-from export.rtl import require_rtl, write_rtl
-from export.rtl_simulation import RtlCall, compile_rtl
+from export.rtl import write_rtl
+from export.rtl_simulation import RtlCall, compile_rtl, loading_calls
 from export.rtl_simulators import simulator
 from export.rtl_synthesis import synthesize
 from sim.devices import device
@@ -79,7 +79,6 @@ def write_rtl_project(path: Path, folding: Path, folder: Path) -> Told:
 def simulated_rtl(net: PackedNetwork, folding: Path, name: str | None) -> Iterator[SimulatedRtl | str]:
     """The RTL of a network with a folding in a simulator: that of a name, or the fastest; or why there is none."""
     design = _design(net, folding)
-    require_rtl(design)
     try:
         chosen = simulator(name)
     except EngineError as error:
@@ -91,7 +90,9 @@ def simulated_rtl(net: PackedNetwork, folding: Path, name: str | None) -> Iterat
         compiled = compile_rtl(design, folder, chosen=chosen)
 
         def engine(stall_percent: int) -> Engine:
-            return lambda task, x: compiled.run([RtlCall(task, x)], stall_percent)[0].layers
+            return lambda task, x: (
+                compiled.run([*loading_calls(design, task), RtlCall(task, x)], stall_percent)[-1].layers
+            )
 
         yield SimulatedRtl(chosen.tool, {"rtl": engine(0), "rtl with stalls": engine(STALL_PERCENT)})
 
