@@ -1,6 +1,7 @@
 """Accelerators for tests of the RTL: foldings at random, their simulation, and what it must give."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -30,6 +31,17 @@ def folded(net: PackedNetwork, rng: np.random.Generator, most: int = 4) -> Accel
         for unit in base.units
     }
     return accelerator(net, HardwareSettings(units))
+
+
+def loaded(design: Accelerator, mask: str, ram_style: str) -> Accelerator:
+    """An accelerator with masks and words of units with weights of other kinds; its other units have what masks say."""
+    units = {
+        unit.name: replace(
+            unit.settings, mask=mask, ram_style=ram_style if isinstance(unit, MatrixUnit) else unit.settings.ram_style
+        )
+        for unit in design.units
+    }
+    return accelerator(design.net, replace(design.settings, units=units))
 
 
 def predicted_steps(design: Accelerator, inferences: int) -> dict[tuple[str, str], int]:

@@ -10,7 +10,7 @@ from networks import Recipe, adversarial_inputs, random_network
 from rtl_designs import different_integers, folded, icarus
 
 from export.rtl import write_rtl
-from export.rtl_simulation import RtlCall, compile_rtl
+from export.rtl_simulation import RtlCall, compile_rtl, loading_calls
 from export.rtl_simulators import SIMULATORS, Simulator, simulator
 from tsn_hw.errors import EngineError
 from tsn_hw.folding import Folding, HardwareSettings, UnitSettings
@@ -42,19 +42,20 @@ def test_every_simulator_gives_the_integers_of_the_reference_in_the_cycles_of_ic
     if isinstance(found, str):
         pytest.skip(found)
     net = random_network(RESIDUAL)
-    design = folded(net, np.random.default_rng(0))
+    plain = folded(net, np.random.default_rng(0))
+    runtime = replace(plain.settings.units["conv1"], mask="runtime")
+    design = accelerator(net, replace(plain.settings, units=plain.settings.units | {"conv1": runtime}))
     write_rtl(design, tmp_path / "rtl")
     compiled = compile_rtl(design, tmp_path / "rtl", chosen=compiled_in_little_time(found))
     other = icarus(tmp_path / "icarus", design)
-    calls = [RtlCall(task, adversarial_inputs(net, 2, seed=task)) for task in (0, 2, 1, 1, 0)]
-    calls.insert(2, RtlCall(3, calls[0].inputs))  # there is no such task
+    runs = [RtlCall(task, adversarial_inputs(net, 2, seed=task)) for task in (0, 2, 1, 1, 0)]
+    refused = [RtlCall(3, runs[0].inputs), runs[1]]  # there is no such task, and one that is not loaded
+    calls = [*refused, *(call for run in runs for call in (*loading_calls(design, run.task), run))]
     for stall_percent in (0, 40, 90):
         results, wanted = (each.run(calls, stall_percent, seed=5) for each in (compiled, other))
-        assert [result.status for result in results] == [0, 0, 1, 0, 0, 0]
+        assert [result.status for result in results] == [1, 2, *[0] * 10]
         assert [(result.cycles, result.steps) for result in results] == [(w.cycles, w.steps) for w in wanted]
-        del calls[2], results[2]
-        assert different_integers(net, calls, results) == 0
-        calls.insert(2, RtlCall(3, calls[0].inputs))
+        assert different_integers(net, runs, results[3::2]) == 0
 
 
 @needs_iverilog
