@@ -370,10 +370,10 @@ def test_a_graph_pins_its_versions_and_explains_itself():
     assert (model.ir_version, model.producer_name) == (9, "tsn-hw")
     assert {entry.domain: entry.version for entry in model.opset_import} == {"": 19, "tsn_hw": 1}
     assert [entry.name for entry in model.functions] == [
+        "ByteGemm",
         "UnpackBits",
         "Place",
         "CodebookLookup",
-        "ByteGemm",
         "ReadCodes",
     ]
     assert all(entry.doc_string for entry in model.functions)
