@@ -3,9 +3,8 @@
     python benchmarks/bench_rtl_simulation.py [net.tsn folding.json]
 
 First a network of several tasks, at full speed and with stalls, the task changing with every vector; without a file an
-MLP and a small convolutional network of random weights. Then random foldings of small networks,
-linear and convolutional: the steps of every loop, and the cycles between two inferences, as they were predicted. Seconds
-are those of the processor, of the simulators alone.
+MLP and a small convolutional network of random weights. Then random foldings of both: the cycles between two inferences
+that were counted, beside those predicted. Seconds are of the processor and of the simulators alone.
 """
 
 from __future__ import annotations
