@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from export.folding_json import final_config_json, folding_json, read_folding
 from export.rtl import write_rtl
-from export.rtl_simulation import RtlCall, compile_rtl, missing_simulator
+from export.rtl_simulation import RtlCall, compile_rtl, loading_calls
+from export.rtl_simulators import simulator
 from export.rtl_synthesis import synthesize
 from sim.devices import device
 from sim.resources import RESOURCE_NAMES, RESOURCES, estimate_resources
 from tsn_hw import artifact
 from tsn_hw.app.tables import table
-from tsn_hw.app.verify import Engine
-from tsn_hw.arithmetic import Ints
+from tsn_hw.app.verify import Engine, SimulatedRtl
 from tsn_hw.dataflow import dataflow
-from tsn_hw.errors import FoldingError
+from tsn_hw.errors import EngineError, FoldingError
 from tsn_hw.files import read_bytes, write_atomically
 from tsn_hw.network import PackedNetwork
 from tsn_hw.pipeline import accelerator
@@ -31,6 +33,8 @@ Told = tuple[str, Any]
 PARTS = {"xc7": "xc7z020", "ecp5": "ecp5-85", "ice40": "ice40-hx8k"}
 """The part that stands for a family in the estimate."""
 ESTIMATES = "report/estimate_resources.json"
+STALL_PERCENT = 40
+"""How often both streams stand still where RTL is verified with stalls."""
 
 
 @dataclass(frozen=True)
@@ -71,21 +75,26 @@ def write_rtl_project(path: Path, folding: Path, folder: Path) -> Told:
     }
 
 
-def rtl_engine(net: PackedNetwork, folding: Path) -> Engine | str:
-    """The simulated RTL of a network with a folding as an engine, or why there is none."""
-    missing = missing_simulator()
-    if missing is not None:
-        return missing
+@contextmanager
+def simulated_rtl(net: PackedNetwork, folding: Path, name: str | None) -> Iterator[SimulatedRtl | str]:
+    """The RTL of a network with a folding in a simulator: that of a name, or the fastest; or why there is none."""
     design = _design(net, folding)
+    try:
+        chosen = simulator(name)
+    except EngineError as error:
+        yield str(error)
+        return
+    with tempfile.TemporaryDirectory(prefix="tsn-hw-") as temporary:
+        folder = Path(temporary) / "rtl"
+        write_rtl(design, folder)
+        compiled = compile_rtl(design, folder, chosen=chosen)
 
-    def run(task: int, x: Ints) -> dict[str, Ints]:
-        with tempfile.TemporaryDirectory(prefix="tsn-hw-") as temporary:
-            folder = Path(temporary) / "rtl"
-            write_rtl(design, folder)
-            (result,) = compile_rtl(design, folder).run([RtlCall(task, x)])
-        return result.layers
+        def engine(stall_percent: int) -> Engine:
+            return lambda task, x: (
+                compiled.run([*loading_calls(design, task), RtlCall(task, x)], stall_percent)[-1].layers
+            )
 
-    return run
+        yield SimulatedRtl(chosen.tool, {"rtl": engine(0), "rtl with stalls": engine(STALL_PERCENT)})
 
 
 def synthesize_project(folder: Path, target: str) -> Told:

@@ -26,11 +26,19 @@ from tsn_hw.network import PackedNetwork
 from tsn_hw.pipeline import accelerator, obstacles
 
 RANDOM_SAMPLES = 64
-SLOW_ENGINES = {"onnx reference": 16, "rtl": 4}
+SLOW_ENGINES = {"onnx reference": 16, "rtl": 16, "rtl with stalls": 16}
 """How many inputs a task the ONNX reference evaluator sees, which runs in Python, and simulated hardware."""
 
 Engine = Callable[[int, Ints], dict[str, Ints]]
 """(task, inputs) -> the integers of every layer that the engine shows, by name; always the head's."""
+
+
+@dataclass(frozen=True)
+class SimulatedRtl:
+    """Hardware in a simulator: name and version of the simulator, and engines by name, one a way to run it."""
+
+    tool: str
+    engines: dict[str, Engine]
 
 
 @dataclass
@@ -44,9 +52,10 @@ class LayerResult:
 
 @dataclass
 class EngineResult:
-    """One engine: why it is absent, or the inputs it saw, and a digest and the layers of every task."""
+    """One engine: why it is absent, or its tool, the inputs it saw, and a digest and the layers of every task."""
 
     absent: str | None = None
+    tool: str | None = None
     inputs: int = 0
     digests: dict[str, str] = field(default_factory=dict)
     layers: dict[str, dict[str, LayerResult]] = field(default_factory=dict)
@@ -107,7 +116,8 @@ def _engine_json(result: EngineResult) -> dict[str, Any]:
         task: {"digest": result.digests[task], "layers": {name: vars(layer) for name, layer in layers.items()}}
         for task, layers in result.layers.items()
     }
-    return {"mismatches": result.mismatches, "inputs": result.inputs, "tasks": tasks}
+    tool = {} if result.tool is None else {"tool": result.tool}
+    return tool | {"mismatches": result.mismatches, "inputs": result.inputs, "tasks": tasks}
 
 
 def verify(
@@ -117,13 +127,13 @@ def verify(
     snapshots: dict[int, bytes] | None = None,
     samples: int = RANDOM_SAMPLES,
     quiet: bool = False,
-    rtl: Engine | str | None = None,
+    rtl: SimulatedRtl | str | None = None,
 ) -> Verification:
     """Compare all engines with the int64 loop on every task.
 
     ``images(task)`` gives real test images (uint8); ``brevitas`` is the trained model as an engine, or why it is
-    absent; ``snapshots`` are the files written after each number of tasks; ``rtl`` is simulated hardware as an
-    engine, or why it is absent.
+    absent; ``snapshots`` are the files written after each number of tasks; ``rtl`` is simulated hardware, or why it is
+    absent.
     """
     engines: dict[str, Engine | str] = {
         "brevitas": brevitas,
@@ -132,9 +142,11 @@ def verify(
         "hls": _hls(net),
     }
     if rtl is not None:
-        engines["rtl"] = rtl
-    results = {name: EngineResult(engine if isinstance(engine, str) else None) for name, engine in engines.items()}
-    results = {"int64 loop": EngineResult()} | results
+        engines |= {"rtl": rtl} if isinstance(rtl, str) else rtl.engines
+    results = {"int64 loop": EngineResult()}
+    for name, engine in engines.items():
+        tool = rtl.tool if isinstance(rtl, SimulatedRtl) and name in rtl.engines else None
+        results[name] = EngineResult(engine if isinstance(engine, str) else None, tool)
     seen = {"adversarial": samples, "real": 0}
     for number, task in enumerate(tqdm(net.tasks, desc="verify", disable=True if quiet else None, leave=False)):
         x = adversarial_integers(net, samples, seed=number)
