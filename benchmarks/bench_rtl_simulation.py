@@ -34,7 +34,7 @@ from tsn_hw.network import PackedNetwork
 from tsn_hw.pipeline import accelerator, unit_names
 from tsn_hw.units import Accelerator, MatrixUnit
 
-VECTORS = {"verilator": 400, "cxxrtl": 400, "icarus": 4}
+VECTORS = {"verilator": 4000, "cxxrtl": 400, "icarus": 4}
 """Of all tasks together, at full speed and again with stalls."""
 STALL_PERCENT = 40
 FOLDINGS = 12
