@@ -8,6 +8,7 @@ from string import Template
 
 from export.hls_firmware import TEMPLATES
 from export.hls_folder import write_folder
+from export.hls_load import load_files
 from export.hls_numbers import check_packets
 from export.memory_files import memory_files
 from export.rtl_top import bench_module, top_module
@@ -49,4 +50,4 @@ def rtl_files(accelerator: Accelerator) -> dict[str, bytes]:
     )
     benches = {f"testbench/{name}": (RTL_TEMPLATES / name).read_bytes() for name in ("testbench.sv", "bench.cpp")}
     benches["testbench/tsn_bench.sv"] = bench_module(graph).encode()
-    return sources | memories | benches | {"tsn_accelerator.core": core.encode()}
+    return sources | memories | benches | load_files(accelerator) | {"tsn_accelerator.core": core.encode()}

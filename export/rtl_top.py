@@ -58,10 +58,8 @@ def bench_module(graph: Dataflow) -> str:
 def top_module(graph: Dataflow) -> str:
     """The text of tsn_accelerator.sv."""
     design = graph.accelerator
-    idle = [f"{channel.name}_idle" for channel in graph.channels]
+    idle = ["loader_idle", *(f"{channel.name}_idle" for channel in graph.channels)]
     idle += [f"{_name(graph, process)}_idle" for process in graph.processes if process.kind != "copy"]
-    loading, is_loading = _loading(graph)
-    idle += ["loader_idle"] * is_loading
     head = len(design.units) - 1
     control: dict[str, int | str] = {"TASKS": design.max_tasks, "TASK_BITS": index_bits(design.max_tasks)}
     control |= {"PARAMETER_BITS": _width(graph, head, "task")}
@@ -72,7 +70,7 @@ def top_module(graph: Dataflow) -> str:
         task_bits=index_bits(design.max_tasks),
         control=_numbers(control | _memories(graph, head, ("task",))),
         idle=" &&\n        ".join(idle),
-        loading=loading,
+        loading=_loading(graph),
         channels="\n".join(map(_channel, graph.channels)),
         processes="\n".join(_process(graph, process) for process in graph.processes),
         watches="\n".join(
@@ -96,8 +94,8 @@ def storage(bits: int, style: str = "auto", writable: bool = False) -> str:
     return "auto" if writable else "logic"
 
 
-def _loading(graph: Dataflow) -> tuple[str, bool]:
-    """The module that takes load packets, with the streams that it shares; and whether there is any."""
+def _loading(graph: Dataflow) -> str:
+    """The module that takes load packets; where nothing is loaded, its wires alone."""
     shapes = []
     for number, unit in enumerate(graph.accelerator.units):
         for layout in memory_layouts(graph.accelerator, unit):
@@ -105,33 +103,24 @@ def _loading(graph: Dataflow) -> tuple[str, bool]:
                 header = number | KINDS.index(layout.kind) << 16 | layout.limbs << 24
                 shapes.append(f"64'h{layout.depth << 32 | header:016x}")
     if not shapes:
-        return (
-            """\
+        return """\
     wire [128:0] load = 0;
-    assign is_refused = 0;
-    assign s_axis_tready = input_tready;
+    wire loader_tready = 0, loader_idle = 1;
     wire unused_load = &{1'b0, begin_load, load};
-""",
-            False,
-        )
-    ports = {"clk": "aclk", "reset": "reset", "begin_load": "begin_load", "count": "inferences"}
-    ports |= {"s_valid": "s_axis_tvalid", "s_ready": "loader_tready", "s_data": "s_axis_tdata", "load": "load"}
-    ports |= {"idle": "loader_idle", "is_refused": "is_refused"}
-    return (
-        f"""\
+    assign is_refused = 0;
+"""
+    return f"""\
     wire [128:0] load;
     wire loader_tready, loader_idle;
-    assign s_axis_tready = input_tready || loader_tready;
     tsn_loader #(
         .MEMORIES({len(shapes)}), .SHAPES({{
 {_columns(shapes[::-1])}
         }})
     ) i_loader (
-{_connections(ports)}
+        .clk(aclk), .reset(reset), .begin_load(begin_load), .count(inferences), .s_valid(s_axis_tvalid),
+        .s_ready(loader_tready), .s_data(s_axis_tdata), .load(load), .idle(loader_idle), .is_refused(is_refused)
     );
-""",
-        True,
-    )
+"""
 
 
 def _channel(channel: Channel) -> str:
@@ -319,11 +308,8 @@ def _numbers(numbers: Numbers) -> str:
 
 
 def _instance(module: str, name: str, numbers: Numbers, ports: Mapping[str, str]) -> str:
-    return f"    {module} #(\n{_numbers(numbers)}\n    ) i_{name} (\n{_connections(ports)}\n    );\n"
-
-
-def _connections(ports: Mapping[str, str]) -> str:
-    return _columns([f".{port}({wire})" for port, wire in ports.items()])
+    connections = _columns([f".{port}({wire})" for port, wire in ports.items()])
+    return f"    {module} #(\n{_numbers(numbers)}\n    ) i_{name} (\n{connections}\n    );\n"
 
 
 def _columns(items: Sequence[str]) -> str:

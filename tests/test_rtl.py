@@ -147,6 +147,8 @@ def test_a_project_has_sources_memories_test_bench_and_core_file():
         "testbench/testbench.sv",
         "testbench/tsn_bench.sv",
     }
+    of_one_task = rtl_files(loaded(folded(net, np.random.default_rng(0)), "runtime", "auto"))
+    assert of_one_task.keys() - files.keys() == {f"tasks/task_0{task}.load" for task in range(4)}
     assert {name.split("/")[0] for name in files} == {"rtl", "memories", "testbench", "tsn_accelerator.core"}
 
 

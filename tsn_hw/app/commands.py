@@ -178,7 +178,10 @@ def _verification_text(net: PackedNetwork, result: Verification, metrics: Metric
             digests = (engine.digests[task.name][:12] for task in net.tasks)
             rows.append([name, str(engine.inputs), *digests, str(engine.mismatches)])
     lines = [table(header, rows), ""]
-    lines += [f"{name}: {engine.tool}" for name, engine in result.engines.items() if engine.tool is not None]
+    for name, engine in result.engines.items():
+        if engine.tool is not None:
+            cycles = ", ".join(map(str, engine.cycles.values()))
+            lines.append(f"{name}: {engine.tool}; cycles of all inputs of a task: {cycles}")
     lines += [f"FIRST DIFFERENCE: {difference}" for difference in [result.first_difference()] if difference]
     lines += [f"BROKEN SEAL: task {name!r}" for name in result.broken_seals]
     lines += [f"CHANGED: {text}" for text in result.changed_snapshots]

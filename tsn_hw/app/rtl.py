@@ -19,7 +19,8 @@ from sim.devices import device
 from sim.resources import RESOURCE_NAMES, RESOURCES, estimate_resources
 from tsn_hw import artifact
 from tsn_hw.app.tables import table
-from tsn_hw.app.verify import Engine, SimulatedRtl
+from tsn_hw.app.verify import SimulatedRtl
+from tsn_hw.arithmetic import Ints
 from tsn_hw.dataflow import dataflow
 from tsn_hw.errors import EngineError, FoldingError
 from tsn_hw.files import read_bytes, write_atomically
@@ -33,8 +34,6 @@ Told = tuple[str, Any]
 PARTS = {"xc7": "xc7z020", "ecp5": "ecp5-85", "ice40": "ice40-hx8k"}
 """The part that stands for a family in the estimate."""
 ESTIMATES = "report/estimate_resources.json"
-STALL_PERCENT = 40
-"""How often both streams stand still where RTL is verified with stalls."""
 
 
 @dataclass(frozen=True)
@@ -89,12 +88,11 @@ def simulated_rtl(net: PackedNetwork, folding: Path, name: str | None) -> Iterat
         write_rtl(design, folder)
         compiled = compile_rtl(design, folder, chosen=chosen)
 
-        def engine(stall_percent: int) -> Engine:
-            return lambda task, x: (
-                compiled.run([*loading_calls(design, task), RtlCall(task, x)], stall_percent)[-1].layers
-            )
+        def run(task: int, x: Ints, stall_percent: int) -> tuple[dict[str, Ints], int]:
+            result = compiled.run([*loading_calls(design, task), RtlCall(task, x)], stall_percent)[-1]
+            return result.layers, result.cycles
 
-        yield SimulatedRtl(chosen.tool, {"rtl": engine(0), "rtl with stalls": engine(STALL_PERCENT)})
+        yield SimulatedRtl(chosen.tool, run)
 
 
 def synthesize_project(folder: Path, target: str) -> Told:

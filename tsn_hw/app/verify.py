@@ -26,6 +26,8 @@ from tsn_hw.network import PackedNetwork
 from tsn_hw.pipeline import accelerator, obstacles
 
 RANDOM_SAMPLES = 64
+RTL_STALLS = {"rtl": 0, "rtl with stalls": 40}
+"""Engine -> how often in a hundred cycles each stream of the simulated hardware stands still."""
 SLOW_ENGINES = {"onnx reference": 16, "rtl": 16, "rtl with stalls": 16}
 """How many inputs a task the ONNX reference evaluator sees, which runs in Python, and simulated hardware."""
 
@@ -35,10 +37,14 @@ Engine = Callable[[int, Ints], dict[str, Ints]]
 
 @dataclass(frozen=True)
 class SimulatedRtl:
-    """Hardware in a simulator: name and version of the simulator, and engines by name, one a way to run it."""
+    """Hardware in a simulator.
+
+    tool: name and version of the simulator. run: (task, inputs, percentage of stalls) -> the integers of every layer,
+    as of an engine, and the cycles that all inputs together took.
+    """
 
     tool: str
-    engines: dict[str, Engine]
+    run: Callable[[int, Ints, int], tuple[dict[str, Ints], int]]
 
 
 @dataclass
@@ -52,11 +58,15 @@ class LayerResult:
 
 @dataclass
 class EngineResult:
-    """One engine: why it is absent, or its tool, the inputs it saw, and a digest and the layers of every task."""
+    """One engine: why it is absent, or the inputs it saw, and a digest and the layers of every task.
+
+    Of simulated hardware also the simulator, and the cycles of every task.
+    """
 
     absent: str | None = None
-    tool: str | None = None
     inputs: int = 0
+    tool: str | None = None
+    cycles: dict[str, int] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
     layers: dict[str, dict[str, LayerResult]] = field(default_factory=dict)
 
@@ -116,8 +126,8 @@ def _engine_json(result: EngineResult) -> dict[str, Any]:
         task: {"digest": result.digests[task], "layers": {name: vars(layer) for name, layer in layers.items()}}
         for task, layers in result.layers.items()
     }
-    tool = {} if result.tool is None else {"tool": result.tool}
-    return tool | {"mismatches": result.mismatches, "inputs": result.inputs, "tasks": tasks}
+    simulated = {} if result.tool is None else {"tool": result.tool, "cycles": result.cycles}
+    return simulated | {"mismatches": result.mismatches, "inputs": result.inputs, "tasks": tasks}
 
 
 def verify(
@@ -141,12 +151,14 @@ def verify(
         **_onnx_engines(net),
         "hls": _hls(net),
     }
-    if rtl is not None:
-        engines |= {"rtl": rtl} if isinstance(rtl, str) else rtl.engines
+    if isinstance(rtl, str):
+        engines["rtl"] = rtl
     results = {"int64 loop": EngineResult()}
-    for name, engine in engines.items():
-        tool = rtl.tool if isinstance(rtl, SimulatedRtl) and name in rtl.engines else None
-        results[name] = EngineResult(engine if isinstance(engine, str) else None, tool)
+    results |= {name: EngineResult(engine if isinstance(engine, str) else None) for name, engine in engines.items()}
+    if isinstance(rtl, SimulatedRtl):
+        for name, stalls in RTL_STALLS.items():
+            results[name] = EngineResult(tool=rtl.tool)
+            engines[name] = _simulated(net, rtl, stalls, results[name])
     seen = {"adversarial": samples, "real": 0}
     for number, task in enumerate(tqdm(net.tasks, desc="verify", disable=True if quiet else None, leave=False)):
         x = adversarial_integers(net, samples, seed=number)
@@ -231,6 +243,16 @@ def _onnx_reference(net: PackedNetwork) -> Engine:
             values = evaluator.run(None, {"x": x.astype(input_dtype(net))})
         outputs = dict(zip(evaluator.output_names, values, strict=True))
         return {name: value for name, value in outputs.items() if name != "logits"}
+
+    return run
+
+
+def _simulated(net: PackedNetwork, rtl: SimulatedRtl, stalls: int, result: EngineResult) -> Engine:
+    """Simulated hardware as an engine that notes its cycles in a result."""
+
+    def run(task: int, x: Ints) -> dict[str, Ints]:
+        layers, result.cycles[net.tasks[task].name] = rtl.run(task, x, stalls)
+        return layers
 
     return run
 
