@@ -36,27 +36,34 @@ def compiled_in_little_time(found: Simulator) -> Simulator:
     return replace(found, compile=commands)
 
 
+@pytest.fixture(scope="module")
+def of_icarus(tmp_path_factory):
+    """An accelerator of which one unit is loaded, calls, and what Icarus Verilog gives for them with some stalls."""
+    plain = folded(random_network(RESIDUAL), np.random.default_rng(0))
+    runtime = replace(plain.settings.units["conv1"], mask="runtime")
+    design = accelerator(plain.net, replace(plain.settings, units=plain.settings.units | {"conv1": runtime}))
+    runs = [RtlCall(task, adversarial_inputs(design.net, 2, seed=task)) for task in (0, 2, 1, 1, 0)]
+    refused = [RtlCall(3, runs[0].inputs), runs[1]]  # there is no such task, and one that is not loaded
+    calls = [*refused, *(call for run in runs for call in (*loading_calls(design, run.task), run))]
+    compiled = icarus(tmp_path_factory.mktemp("icarus"), design)
+    return design, runs, calls, {percent: compiled.run(calls, percent, seed=5) for percent in (0, 80)}
+
+
 @needs_iverilog
 @pytest.mark.parametrize("name", ["verilator", "cxxrtl"])
-def test_every_simulator_gives_the_integers_of_the_reference_in_the_cycles_of_icarus(tmp_path, name):
+def test_every_simulator_gives_the_integers_of_the_reference_in_the_cycles_of_icarus(tmp_path, of_icarus, name):
     found = SIMULATORS[name]()
     if isinstance(found, str):
         pytest.skip(found)
-    net = random_network(RESIDUAL)
-    plain = folded(net, np.random.default_rng(0))
-    runtime = replace(plain.settings.units["conv1"], mask="runtime")
-    design = accelerator(net, replace(plain.settings, units=plain.settings.units | {"conv1": runtime}))
+    design, runs, calls, wanted = of_icarus
     write_rtl(design, tmp_path / "rtl")
     compiled = compile_rtl(design, tmp_path / "rtl", chosen=compiled_in_little_time(found))
-    other = icarus(tmp_path / "icarus", design)
-    runs = [RtlCall(task, adversarial_inputs(net, 2, seed=task)) for task in (0, 2, 1, 1, 0)]
-    refused = [RtlCall(3, runs[0].inputs), runs[1]]  # there is no such task, and one that is not loaded
-    calls = [*refused, *(call for run in runs for call in (*loading_calls(design, run.task), run))]
-    for stall_percent in (0, 40, 90):
-        results, wanted = (each.run(calls, stall_percent, seed=5) for each in (compiled, other))
+    for stall_percent, those in wanted.items():
+        results = compiled.run(calls, stall_percent, seed=5)
         assert [result.status for result in results] == [1, 2, *[0] * 10]
-        assert [(result.cycles, result.steps) for result in results] == [(w.cycles, w.steps) for w in wanted]
-        assert different_integers(net, runs, results[3::2]) == 0
+        assert [(result.cycles, result.steps) for result in results] == [(w.cycles, w.steps) for w in those]
+        assert different_integers(design.net, runs, results[3::2]) == 0
+    assert all(stalled.cycles > free.cycles for free, stalled in zip(wanted[0][2:], wanted[80][2:], strict=True))
 
 
 @needs_iverilog
