@@ -24,18 +24,24 @@ FORMAT = "tsn-hw coefficients 1"
 class Features:
     """What the logic of a unit is measured by; also the keys of a coefficient file, where 0 is left out.
 
+    heads:        1 of the unit that gives the logits: registers, calls and ports of the accelerator are counted with it
     loops:        controlled loops: one a unit, one more for a sliding window
     row_bits:     width of the value that is requantized, over all rows (channels) in parallel
-    lane_bits:    width of the products, over all lanes
-    fabric_bits:  width of the products that LUTs compute, over all lanes
+    shift_bits:   the same where tasks have shifts of their own, which heads have not
+    sum_bits:     width of the accumulators, over all lanes: adders
+    lane_bits:    width of the factors of products, over all lanes
+    fabric_bits:  width of the factors of products that LUTs compute, over all lanes
     area:         a * b, over all products of factors of a and b bits that LUTs compute
     deep_area:    a * b * min(a, b) of the same
     compare_bits: width of the activations that a max pooling compares, over all channels in parallel
-    port_bits:    width of the streams that the unit reads and writes
+    port_bits:    width of the streams that the unit reads and writes: FIFOs of two words and converters
     """
 
+    heads: float = 0
     loops: float = 0
     row_bits: float = 0
+    shift_bits: float = 0
+    sum_bits: float = 0
     lane_bits: float = 0
     fabric_bits: float = 0
     area: float = 0
@@ -108,25 +114,34 @@ def unit_logic(unit: HardwareUnit, device: Device, model: AreaModel) -> Logic:
 def features(unit: HardwareUnit, device: Device) -> Features:
     """The features of a unit; those of products depend on whether the part has DSPs for them."""
     pe, in_luts = unit.settings.folding.pe, [p for p in products(unit) if not in_dsp(p[1], p[2], device)]
-    inputs = sum(unit.input_lanes * stream.bits for stream in unit.sources)
-    common = {
-        "loops": 1 if isinstance(unit, AddUnit) or unit.window is None else 2,
-        "row_bits": pe * unit.scales.value_bits if unit.scales else 0,
-        "fabric_bits": sum(count * (a + b) for count, a, b in in_luts),
-        "area": sum(count * a * b for count, a, b in in_luts),
-        "deep_area": sum(count * a * b * min(a, b) for count, a, b in in_luts),
-        "port_bits": inputs + unit.output_lanes * unit.output.bits,
-    }
-    if isinstance(unit, MatrixUnit):
-        return Features(**common, lane_bits=unit.lanes * (unit.sources[0].bits + unit.centroid_bits))
-    return Features(**common, compare_bits=0 if unit.scales else pe * unit.output.bits)
+    is_head = isinstance(unit, MatrixUnit) and unit.is_head
+    lanes = unit.lanes if isinstance(unit, MatrixUnit) else pe
+    row_bits = pe * unit.scales.value_bits if unit.scales else 0
+    ports = [(unit.output_lanes, unit.output), *((unit.input_lanes, stream) for stream in unit.sources)]
+    return Features(
+        heads=int(is_head),
+        loops=1 if isinstance(unit, AddUnit) or unit.window is None else 2,
+        row_bits=row_bits,
+        shift_bits=0 if is_head else row_bits,
+        sum_bits=lanes * unit.scales.accumulator_bits if unit.scales else 0,
+        lane_bits=lanes * (unit.sources[0].bits + unit.centroid_bits) if isinstance(unit, MatrixUnit) else 0,
+        fabric_bits=sum(count * (a + b) for count, a, b in in_luts),
+        area=sum(count * a * b for count, a, b in in_luts),
+        deep_area=sum(count * a * b * min(a, b) for count, a, b in in_luts),
+        compare_bits=0 if unit.scales else pe * unit.output.bits,
+        port_bits=sum(count * stream.bits for count, stream in ports),
+    )
 
 
 def products(unit: HardwareUnit) -> list[tuple[int, int, int]]:
-    """(how many, bits of a factor, bits of the other) of the products that a unit computes in a cycle."""
+    """(how many, bits of a factor, bits of the other) of the products that a unit computes in a cycle.
+
+    Factors are signed: an activation without a sign has a bit more.
+    """
     found = []
     if isinstance(unit, MatrixUnit):
-        found.append((unit.lanes, unit.sources[0].bits, unit.centroid_bits))
+        source = unit.sources[0]
+        found.append((unit.lanes, source.bits + (not source.signed), unit.centroid_bits))
     if unit.scales and unit.scales.multiplier_bits:
         found.append((unit.settings.folding.pe, unit.scales.accumulator_bits, unit.scales.multiplier_bits))
     return found

@@ -68,7 +68,7 @@ class UnitEstimate:
     @property
     def resources(self) -> Resources:
         """All that the unit takes."""
-        return sum((Resources(m.lut, m.lut_ram, 0, m.bram, m.uram) for m in self.memories), self.logic)
+        return sum((Resources(m.lut, m.lut_ram, m.ff, m.bram, m.uram) for m in self.memories), self.logic)
 
 
 @dataclass(frozen=True)
