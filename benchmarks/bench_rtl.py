@@ -4,9 +4,9 @@
     python benchmarks/bench_rtl.py 784-300-100-10        LeNet-300-100: half an hour
     python benchmarks/bench_rtl.py 784-100-100-10 4      the number of tasks, too
 
-"bank": all tasks share words, each a prefix and a code of 4 bits, with their masks on chip. "dense": every task has 8-bit
-weights of its own, and no masks. Both have the same folding: 2 x 2 in the first layer, 1 x 1 in the others. Dense
-weights pass the decoder of words too; it is an inverter, and synthesis finds that out.
+"bank": all tasks share words, each a prefix and a code of 4 bits, with their masks on chip. "dense": every task has
+8-bit weights of its own, and no masks. Both have the same folding: 2 x 2 in the first layer, 1 x 1 in the others.
+Dense weights pass the decoder of words too; it is an inverter, and synthesis finds that out.
 
 Counts are those of yosys, for ecp5 and xc7; the clock is nextpnr's, where the design fits ecp5-85. More block RAMs than
 BLOCKS are not synthesized: the estimate, which equals what yosys counts, stands alone.
@@ -29,7 +29,7 @@ from tsn_hw.app.rtl import PARTS
 from tsn_hw.app.tables import table
 from tsn_hw.arithmetic import ActFormat
 from tsn_hw.folding import Folding, HardwareSettings, UnitSettings
-from tsn_hw.layers import INPUT, Layer, Linear
+from tsn_hw.layers import Layer, Linear
 from tsn_hw.network import Bank, BankLayer, PackedNetwork, Requantization, Step, Task
 from tsn_hw.pipeline import accelerator
 from tsn_hw.units import Accelerator

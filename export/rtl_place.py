@@ -15,7 +15,7 @@ from tsn_hw.records import read_json
 
 @dataclass(frozen=True)
 class Router:
-    """The tools of a family: names of nextpnr and of what packs a bitstream, their options, and where they come from."""
+    """The tools of a family: names of nextpnr and of what packs a bitstream, options, and where they come from."""
 
     programs: tuple[str, str]
     packers: tuple[str, str]
@@ -65,9 +65,9 @@ class Routed:
 def place_and_route(folder: Path, device: str, clock_mhz: float, seed: int = 1) -> Routed:
     """Place and route the netlist that :func:`export.rtl_synthesis.synthesize` left; same seed, same bitstream.
 
-    clock_mhz: what is aimed at. The bitstream is left in ``synthesis/<device>.bit`` or ``.bin``, with every port on a pin
-    that nextpnr chose. Raises SettingsError where no package of the part has enough pins, EngineError where a tool is
-    missing or fails.
+    clock_mhz: what is aimed at. The bitstream is left in ``synthesis/<device>.bit`` or ``.bin``, with every port on a
+    pin that nextpnr chose. Raises SettingsError where no package of the part has enough pins, EngineError where a tool
+    is missing or fails.
     """
     if device not in PACKAGES:
         raise SettingsError(f"device {device!r}: has no package for 201 pins; {', '.join(PACKAGES)} have")
@@ -77,7 +77,16 @@ def place_and_route(folder: Path, device: str, clock_mhz: float, seed: int = 1) 
     packer = required_tool(router.packers[0], router.packers, router.install)
     name = f"synthesis/{device}"
     layout, bitstream = (f"{name}.config", f"{name}.bit") if target == "ecp5" else (f"{name}.asc", f"{name}.bin")
-    files = ["--json", f"synthesis/{target}.json", router.layout, layout, "--report", f"{name}.report", "-l", f"{name}.log"]
+    files = [
+        "--json",
+        f"synthesis/{target}.json",
+        router.layout,
+        layout,
+        "--report",
+        f"{name}.report",
+        "-l",
+        f"{name}.log",
+    ]
     options = [*router.options, "--freq", f"{clock_mhz:g}", "--timing-allow-fail", "--seed", str(seed), "-q"]
     run_tool([program, size, "--package", package, *files, *options], folder)
     run_tool([packer, layout, bitstream], folder)

@@ -28,7 +28,7 @@ NOTHING = 1e-6
 
 @dataclass(frozen=True)
 class Measured:
-    """A synthesis: the features of what was measured, the LUTs that its memories are counted with, LUTs and flip-flops."""
+    """A synthesis: features of what was measured, LUTs that its memories are counted with, LUTs and flip-flops."""
 
     features: Features
     memory_lut: int

@@ -31,7 +31,9 @@ class Family:
 
     def __post_init__(self) -> None:
         if self.lut_inputs < 2 or min(self.muxed_luts, self.block_byte_bits, self.block_worth_luts) < 1:
-            raise SettingsError("lut_inputs must be at least 2; muxed_luts, block_byte_bits, block_worth_luts at least 1")
+            raise SettingsError(
+                "lut_inputs must be at least 2; muxed_luts, block_byte_bits, block_worth_luts at least 1"
+            )
         if not self.block_shapes:
             raise SettingsError("block_shapes = []: needs at least one")
         for key, lengths in (("block_shapes", (2, 3)), ("ultra_shapes", (2,)), ("ram_shapes", (3,))):

@@ -87,7 +87,9 @@ def test_a_trained_network_becomes_a_project_whose_simulation_passes(
     assert said.splitlines()[0] == (
         "folding chosen by search: the fastest within 80 % of xc7z020 (xc7z020clg400-1, 100 MHz)"
     )
-    done = subprocess.run(["make", "--no-print-directory", "csim"], cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["make", "--no-print-directory", "csim"], cwd=folder, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "\nPASS: " in done.stdout
     assert "; 0 differ\n" in done.stdout

@@ -33,7 +33,7 @@ FEWEST_POINTS = 12
 
 @dataclass(frozen=True)
 class Run:
-    """A trial that was synthesized for a family: a line of the file of runs. resources: LUTs, flip-flops, blocks, DSPs."""
+    """A trial that was synthesized for a family: a line of the file of runs."""
 
     target: str
     tool: str
@@ -97,9 +97,7 @@ def fitted(runs: Sequence[Run], source: str) -> dict[str, AreaModel]:
         own = [run for run in runs if run.target == family]
         if len(own) < FEWEST_POINTS:
             raise SettingsError(f"family {family!r}: {len(own)} trials; a fit takes at least {FEWEST_POINTS}")
-        points = [
-            measured(design(run.trial), run.part, run.resources["lut"], run.resources["ff"]) for run in own
-        ]
+        points = [measured(design(run.trial), run.part, run.resources["lut"], run.resources["ff"]) for run in own]
         tools = ", ".join(sorted({run.tool for run in own}))
         models[family] = fit(points, COUNTED_LUT, COUNTED_FF, f"{tools}; {source}; compare_bits are counted")
     if "xc7" in models:

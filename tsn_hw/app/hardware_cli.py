@@ -54,7 +54,7 @@ def add_hardware_commands(commands: Any) -> None:
     )
     calibrate.epilog = (
         "Small accelerators are synthesized, half a minute each, and kept in the file of --runs: what was interrupted "
-        "goes on there. The coefficients are for --coefficients of tsn-hw cost and tsn-hw rtl. docs/cost.md explains them."
+        "goes on there. The coefficients are for --coefficients of tsn-hw cost and tsn-hw rtl; docs/cost.md tells more."
     )
     calibrate.add_argument("-o", "--out", type=Path, required=True, help="JSON file for the coefficients")
     calibrate.add_argument("--runs", type=Path, required=True, help="file of runs, a line a synthesis")
@@ -67,8 +67,8 @@ def add_hardware_commands(commands: Any) -> None:
 
 def _synth_options(synth: argparse.ArgumentParser) -> None:
     synth.epilog = (
-        "With --place-and-route nextpnr makes a bitstream and tells the clock that is reached; all ports are on pins of "
-        "its choice. docs/rtl.md tells what is counted, and which tools it takes."
+        "With --place-and-route nextpnr makes a bitstream and tells the clock that is reached; all ports are on pins "
+        "of its choice. docs/rtl.md tells what is counted, and which tools it takes."
     )
     synth.add_argument("folder", type=Path, help="folder that tsn-hw rtl wrote")
     synth.add_argument("--target", choices=["xc7", "ecp5", "ice40"], required=True, help="family of parts")

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from export.folding_json import read_folding
+from export.rtl import rtl_files
 from export.rtl_place import Routed, place_and_route
 from export.rtl_synthesis import synthesize
 from sim.devices import device
@@ -15,7 +17,9 @@ from sim.resources import RESOURCE_NAMES, RESOURCES, capacities, share
 from tsn_hw.app.rtl import ESTIMATES, PARTS, Estimates, FamilyEstimate
 from tsn_hw.app.tables import table
 from tsn_hw.errors import SettingsError
-from tsn_hw.files import write_atomically
+from tsn_hw.files import read_bytes, write_atomically
+from tsn_hw.network import PackedNetwork
+from tsn_hw.pipeline import accelerator
 from tsn_hw.records import build, read_json
 
 Told = tuple[str, Any]
@@ -25,8 +29,8 @@ Told = tuple[str, Any]
 class Synthesis:
     """The content of ``report/synthesis_<target>.json``.
 
-    resources: measured, of those that synthesis tells apart; estimated: before, for the part of PARTS; available: what
-    ``device`` has; routed: where nextpnr placed it there.
+    resources: measured, of those that synthesis tells apart; estimated: before, for the part of PARTS; clock_mhz:
+    assumed of ``device``; available: what it has; routed: what nextpnr made of it there.
     """
 
     target: str
@@ -35,6 +39,7 @@ class Synthesis:
     cells: dict[str, int]
     estimated: FamilyEstimate
     device: str
+    clock_mhz: float
     available: dict[str, int]
     routed: Routed | None = None
 
@@ -44,12 +49,16 @@ class Synthesis:
         return {name: 100 * share(used, self.available[name]) for name, used in self.resources.items()}
 
     @property
+    def fits(self) -> bool:
+        """Whether the part has enough of everything."""
+        return max(self.percent.values()) <= 100
+
+    @property
     def verdict(self) -> str:
-        """Whether the part has enough of everything, and of what it has least."""
+        """Whether the part has enough, and of what it has least."""
         shares = self.percent
-        binding = max(shares, key=lambda name: shares[name])
-        fits = "fits" if shares[binding] <= 100 else "does not fit"
-        return f"{fits} {self.device}: {RESOURCE_NAMES[binding]} bind"
+        binding = RESOURCE_NAMES[max(shares, key=lambda name: shares[name])]
+        return f"{'fits' if self.fits else 'does not fit'} {self.device}: {binding} bind"
 
 
 def synthesize_project(folder: Path, target: str, part: str | None = None, seed: int | None = None) -> Told:
@@ -67,11 +76,11 @@ def synthesize_project(folder: Path, target: str, part: str | None = None, seed:
     available = dict(zip(RESOURCES, capacities(chosen).counts, strict=True))
     found = Synthesis(
         target, measured.tool, measured.resources, measured.cells, getattr(estimates, target), chosen.name,
-        {name: available[name] for name in measured.resources},
+        chosen.capacities.clock_mhz, {name: available[name] for name in measured.resources},
     )  # fmt: skip
     _write(folder, found)
     if seed is not None:
-        if max(found.percent.values()) > 100:
+        if not found.fits:
             raise SettingsError(f"--place-and-route: {found.verdict}; report/synthesis_{target}.json has the figures")
         routed = place_and_route(folder, chosen.name, chosen.capacities.clock_mhz, seed)
         found = Synthesis(**{**vars(found), "routed": routed})
@@ -79,10 +88,18 @@ def synthesize_project(folder: Path, target: str, part: str | None = None, seed:
     return _text(folder, found), asdict(found)
 
 
-def read_synthesis(folder: Path, target: str) -> Synthesis | None:
-    """What was measured of the project in a folder for a family, or None; SettingsError if the file is none of ours."""
-    path = folder / f"report/synthesis_{target}.json"
-    return build(Synthesis, read_json(path), str(path)) if path.is_file() else None
+def synthesized(net: PackedNetwork, folder: Path) -> tuple[Synthesis, ...]:
+    """What was measured of the RTL project of a network; SettingsError if it is of another, or nothing was."""
+    path = folder / "folding.json"
+    design = accelerator(net, read_folding(read_bytes(path).decode(errors="replace"), str(path), net))
+    index = "memories/memories.json"
+    if read_bytes(folder / index) != rtl_files(design)[index]:
+        raise SettingsError(f"--rtl {folder}: is the project of another network")
+    files = [folder / f"report/synthesis_{target}.json" for target in PARTS]
+    found = tuple(build(Synthesis, read_json(file), str(file)) for file in files if file.is_file())
+    if not found:
+        raise SettingsError(f"--rtl {folder}: was not synthesized; tsn-hw synth {folder} does it")
+    return found
 
 
 def _write(folder: Path, found: Synthesis) -> None:

@@ -1,7 +1,7 @@
 """Small accelerators that are synthesized to learn what LUTs and flip-flops go into: a design of experiments.
 
-A trial is a network with one or two layers and a head, drawn at random. Over all trials the widths of codes go from 2 to
-8 bits, each with several kinds of layers, foldings, numbers of tasks and widths of centroids and activations.
+A trial is a network with one or two layers and a head, drawn at random. Over all trials the widths of codes go from 2
+to 8 bits, each with several kinds of layers, foldings, numbers of tasks and widths of centroids and activations.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ MOST_CODEBOOK_WORDS = 1024
 class Trial:
     """What is synthesized: a layer of ``rows`` and ``columns`` (of a convolution: channels), its folding and widths.
 
-    A residual trial has two convolutions. multiplier_bits: 0 where all multipliers are 1. dsps: False where products are
-    to be made of LUTs.
+    A residual trial has two convolutions. multiplier_bits: 0 where all multipliers are 1. dsps: False where products
+    are to be made of LUTs.
     """
 
     kind: Kind
