@@ -62,6 +62,12 @@ class Routed:
     bitstream: str
 
 
+def require_package(device: str) -> None:
+    """Refuse a part none of whose packages has enough pins."""
+    if device not in PACKAGES:
+        raise SettingsError(f"device {device!r}: has no package for 201 pins; {', '.join(PACKAGES)} have")
+
+
 def place_and_route(folder: Path, device: str, clock_mhz: float, seed: int = 1) -> Routed:
     """Place and route the netlist that :func:`export.rtl_synthesis.synthesize` left; same seed, same bitstream.
 
@@ -69,8 +75,7 @@ def place_and_route(folder: Path, device: str, clock_mhz: float, seed: int = 1) 
     pin that nextpnr chose. Raises SettingsError where no package of the part has enough pins, EngineError where a tool
     is missing or fails.
     """
-    if device not in PACKAGES:
-        raise SettingsError(f"device {device!r}: has no package for 201 pins; {', '.join(PACKAGES)} have")
+    require_package(device)
     target, size, package = PACKAGES[device]
     router = ROUTERS[target]
     program = required_tool(f"nextpnr-{target}", router.programs, router.install)

@@ -155,10 +155,15 @@ def in_dsp(a: int, b: int, device: Device) -> bool:
 def dsps_of(a: int, b: int, family: Family) -> int:
     """DSPs of one product of factors of a and b bits, either way round; a wider one is split.
 
-    All but the highest part of a split factor are unsigned, so a part holds one bit less than the signed factor.
+    A split factor has parts of ``dsp_part_bits``, the highest may be as wide as a DSP; one of a single bit is no product.
     """
+
+    def parts(bits: int, most: int) -> int:
+        lower = max(0, math.ceil((bits - most) / family.dsp_part_bits))
+        return lower + (bits - lower * family.dsp_part_bits > 1)
+
     first, second = family.dsp_bits
-    return min(math.ceil((x - 1) / (first - 1)) * math.ceil((y - 1) / (second - 1)) for x, y in ((a, b), (b, a)))
+    return parts(max(a, b), first) * parts(min(a, b), second)
 
 
 def _total(coefficients: Features, given: Features) -> int:

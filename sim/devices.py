@@ -27,12 +27,16 @@ class Family:
     ram_shapes: tuple[tuple[int, ...], ...] = ()
     ultra_shapes: tuple[tuple[int, ...], ...] = ()
     dsp_bits: tuple[int, ...] = ()
+    dsp_part_bits: int = 1
     dsp_product_bits: int = 0
 
     def __post_init__(self) -> None:
-        if self.lut_inputs < 2 or min(self.muxed_luts, self.block_byte_bits, self.block_worth_luts) < 1:
+        if (
+            self.lut_inputs < 2
+            or min(self.muxed_luts, self.block_byte_bits, self.block_worth_luts, self.dsp_part_bits) < 1
+        ):
             raise SettingsError(
-                "lut_inputs must be at least 2; muxed_luts, block_byte_bits, block_worth_luts at least 1"
+                "lut_inputs must be at least 2; muxed_luts, block_byte_bits, block_worth_luts, dsp_part_bits at least 1"
             )
         if not self.block_shapes:
             raise SettingsError("block_shapes = []: needs at least one")

@@ -3,8 +3,8 @@
 Of block RAMs of shape d x w, a memory of depth D and width W takes ``ceil(ceil(D / d) * W / w)``: the parts of one that
 is deeper than a block lie side by side, and LUTs choose among them. The shape is taken that costs least, a block being
 worth ``block_worth_luts`` LUTs of the family; yosys does it so. In LUTs, a read-only memory takes
-``ceil(D / 2**inputs)`` LUTs a bit, and a writable one the least over the ``ram_shapes`` of the family; where LUTs are no
-memory, registers if a block is worth more. More LUTs than the hard multiplexers join are joined by further LUTs.
+``ceil(D / 2**inputs)`` LUTs a bit, and a writable one the least over the ``ram_shapes`` of the family; where LUTs are
+no memory, registers if a block is worth more. More LUTs than hard multiplexers join are joined by further LUTs.
 """
 
 from __future__ import annotations

@@ -60,8 +60,7 @@ def calibrate(runs_file: Path, out: Path, families: Sequence[str], count: int, q
         runs_file.parent.mkdir(parents=True, exist_ok=True)
         with runs_file.open("a") as file:
             file.write(json.dumps(asdict(runs[-1])) + "\n")
-    source = f"tsn-hw calibrate, {count} trials"
-    models = fitted([run for run in runs if run.target in families], source)
+    models = fitted([run for run in runs if run.target in families])
     write_atomically(out, coefficients_json(models).encode())
     rows = [_row(family, models[family], runs) for family in families]
     header = ["family", "points", "LUTs off by %", "flip-flops off by %", "block RAMs equal", "DSPs equal"]
@@ -90,7 +89,7 @@ def synthesize_trial(trial: Trial, family: str) -> Run:
     return Run(family, found.tool, trial, found.resources)
 
 
-def fitted(runs: Sequence[Run], source: str) -> dict[str, AreaModel]:
+def fitted(runs: Sequence[Run]) -> dict[str, AreaModel]:
     """A model of every family in the runs; UltraScale+ takes that of the 7 series. SettingsError if points are few."""
     models = {}
     for family in dict.fromkeys(run.target for run in runs):
@@ -99,7 +98,7 @@ def fitted(runs: Sequence[Run], source: str) -> dict[str, AreaModel]:
             raise SettingsError(f"family {family!r}: {len(own)} trials; a fit takes at least {FEWEST_POINTS}")
         points = [measured(design(run.trial), run.part, run.resources["lut"], run.resources["ff"]) for run in own]
         tools = ", ".join(sorted({run.tool for run in own}))
-        models[family] = fit(points, COUNTED_LUT, COUNTED_FF, f"{tools}; {source}; compare_bits are counted")
+        models[family] = fit(points, COUNTED_LUT, COUNTED_FF, f"{tools}, tsn-hw calibrate; compare_bits are counted")
     if "xc7" in models:
         like = "that of xc7, whose LUTs, carry chains and flip-flops are alike; nothing was measured"
         models["xcu"] = replace(models["xc7"], source=like)

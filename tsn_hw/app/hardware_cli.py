@@ -61,7 +61,7 @@ def add_hardware_commands(commands: Any) -> None:
     calibrate.add_argument(
         "--target", choices=["xc7", "ecp5", "ice40"], action="append", help="family, may be repeated (default: all)"
     )
-    calibrate.add_argument("--trials", type=int, default=24, help="accelerators a family (default: %(default)s)")
+    calibrate.add_argument("--trials", type=int, default=36, help="accelerators a family (default: %(default)s)")
     calibrate.add_argument("--quiet", action="store_true", help="no progress bar")
 
 

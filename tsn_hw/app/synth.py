@@ -10,7 +10,7 @@ from typing import Any
 
 from export.folding_json import read_folding
 from export.rtl import rtl_files
-from export.rtl_place import Routed, place_and_route
+from export.rtl_place import Routed, place_and_route, require_package
 from export.rtl_synthesis import synthesize
 from sim.devices import device
 from sim.resources import RESOURCE_NAMES, RESOURCES, capacities, share
@@ -71,6 +71,8 @@ def synthesize_project(folder: Path, target: str, part: str | None = None, seed:
         raise SettingsError(f"device {chosen.name!r}: is of family {chosen.family_name}, not of --target {target}")
     if seed is not None and target == "xc7":
         raise SettingsError("--place-and-route: nextpnr is used for ecp5 and ice40; xc7 takes the vendor's tools")
+    if seed is not None:
+        require_package(chosen.name)
     measured = synthesize(folder, target)
     estimates = build(Estimates, read_json(folder / ESTIMATES), ESTIMATES)
     available = dict(zip(RESOURCES, capacities(chosen).counts, strict=True))
