@@ -111,6 +111,6 @@ def _figures(report: Any) -> tuple[float, dict[str, int]]:
 
 def _version(program: str) -> str:
     done = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
-    found = re.search(r"(nextpnr-\w+).*Version ([^)\s]+)", done.stderr + done.stdout)
+    found = re.search(r"(nextpnr-\w+).*Version (?:nextpnr-)?([^)\s]+)", done.stderr + done.stdout)
     assert found is not None  # nextpnr tells nothing else
     return f"{found[1]} {found[2]}"

@@ -18,8 +18,8 @@ from sim.memories import place, unit_memories
 from sim.resources import fifo_memories
 from tsn_hw.units import Accelerator
 
-LUT_FEATURES = ("heads", "loops", "shift_bits", "sum_bits", "area", "port_bits")
-FF_FEATURES = ("heads", "loops", "row_bits", "lane_bits", "port_bits")
+LUT_FEATURES = ("heads", "loops", "row_bits", "shift_bits", "sum_bits", "area", "port_bits")
+FF_FEATURES = ("heads", "loops", "row_bits", "lane_bits", "fabric_bits", "port_bits")
 
 
 NOTHING = 1e-6
@@ -44,7 +44,7 @@ def measured(design: Accelerator, device: Device, lut: int, ff: int) -> Measured
         for index, unit in enumerate(design.units)
         for memory in (*unit_memories(design, unit), *fifos.get(index, ()))
     ]
-    given = [features(unit, device) for unit in design.units]
+    given = [features(design, unit, device) for unit in design.units]
     total = Features(**{field.name: sum(getattr(one, field.name) for one in given) for field in fields(Features)})
     return Measured(total, sum(place(memory, device).lut for memory in memories), lut, ff)
 

@@ -195,7 +195,7 @@ def estimate_unit(
 ) -> UnitEstimate:
     """One unit on a part; ``fifos``: those in front of it that are no registers."""
     memories = tuple(place(memory, device) for memory in (*unit_memories(accelerator, unit), *fifos))
-    logic = unit_logic(unit, device, model)
+    logic = unit_logic(accelerator, unit, device, model)
     return UnitEstimate(unit.name, unit.cycles, memories, Resources(lut=logic.lut, ff=logic.ff, dsp=logic.dsp))
 
 

@@ -21,7 +21,7 @@ def synthesized(monkeypatch):
     def count(trial: Trial, family: str) -> Run:
         asked.append(trial)
         part = Run(family, "a tool", trial, {}).part
-        given = [features(unit, part) for unit in design(trial).units]
+        given = [features(design(trial), unit, part) for unit in design(trial).units]
         lut = measured(design(trial), part, 0, 0).memory_lut + sum(100 * one.loops + 3 * one.sum_bits for one in given)
         ff = sum(2 * one.lane_bits for one in given)
         return Run(family, "a tool", trial, {"lut": int(lut), "ff": int(ff), "bram": 0, "dsp": 0})

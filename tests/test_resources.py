@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,18 @@ from small_network import NET
 from test_images import settings as legal_settings
 
 from benchmarks.nets import random_mlp
-from sim.area import OWN_FILE, Features, Logic, dsps_of, features, in_dsp, model_of, read_coefficients, unit_logic
+from sim.area import (
+    OWN_FILE,
+    Features,
+    Logic,
+    dsps_of,
+    features,
+    in_dsp,
+    model_of,
+    read_coefficients,
+    shifter_stages,
+    unit_logic,
+)
 from sim.calibration import Measured, fit
 from sim.devices import device, devices
 from sim.memories import Memory, blocks, is_shallow, joining_luts, lut_count, place, unit_memories
@@ -48,7 +60,9 @@ def estimated(run: Run) -> Resources:
 
 
 def test_block_rams_are_those_of_every_synthesis_and_dsps_too() -> None:
-    assert len({(run.trial.pe, run.trial.simd, run.trial.kind) for run in RUNS if run.target == "ecp5"}) >= 20
+    for family in ("xc7", "ecp5"):
+        own = [run.trial for run in RUNS if run.target == family]
+        assert len({(trial.pe, trial.simd, trial.head_pe, trial.head_simd) for trial in own}) >= 20
     for run in RUNS:
         found = estimated(run)
         assert (run, found.bram, found.dsp) == (run, run.resources["bram"], run.resources["dsp"])
@@ -217,15 +231,16 @@ def test_a_part_of_one_bit_takes_no_dsp(a: int, b: int, expected: int) -> None:
 
 
 def test_products_are_luts_where_there_are_no_dsps_or_they_are_narrow() -> None:
-    wide, narrow = folded(random_mlp((64, 10))).units[0], folded(random_mlp((64, 10), 4, centroid_bits=4)).units[0]
+    wide, narrow = folded(random_mlp((64, 10))), folded(random_mlp((64, 10), 4, centroid_bits=4))
     model = model_of(Z020, read_coefficients())
     none = replace(Z020, capacities=replace(Z020.capacities, dsp=0))
-    assert unit_logic(wide, Z020, model).dsp == 1
-    assert unit_logic(wide, none, model).dsp == 0
-    assert features(wide, none).area == 9 * 8  # an activation without a sign is a factor with one bit more
+    assert unit_logic(wide, wide.head, Z020, model).dsp == 1
+    assert unit_logic(wide, wide.head, none, model).dsp == 0
+    assert features(wide, wide.head, none).area == 9 * 8  # an activation without a sign is a factor with one bit more
     assert in_dsp(5, 4, Z020)
     assert not in_dsp(4, 4, Z020)
-    assert features(narrow, none) == replace(features(narrow, Z020), area=5 * 4, deep_area=5 * 4 * 4, fabric_bits=5 + 4)
+    with_dsps, without = (features(narrow, narrow.head, part) for part in (Z020, none))
+    assert without == replace(with_dsps, area=5 * 4, fabric_bits=5 + 4)
 
 
 def test_features_by_hand() -> None:
@@ -233,21 +248,36 @@ def test_features_by_hand() -> None:
     design = folded(net)
     conv, add = design.units[0], next(unit for unit in design.units if unit.name == "add")
     assert isinstance(conv, MatrixUnit)
-    found = features(conv, Z020)
+    found = features(design, conv, Z020)
     assert (found.loops, found.row_bits, found.lane_bits) == (2, conv.scales.value_bits, 8 + 8)
-    assert (found.sum_bits, found.shift_bits) == (conv.scales.accumulator_bits, conv.scales.value_bits)
-    assert (found.heads, found.port_bits) == (0, 8 + 8)
-    head = features(design.units[-1], Z020)
-    assert (head.heads, head.shift_bits) == (1, 0)
-    assert (features(add, Z020).loops, features(add, Z020).lane_bits, features(add, Z020).port_bits) == (1, 0, 24)
+    assert (found.heads, found.sum_bits, found.port_bits) == (0, conv.scales.accumulator_bits, 8 + 8)
+    of_add = features(design, add, Z020)
+    assert (of_add.loops, of_add.lane_bits, of_add.port_bits) == (1, 0, 24)
+    assert features(design, design.head, Z020).heads == 1
+
+
+@pytest.mark.parametrize(
+    ("shifts", "stages"), [((5, 5), 0), ((4, 5), 1), ((8, 7), 2), ((7, 8, 9), 3), ((8, 9, 10, 11), 2), ((0, 63), 1)]
+)
+def test_a_shifter_has_a_stage_for_every_bit_of_the_shift_that_differs(shifts: tuple[int, ...], stages: int) -> None:
+    design = folded(random_network(Recipe("mlp", tasks=len(shifts), seed=3)))
+    unit, steps = design.units[0], [list(task.steps) for task in design.net.tasks]
+    for own, shift in zip(steps, shifts, strict=True):
+        step = own[0]
+        assert step is not None
+        assert step.requantization is not None
+        own[0] = replace(step, requantization=replace(step.requantization, shift=shift))
+    tasks = [SimpleNamespace(steps=own) for own in steps]
+    net = SimpleNamespace(tasks=tasks)
+    assert shifter_stages(SimpleNamespace(net=net, max_tasks=len(shifts)), unit) == stages  # type: ignore[arg-type]
 
 
 def test_a_model_is_the_sum_of_its_terms() -> None:
     model = replace(
         model_of(Z020, read_coefficients()), lut=Features(loops=100.25, port_bits=1), ff=Features(lane_bits=0.5)
     )
-    unit = folded(random_mlp((64, 10))).units[0]
-    assert unit_logic(unit, Z020, model) == Logic(lut=math.ceil(100.25 + 8 + 32), ff=8, dsp=1)
+    design = folded(random_mlp((64, 10)))
+    assert unit_logic(design, design.head, Z020, model) == Logic(lut=math.ceil(100.25 + 8 + 32), ff=8, dsp=1)
 
 
 def test_a_fit_finds_the_coefficients_that_made_the_points_and_leaves_negative_ones_out() -> None:
