@@ -1,8 +1,8 @@
 """LUTs, flip-flops and DSPs of the logic of a unit: features of the unit times coefficients of the family.
 
 The coefficients stand in ``coefficients.json``, with where they were measured and how far a point is off that the fit
-has not seen. A file of the same form, as a calibration writes it, takes its place. Memories, codebooks among them, are
-counted by :mod:`sim.memories` and are no part of these sums.
+has not seen. A file of the same form, as a calibration writes it, takes its place. Memories are counted by
+:mod:`sim.memories` and are no part of these sums; of codebooks, the coefficient says what share of the count is real.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tsn_hw.records import build, read_json
 from tsn_hw.units import SHIFT_BITS, Accelerator, AddUnit, HardwareUnit, MatrixUnit
 
 OWN_FILE = Path(__file__).with_name("coefficients.json")
-FORMAT = "tsn-hw coefficients 1"
+FORMAT = "tsn-hw coefficients 2"
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class Features:
     area:         a * b, over all products of factors of a and b bits that LUTs compute
     compare_bits: width of the activations that a max pooling compares, over all channels in parallel
     port_bits:    width of the streams that the unit reads and writes: FIFOs of two words and converters
+    codebooks:    LUTs that hold random words, as many as there are in the codebooks: sorted centroids may take fewer.
+                  They are told as memories, and are 0 in the features of a unit's logic
     """
 
     heads: float = 0
@@ -46,6 +48,7 @@ class Features:
     area: float = 0
     compare_bits: float = 0
     port_bits: float = 0
+    codebooks: float = 0
 
 
 _FEATURES = tuple(field.name for field in fields(Features))
@@ -112,12 +115,11 @@ def unit_logic(design: Accelerator, unit: HardwareUnit, device: Device, model: A
 def features(design: Accelerator, unit: HardwareUnit, device: Device) -> Features:
     """The features of a unit; those of products depend on whether the part has DSPs for them."""
     pe, in_luts = unit.settings.folding.pe, [p for p in products(unit) if not in_dsp(p[1], p[2], device)]
-    is_head = isinstance(unit, MatrixUnit) and unit.is_head
     lanes = unit.lanes if isinstance(unit, MatrixUnit) else pe
     row_bits = pe * unit.scales.value_bits if unit.scales else 0
     ports = [(unit.output_lanes, unit.output), *((unit.input_lanes, stream) for stream in unit.sources)]
     return Features(
-        heads=int(is_head),
+        heads=int(isinstance(unit, MatrixUnit) and unit.is_head),
         loops=1 if isinstance(unit, AddUnit) or unit.window is None else 2,
         row_bits=row_bits,
         shift_bits=row_bits * shifter_stages(design, unit) if unit.scales else 0,

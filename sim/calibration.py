@@ -7,7 +7,7 @@ fitted again. The error that is told is of points that the fit has not seen: eac
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from sim.memories import place, unit_memories
 from sim.resources import fifo_memories
 from tsn_hw.units import Accelerator
 
-LUT_FEATURES = ("heads", "loops", "row_bits", "shift_bits", "sum_bits", "area", "port_bits")
+LUT_FEATURES = ("heads", "loops", "row_bits", "shift_bits", "sum_bits", "area", "port_bits", "codebooks")
 FF_FEATURES = ("heads", "loops", "row_bits", "lane_bits", "fabric_bits", "port_bits")
 
 
@@ -28,7 +28,7 @@ NOTHING = 1e-6
 
 @dataclass(frozen=True)
 class Measured:
-    """A synthesis: features of what was measured, LUTs that its memories are counted with, LUTs and flip-flops."""
+    """A synthesis: features of what was measured, LUTs that other memories are counted with, LUTs and flip-flops."""
 
     features: Features
     memory_lut: int
@@ -46,7 +46,9 @@ def measured(design: Accelerator, device: Device, lut: int, ff: int) -> Measured
     ]
     given = [features(design, unit, device) for unit in design.units]
     total = Features(**{field.name: sum(getattr(one, field.name) for one in given) for field in fields(Features)})
-    return Measured(total, sum(place(memory, device).lut for memory in memories), lut, ff)
+    codebooks = sum(place(memory, device).lut for memory in memories if memory.kind == "codebook")
+    others = sum(place(memory, device).lut for memory in memories if memory.kind != "codebook")
+    return Measured(replace(total, codebooks=codebooks), others, lut, ff)
 
 
 def fit(points: Sequence[Measured], counted_lut: Features, counted_ff: Features, source: str) -> AreaModel:

@@ -14,6 +14,7 @@ from export.rtl_place import place_and_route
 from export.rtl_simulation import RtlCall, compile_rtl
 from export.rtl_synthesis import synthesize
 from sim import reference
+from sim.area import OWN_FILE
 from tsn_hw import artifact
 from tsn_hw.app.cli import main
 from tsn_hw.errors import EngineError
@@ -65,6 +66,17 @@ def test_rtl_writes_a_project_with_its_folding_and_estimates(files, capsys):
         "ecp5": 0,
         "ice40": 0,  # its LUTs are no memory, and what is written is so small that it becomes registers
     }
+
+
+def test_rtl_estimates_with_the_coefficients_of_a_calibration(files, capsys):
+    mine = json.loads(OWN_FILE.read_text())
+    mine["families"]["ecp5"]["lut"]["heads"] += 5000
+    (files / "mine.json").write_text(json.dumps(mine))
+    luts = []
+    for further in ([], ["--coefficients", files / "mine.json"]):
+        given = ["-o", files / "rtl", "--folding", files / "folding.json", "--json", *further]
+        luts.append(json.loads(command(capsys, "rtl", files / "net.tsn", *given)[1])["ecp5"]["resources"]["lut"])
+    assert luts[1] - luts[0] == 5000
 
 
 @needs_iverilog
