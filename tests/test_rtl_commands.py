@@ -1,5 +1,7 @@
 """tsn-hw rtl, verify --rtl and synth, and a netlist of iCE40 cells in simulation."""
 
+import contextlib
+import io
 import json
 import shutil
 import sys
@@ -9,10 +11,8 @@ import pytest
 from handmade import U8, linear, requantization
 from networks import adversarial_inputs
 
-from export.rtl import write_rtl
 from export.rtl_place import place_and_route
 from export.rtl_simulation import RtlCall, compile_rtl
-from export.rtl_synthesis import synthesize
 from sim import reference
 from sim.area import OWN_FILE
 from tsn_hw import artifact
@@ -155,33 +155,45 @@ def test_synth_tells_what_was_measured_beside_the_estimate(files, capsys):
     assert json.loads((out / "report" / "synthesis_ecp5.json").read_text()) == data
 
 
+@pytest.fixture(scope="module")
+def ice40(tmp_path_factory):
+    """The project of NET, synthesized for iCE40, placed if there is nextpnr, and what synth told; for reading only."""
+    folder = tmp_path_factory.mktemp("ice40")
+    artifact.save(NET, folder / "net.tsn")
+    (folder / "folding.json").write_text(FOLDING)
+    out, told = str(folder / "rtl"), io.StringIO()
+    assert main(["rtl", str(folder / "net.tsn"), "-o", out, "--folding", str(folder / "folding.json")]) == 0
+    placed = ["--place-and-route"] if shutil.which("nextpnr-ice40") and shutil.which("icepack") else []
+    with contextlib.redirect_stdout(told):
+        assert main(["synth", out, "--target", "ice40", "--json", *placed]) == 0
+    return folder, json.loads(told.getvalue())
+
+
 @needs_yosys
 @needs_nextpnr
-def test_synth_goes_on_to_a_bitstream_and_the_report_tells_of_it(files, capsys):
-    out = files / "rtl"
-    command(capsys, "rtl", files / "net.tsn", "-o", out, "--folding", files / "folding.json")
-    code, told, _ = command(capsys, "synth", out, "--target", "ice40", "--place-and-route", "--json")
-    routed = json.loads(told)["routed"]
-    assert (code, routed["device"], routed["package"], routed["seed"]) == (0, "ice40-hx8k", "ct256", 1)
+def test_synth_goes_on_to_a_bitstream_and_the_report_tells_of_it(ice40, tmp_path):
+    folder, data = ice40
+    routed = data["routed"]
+    assert (routed["device"], routed["package"], routed["seed"]) == ("ice40-hx8k", "ct256", 1)
     assert routed["tool"].startswith("nextpnr-ice40 ")
     assert routed["fmax_mhz"] > 40  # 116 with nextpnr 0.4
     assert routed["cells"]["SB_IO"] == 201
-    assert (out / routed["bitstream"]).read_bytes().startswith(b"\xff\x00\x00\xff\x7e\xaa\x99\x7e")
-    page = files / "report.html"
-    assert command(capsys, "report", files / "net.tsn", "--rtl", out, "-o", page)[0] == 0
+    bitstream = (folder / "rtl" / routed["bitstream"]).read_bytes()
+    assert bitstream.startswith(b"\xff\x00\x00\xff\x7e\xaa\x99\x7e")  # a comment, and the preamble of iCE40
+    page = tmp_path / "report.html"
+    assert main(["report", str(folder / "net.tsn"), "--rtl", str(folder / "rtl"), "-o", str(page)]) == 0
     assert "fits ice40-hx8k: LUTs bind" in page.read_text()
     assert f"{routed['fmax_mhz']:.2f}" in page.read_text()
 
 
 @needs_yosys
 @needs_iverilog
-def test_a_netlist_of_ice40_cells_gives_the_integers_of_the_reference(tmp_path):
+def test_a_netlist_of_ice40_cells_gives_the_integers_of_the_reference(ice40):
+    folder, data = ice40
+    assert data["resources"]["lut"] > 100
     design = accelerator(NET, HardwareSettings({"head": UnitSettings(Folding(1, 2))}))
-    write_rtl(design, tmp_path / "rtl")
-    measured = synthesize(tmp_path / "rtl", "ice40")
-    assert measured.resources["lut"] > 100
     x = adversarial_inputs(NET, 4)
     netlist = ["-DNO_ICE40_DEFAULT_ASSIGNMENTS", "synthesis/ice40.v", ICE40_CELLS]
     for stall_percent in (0, 40):
-        (result,) = compile_rtl(design, tmp_path / "rtl", netlist).run([RtlCall(0, x)], stall_percent)
+        (result,) = compile_rtl(design, folder / "rtl", netlist).run([RtlCall(0, x)], stall_percent)
         np.testing.assert_array_equal(result.layers["fc"], reference.run(NET, 0, x)["fc"])
