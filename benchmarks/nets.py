@@ -82,6 +82,21 @@ def random_resnet18(
     return _random_network((3, side, side), layers, frozenset(signed), 8, density, seed, 8, multiplier_bits)
 
 
+def random_cnn(side: int = 10, channels: int = 4, hidden: int = 12, classes: int = 4) -> PackedNetwork:
+    """A small network with a layer of every kind: convolutions, a skip, both poolings, linear layers."""
+    layers: list[Layer] = [
+        Conv2d("conv0", 2, channels, (3, 3), inputs=(INPUT,)),
+        Conv2d("conv1", channels, channels, (3, 3), padding=(1, 1), inputs=(0,)),
+        Add("add", (0, 1)),
+        MaxPool("max", (2, 2), (2, 2), (2,)),
+        AvgPool("average", (2, 2), (1, 1), (3,)),
+        Flatten("flatten", (4,)),
+    ]
+    features = channels * ((side - 2) // 2 - 1) ** 2
+    layers += [Linear("fc0", features, hidden, (5,)), Linear("fc1", hidden, classes, (6,))]
+    return _random_network((2, side, side), layers, frozenset({"conv1"}), 8, 0.5, 0, 8, 8)
+
+
 def random_inputs(net: PackedNetwork, count: int, seed: int = 0) -> np.ndarray:
     """Uniform integers of the input format, (count, *input_shape), in the smallest dtype that holds them."""
     low, high = net.input.range

@@ -9,7 +9,7 @@ from export.hls_firmware import TEMPLATES, firmware_source, memory_name
 from export.hls_folder import write_folder
 from export.hls_golden import GoldenRun, golden_data
 from export.hls_lint import lint
-from export.hls_load import ALL_TASKS, load_packets, loads
+from export.hls_load import load_files
 from export.hls_numbers import check_widths, config_header, memory_header
 from tsn_hw.dataflow import dataflow
 from tsn_hw.errors import ExportError
@@ -55,10 +55,7 @@ def project_files(accelerator: Accelerator, golden: Sequence[GoldenRun]) -> dict
         raise ExportError(f"rendered code that cannot be synthesized: {findings[0]}")
     files |= rendered
     files["testbench/golden.dat"] = golden_data(accelerator, golden)
-    for task in loads(accelerator):
-        name = "all" if task == ALL_TASKS else f"task_{task:02d}"
-        files[f"tasks/{name}.load"] = load_packets(accelerator, task).astype("<u8").tobytes()
-    return files
+    return files | load_files(accelerator)
 
 
 def rendered_files(accelerator: Accelerator) -> dict[str, bytes]:

@@ -22,6 +22,14 @@ def load_packets(accelerator: Accelerator, task: int) -> Beats:
     return packets(accelerator, loaded_images(accelerator, task))
 
 
+def load_files(accelerator: Accelerator) -> dict[str, bytes]:
+    """Path in a project → the beats of everything that can be loaded, in little-endian bytes."""
+    names = {task: "all" if task == ALL_TASKS else f"task_{task:02d}" for task in loads(accelerator)}
+    return {
+        f"tasks/{name}.load": load_packets(accelerator, task).astype("<u8").tobytes() for task, name in names.items()
+    }
+
+
 def loads(accelerator: Accelerator) -> list[int]:
     """Everything that can be loaded: ALL_TASKS, and every task, as far as the accelerator needs it."""
     tasks = range(len(accelerator.net.tasks)) if loads_task(accelerator) else ()

@@ -28,6 +28,11 @@ def check_widths(graph: Dataflow) -> None:
                 f"layer {design.units[process.unit].name!r}: {what} {widest} bits, "
                 f"ap_uint has at most {MAX_WORD_BITS}; take a smaller pe or simd"
             )
+    check_packets(design)
+
+
+def check_packets(design: Accelerator) -> None:
+    """Refuse a folding whose lines are longer than a load packet, where they are loaded."""
     for unit in design.units:
         for layout in memory_layouts(design, unit):
             if is_loaded(unit, layout.kind) and layout.limbs > MAX_PACKET_LIMBS:

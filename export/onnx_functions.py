@@ -91,6 +91,16 @@ BankLookup (codes, masks, units, columns, codebooks, shape) => (weights, words) 
 }
 """
 
+_BYTE_GEMM = """
+ByteGemm (x, x_zero, w, w_zero, scale, offset) => (y) {
+  one = Constant <value_float = 1.0> ()
+  a = DequantizeLinear (x, one, x_zero)
+  b = DequantizeLinear (w, scale, w_zero)
+  c = DequantizeLinear (offset, scale)
+  y = Gemm <transB = 1> (a, b, c)
+}
+"""
+
 _REQUANTIZE = """
 Requantize (value, low, high) => (integers) {
   saturated = Clip (value, low, high)
@@ -133,6 +143,7 @@ _TEXTS = {
     "Escape": _ESCAPE,
     "CodebookLookup": _CODEBOOK_LOOKUP,
     "BankLookup": _BANK_LOOKUP,
+    "ByteGemm": _BYTE_GEMM,
     "Requantize": _REQUANTIZE,
     "RequantizeInteger": _REQUANTIZE_INTEGER,
     "SplitBytes": _SPLIT_BYTES,
@@ -146,6 +157,7 @@ _DOCS = {
     "Escape": "codes + columns * (the next of further, plus 1) where escapes is set.",
     "CodebookLookup": "codebook[the next code] under the mask, elsewhere its last entry.",
     "BankLookup": "codebooks[first set mask, code] under the last mask.",
+    "ByteGemm": "Exact; runtimes make one operator of it.",
     "Requantize": "Saturate to integers, then round half to even: they commute, and runtimes fuse the former.",
     "RequantizeInteger": "value / unit, rounded half to even and saturated; half = max(1, unit / 2).",
     "SplitBytes": "integers = 256 * (high - zero_point) + low.",

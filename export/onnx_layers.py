@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from export.onnx_nodes import Graph, Tensor, onnx_type
-from export.onnx_plan import BYTE_ZERO, Plan
-from tsn_hw.arithmetic import Ints
+from export.onnx_plan import BYTE_ZERO, Plan, compact
 from tsn_hw.layers import Add, Conv2d, Linear, Weighted
 
 
@@ -87,7 +86,7 @@ def _image_axes(graph: Graph) -> str:
 
 def computed(graph: Graph, plan: Plan, sources: list[Tensor], weights: Tensor | None) -> Tensor:
     """Write one layer; gives its integers: uint8 of the quantized form, else the carrier."""
-    if plan.form != "quantized" or isinstance(plan.layer, Add):
+    if not plan.is_on_rows:
         sources = [as_features(graph, source) for source in sources]
     if isinstance(plan.layer, Add) and plan.form == "quantized":
         return _quantized_sum(graph, plan, sources)
@@ -106,17 +105,31 @@ def computed(graph: Graph, plan: Plan, sources: list[Tensor], weights: Tensor | 
 
 def _quantized_product(graph: Graph, plan: Plan, layer: Weighted, source: Tensor, weights: Tensor) -> Tensor:
     """QLinearConv, for a Linear on the rows of an image: bias, scale, rounding and saturation are its own."""
-    name, rescaling, is_linear = layer.name, plan.rescaling, isinstance(layer, Linear)
+    name, rescaling = layer.name, plan.rescaling
     assert rescaling is not None  # what the form stands for
     x = _in_bytes(graph, source, signed=plan.inputs[0].signed)
-    x = _as_image(graph, x) if is_linear else x
-    scales = np.ldexp(_compact(rescaling.multiplier).astype(np.float32), -plan.requantization.shift)
+    scales = np.ldexp(compact(rescaling.multiplier).astype(np.float32), -plan.requantization.shift)
     scale = graph.constant(f"{name}.scale", scales if len(scales) > 1 else scales[0])
+    offset = _int32(graph, f"{name}.offset", rescaling.bias.astype(np.int32))
+    if plan.is_gemm:
+        return _quantized_gemm(graph, plan, x, weights, scale, offset)
+    x = _as_image(graph, x) if plan.is_on_rows else x
     unit, (x_zero, weight_zero) = graph.scalar(1, "float32"), _zero_points(graph, x, weights)
-    y = _byte_output(plan, is_image=is_linear)
-    inputs = [x.name, unit, x_zero, weights.name, scale, weight_zero, unit, *_zero_points(graph, y)]
-    inputs.append(_int32(graph, f"{name}.offset", rescaling.bias.astype(np.int32)))
+    y = _byte_output(plan)
+    inputs = [x.name, unit, x_zero, weights.name, scale, weight_zero, unit, *_zero_points(graph, y), offset]
     graph.node("QLinearConv", inputs, y.name, **({} if isinstance(layer, Linear) else _window(layer)))
+    return _in_format(graph, plan, y)
+
+
+def _quantized_gemm(graph: Graph, plan: Plan, x: Tensor, weights: Tensor, scale: str, offset: str) -> Tensor:
+    """Gemm on dequantized bytes, exact as it stands: runtimes make one operator on bytes of it."""
+    x_zero, weight_zero = _zero_points(graph, x, weights)
+    inputs = [x.name, x_zero, weights.name, weight_zero, scale, offset]
+    value = graph.call("ByteGemm", inputs, f"{plan.layer.name}.value")
+    if plan.requantization.output is None:
+        return _requantized(graph, plan, value)
+    y = _byte_output(plan)
+    graph.node("QuantizeLinear", [value, graph.scalar(1, "float32"), *_zero_points(graph, y)], y.name)
     return _in_format(graph, plan, y)
 
 
@@ -131,18 +144,18 @@ def _quantized_sum(graph: Graph, plan: Plan, sources: list[Tensor]) -> Tensor:
             f"2^{form.exponent - finer - shift}_f32", np.array(2.0 ** (form.exponent - finer - shift), np.float32)
         )
         terms.append(graph.node("DequantizeLinear", [x.name, unit, *_zero_points(graph, x)], f"{name}.operand{number}"))
-    y = _byte_output(plan, is_image=False)
+    y = _byte_output(plan)
     total = graph.node("Add", terms, f"{name}.sum")
     graph.node("QuantizeLinear", [total, graph.scalar(1, "float32"), *_zero_points(graph, y)], y.name)
     return _in_format(graph, plan, y)
 
 
-def _byte_output(plan: Plan, *, is_image: bool) -> Tensor:
+def _byte_output(plan: Plan) -> Tensor:
     """The integers of a quantized layer, saturated to 8 bits."""
     form = plan.requantization.output
     assert form is not None  # the plan keeps heads out
     name = f"{plan.layer.name}.out" if form.bits == 8 else f"{plan.layer.name}.out_of_8_bits"
-    return Tensor(name, "uint8", BYTE_ZERO if form.signed else 0, is_image)
+    return Tensor(name, "uint8", BYTE_ZERO if form.signed else 0, plan.is_on_rows)
 
 
 def _in_format(graph: Graph, plan: Plan, y: Tensor) -> Tensor:
@@ -163,7 +176,7 @@ def _float32_product(graph: Graph, plan: Plan, layer: Weighted, source: str, wei
     if plan.carrier != "float32":
         sums = graph.node(kind, inputs, f"{name}.sum", **attributes)
         return _affine(graph, plan, sums, "float32")
-    scale = plan.scaled(_compact(plan.requantization.multiplier))
+    scale = plan.scaled(compact(plan.requantization.multiplier))
     if (scale != 1).any():
         constant = graph.constant(f"{name}.scale", scale.reshape(-1, *[1] * (len(layer.weight_shape) - 1)))
         inputs[1] = graph.node("Mul", [inputs[1], constant], f"{name}.scaled_weights", doc="multiplier / 2**shift")
@@ -223,7 +236,7 @@ def _affine(graph: Graph, plan: Plan, sums: str, dtype: str) -> str:
     name, value, per_channel = plan.layer.name, sums, (1, -1, *[1] * (plan.rank - 2))
     if dtype != plan.carrier:
         value = graph.node("Cast", [value], f"{name}.sum_{plan.carrier}", to=onnx_type(plan.carrier))
-    scale = plan.scaled(_compact(plan.requantization.multiplier))
+    scale = plan.scaled(compact(plan.requantization.multiplier))
     if (scale != 1).any():
         constant = graph.constant(f"{name}.scale", scale.reshape(per_channel))
         value = graph.node("Mul", [value, constant], f"{name}.scaled_sum")
@@ -265,8 +278,3 @@ def _window(layer: Conv2d) -> dict[str, Any]:
 
 def _zero_points(graph: Graph, *tensors: Tensor) -> list[str]:
     return [graph.scalar(tensor.zero_point, "uint8") for tensor in tensors]
-
-
-def _compact(vector: Ints) -> Ints:
-    """One entry if all are equal."""
-    return vector[:1] if (vector == vector[0]).all() else vector

@@ -2,10 +2,12 @@
 
 A sum of products (Linear, Conv2d, AvgPool) has three forms:
 
-* "quantized": QLinearConv on uint8, which also adds the offset, scales, rounds and saturates. Activations and centroids
+* "quantized": on uint8, and one operator also adds the offset, scales, rounds and saturates. Activations and centroids
   have at most 8 bits, and offsets are multiples of their multipliers, so that the whole is ``(acc + bias) * multiplier
   / 2**shift``. Runtimes compute that in float32: every step of every channel's staircase is proven to lie where it
-  must (`arithmetic.exact_in_float32`).
+  must (`arithmetic.exact_in_float32`). It is QLinearConv; a Linear with one multiplier that float32 holds too is Gemm
+  between DequantizeLinear and QuantizeLinear, of which runtimes make one operator. A head may be such a Gemm without
+  the latter.
 * "float32": Gemm or Conv on integers in float32. It needs ``acc`` within 2**24.
 * "integer": MatMulInteger or ConvInteger on uint8; activations and centroids of more than 8 bits are split into two
   bytes, and the partial sums are combined exactly.
@@ -103,6 +105,23 @@ class Plan:
     def has_wide_weights(self) -> bool:
         """Whether a centroid needs two bytes."""
         return self.words is not None and centroid_dtype(self.words.codebook) == np.int16
+
+    @property
+    def fits_float32(self) -> bool:
+        """Whether float32 holds every sum of products, with multipliers and offset folded in."""
+        return self.carrier == "float32" and self.accumulator <= FLOAT32_EXACT
+
+    @property
+    def is_gemm(self) -> bool:
+        """Whether a Linear is a Gemm on bytes; runtimes know no other scale a channel there."""
+        return (
+            isinstance(self.layer, Linear) and self.fits_float32 and len(compact(self.requantization.multiplier)) == 1
+        )
+
+    @property
+    def is_on_rows(self) -> bool:
+        """Whether a Linear is a QLinearConv, which sees samples as the rows of an image."""
+        return self.form == "quantized" and isinstance(self.layer, Linear) and not self.is_gemm
 
     @property
     def is_wide(self) -> bool:
@@ -206,15 +225,17 @@ def _rescaling(plan: Plan, low: Ints, high: Ints) -> Rescaling | str:
     """
     requantization = plan.requantization
     output, channels = requantization.output, 1 if isinstance(plan.layer, Add) else plan.layer.channels
-    if output is None:
-        return "logits are no bytes"
-    if plan.has_wide_weights or max(output.bits, *(form.bits for form in plan.inputs)) > 8:
+    if output is None and not plan.is_gemm:
+        return "its logits are no bytes, and it is no Gemm of one scale within float32"
+    bits = [form.bits for form in (output, *plan.inputs) if form is not None]
+    if plan.has_wide_weights or max(bits) > 8:
         return "activations or centroids have more than 8 bits"
     vectors = (low, high, requantization.multiplier, requantization.offset)
     low, high, multiplier, offset = (np.broadcast_to(vector, (channels,)) for vector in vectors)
     if isinstance(plan.layer, Add):
         return _rescaling_of_add(plan, multiplier, offset)
-    multiplier = np.where((low == 0) & (high == 0), 1, multiplier)  # no weight reaches the channel
+    if not plan.is_gemm:
+        multiplier = np.where((low == 0) & (high == 0), 1, multiplier)  # no weight reaches the channel
     bias, rest = np.divmod(offset, np.where(multiplier == 0, 1, multiplier))
     if rest.any():
         channel = int((rest != 0).argmax())
@@ -222,6 +243,8 @@ def _rescaling(plan: Plan, low: Ints, high: Ints) -> Rescaling | str:
     reach = arithmetic.magnitude(low + bias, high + bias)
     if reach > INT32[1]:
         return f"its accumulator with offset reaches {reach}, must fit int32"
+    if output is None:
+        return Rescaling(multiplier, bias)
     exact = arithmetic.exact_in_float32(multiplier, requantization.shift, output.range, low + bias, high + bias)
     if not exact.all():
         channel = int(exact.argmin())
@@ -276,6 +299,15 @@ def code_levels(counts: Ints) -> tuple[int, tuple[int, ...]]:
         size, widths = code_levels(groups)
         choices.append(((low + 1) * total + size + LEVEL_BITS, (low, *widths)))
     return min(choices)
+
+
+def compact(vector: Ints) -> Ints:
+    """One entry if all are equal.
+
+    >>> compact(np.array([3, 3])).tolist(), compact(np.array([3, 4])).tolist()
+    ([3], [3, 4])
+    """
+    return vector[:1] if (vector == vector[0]).all() else vector
 
 
 def centroid_dtype(centroids: Ints) -> np.dtype[Any]:

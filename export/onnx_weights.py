@@ -16,7 +16,7 @@ from export.onnx_bank import BANK_FILE, BankLayout, Run, Segment, addresses, cod
 from export.onnx_nodes import Graph, Tensor
 from export.onnx_plan import BYTE_ZERO, Plan, centroid_dtype
 from tsn_hw.arithmetic import Ints
-from tsn_hw.layers import Linear, Weighted
+from tsn_hw.layers import Weighted
 from tsn_hw.network import BankLayer, Bytes, PackedNetwork
 
 
@@ -161,7 +161,7 @@ def _codebook(graph: Graph, plan: Plan, name: str, centroids: Ints) -> Tensor:
 
 def _shape(plan: Plan, layer: Weighted) -> Ints:
     """The shape of the weights; QLinearConv takes those of a Linear as a kernel of 1 x 1."""
-    kernel = (1, 1) if plan.form == "quantized" and isinstance(layer, Linear) else ()
+    kernel = (1, 1) if plan.is_on_rows else ()
     return np.array([*layer.weight_shape, *kernel], np.int64)
 
 

@@ -8,8 +8,10 @@ from string import Template
 
 from export.hls_firmware import TEMPLATES
 from export.hls_folder import write_folder
+from export.hls_load import load_files
+from export.hls_numbers import check_packets
 from export.memory_files import memory_files
-from export.rtl_top import top_module
+from export.rtl_top import bench_module, top_module
 from tsn_hw.dataflow import dataflow
 from tsn_hw.errors import ExportError
 from tsn_hw.units import Accelerator
@@ -24,8 +26,8 @@ def write_rtl(accelerator: Accelerator, folder: Path, extra_files: Mapping[str, 
 
     extra_files: what other writers add, path in the folder → content (README.md, folding.json ...).
 
-    Raises ExportError where a unit asks for what the RTL has not, or the folder is not empty and no RTL export of ours;
-    FileError where it cannot be written.
+    Raises FoldingError where a line is longer than a load packet; ExportError where the folder is not empty and no RTL
+    export of ours; FileError where it cannot be written.
     """
     files = rtl_files(accelerator)
     extra = dict(extra_files or {})
@@ -37,24 +39,15 @@ def write_rtl(accelerator: Accelerator, folder: Path, extra_files: Mapping[str, 
 
 def rtl_files(accelerator: Accelerator) -> dict[str, bytes]:
     """Path in the folder → content of everything that is simulated and synthesized."""
-    require_rtl(accelerator)
+    check_packets(accelerator)
     sources = {f"rtl/{path.name}": path.read_bytes() for path in sorted(RTL_TEMPLATES.glob("tsn_*.sv"))}
-    sources["rtl/tsn_accelerator.sv"] = top_module(dataflow(accelerator)).encode()
+    graph = dataflow(accelerator)
+    sources["rtl/tsn_accelerator.sv"] = top_module(graph).encode()
     memories = {f"memories/{name}": data for name, data in memory_files(accelerator, ["mem"]).items()}
     core = Template((RTL_TEMPLATES / "tsn_accelerator.core.in").read_text()).substitute(
         sources="\n".join(f"      - {name}" for name in sources),
         memories="\n".join(f"      - {name}: {{copyto: {name}}}" for name in memories if name.endswith(".mem")),
     )
-    testbench = (RTL_TEMPLATES / "testbench.sv").read_bytes()
-    return sources | memories | {"tsn_accelerator.core": core.encode(), "testbench/testbench.sv": testbench}
-
-
-def require_rtl(accelerator: Accelerator) -> None:
-    """Refuse what the RTL cannot do: memories that are written over the bus."""
-    for unit in accelerator.units:
-        for what, value in (("mask", unit.settings.mask), ("ram_style", unit.settings.ram_style)):
-            if value in ("runtime", "ultra"):
-                raise ExportError(
-                    f"layer {unit.name!r}: {what}={value!r} is loaded over the bus, and the memories of RTL are not; "
-                    f"choose {'deep' if what == 'mask' else 'block'!r}, or write an HLS project"
-                )
+    benches = {f"testbench/{name}": (RTL_TEMPLATES / name).read_bytes() for name in ("testbench.sv", "bench.cpp")}
+    benches["testbench/tsn_bench.sv"] = bench_module(graph).encode()
+    return sources | memories | benches | load_files(accelerator) | {"tsn_accelerator.core": core.encode()}

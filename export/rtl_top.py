@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from string import Template
 
 from export.hls_firmware import TEMPLATES
+from export.hls_numbers import loads_all, loads_task
 from tsn_hw.dataflow import Channel, Dataflow, Process, bus_container_bits, identifier
-from tsn_hw.images import Kind, memory_layouts
+from tsn_hw.images import KINDS, Kind, is_loaded, memory_layouts
 from tsn_hw.memory import index_bits
 from tsn_hw.units import SMALL_MEMORY_BITS, AddUnit, MatrixUnit, PoolUnit, Unit, Window
 
@@ -21,22 +23,62 @@ LINE_MEMORIES: tuple[Kind, ...] = ("words", "mask")
 """What lies in the memory that the settings of a unit ask for."""
 
 
+@dataclass(frozen=True)
+class Watch:
+    """A loop that simulation reports: number of its unit, "unit" or "window", and the word that it sends.
+
+    The words of all loops stand side by side, each in hexadecimal digits of its own; a window sends nothing in one.
+    """
+
+    unit: int
+    kind: str
+    width_bits: int
+    first_digit: int
+
+    @property
+    def end_digit(self) -> int:
+        """Where the digits of the next loop begin."""
+        return self.first_digit + -(-self.width_bits // 4)
+
+
+def watches(graph: Dataflow) -> list[Watch]:
+    """The loops that simulation reports, in order."""
+    found: list[Watch] = []
+    for process in _loops(graph):
+        width = graph.channels[process.outputs[0]].width_bits if process.kind == "unit" else 1
+        found.append(Watch(process.unit, process.kind, width, found[-1].end_digit if found else 0))
+    return found
+
+
+def bench_module(graph: Dataflow) -> str:
+    """The text of tsn_bench.sv."""
+    return Template((TEMPLATES / "rtl" / "tsn_bench.sv.in").read_text()).substitute(_watch_sizes(watches(graph)))
+
+
 def top_module(graph: Dataflow) -> str:
     """The text of tsn_accelerator.sv."""
     design = graph.accelerator
-    idle = [f"{channel.name}_idle" for channel in graph.channels]
+    idle = ["loader_idle", *(f"{channel.name}_idle" for channel in graph.channels)]
     idle += [f"{_name(graph, process)}_idle" for process in graph.processes if process.kind != "copy"]
     head = len(design.units) - 1
     control: dict[str, int | str] = {"TASKS": design.max_tasks, "TASK_BITS": index_bits(design.max_tasks)}
     control |= {"PARAMETER_BITS": _width(graph, head, "task")}
+    control |= {"LOADS_ALL": int(loads_all(design)), "LOADS_TASK": int(loads_task(design))}
+    control |= {"LISTS_TASKS": int(not is_loaded(design.head, "task"))}
     return Template((TEMPLATES / "rtl" / "tsn_accelerator.sv.in").read_text()).substitute(
         summary=f"{len(design.units)} units, {len(design.net.tasks)} tasks, {len(design.net.banks)} banks",
         task_bits=index_bits(design.max_tasks),
         control=_numbers(control | _memories(graph, head, ("task",))),
         idle=" &&\n        ".join(idle),
+        loading=_loading(graph),
         channels="\n".join(map(_channel, graph.channels)),
         processes="\n".join(_process(graph, process) for process in graph.processes),
-        watches="\n".join(_watch(graph, process) for process in graph.processes if process.kind in ("window", "unit")),
+        watches="\n".join(
+            _watch(graph, i, process, watch)
+            for i, (process, watch) in enumerate(zip(_loops(graph), watches(graph), strict=True))
+        ),
+        steps=", ".join(f"{_name(graph, process)}_step" for process in _loops(graph)),
+        **_watch_sizes(watches(graph)),
     )
 
 
@@ -45,9 +87,40 @@ def storage(bits: int, style: str = "auto", writable: bool = False) -> str:
 
     A small memory that is written has no fixed form: LUTs are no memory in every family.
     """
+    if style == "ultra":
+        return style
     if style == "block" or (style == "auto" and bits > SMALL_MEMORY_BITS):
         return "block"
     return "auto" if writable else "logic"
+
+
+def _loading(graph: Dataflow) -> str:
+    """The module that takes load packets; where nothing is loaded, its wires alone."""
+    shapes = []
+    for number, unit in enumerate(graph.accelerator.units):
+        for layout in memory_layouts(graph.accelerator, unit):
+            if is_loaded(unit, layout.kind):
+                header = number | KINDS.index(layout.kind) << 16 | layout.limbs << 24
+                shapes.append(f"64'h{layout.depth << 32 | header:016x}")
+    if not shapes:
+        return """\
+    wire [128:0] load = 0;
+    wire loader_tready = 0, loader_idle = 1;
+    wire unused_load = &{1'b0, begin_load, load};
+    assign is_refused = 0;
+"""
+    return f"""\
+    wire [128:0] load;
+    wire loader_tready, loader_idle;
+    tsn_loader #(
+        .MEMORIES({len(shapes)}), .SHAPES({{
+{_columns(shapes[::-1])}
+        }})
+    ) i_loader (
+        .clk(aclk), .reset(reset), .begin_load(begin_load), .count(inferences), .s_valid(s_axis_tvalid),
+        .s_ready(loader_tready), .s_data(s_axis_tdata), .load(load), .idle(loader_idle), .is_refused(is_refused)
+    );
+"""
 
 
 def _channel(channel: Channel) -> str:
@@ -82,11 +155,12 @@ def _process(graph: Dataflow, process: Process) -> str:
     if process.kind in ("input", "output"):
         ports |= {"begin_call": "begin_call", "count": "inferences"}
     if process.kind == "unit" and not _is_max_pool(graph, process):
-        ports["task_index"] = "task_index"
+        runtime = graph.accelerator.units[process.unit].settings.mask == "runtime"
+        ports |= {"task_index": "1'b0" if runtime else "task_index", "load": "load"}
     if module == "tsn_matrix":
         ports["begin_call"] = "begin_call"
     if process.kind == "input":
-        ports |= _stream("s", "s_axis_t")
+        ports |= {"s_valid": "s_axis_tvalid", "s_ready": "input_tready", "s_data": "s_axis_tdata"}
     for port, channel in zip(["s"] if len(inputs) == 1 else ["first", "second"], inputs, strict=False):
         ports |= _stream(port, f"{channel.name}_out_")
     if process.kind == "output":
@@ -143,7 +217,10 @@ def _unit(graph: Dataflow, index: int) -> tuple[str, Numbers]:
     if unit.scales is None:
         return "tsn_max_pool", numbers
     numbers |= {"OUTPUT_BITS": output.bits, "OUTPUT_SIGNED": int(output.signed)}
-    numbers |= {"TASKS": design.max_tasks, "TASK_BITS": index_bits(design.max_tasks)}
+    is_runtime = unit.settings.mask == "runtime"
+    tasks = 1 if is_runtime else design.max_tasks
+    loaded = sum(is_loaded(unit, kind) << bit for bit, kind in enumerate(KINDS))
+    numbers |= {"TASKS": tasks, "TASK_BITS": index_bits(tasks), "UNIT": index, "LOADED": loaded}
     numbers |= {f"{key.upper()}": getattr(unit.scales, key) for key in _SCALES}
     if not isinstance(unit, MatrixUnit):
         module = "tsn_add" if isinstance(unit, AddUnit) else "tsn_average_pool"
@@ -155,6 +232,7 @@ def _unit(graph: Dataflow, index: int) -> tuple[str, Numbers]:
         "COLUMN_FOLDS": unit.column_folds,
         "REGIONS": unit.regions,
         "REGION_BITS": index_bits(unit.regions),
+        "CODEBOOKS": 1 if is_runtime else unit.regions,
         "WORD_BITS": unit.word_bits,
         "CENTROID_BITS": unit.centroid_bits,
         "HAS_MASK": int(unit.settings.mask != "none"),
@@ -172,10 +250,12 @@ def _memories(graph: Dataflow, index: int, kinds: Sequence[Kind]) -> dict[str, s
     found: dict[str, str] = {}
     for layout in memory_layouts(graph.accelerator, unit):
         if layout.kind in kinds:
-            found[f"{layout.kind.upper()}_FILE"] = f"memories/{layout.name}.mem"
+            loaded = is_loaded(unit, layout.kind)
+            if not loaded:
+                found[f"{layout.kind.upper()}_FILE"] = f"memories/{layout.name}.mem"
             if layout.kind != "codebook":
                 style = unit.settings.ram_style if layout.kind in LINE_MEMORIES else "auto"
-                found[f"{layout.kind.upper()}_STYLE"] = storage(layout.bits, style)
+                found[f"{layout.kind.upper()}_STYLE"] = storage(layout.bits, style, writable=loaded)
     return found
 
 
@@ -184,13 +264,24 @@ def _width(graph: Dataflow, index: int, kind: Kind) -> int:
     return next(layout.width_bits for layout in layouts if layout.kind == kind)
 
 
-def _watch(graph: Dataflow, process: Process) -> str:
-    """What simulation reports of a window or unit."""
-    name, channel = _name(graph, process), graph.channels[process.outputs[0]]
-    sent = f"{channel.name}_in_valid && {channel.name}_in_ready" if process.kind == "unit" else "1'b0"
-    numbers = {"INDEX": process.unit, "LOOP": process.kind, "WIDTH": channel.width_bits}
-    ports = {"clk": "aclk", "reset": "reset", "step": f"{name}_step", "sent": sent}
-    return _instance("tsn_watch", f"watch_{name}", numbers, ports | {"data": f"{channel.name}_in_data", "done": "done"})
+def _loops(graph: Dataflow) -> list[Process]:
+    return [process for process in graph.processes if process.kind in ("window", "unit")]
+
+
+def _watch_sizes(found: Sequence[Watch]) -> dict[str, int]:
+    return {"loops": len(found), "word_bits": 4 * found[-1].end_digit}
+
+
+def _watch(graph: Dataflow, index: int, process: Process, watch: Watch) -> str:
+    """What simulation reports of a loop; of a window the steps alone."""
+    name, channel = _name(graph, process), graph.channels[process.outputs[0]].name
+    sends, data = "1'b0", "1'b0"
+    if process.kind == "unit":
+        sends, data = f"{channel}_in_valid && {channel}_in_ready", f"{channel}_in_data"
+    ports = {"clk": "aclk", "begin_call": "begin_call", "step": f"{name}_step", "sends": sends, "data": data}
+    ports |= {"steps": f"watch_steps[{32 * index}+:32]", "sent": f"watch_sent[{index}]"}
+    ports |= {"word": f"watch_words[{4 * watch.first_digit}+:{4 * (watch.end_digit - watch.first_digit)}]"}
+    return _instance("tsn_watch", f"watch_{name}", {"WIDTH": watch.width_bits}, ports)
 
 
 def _name(graph: Dataflow, process: Process) -> str:

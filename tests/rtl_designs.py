@@ -1,9 +1,14 @@
-"""Accelerators for tests of the RTL: foldings at random, and the steps that every loop must take."""
+"""Accelerators for tests of the RTL: foldings at random, their simulation, and what it must give."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
+from export.rtl import write_rtl
+from export.rtl_simulation import RtlSimulation, compile_rtl
+from export.rtl_simulators import simulator
+from sim import reference
 from tsn_hw.folding import Folding, HardwareSettings, UnitSettings, divisors
 from tsn_hw.network import PackedNetwork
 from tsn_hw.pipeline import accelerator, unit_names
@@ -28,6 +33,17 @@ def folded(net: PackedNetwork, rng: np.random.Generator, most: int = 4) -> Accel
     return accelerator(net, HardwareSettings(units))
 
 
+def loaded(design: Accelerator, mask: str, ram_style: str) -> Accelerator:
+    """An accelerator with masks and words of units with weights of other kinds; its other units have what masks say."""
+    units = {
+        unit.name: replace(
+            unit.settings, mask=mask, ram_style=ram_style if isinstance(unit, MatrixUnit) else unit.settings.ram_style
+        )
+        for unit in design.units
+    }
+    return accelerator(design.net, replace(design.settings, units=units))
+
+
 def predicted_steps(design: Accelerator, inferences: int) -> dict[tuple[str, str], int]:
     """Steps of every loop, as :mod:`tsn_hw.units` predicts them."""
     steps = {}
@@ -40,3 +56,20 @@ def predicted_steps(design: Accelerator, inferences: int) -> dict[tuple[str, str
             cycles *= math.prod(unit.window.kernel)
         steps[unit.name, "unit"] = cycles * inferences
     return steps
+
+
+def icarus(folder, design: Accelerator) -> RtlSimulation:
+    """An accelerator in the simulator that compiles in no time."""
+    write_rtl(design, folder)
+    return compile_rtl(design, folder, chosen=simulator("icarus"))
+
+
+def different_integers(net: PackedNetwork, calls, results) -> int:
+    """How many integers of all layers and calls differ from the reference."""
+    wrong = 0
+    for call, result in zip(calls, results, strict=True):
+        truth = {name: v for name, v in reference.run(net, call.task, call.inputs).items() if name != "flatten"}
+        assert result.status == 0
+        assert list(result.layers) == list(truth)
+        wrong += sum(int((truth[name] != values).sum()) for name, values in result.layers.items())
+    return wrong

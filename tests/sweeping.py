@@ -1,11 +1,15 @@
 """Sweeps over tiny runs, for the tests of sweeps and of the report."""
 
+import atexit
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +44,15 @@ def sweep_file(folder: Path, values: str = GRID, run: Path | None = None) -> Pat
 def sweep_into(folder: Path, values: str = GRID, run: Path | None = None, parquet: bool = False) -> Sweep:
     """Do a sweep in this process."""
     return run_sweep(sweep_file(folder, values, run), folder / "out", HERE, parquet, quiet=True)
+
+
+@cache
+def whole_sweep() -> Path:
+    """The folder of the sweep over GRID, done once in this process without a break."""
+    folder = Path(tempfile.mkdtemp(prefix="tsn-hw-sweep-"))
+    atexit.register(shutil.rmtree, folder)
+    sweep_into(folder)
+    return folder
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:

@@ -595,7 +595,7 @@ def test_tiles_of_one_class_name_twice_are_refused(tmp_path):
             "mnist",
             {},
             "data 'mnist': kind 'mnist' is unknown, must be one of "
-            "digits, idx, npz, cifar, tinyimagenet, folder, tiles",
+            "digits, idx, npz, cifar, svhn, tinyimagenet, folder, tiles",
         ),
         ("idx", {}, "data 'idx': kind idx needs a path"),
         ("digits", {"path": "here"}, "data 'digits': the bundled digits take no path, not here"),

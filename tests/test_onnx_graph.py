@@ -91,7 +91,7 @@ def scale(multiplier, offset, shift, output=U8):
     return Requantization(np.array(multiplier), np.array(offset), shift, output)
 
 
-def linear_network(weights, requantization, source=U8, centroid_bits=8):
+def linear_network(weights, requantization, source=U8, centroid_bits=8, head_offset=0):
     """One task of one Linear "fc" with the given weights, and a head that passes its first output on."""
     weights = np.array(weights)
     book, code = np.unique(weights, return_inverse=True)
@@ -103,7 +103,7 @@ def linear_network(weights, requantization, source=U8, centroid_bits=8):
             BankLayer(np.where(first, 0, UNUSED), np.zeros(first.shape), (np.array([1]),), 8, 0),
         )
     )
-    steps = (Step(np.ones(weights.shape, bool), requantization), Step(first, scale([1], [0], 0, None)))
+    steps = (Step(np.ones(weights.shape, bool), requantization), Step(first, scale([1], [head_offset], 0, None)))
     return PackedNetwork((weights.shape[1],), source, layers, (bank,), (Task("only", 0, ("yes",), steps),))
 
 
@@ -204,13 +204,23 @@ def test_every_pair_of_bytes_is_added_exactly(apart, shift):
             np.testing.assert_array_equal(engine(model)(x=x.astype(np.uint8))["add"], expected)
 
 
-def test_onnxruntime_drops_the_transpositions_around_linear_layers(tmp_path):
+BEYOND_FLOAT32 = scale([1, 1], [2**24 + 1, -5], 2)
+
+
+@pytest.mark.parametrize(
+    ("requantization", "kinds"),
+    [
+        (scale([1, 1], [5, -5], 2), ["QGemm", "QGemm", "Cast"]),
+        (scale([3, 3], [6, -9], 4), ["QGemm", "QGemm", "Cast"]),
+        (scale([3, 7], [6, -7], 4), ["Unsqueeze", "QLinearConv", "Squeeze", "QGemm", "Cast"]),
+        (BEYOND_FLOAT32, ["Unsqueeze", "QLinearConv", "Squeeze", "QGemm", "Cast"]),
+    ],
+    ids=["gemm", "scale", "scales", "large"],
+)
+def test_onnxruntime_makes_one_operator_of_a_linear_layer(tmp_path, requantization, kinds):
     path = tmp_path / "optimized.onnx"
-    session(
-        onnx_graph(linear_network([[1, -2], [3, 4]], scale([1, 1], [5, -5], 2)), 0), optimized_model_filepath=str(path)
-    )
-    kinds = [node.op_type for node in onnx.load(path).graph.node]
-    assert kinds == ["Unsqueeze", "QLinearConv", "Squeeze", "MatMulInteger"]
+    session(onnx_graph(linear_network([[1, -2], [3, 4]], requantization), 0), optimized_model_filepath=str(path))
+    assert [node.op_type for node in onnx.load(path).graph.node] == kinds
 
 
 def test_onnxruntime_adds_bytes_in_one_operator(tmp_path):
@@ -359,7 +369,13 @@ def test_a_graph_pins_its_versions_and_explains_itself():
     model = onnx_graph(NET, 1)
     assert (model.ir_version, model.producer_name) == (9, "tsn-hw")
     assert {entry.domain: entry.version for entry in model.opset_import} == {"": 19, "tsn_hw": 1}
-    assert [entry.name for entry in model.functions] == ["UnpackBits", "Place", "CodebookLookup", "ReadCodes"]
+    assert [entry.name for entry in model.functions] == [
+        "ByteGemm",
+        "UnpackBits",
+        "Place",
+        "CodebookLookup",
+        "ReadCodes",
+    ]
     assert all(entry.doc_string for entry in model.functions)
     x, logits = model.graph.input[0], model.graph.output[0]
     assert (x.name, x.type.tensor_type.elem_type, x.doc_string) == (
@@ -383,7 +399,7 @@ def test_metadata_tell_task_classes_input_and_layers():
         "output": {"exponent": -7},
         "layers": {
             "name": ["conv", "mix", "add", "average", "head_b"],
-            "form": ["quantized", "quantized", "quantized", "quantized", "integer"],
+            "form": ["quantized", "quantized", "quantized", "quantized", "quantized"],
             "accumulator": [127 * 255, 30 * 255, 510, 6 * 255, 14 * 255],
             "bound": [127 * 255, 30 * 255, 510, 6 * 255, 14 * 255],
             "bits": [8, 8, 8, 8, None],
@@ -451,12 +467,12 @@ def test_the_input_has_the_smallest_type_that_holds_it(bits, signed, expected):
 
 
 def test_onnxruntime_folds_the_lookup_and_says_nothing(tmp_path, capfd):
-    net = linear_network([[1, -2], [3, 4]], scale([1, 1], [5, -5], 2))
+    net = linear_network([[1, -2], [3, 4]], BEYOND_FLOAT32)
     extended = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED  # the highest without a warning for saving
     path = tmp_path / "optimized.onnx"
     session(onnx_graph(net, 0), graph_optimization_level=extended, optimized_model_filepath=str(path))
     kinds = [node.op_type for node in onnx.load(path).graph.node]
-    assert kinds == ["Unsqueeze", "Transpose", "QLinearConv", "Transpose", "Squeeze", "MatMulInteger"]
+    assert kinds == ["Unsqueeze", "Transpose", "QLinearConv", "Transpose", "Squeeze", "QGemm", "Cast"]
     session(onnx_graph(NET, 0))
     assert capfd.readouterr() == ("", "")
 
@@ -468,7 +484,7 @@ def test_every_form_has_its_place():
     ones = [[1, 1]]
     assert forms(onnx_graph(linear_network(ones, scale([1], [0], 1)), 0)) == {
         "fc": "quantized",
-        "head": "integer",
+        "head": "quantized",
     }
     assert forms(onnx_graph(linear_network(ones, scale([3], [6], 1)), 0))["fc"] == "quantized"
     assert forms(onnx_graph(linear_network(ones, scale([3], [7], 1)), 0))["fc"] == "integer"
@@ -503,10 +519,13 @@ def test_a_form_that_is_not_exact_is_refused(reason):
         assert str(error.value) == f"layer 'fc': the form '{form}' is not exact: {reason}"
 
 
-def test_heads_are_not_quantized():
+def test_a_head_is_quantized_only_as_a_gemm_within_float32():
+    net = linear_network([[1]], scale([1], [0], 0), head_offset=2**24)
+    assert forms(onnx_graph(net, 0))["head"] == "integer"
     with pytest.raises(ExportError) as error:
-        onnx_graph(linear_network([[1]], scale([1], [0], 0)), 0, form="quantized")
-    assert str(error.value) == "layer 'head': the form 'quantized' is not exact: logits are no bytes"
+        onnx_graph(net, 0, form="quantized")
+    reason = "its logits are no bytes, and it is no Gemm of one scale within float32"
+    assert str(error.value) == f"layer 'head': the form 'quantized' is not exact: {reason}"
 
 
 def test_layers_are_forced_one_by_one():
@@ -586,6 +605,7 @@ def test_folded_graphs_hold_decoded_weights_and_give_the_same_integers(recipe):
     model = folded(onnx_graph(net, task))
     onnx.checker.check_model(model, full_check=True)
     assert {function.name for function in model.functions} <= {
+        "ByteGemm",
         "Requantize",
         "RequantizeInteger",
         "SplitBytes",

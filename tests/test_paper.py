@@ -140,6 +140,26 @@ def test_finished_runs_are_not_run_again_and_tables_come_from_the_results_alone(
     assert again == text == (out / "tables.md").read_text()
 
 
+def test_a_killed_comparison_leaves_the_tables_of_what_it_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+
+    def run(name: str, *_: object) -> dict[str, float]:
+        started.append(name)
+        if len(started) == 3:
+            raise KeyboardInterrupt
+        return {"acc_percent": 50.0, "body_percent": 100.0, "bwt": 0.0}
+
+    monkeypatch.setattr(paper, "run_variant", run)
+    (tmp_path / "quick.toml").write_text(QUICK.replace("epochs = 1", "epochs = 2"))  # a ramp needs two
+    with pytest.raises(KeyboardInterrupt):
+        bench_paper(tmp_path / "quick.toml", tmp_path / "out", {9}, 1, "cpu", quiet=True)
+    assert started == ["stl", "finetune", "tsn_0.5"]
+    table = (tmp_path / "out" / "table_9.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in table[1::2]] == ['"stl: ACC', '"finetune: ACC']
+
+
 def test_a_changed_preset_is_run_anew_in_the_same_folder(tmp_path: Path) -> None:
     preset, out = tmp_path / "quick.toml", tmp_path / "out"
     for rate in ("2e-2", "1e-2"):

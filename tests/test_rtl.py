@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 from handmade import U8, linear, requantization
 from networks import Recipe, adversarial_inputs, random_network
-from rtl_designs import folded, predicted_steps
+from rtl_designs import different_integers, folded, icarus, loaded, predicted_steps
 
+from export.hls_load import ALL_TASKS
 from export.rtl import rtl_files, write_rtl
-from export.rtl_simulation import RtlCall, compile_rtl
-from sim import reference
-from tsn_hw.errors import EngineError, ExportError
+from export.rtl_simulation import LOAD, RtlCall, loading_calls
+from sim.devices import device
+from sim.resources import estimate_resources
+from tsn_hw.errors import FoldingError
 from tsn_hw.folding import Folding, HardwareSettings, UnitSettings
-from tsn_hw.pipeline import accelerator, unit_names
+from tsn_hw.pipeline import accelerator
 
 needs_iverilog = pytest.mark.skipif(shutil.which("iverilog") is None, reason="needs iverilog")
 needs_verilator = pytest.mark.skipif(shutil.which("verilator") is None, reason="needs verilator")
@@ -25,50 +27,75 @@ CONV = Recipe(kind="conv", tasks=2, banks=1, seed=1)
 RESIDUAL = Recipe(kind="residual", tasks=3, banks=2, signed_input=True, multipliers=True, seed=3)
 
 
-def simulation(tmp_path, recipe, seed=0):
-    net = random_network(recipe)
-    design = folded(net, np.random.default_rng(seed))
-    write_rtl(design, tmp_path / "rtl")
-    return net, design, compile_rtl(design, tmp_path / "rtl")
-
-
-def different_integers(net, calls, results):
-    """How many integers of all layers and calls differ from the reference."""
-    wrong = 0
-    for call, result in zip(calls, results, strict=True):
-        truth = {name: v for name, v in reference.run(net, call.task, call.inputs).items() if name != "flatten"}
-        assert result.status == 0
-        assert list(result.layers) == list(truth)
-        wrong += sum(int((truth[name] != values).sum()) for name, values in result.layers.items())
-    return wrong
-
-
 @needs_iverilog
 @pytest.mark.parametrize("recipe", [MLP, CONV, RESIDUAL], ids=["mlp", "conv", "residual"])
 def test_every_unit_gives_the_integers_of_the_reference_whatever_stalls(tmp_path, recipe):
-    net, design, compiled = simulation(tmp_path, recipe)
-    calls = [RtlCall(task, adversarial_inputs(net, 2, seed=task)) for task in [*range(len(net.tasks)), 0]]
-    for stall_percent in (0, 40):
+    net = random_network(recipe)
+    design = folded(net, np.random.default_rng(0))
+    compiled = icarus(tmp_path, design)
+    tasks = [*range(len(net.tasks)), 0]  # the task changes with every vector
+    changing = [RtlCall(task, adversarial_inputs(net, 1, seed=task)) for task in tasks]
+    several = [RtlCall(1, adversarial_inputs(net, count, seed=9)) for count in (2, 3)]
+    for stall_percent, calls in ((0, several), (40, changing)):
         results = compiled.run(calls, stall_percent, seed=7)
         assert different_integers(net, calls, results) == 0
-        assert all(result.steps == predicted_steps(design, 2) for result in results)
-
-
-@needs_iverilog
-def test_the_task_can_change_with_every_vector(tmp_path):
-    net, _, compiled = simulation(tmp_path, MLP)
-    calls = [RtlCall(number % 4, adversarial_inputs(net, 1, seed=number)) for number in (0, 3, 1, 1, 2, 0, 2, 3)]
-    assert different_integers(net, calls, compiled.run(calls)) == 0
+        for call, result in zip(calls, results, strict=True):
+            assert result.steps == predicted_steps(design, len(call.inputs))
+        if stall_percent == 0:
+            interval = estimate_resources(design, device("xc7z020")).interval_cycles
+            assert results[1].cycles - results[0].cycles == interval
 
 
 @needs_iverilog
 def test_calls_that_cannot_be_carried_out_are_refused_and_take_nothing(tmp_path):
-    net, _, compiled = simulation(tmp_path, MLP)
+    net = random_network(MLP)
+    compiled = icarus(tmp_path, folded(net, np.random.default_rng(0)))
     one, load = adversarial_inputs(net, 1), 1
     calls = [RtlCall(4, one), RtlCall(0, one, load), RtlCall(0, one[:0]), RtlCall(3, one)]
     results = compiled.run(calls)
     assert [result.status for result in results] == [1, 3, 0, 0]
     assert different_integers(net, calls[3:], results[3:]) == 0
+
+
+@needs_iverilog
+@pytest.mark.parametrize(("mask", "ram_style"), [("deep", "ultra"), ("runtime", "ultra")])
+def test_what_load_packets_bring_is_there_and_nothing_else_runs(tmp_path, mask, ram_style):
+    net = random_network(RESIDUAL)
+    design = loaded(folded(net, np.random.default_rng(0)), mask, ram_style)
+    calls = [RtlCall(0, adversarial_inputs(net, 1))]
+    for task in (0, 2):
+        calls += [*loading_calls(design, task), RtlCall(task, adversarial_inputs(net, 1, seed=task))]
+    calls.append(RtlCall(1, adversarial_inputs(net, 1)))  # not loaded where masks are of one task
+    compiled = icarus(tmp_path, design)
+    for stall_percent in (0, 40):
+        results = compiled.run(calls, stall_percent)
+        assert [result.status for result in results[:-1]] == [2, *[0] * (len(calls) - 2)]
+        assert results[-1].status == (2 if mask == "runtime" else 0)
+        ran = [pair for pair in zip(calls, results, strict=True) if pair[0].command == 0 and pair[1].status == 0]
+        assert len(ran) == (2 if mask == "runtime" else 3)
+        assert different_integers(net, *zip(*ran, strict=True)) == 0
+        if stall_percent == 0:  # a beat a cycle
+            loads = [(len(c.inputs), r.cycles) for c, r in zip(calls, results, strict=True) if c.command == LOAD]
+            assert {cycles - beats for beats, cycles in loads} == {11}
+
+
+@needs_iverilog
+def test_load_packets_that_are_wrong_are_taken_and_count_as_not_loaded(tmp_path):
+    net = random_network(replace(MLP, widths=(8, 4), classes=2))
+    design = loaded(folded(net, np.random.default_rng(0)), "runtime", "auto")
+    (good,) = loading_calls(design, 1)
+    x = adversarial_inputs(net, 1)
+    compiled = icarus(tmp_path, design)
+    wrong = {"cut short": good.inputs[:-1]}
+    for what, bit in {"unit": 3, "kind": 16, "limbs": 25, "address": 62}.items():
+        wrong[what] = good.inputs.copy()
+        wrong[what][0] ^= 1 << bit
+    for what, beats in wrong.items():
+        calls = [good, RtlCall(1, x), RtlCall(1, beats, LOAD), RtlCall(1, x), good, RtlCall(1, x)]
+        results = compiled.run(calls)
+        assert (what, [result.status for result in results]) == (what, [0, 0, 4, 2, 0, 0])
+    calls = [RtlCall(ALL_TASKS, good.inputs, LOAD), RtlCall(4, good.inputs, LOAD), RtlCall(0, x, 2)]
+    assert [result.status for result in compiled.run(calls)] == [1, 1, 3]
 
 
 @needs_iverilog
@@ -81,9 +108,7 @@ def test_cycles_are_those_predicted_and_a_constant_in_24_foldings(tmp_path):
     fills = set()
     for number, folding in enumerate(foldings):
         design = accelerator(net, HardwareSettings({"head": UnitSettings(folding)}))
-        folder = tmp_path / str(number)
-        write_rtl(design, folder)
-        one, three = compile_rtl(design, folder).run([RtlCall(0, x[:1]), RtlCall(0, x)])
+        one, three = icarus(tmp_path / str(number), design).run([RtlCall(0, x[:1]), RtlCall(0, x)])
         wanted = design.head.matrix_cycles
         assert three.steps == {("head", "unit"): 3 * wanted}
         assert different_integers(net, [RtlCall(0, x)], [three]) == 0
@@ -98,11 +123,15 @@ def test_cycles_are_those_predicted_and_a_constant_in_24_foldings(tmp_path):
 @pytest.mark.parametrize("recipe", [MLP, CONV, RESIDUAL, replace(CONV, act_bits=16, seed=2)])
 def test_projects_are_lint_clean(tmp_path, recipe):
     design = folded(random_network(recipe), np.random.default_rng(1))
+    if recipe is RESIDUAL:
+        design = loaded(design, "runtime", "ultra")
     write_rtl(design, tmp_path / "rtl")
-    sources = sorted(path.relative_to(tmp_path / "rtl") for path in (tmp_path / "rtl").glob("rtl/*.sv"))
-    command = ["verilator", "--lint-only", "-Wall", "--top-module", "tsn_accelerator", *map(str, sources)]
-    done = subprocess.run(command, cwd=tmp_path / "rtl", capture_output=True, text=True)
-    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    sources = sorted(str(path.relative_to(tmp_path / "rtl")) for path in (tmp_path / "rtl").glob("rtl/*.sv"))
+    bench = ["-DTSN_WATCH", "--top-module", "tsn_bench", "testbench/tsn_bench.sv"]
+    for options in (["--top-module", "tsn_accelerator"], bench):
+        command = ["verilator", "--lint-only", "-Wall", *options, *sources]
+        done = subprocess.run(command, cwd=tmp_path / "rtl", capture_output=True, text=True)
+        assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
 def test_a_project_has_sources_memories_test_bench_and_core_file():
@@ -113,35 +142,23 @@ def test_a_project_has_sources_memories_test_bench_and_core_file():
     assert core[0] == "CAPI=2:"
     assert "      - rtl/tsn_accelerator.sv" in core
     assert "      - memories/fc0.words.mem: {copyto: memories/fc0.words.mem}" in core
+    assert {name for name in files if name.startswith("testbench/")} == {
+        "testbench/bench.cpp",
+        "testbench/testbench.sv",
+        "testbench/tsn_bench.sv",
+    }
+    of_one_task = rtl_files(loaded(folded(net, np.random.default_rng(0)), "runtime", "auto"))
+    assert of_one_task.keys() - files.keys() == {f"tasks/task_0{task}.load" for task in range(4)}
     assert {name.split("/")[0] for name in files} == {"rtl", "memories", "testbench", "tsn_accelerator.core"}
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        (
-            UnitSettings(Folding(1), mask="runtime"),
-            "layer 'fc0': mask='runtime' is loaded over the bus, and the memories of RTL are not; "
-            "choose 'deep', or write an HLS project",
-        ),
-        (
-            UnitSettings(Folding(1), ram_style="ultra"),
-            "layer 'fc0': ram_style='ultra' is loaded over the bus, and the memories of RTL are not; "
-            "choose 'block', or write an HLS project",
-        ),
-    ],
-)
-def test_what_is_loaded_over_the_bus_is_refused(tmp_path, settings, message):
-    net = random_network(MLP)
-    units = dict.fromkeys(unit_names(net), UnitSettings(Folding(1))) | {"fc0": settings}
-    with pytest.raises(ExportError) as caught:
-        write_rtl(accelerator(net, HardwareSettings(units)), tmp_path / "rtl")
-    assert str(caught.value) == message
+def test_a_line_that_no_load_packet_carries_is_refused(tmp_path):
+    net = linear(np.ones((128, 128), np.int64), requantization(None, channels=128), U8, head=False)
+    design = accelerator(net, HardwareSettings({"head": UnitSettings(Folding(128, 128), mask="runtime")}))
+    with pytest.raises(FoldingError) as caught:
+        write_rtl(design, tmp_path / "rtl")
+    assert str(caught.value) == (
+        "layer 'head': a line of its mask has 16384 bits, "
+        "a load packet carries at most 16320; take a smaller pe or simd"
+    )
     assert not (tmp_path / "rtl").exists()
-
-
-def test_without_a_simulator_an_error_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    design = folded(random_network(MLP), np.random.default_rng(0))
-    with pytest.raises(EngineError, match=r"^Icarus Verilog is not installed; on Debian, apt-get install iverilog$"):
-        compile_rtl(design, tmp_path)

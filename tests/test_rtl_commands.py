@@ -80,22 +80,36 @@ def test_rtl_estimates_with_the_coefficients_of_a_calibration(files, capsys):
 
 
 @needs_iverilog
-def test_verify_compares_the_simulated_rtl_where_it_is_asked_to(files, capsys):
-    code, told, _ = command(
-        capsys, "verify", files / "net.tsn", "--rtl", files / "folding.json", "--quiet", "--json", "--samples", 4
-    )
-    engine = json.loads(told)["engines"]["rtl"]
-    assert (code, engine["mismatches"], engine["inputs"]) == (0, 0, 4)
+def test_verify_compares_the_simulated_rtl_where_it_is_asked_to(files, capsys, monkeypatch):
+    tools = files / "tools"  # no g++ among them: nothing else is compiled
+    tools.mkdir()
+    for name in ("iverilog", "vvp"):
+        (tools / name).symlink_to(str(shutil.which(name)))
+    monkeypatch.setenv("PATH", str(tools))
+    options = ("--rtl", files / "folding.json", "--simulator", "icarus", "--quiet", "--json", "--samples", 4)
+    code, told, _ = command(capsys, "verify", files / "net.tsn", *options)
+    engines = json.loads(told)["engines"]
+    for name in ("rtl", "rtl with stalls"):
+        assert (code, engines[name]["mismatches"], engines[name]["inputs"]) == (0, 0, 4)
+        assert engines[name]["tool"].startswith("Icarus Verilog 1")
+    full_speed, stalled = (engines[name]["cycles"]["task0"] for name in ("rtl", "rtl with stalls"))
+    assert full_speed == 4 * 16 + 26  # lines, and what one inference takes beyond its own
+    assert stalled >= full_speed
+    assert "tool" not in engines["simulator"]
 
 
 def test_verify_names_what_the_rtl_needs(files, capsys, monkeypatch):
     monkeypatch.setenv("PATH", str(files))
-    _, told, _ = command(
-        capsys, "verify", files / "net.tsn", "--rtl", files / "folding.json", "--quiet", "--json", "--samples", 4
-    )
+    options = ("--rtl", files / "folding.json", "--simulator", "verilator", "--quiet", "--json", "--samples", 4)
+    _, told, _ = command(capsys, "verify", files / "net.tsn", *options)
     assert json.loads(told)["engines"]["rtl"] == {
-        "absent": "Icarus Verilog is not installed; on Debian, apt-get install iverilog"
+        "absent": "Verilator is not installed: on Debian, apt-get install verilator g++ make"
     }
+
+
+def test_a_simulator_without_hardware_is_refused(files, capsys):
+    code, _, error = command(capsys, "verify", files / "net.tsn", "--simulator", "icarus")
+    assert (code, error) == (2, "tsn-hw: --simulator runs the hardware that --rtl names, and there is none\n")
 
 
 def test_synth_refuses_a_folder_that_is_no_project_and_names_a_missing_tool(files, capsys, monkeypatch):

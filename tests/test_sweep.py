@@ -26,6 +26,7 @@ from sweeping import (
     sweep_into,
     sweep_process,
     wait_for_lines,
+    whole_sweep,
 )
 from tiny_run import TINY, TINY_TOML, copied_run, finished_run
 
@@ -193,7 +194,6 @@ class KilledError(BaseException):
 
 
 def test_a_sweep_killed_after_every_result_gives_the_table_of_one_that_was_not(tmp_path: Path) -> None:
-    sweep_into(tmp_path / "whole")
     file = sweep_file(tmp_path / "killed")
 
     def one_result(function: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Any]]:
@@ -206,11 +206,10 @@ def test_a_sweep_killed_after_every_result_gives_the_table_of_one_that_was_not(t
             run_sweep(file, tmp_path / "killed" / "out", one_result, quiet=True)
     assert len(lines(tmp_path / "killed")) < 12
     run_sweep(file, tmp_path / "killed" / "out", HERE, quiet=True)
-    assert_same_sweep(tmp_path / "killed", tmp_path / "whole")
+    assert_same_sweep(tmp_path / "killed", whole_sweep())
 
 
 def test_a_sweep_whose_process_is_killed_gives_the_table_of_one_that_was_not(tmp_path: Path) -> None:
-    sweep_into(tmp_path / "whole")
     sweep_file(tmp_path / "killed")
     process = sweep_process(tmp_path / "killed", "--jobs", "2")
     wait_for_lines(process, tmp_path / "killed", 3)
@@ -221,16 +220,15 @@ def test_a_sweep_whose_process_is_killed_gives_the_table_of_one_that_was_not(tmp
     assert psutil.wait_procs(workers, timeout=120)[1] == []  # they end as well, though nobody told them
     assert process.wait() == -signal.SIGKILL
     sweep_into(tmp_path / "killed")
-    assert_same_sweep(tmp_path / "killed", tmp_path / "whole")
+    assert_same_sweep(tmp_path / "killed", whole_sweep())
 
 
 # ------------------------------------------------------------------------------------------------------------ engines
 
 
 def test_several_processes_give_what_one_gives(tmp_path: Path) -> None:
-    sweep_into(tmp_path / "one")
-    run_sweep(sweep_file(tmp_path / "two"), tmp_path / "two" / "out", processes(2), quiet=True)
-    assert_same_sweep(tmp_path / "two", tmp_path / "one")
+    run_sweep(sweep_file(tmp_path), tmp_path / "out", processes(2), quiet=True)
+    assert_same_sweep(tmp_path, whole_sweep())
 
 
 def test_a_worker_process_that_is_killed_is_told_and_the_command_goes_on(tmp_path: Path) -> None:

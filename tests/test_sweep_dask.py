@@ -27,7 +27,7 @@ pytest.importorskip("distributed")
 VALUES = """
 [values]
 code_bits = [1, 2, 3, 4]
-activation_bits = [4, 8, 16]
+activation_bits = [4, 8]
 qat_epochs = [0, 2]
 """
 QUIET = ["--no-dashboard", "--host", "127.0.0.1"]
@@ -75,13 +75,13 @@ def test_a_worker_that_is_killed_at_work_costs_no_point_and_doubles_none(cluster
     victim = psutil.Process(workers[0].pid)
     busy = victim.cpu_times().user
     cluster.wait(lambda: victim.cpu_times().user > busy + 0.1)  # it computes
-    assert len(lines(tmp_path / "dask")) < 1 + 24 - 8
+    assert len(lines(tmp_path / "dask")) < 1 + 16 - 6
     workers[0].send_signal(signal.SIGKILL)
     assert sweep.wait(timeout=300) == 0
     assert workers[1].poll() is None
     sweep_into(tmp_path / "here", VALUES)
     assert_same_sweep(tmp_path / "dask", tmp_path / "here")
-    assert len(lines(tmp_path / "dask")) == 1 + 24
+    assert len(lines(tmp_path / "dask")) == 1 + 16
 
 
 def test_an_error_of_ours_on_a_worker_is_ours_here(cluster: Cluster, tmp_path: Path) -> None:

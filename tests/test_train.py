@@ -427,7 +427,8 @@ def test_evaluation_is_the_mean_over_all_images_across_batches(monkeypatch: pyte
 
 
 def test_pixels_stand_for_numbers_below_one() -> None:
-    assert to_real(torch.tensor([0, 128, 255], dtype=torch.uint8)).tolist() == [0.0, 0.5, 255 / 256]
+    images = torch.tensor([0, 128, 255], dtype=torch.uint8).view(1, 3, 1, 1)
+    assert to_real(images).flatten().tolist() == [0.0, 0.5, 255 / 256]
 
 
 def test_data_become_tensors_of_their_own() -> None:

@@ -110,7 +110,7 @@ public:
     unsigned long long bits(int low, int width) const {
         const int first = low / 64, offset = low % 64;
         unsigned long long found = pieces[first] >> offset;
-        if (offset + width > 64) found |= pieces[first + 1] << (64 - offset);
+        if (first + 1 < PIECES && offset + width > 64) found |= pieces[first + 1] << (64 - offset);
         return found & (~0ULL >> (64 - width));
     }
     void set_bits(int low, int width, unsigned long long source) {
@@ -118,7 +118,7 @@ public:
         const unsigned long long mask = ~0ULL >> (64 - width);
         source &= mask;
         pieces[first] = (pieces[first] & ~(mask << offset)) | (source << offset);
-        if (offset + width > 64) {
+        if (first + 1 < PIECES && offset + width > 64) {
             pieces[first + 1] = (pieces[first + 1] & ~(mask >> (64 - offset))) | (source >> (64 - offset));
         }
     }

@@ -17,11 +17,14 @@ module tsn_add #(
     parameter SCALES_FILE = "",
     parameter SCALES_STYLE = "block",
     parameter TASK_FILE = "",
-    parameter TASK_STYLE = "block"
+    parameter TASK_STYLE = "block",
+    parameter [15:0] UNIT = 0,
+    parameter [4:0] LOADED = 0
 ) (
     input wire clk,
     input wire reset,
     input wire [TASK_BITS-1:0] task_index,
+    input wire [128:0] load,
     input wire first_valid,
     output wire first_ready,
     input wire [PE*FIRST_BITS-1:0] first_data,
@@ -73,9 +76,10 @@ module tsn_add #(
         .PE(PE), .TASKS(TASKS), .TASK_BITS(TASK_BITS), .PARAMETER_BITS(19), .ACCUMULATOR_BITS(ACCUMULATOR_BITS),
         .MULTIPLIER_BITS(MULTIPLIER_BITS), .OFFSET_BITS(OFFSET_BITS), .VALUE_BITS(VALUE_BITS),
         .OUTPUT_BITS(OUTPUT_BITS), .OUTPUT_SIGNED(OUTPUT_SIGNED), .SCALES_FILE(SCALES_FILE),
-        .SCALES_STYLE(SCALES_STYLE), .TASK_FILE(TASK_FILE), .TASK_STYLE(TASK_STYLE)
+        .SCALES_STYLE(SCALES_STYLE), .TASK_FILE(TASK_FILE), .TASK_STYLE(TASK_STYLE),
+        .UNIT(UNIT), .LOADED(LOADED)
     ) i_rescale (
-        .clk(clk), .enable(enable), .task_index(task_index), .accumulators(sums), .parameters(parameters),
+        .clk(clk), .enable(enable), .task_index(task_index), .load(load), .accumulators(sums), .parameters(parameters),
         .results(m_data)
     );
 endmodule

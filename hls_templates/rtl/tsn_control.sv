@@ -7,7 +7,10 @@ module tsn_control #(
     parameter integer TASK_BITS = 1,
     parameter integer PARAMETER_BITS = 8,
     parameter TASK_FILE = "",
-    parameter TASK_STYLE = "block"
+    parameter TASK_STYLE = "block",
+    parameter integer LISTS_TASKS = 1,  // in a file: not where the word of a task is loaded with it
+    parameter integer LOADS_ALL = 0,    // whether there is something to load once, for all tasks
+    parameter integer LOADS_TASK = 0    // and whether there is something to load when the task changes
 ) (
     input wire clk,
     input wire reset,
@@ -31,10 +34,11 @@ module tsn_control #(
     output reg [TASK_BITS-1:0] task_index,
     output wire [31:0] inferences,
     output reg begin_call,
-    input wire units_idle,
-    output wire done
+    output reg begin_load,
+    input wire is_refused,  // what was loaded
+    input wire units_idle
 );
-    localparam [31:0] DONE = 0, UNKNOWN_TASK = 1, UNKNOWN_COMMAND = 3;
+    localparam [31:0] DONE = 0, UNKNOWN_TASK = 1, NOT_LOADED = 2, UNKNOWN_COMMAND = 3, BAD_PACKET = 4;
     localparam [5:0] CONTROL = 6'h00, TASK_ID = 6'h10, COUNT = 6'h18, COMMAND = 6'h20;
     localparam [5:0] STATUS = 6'h28, STATUS_VALID = 6'h2C, CYCLES = 6'h30;
 
@@ -45,7 +49,7 @@ module tsn_control #(
     reg is_start, is_done, is_status_valid;
     wire write = s_axi_awvalid && s_axi_wvalid && !s_axi_bvalid;
     wire read = s_axi_arvalid && !s_axi_rvalid;
-    wire idle;
+    wire idle, done;
     assign s_axi_awready = write;
     assign s_axi_wready = write;
     assign s_axi_arready = read;
@@ -99,23 +103,50 @@ module tsn_control #(
     // IDLE, a wait until all memories have answered to the task, the decision, and the call itself.
     localparam [3:0] IDLE = 0, DECIDE = 7, BEGIN = 8, RUN = 9, END = 10;
     reg [3:0] state;
-    wire [PARAMETER_BITS-1:0] parameters;
-    wire unused = &{1'b0, parameters};
-    wire is_known = 32'(task_id) < 32'(TASKS) && parameters[0];
+    wire is_listed;
+    wire is_known = 32'(task_id) < 32'(TASKS) && is_listed;
+    wire is_load = (LOADS_ALL != 0 || LOADS_TASK != 0) && command == 1, is_all = task_id == 16'hFFFF;
+    reg has_all, has_task;
+    reg [15:0] loaded_task;
+    wire is_missing = (LOADS_ALL != 0 && !has_all) || (LOADS_TASK != 0 && !(has_task && loaded_task == task_id));
+    reg [31:0] verdict;
+    always_comb begin
+        if (is_load) verdict = (is_all ? LOADS_ALL != 0 : LOADS_TASK != 0 && is_known) ? DONE : UNKNOWN_TASK;
+        else if (command != 0) verdict = UNKNOWN_COMMAND;
+        else if (!is_known) verdict = UNKNOWN_TASK;
+        else verdict = is_missing ? NOT_LOADED : DONE;
+    end
     assign idle = state == IDLE && !is_start;
     assign done = state == END;
-    tsn_memory #(.WIDTH(PARAMETER_BITS), .DEPTH(TASKS), .STYLE(TASK_STYLE), .FILE(TASK_FILE)) i_task (
-        .clk(clk), .enable(1'b1), .address(task_index), .data(parameters)
-    );
+    generate
+        if (LISTS_TASKS != 0) begin : g_tasks
+            wire [PARAMETER_BITS-1:0] parameters;
+            wire unused = &{1'b0, parameters};
+            tsn_memory #(.WIDTH(PARAMETER_BITS), .DEPTH(TASKS), .STYLE(TASK_STYLE), .FILE(TASK_FILE)) i_task (
+                .clk(clk), .enable(1'b1), .address(task_index), .load(129'd0), .data(parameters)
+            );
+            assign is_listed = parameters[0];
+        end else begin : g_all_tasks
+            assign is_listed = 1;
+        end
+    endgenerate
     always_ff @(posedge clk) begin
         if (reset) begin
             state <= IDLE;
             begin_call <= 0;
+            begin_load <= 0;
+            has_all <= 0;
+            has_task <= 0;
         end else begin
-            begin_call <= state == DECIDE && command == 0 && is_known;
+            begin_call <= state == DECIDE && !is_load && verdict == DONE;
+            begin_load <= state == DECIDE && is_load && verdict == DONE;
+            if (state == END && is_load && status != UNKNOWN_TASK) begin
+                if (is_all) has_all <= status == DONE;
+                else has_task <= status == DONE;
+            end
             case (state)
                 IDLE: if (is_start) state <= 1;
-                DECIDE: state <= command == 0 && is_known ? BEGIN : END;
+                DECIDE: state <= verdict == DONE ? BEGIN : END;
                 BEGIN: state <= RUN;
                 RUN: if (units_idle) state <= END;
                 END: state <= IDLE;
@@ -123,7 +154,9 @@ module tsn_control #(
             endcase
         end
         if (state == IDLE) task_index <= TASK_BITS'(task_id);
-        if (state == DECIDE) status <= command != 0 ? UNKNOWN_COMMAND : is_known ? DONE : UNKNOWN_TASK;
+        if (state == DECIDE) status <= verdict;
+        else if (state == RUN && units_idle && is_load && is_refused) status <= BAD_PACKET;
+        if (state == END && is_load && !is_all) loaded_task <= task_id;
         if (state == IDLE && is_start) cycles <= 0;
         else if (state != IDLE) cycles <= cycles + 1;
     end

@@ -16,6 +16,7 @@ module tsn_matrix #(
     parameter integer TASK_BITS = 1,
     parameter integer REGIONS = 1,
     parameter integer REGION_BITS = 1,
+    parameter integer CODEBOOKS = 1,  // as many as regions, or one: that of the task that is loaded
     parameter integer WORD_BITS = 1,
     parameter integer CENTROID_BITS = 1,
     parameter integer HAS_MASK = 1,
@@ -32,12 +33,15 @@ module tsn_matrix #(
     parameter SCALES_STYLE = "block",
     parameter TASK_FILE = "",
     parameter TASK_STYLE = "block",
-    parameter VECTOR_STYLE = "block"
+    parameter VECTOR_STYLE = "block",
+    parameter [15:0] UNIT = 0,
+    parameter [4:0] LOADED = 0  // what load packets write: words, codebook, mask, scales, task
 ) (
     input wire clk,
     input wire reset,
     input wire [TASK_BITS-1:0] task_index,
     input wire begin_call,
+    input wire [128:0] load,
     input wire s_valid,
     output wire s_ready,
     input wire [SIMD*INPUT_BITS-1:0] s_data,
@@ -59,8 +63,11 @@ module tsn_matrix #(
     wire [REGION_BITS+6:0] parameters;
     wire [REGION_BITS-1:0] region = parameters[REGION_BITS:1];
     wire [5:0] shift = parameters[REGION_BITS+6:REGION_BITS+1];
-    tsn_memory #(.WIDTH(REGION_BITS + 7), .DEPTH(TASKS), .STYLE(TASK_STYLE), .FILE(TASK_FILE)) i_task (
-        .clk(clk), .enable(1'b1), .address(task_index), .data(parameters)
+    tsn_memory #(
+        .WIDTH(REGION_BITS + 7), .DEPTH(TASKS), .STYLE(TASK_STYLE), .FILE(TASK_FILE), .PLACE({8'd4, UNIT}),
+        .LOADS(32'(LOADED[4]))
+    ) i_task (
+        .clk(clk), .enable(1'b1), .address(task_index), .load(load), .data(parameters)
     );
 
     reg [WORDS_ADDRESS-1:0] words_base, words_address;
@@ -109,8 +116,11 @@ module tsn_matrix #(
     // ---------------------------------------------------------------- stages 1 and 2: words, masks, the vector
     wire [LANES*WORD_BITS-1:0] words;
     wire [LANES-1:0] mask;
-    tsn_memory #(.WIDTH(LANES * WORD_BITS), .DEPTH(WORDS_DEPTH), .STYLE(WORDS_STYLE), .FILE(WORDS_FILE)) i_words (
-        .clk(clk), .enable(enable), .address(words_address), .data(words)
+    tsn_memory #(
+        .WIDTH(LANES * WORD_BITS), .DEPTH(WORDS_DEPTH), .STYLE(WORDS_STYLE), .FILE(WORDS_FILE), .PLACE({8'd0, UNIT}),
+        .LOADS(32'(LOADED[0]))
+    ) i_words (
+        .clk(clk), .enable(enable), .address(words_address), .load(load), .data(words)
     );
     generate
         if (HAS_MASK != 0) begin : g_mask
@@ -119,8 +129,11 @@ module tsn_matrix #(
                 if (begin_call || (step && is_last && is_last_row)) mask_address <= mask_base;
                 else if (step) mask_address <= mask_address + 1;
             end
-            tsn_memory #(.WIDTH(LANES), .DEPTH(MASK_DEPTH), .STYLE(MASK_STYLE), .FILE(MASK_FILE)) i_mask (
-                .clk(clk), .enable(enable), .address(mask_address), .data(mask)
+            tsn_memory #(
+                .WIDTH(LANES), .DEPTH(MASK_DEPTH), .STYLE(MASK_STYLE), .FILE(MASK_FILE), .PLACE({8'd2, UNIT}),
+                .LOADS(32'(LOADED[2]))
+            ) i_mask (
+                .clk(clk), .enable(enable), .address(mask_address), .load(load), .data(mask)
             );
         end else begin : g_full
             assign mask = {LANES{1'b1}};
@@ -175,9 +188,10 @@ module tsn_matrix #(
     reg [SCALES_ADDRESS-1:0] scales_end;
     wire [PE*(MULTIPLIER_BITS+OFFSET_BITS)-1:0] scales;
     tsn_memory #(
-        .WIDTH(PE * (MULTIPLIER_BITS + OFFSET_BITS)), .DEPTH(SCALES_DEPTH), .STYLE(SCALES_STYLE), .FILE(SCALES_FILE)
+        .WIDTH(PE * (MULTIPLIER_BITS + OFFSET_BITS)), .DEPTH(SCALES_DEPTH), .STYLE(SCALES_STYLE), .FILE(SCALES_FILE),
+        .PLACE({8'd3, UNIT}), .LOADS(32'(LOADED[3]))
     ) i_scales (
-        .clk(clk), .enable(enable), .address(scales_address), .data(scales)
+        .clk(clk), .enable(enable), .address(scales_address), .load(load), .data(scales)
     );
     always_ff @(posedge clk) begin
         scales_end <= scales_base + SCALES_ADDRESS'(ROW_FOLDS - 1);
@@ -191,7 +205,7 @@ module tsn_matrix #(
     localparam integer FACTOR_BITS = INPUT_BITS + (INPUT_SIGNED != 0 ? 0 : 1);
     localparam integer PRODUCT_BITS = FACTOR_BITS + CENTROID_BITS;
     localparam integer GROUPS = (SIMD + 3) / 4;
-    localparam integer CODEBOOK_BITS = REGIONS > 1 ? REGION_BITS + WORD_BITS : WORD_BITS;
+    localparam integer CODEBOOK_BITS = CODEBOOKS > 1 ? REGION_BITS + WORD_BITS : WORD_BITS;
     genvar p, s, g;
     generate
         for (p = 0; p < PE; p = p + 1) begin : g_row
@@ -204,13 +218,13 @@ module tsn_matrix #(
                     if (COLUMN < SIMD) begin : g_lane
                         wire [CENTROID_BITS-1:0] decoded;
                         wire [CODEBOOK_BITS-1:0] place;
-                        if (REGIONS > 1) assign place = {region, words[LANE*WORD_BITS+:WORD_BITS]};
+                        if (CODEBOOKS > 1) assign place = {region, words[LANE*WORD_BITS+:WORD_BITS]};
                         else assign place = words[LANE*WORD_BITS+:WORD_BITS];
                         tsn_codebook #(
-                            .WIDTH(CENTROID_BITS), .ADDRESS_BITS(CODEBOOK_BITS), .DEPTH(REGIONS << WORD_BITS),
-                            .FILE(CODEBOOK_FILE)
+                            .WIDTH(CENTROID_BITS), .ADDRESS_BITS(CODEBOOK_BITS), .DEPTH(CODEBOOKS << WORD_BITS),
+                            .FILE(CODEBOOK_FILE), .PLACE({8'd1, UNIT}), .LOADS(32'(LOADED[1]))
                         ) i_codebook (
-                            .address(place), .centroid(decoded)
+                            .clk(clk), .load(load), .address(place), .centroid(decoded)
                         );
                         // The mask drives the synchronous reset of a register that is there anyway.
                         reg signed [CENTROID_BITS-1:0] centroid;

@@ -13,24 +13,31 @@ module tsn_rescale #(
     parameter SCALES_FILE = "",
     parameter SCALES_STYLE = "block",
     parameter TASK_FILE = "",
-    parameter TASK_STYLE = "block"
+    parameter TASK_STYLE = "block",
+    parameter [15:0] UNIT = 0,
+    parameter [4:0] LOADED = 0
 ) (
     input wire clk,
     input wire enable,
     input wire [TASK_BITS-1:0] task_index,
+    input wire [128:0] load,
     input wire [PE*ACCUMULATOR_BITS-1:0] accumulators,
     output wire [PARAMETER_BITS-1:0] parameters,
     output wire [PE*OUTPUT_BITS-1:0] results
 );
     localparam integer MULTIPLIER_PORT = MULTIPLIER_BITS > 0 ? MULTIPLIER_BITS : 1;
     wire [MULTIPLIER_BITS+OFFSET_BITS-1:0] scale;
-    tsn_memory #(.WIDTH(PARAMETER_BITS), .DEPTH(TASKS), .STYLE(TASK_STYLE), .FILE(TASK_FILE)) i_task (
-        .clk(clk), .enable(1'b1), .address(task_index), .data(parameters)
+    tsn_memory #(
+        .WIDTH(PARAMETER_BITS), .DEPTH(TASKS), .STYLE(TASK_STYLE), .FILE(TASK_FILE), .PLACE({8'd4, UNIT}),
+        .LOADS(32'(LOADED[4]))
+    ) i_task (
+        .clk(clk), .enable(1'b1), .address(task_index), .load(load), .data(parameters)
     );
     tsn_memory #(
-        .WIDTH(MULTIPLIER_BITS + OFFSET_BITS), .DEPTH(TASKS), .STYLE(SCALES_STYLE), .FILE(SCALES_FILE)
+        .WIDTH(MULTIPLIER_BITS + OFFSET_BITS), .DEPTH(TASKS), .STYLE(SCALES_STYLE), .FILE(SCALES_FILE),
+        .PLACE({8'd3, UNIT}), .LOADS(32'(LOADED[3]))
     ) i_scales (
-        .clk(clk), .enable(1'b1), .address(task_index), .data(scale)
+        .clk(clk), .enable(1'b1), .address(task_index), .load(load), .data(scale)
     );
     genvar p;
     generate

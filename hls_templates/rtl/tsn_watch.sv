@@ -1,21 +1,20 @@
-// What simulation sees of a unit, on standard output: every word that it sends, and its steps when a call ends.
+// What simulation sees of a loop and its output: the steps since the call began, and the words that are sent; else 0.
 module tsn_watch #(
-    parameter integer INDEX = 0,
-    parameter LOOP = "unit",
     parameter integer WIDTH = 1
 ) (
     input wire clk,
-    input wire reset,
+    input wire begin_call,
     input wire step,
-    input wire sent,
+    input wire sends,
     input wire [WIDTH-1:0] data,
-    input wire done
+    output reg [31:0] steps,
+    output wire sent,
+    output wire [(WIDTH+3)/4*4-1:0] word
 );
-    reg [63:0] steps;
-    always @(posedge clk) begin
-        if (reset || done) steps <= 0;
+    always_ff @(posedge clk) begin
+        if (begin_call) steps <= 0;
         else if (step) steps <= steps + 1;
-        if (!reset && sent) $display("word %0d %h", INDEX, data);
-        if (!reset && done) $display("steps %0d %s %0d", INDEX, LOOP, steps);
     end
+    assign sent = sends;
+    assign word = sends ? ((WIDTH + 3) / 4 * 4)'(data) : 0;
 endmodule

@@ -131,6 +131,9 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument(
         "--rtl", type=Path, metavar="FOLDING", help="also simulate the RTL with this folding; slow, a few inputs a task"
     )
+    verify.add_argument(
+        "--simulator", choices=("verilator", "cxxrtl", "icarus"), help="of the RTL (default: the first one installed)"
+    )
 
     paper = add_command(
         commands, "bench", _bench_paper, "the paper's experiments, our figures beside the published ones; resumable"
@@ -232,8 +235,17 @@ def _verify(options: argparse.Namespace) -> Result:
     for name in ("samples", "images"):
         if getattr(options, name) < 1:
             raise SettingsError(f"--{name} {getattr(options, name)}: must be at least 1")
+    if options.simulator is not None and options.rtl is None:
+        raise SettingsError("--simulator runs the hardware that --rtl names, and there is none")
     text, data = verify_network(
-        options.network, options.run, options.samples, options.images, options.out, options.quiet, options.rtl
+        options.network,
+        options.run,
+        options.samples,
+        options.images,
+        options.out,
+        options.quiet,
+        options.rtl,
+        options.simulator,
     )
     return text, data, 0 if data["passed"] else EXIT_DIFFERENT
 

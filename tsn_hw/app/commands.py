@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,10 @@ from tsn_hw.capacity import Capacity, capacity
 from tsn_hw.errors import DataError, SettingsError
 from tsn_hw.files import write_atomically
 from tsn_hw.network import PackedNetwork
+
+if TYPE_CHECKING:
+    from tsn_hw.app.metrics import Metrics
+    from tsn_hw.app.verify import Verification
 
 Told = tuple[str, Any]
 
@@ -120,39 +125,50 @@ def _inputs(net: PackedNetwork, source: Path) -> NDArray[np.integer]:
 
 
 def verify_network(
-    path: Path, run: Path | None, samples: int, images: int, out: Path | None, quiet: bool, rtl: Path | None = None
+    path: Path,
+    run: Path | None,
+    samples: int,
+    images: int,
+    out: Path | None,
+    quiet: bool,
+    rtl: Path | None = None,
+    simulator: str | None = None,
 ) -> Told:
     """Compare every engine with every other; beside a run also on real images, with Brevitas and metrics.
 
-    rtl: a folding file; then the hardware of that folding is simulated too.
+    rtl: a folding file; then the hardware of that folding runs too, in a simulator of that name or the fastest.
     """
-    from tsn_hw.app.rtl import rtl_engine
+    from tsn_hw.app.rtl import simulated_rtl
     from tsn_hw.app.runs import SETTINGS, RunFolder
     from tsn_hw.app.verify import verify
 
     net = artifact.load(path)
     if run is None and (path.parent / SETTINGS).is_file():
         run = path.parent
-    hardware = None if rtl is None else rtl_engine(net, rtl)
-    if run is None:
-        result, metrics = verify(net, samples=samples, quiet=quiet, rtl=hardware), None
-    else:
-        beside = RunFolder(run)
-        if artifact.to_bytes(beside.network) != artifact.to_bytes(net):
-            raise SettingsError(f"{path}: is not the network of the run {run}")
-        result = verify(
-            net,
-            lambda t: beside.images(t, images),
-            beside.brevitas(),
-            beside.snapshots(),
-            samples,
-            quiet=quiet,
-            rtl=hardware,
-        )
-        metrics = beside.metrics()
+    beside = None if run is None else RunFolder(run)
+    if beside is not None and artifact.to_bytes(beside.network) != artifact.to_bytes(net):
+        raise SettingsError(f"{path}: is not the network of the run {run}")
+    with nullcontext() if rtl is None else simulated_rtl(net, rtl, simulator) as hardware:
+        if beside is None:
+            result = verify(net, samples=samples, quiet=quiet, rtl=hardware)
+        else:
+            result = verify(
+                net,
+                lambda t: beside.images(t, images),
+                beside.brevitas(),
+                beside.snapshots(),
+                samples,
+                quiet=quiet,
+                rtl=hardware,
+            )
+    metrics = None if beside is None else beside.metrics()
     data = result.to_json() | ({} if metrics is None else {"metrics": metrics.to_json()})
     if out is not None:
         write_atomically(out, (json.dumps(data, indent=1) + "\n").encode())
+    return _verification_text(net, result, metrics), data
+
+
+def _verification_text(net: PackedNetwork, result: Verification, metrics: Metrics | None) -> str:
     header = ["engine", "inputs", *(task.name for task in net.tasks), "differences"]
     rows = []
     for name, engine in result.engines.items():
@@ -162,6 +178,10 @@ def verify_network(
             digests = (engine.digests[task.name][:12] for task in net.tasks)
             rows.append([name, str(engine.inputs), *digests, str(engine.mismatches)])
     lines = [table(header, rows), ""]
+    for name, engine in result.engines.items():
+        if engine.tool is not None:
+            cycles = ", ".join(map(str, engine.cycles.values()))
+            lines.append(f"{name}: {engine.tool}; cycles of all inputs of a task: {cycles}")
     lines += [f"FIRST DIFFERENCE: {difference}" for difference in [result.first_difference()] if difference]
     lines += [f"BROKEN SEAL: task {name!r}" for name in result.broken_seals]
     lines += [f"CHANGED: {text}" for text in result.changed_snapshots]
@@ -169,4 +189,4 @@ def verify_network(
         fwt = "not measured" if metrics.fwt is None else f"{metrics.fwt:+.2f}"
         lines.append(f"ACC {metrics.acc:.2f} %, BWT {metrics.bwt}, FWT {fwt} (measured now, from the stored networks)")
     lines.append("all engines agree, all seals hold" if result.passed else "VERIFICATION FAILED")
-    return "\n".join(lines), data
+    return "\n".join(lines)

@@ -98,7 +98,7 @@ def bench_paper(
         for seed in range(seeds)
         for name, variant in variants(settings, tables, len(stream)).items()
     ]
-    results, shown = read_results(out / RESULTS), []
+    results, shown, text = read_results(out / RESULTS), [], ""
     for name, variant in wanted:
         key = {"variant": name, "seed": variant.seed, "settings_digest": settings_digest(variant)}
         found = [result for result in results if key.items() <= result.items()]
@@ -108,7 +108,7 @@ def bench_paper(
             lines = "".join(json.dumps(result, sort_keys=True) + "\n" for result in results)
             write_atomically(out / RESULTS, lines.encode())
         shown += found[:1]
-    text = write_tables(preset.stem, shown, tables, stream.input_shape, settings, out)
+        text = write_tables(preset.stem, shown, tables, stream.input_shape, settings, out)  # what there is, if killed
     return text, {"results": str(out / RESULTS), "runs": len(shown)}
 
 

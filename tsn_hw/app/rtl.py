@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from export.folding_json import final_config_json, folding_json, read_folding
 from export.rtl import write_rtl
-from export.rtl_simulation import RtlCall, compile_rtl, missing_simulator
+from export.rtl_simulation import RtlCall, compile_rtl, loading_calls
+from export.rtl_simulators import simulator
 from sim.area import OWN_FILE, Coefficients, read_coefficients
 from sim.devices import device
 from sim.resources import RESOURCES, estimate_resources
 from tsn_hw import artifact
 from tsn_hw.app.tables import table
-from tsn_hw.app.verify import Engine
+from tsn_hw.app.verify import SimulatedRtl
 from tsn_hw.arithmetic import Ints
 from tsn_hw.dataflow import dataflow
-from tsn_hw.errors import FoldingError
+from tsn_hw.errors import EngineError, FoldingError
 from tsn_hw.files import read_bytes
 from tsn_hw.network import PackedNetwork
 from tsn_hw.pipeline import accelerator
@@ -71,21 +74,25 @@ def write_rtl_project(path: Path, folding: Path, folder: Path, coefficients: Pat
     }
 
 
-def rtl_engine(net: PackedNetwork, folding: Path) -> Engine | str:
-    """The simulated RTL of a network with a folding as an engine, or why there is none."""
-    missing = missing_simulator()
-    if missing is not None:
-        return missing
+@contextmanager
+def simulated_rtl(net: PackedNetwork, folding: Path, name: str | None) -> Iterator[SimulatedRtl | str]:
+    """The RTL of a network with a folding in a simulator: that of a name, or the fastest; or why there is none."""
     design = _design(net, folding)
+    try:
+        chosen = simulator(name)
+    except EngineError as error:
+        yield str(error)
+        return
+    with tempfile.TemporaryDirectory(prefix="tsn-hw-") as temporary:
+        folder = Path(temporary) / "rtl"
+        write_rtl(design, folder)
+        compiled = compile_rtl(design, folder, chosen=chosen)
 
-    def run(task: int, x: Ints) -> dict[str, Ints]:
-        with tempfile.TemporaryDirectory(prefix="tsn-hw-") as temporary:
-            folder = Path(temporary) / "rtl"
-            write_rtl(design, folder)
-            (result,) = compile_rtl(design, folder).run([RtlCall(task, x)])
-        return result.layers
+        def run(task: int, x: Ints, stall_percent: int) -> tuple[dict[str, Ints], int]:
+            result = compiled.run([*loading_calls(design, task), RtlCall(task, x)], stall_percent)[-1]
+            return result.layers, result.cycles
 
-    return run
+        yield SimulatedRtl(chosen.tool, run)
 
 
 def _design(net: PackedNetwork, folding: Path) -> Accelerator:

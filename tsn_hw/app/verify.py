@@ -26,11 +26,25 @@ from tsn_hw.network import PackedNetwork
 from tsn_hw.pipeline import accelerator, obstacles
 
 RANDOM_SAMPLES = 64
-SLOW_ENGINES = {"onnx reference": 16, "rtl": 4}
+RTL_STALLS = {"rtl": 0, "rtl with stalls": 40}
+"""Engine -> how often in a hundred cycles each stream of the simulated hardware stands still."""
+SLOW_ENGINES = {"onnx reference": 16, "rtl": 16, "rtl with stalls": 16}
 """How many inputs a task the ONNX reference evaluator sees, which runs in Python, and simulated hardware."""
 
 Engine = Callable[[int, Ints], dict[str, Ints]]
 """(task, inputs) -> the integers of every layer that the engine shows, by name; always the head's."""
+
+
+@dataclass(frozen=True)
+class SimulatedRtl:
+    """Hardware in a simulator.
+
+    tool: name and version of the simulator. run: (task, inputs, percentage of stalls) -> the integers of every layer,
+    as of an engine, and the cycles that all inputs together took.
+    """
+
+    tool: str
+    run: Callable[[int, Ints, int], tuple[dict[str, Ints], int]]
 
 
 @dataclass
@@ -44,10 +58,15 @@ class LayerResult:
 
 @dataclass
 class EngineResult:
-    """One engine: why it is absent, or the inputs it saw, and a digest and the layers of every task."""
+    """One engine: why it is absent, or the inputs it saw, and a digest and the layers of every task.
+
+    Of simulated hardware also the simulator, and the cycles of every task.
+    """
 
     absent: str | None = None
     inputs: int = 0
+    tool: str | None = None
+    cycles: dict[str, int] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
     layers: dict[str, dict[str, LayerResult]] = field(default_factory=dict)
 
@@ -107,7 +126,8 @@ def _engine_json(result: EngineResult) -> dict[str, Any]:
         task: {"digest": result.digests[task], "layers": {name: vars(layer) for name, layer in layers.items()}}
         for task, layers in result.layers.items()
     }
-    return {"mismatches": result.mismatches, "inputs": result.inputs, "tasks": tasks}
+    simulated = {} if result.tool is None else {"tool": result.tool, "cycles": result.cycles}
+    return simulated | {"mismatches": result.mismatches, "inputs": result.inputs, "tasks": tasks}
 
 
 def verify(
@@ -117,13 +137,13 @@ def verify(
     snapshots: dict[int, bytes] | None = None,
     samples: int = RANDOM_SAMPLES,
     quiet: bool = False,
-    rtl: Engine | str | None = None,
+    rtl: SimulatedRtl | str | None = None,
 ) -> Verification:
     """Compare all engines with the int64 loop on every task.
 
     ``images(task)`` gives real test images (uint8); ``brevitas`` is the trained model as an engine, or why it is
-    absent; ``snapshots`` are the files written after each number of tasks; ``rtl`` is simulated hardware as an
-    engine, or why it is absent.
+    absent; ``snapshots`` are the files written after each number of tasks; ``rtl`` is simulated hardware, or why it is
+    absent.
     """
     engines: dict[str, Engine | str] = {
         "brevitas": brevitas,
@@ -131,10 +151,14 @@ def verify(
         **_onnx_engines(net),
         "hls": _hls(net),
     }
-    if rtl is not None:
+    if isinstance(rtl, str):
         engines["rtl"] = rtl
-    results = {name: EngineResult(engine if isinstance(engine, str) else None) for name, engine in engines.items()}
-    results = {"int64 loop": EngineResult()} | results
+    results = {"int64 loop": EngineResult()}
+    results |= {name: EngineResult(engine if isinstance(engine, str) else None) for name, engine in engines.items()}
+    if isinstance(rtl, SimulatedRtl):
+        for name, stalls in RTL_STALLS.items():
+            results[name] = EngineResult(tool=rtl.tool)
+            engines[name] = _simulated(net, rtl, stalls, results[name])
     seen = {"adversarial": samples, "real": 0}
     for number, task in enumerate(tqdm(net.tasks, desc="verify", disable=True if quiet else None, leave=False)):
         x = adversarial_integers(net, samples, seed=number)
@@ -219,6 +243,16 @@ def _onnx_reference(net: PackedNetwork) -> Engine:
             values = evaluator.run(None, {"x": x.astype(input_dtype(net))})
         outputs = dict(zip(evaluator.output_names, values, strict=True))
         return {name: value for name, value in outputs.items() if name != "logits"}
+
+    return run
+
+
+def _simulated(net: PackedNetwork, rtl: SimulatedRtl, stalls: int, result: EngineResult) -> Engine:
+    """Simulated hardware as an engine that notes its cycles in a result."""
+
+    def run(task: int, x: Ints) -> dict[str, Ints]:
+        layers, result.cycles[net.tasks[task].name] = rtl.run(task, x, stalls)
+        return layers
 
     return run
 

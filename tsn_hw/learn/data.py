@@ -5,6 +5,7 @@
     idx      a folder with the four MNIST-style IDX files, plain or .gz
     npz      a file with x_train, y_train, x_test, y_test and, if the classes have names, classes
     cifar    a folder with the binary version of CIFAR-10 or CIFAR-100
+    svhn     a folder with the cropped digits of SVHN, train_32x32.mat and test_32x32.mat
     folder   a folder with train/CLASS/ and test/CLASS/ (or val/CLASS/) full of images
     tinyimagenet  the folder of Tiny ImageNet as it is published; the test part is its validation part
     tiles    a folder with train/ and test/, one image a class: a sheet of square tiles, row after row
@@ -33,6 +34,7 @@ from tsn_hw.learn.data_files import (
     cifar_records,
     decoded,
     idx_array,
+    mat_arrays,
     npz_array,
     reading,
     resized,
@@ -198,6 +200,19 @@ def read_cifar(name: str, folder: Path) -> DataSet:
     return DataSet(name, x_train, y_train, *parts[-1], _cifar_classes(name, folder / names, count))
 
 
+def read_svhn(name: str, folder: Path) -> DataSet:
+    """The cropped digits of SVHN, MATLAB files: (3, 32, 32). Their label 10 is the digit 0, and becomes label 0."""
+    parts: list[tuple[Images, Labels]] = []
+    for file in (folder / f"{part}_32x32.mat" for part in PARTS):
+        if not file.is_file():
+            raise DataError(
+                f"data {name!r}: {file} is missing; put train_32x32.mat and test_32x32.mat (SVHN, cropped digits) there"
+            )
+        with reading(name, file):
+            parts.append(_svhn_part(mat_arrays(file)))
+    return DataSet(name, *parts[0], *parts[1], tuple("0123456789"))
+
+
 def read_folder(name: str, folder: Path, side: int | None = None) -> DataSet:
     """Images in train/CLASS/ and test/CLASS/; classes and images in the order of their names.
 
@@ -279,6 +294,7 @@ def _read(kind: str, path: Path | None, name: str, side: int | None) -> DataSet:
         "idx": read_idx,
         "npz": read_npz,
         "cifar": read_cifar,
+        "svhn": read_svhn,
         "tinyimagenet": read_tinyimagenet,
     }
     if kind not in ("folder", "tiles", *readers):
@@ -348,6 +364,18 @@ def _npz_classes(names: NDArray[Any]) -> tuple[str, ...]:
     if names.dtype.kind not in "SU" or names.ndim != 1:
         raise DataError(f"classes is {names.dtype} {names.shape}, must be strings (classes,)")
     return tuple(entry.decode() if isinstance(entry, bytes) else entry for entry in names.tolist())
+
+
+def _svhn_part(arrays: dict[str, NDArray[Any]]) -> tuple[Images, Labels]:
+    images, labels = arrays.get("X", np.zeros(0)), arrays.get("y", np.zeros(0))
+    if images.dtype != np.uint8 or images.shape[:3] != (32, 32, 3) or labels.shape != (*images.shape[3:], 1):
+        raise DataError(
+            f"X is {images.dtype} {images.shape} and y {labels.dtype} {labels.shape}, must be uint8 (32, 32, 3, N) "
+            "and integers (N, 1)"
+        )
+    if not np.isin(labels, range(1, 11)).all():
+        raise DataError(f"labels are {labels.min()}..{labels.max()}, must be 1..10")
+    return np.ascontiguousarray(images.transpose(3, 2, 0, 1)), labels[:, 0].astype(np.int64) % 10
 
 
 def _cifar_classes(name: str, file: Path, count: int) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Single data files read into arrays: IDX, .npz, CIFAR records, images.
+"""Single data files read into arrays: IDX, .npz, CIFAR records, MATLAB files, images.
 
 Files come from strangers: sizes are compared with what is there before memory is taken for them, and nothing is
 unpickled. Functions say what is wrong with a file; :func:`reading` puts the data set and the file before it.
@@ -32,6 +32,10 @@ MAX_PIXELS = 2**26
 _GREY = ("1", "L")
 _COLOUR = ("LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
 _NPY_HEADER = re.compile(r"\{'descr': '([^']+)', 'fortran_order': (True|False), 'shape': \(([\d, ]*)\), \}\s*")
+_MAT_INTEGERS = {1: "i1", 2: "u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 12: "<i8", 13: "<u8"}
+_MAT_MATRIX, _MAT_COMPRESSED = 14, 15
+_MAT_NUMERIC = range(6, 16)
+"""Classes of MATLAB arrays that hold plain numbers, from double to uint64."""
 _CHUNK = 1 << 20
 _DAMAGE = (
     *(OSError, EOFError, ValueError, TypeError, SyntaxError, RuntimeError),
@@ -92,6 +96,65 @@ def cifar_records(file: Path, label_bytes: int) -> tuple[Images, Labels]:
         raise DataError(f"{len(data)} bytes are no whole number of records of {record} bytes")
     records = data.reshape(-1, record)
     return records[:, label_bytes:].reshape(-1, 3, 32, 32), records[:, label_bytes - 1].astype(np.int64)
+
+
+def mat_arrays(file: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of a MATLAB 5 file that are stored as integers, by name; whatever else it holds is passed over.
+
+    Format: 128 bytes of header, then elements; a compressed element holds one other (The MathWorks, "MAT-File Format").
+    """
+    data = file.read_bytes()
+    if data[124:128] != b"\x00\x01IM":
+        raise DataError("is no MATLAB 5 file (bytes 124 to 127 must be 0001494d)")
+    arrays = {}
+    for kind, body in _mat_elements(memoryview(data)[128:]):
+        found = _inflated(body) if kind == _MAT_COMPRESSED else body
+        if kind in (_MAT_MATRIX, _MAT_COMPRESSED) and (array := _mat_matrix(found)):
+            arrays[array[0]] = array[1]
+    return arrays
+
+
+def _mat_elements(data: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """Type and bytes of one element after the other.
+
+    Two uint32, type and size, come first and the bytes are padded to a multiple of eight, unless compressed; where the
+    upper half of the first uint32 is not 0, it is the size, and at most four bytes follow it.
+    """
+    at = 0
+    while at < len(data):
+        kind, size = struct.unpack_from("<II", data, at)
+        start, short = at + 8, kind >> 16
+        if short:
+            kind, size, start = kind & 0xFFFF, short, at + 4
+        room = min(len(data) - start, 4 if short else size)
+        if room < size:
+            raise DataError(f"ends after {room} of {size} promised bytes")
+        yield kind, data[start : start + size]
+        at = at + 8 if short else start + size + (0 if kind == _MAT_COMPRESSED else -size % 8)
+
+
+def _mat_matrix(data: memoryview) -> tuple[str, NDArray[Any]] | None:
+    """Name and values of a matrix: flags, shape, name and values are its elements. None if it is not of integers."""
+    elements = list(_mat_elements(data))
+    kinds = [kind for kind, _ in elements]
+    if len(kinds) != 4 or kinds[:3] != [6, 5, 1] or kinds[3] not in _MAT_INTEGERS or not elements[0][1]:
+        return None  # five elements are a complex matrix
+    flags, shape, name, values = (body for _, body in elements)
+    if flags[0] not in _MAT_NUMERIC:
+        return None
+    sizes = tuple(int(size) for size in np.frombuffer(shape, "<u4"))
+    return bytes(name).decode("latin-1"), np.frombuffer(values, _MAT_INTEGERS[kinds[3]]).reshape(sizes, order="F")
+
+
+def _inflated(data: memoryview) -> memoryview:
+    """What a compressed matrix holds; memory is taken only for what is there."""
+    stream = zlib.decompressobj()
+    kind, size = struct.unpack("<II", stream.decompress(data, 8))
+    body = stream.decompress(stream.unconsumed_tail, size) if size else b""
+    rest = stream.decompress(stream.unconsumed_tail, 1)  # meeting the end also makes zlib check its sum
+    if kind != _MAT_MATRIX or rest or not stream.eof or len(body) < size:
+        raise DataError(f"holds {len(body)} of {size} compressed bytes of an element of type {kind}, or more")
+    return memoryview(body)
 
 
 def decoded(file: Path) -> Image.Image:

@@ -25,7 +25,7 @@ class DataSettings:
     images a class, for quick runs; 0 leaves both out. A relative ``path`` starts at the settings file.
     """
 
-    source: Literal["digits", "idx", "npz", "cifar", "folder", "tinyimagenet", "tiles"] = "digits"
+    source: Literal["digits", "idx", "npz", "cifar", "svhn", "folder", "tinyimagenet", "tiles"] = "digits"
     path: str = ""
     name: str = ""
     side: int = 0
