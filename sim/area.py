@@ -1,8 +1,8 @@
 """LUTs, flip-flops and DSPs of the logic of a unit: features of the unit times coefficients of the family.
 
 The coefficients stand in ``coefficients.json``, with where they were measured and how far a point is off that the fit
-has not seen. A file of the same form, as a calibration writes it, takes its place. Memories, codebooks among them, are
-counted by :mod:`sim.memories` and are no part of these sums.
+has not seen. A file of the same form, as a calibration writes it, takes its place. Memories are counted by
+:mod:`sim.memories` and are no part of these sums; of codebooks, the coefficient says what share of the count is real.
 """
 
 from __future__ import annotations
@@ -14,34 +14,41 @@ from pathlib import Path
 from sim.devices import Device, Family
 from tsn_hw.errors import SettingsError
 from tsn_hw.records import build, read_json
-from tsn_hw.units import AddUnit, HardwareUnit, MatrixUnit
+from tsn_hw.units import SHIFT_BITS, Accelerator, AddUnit, HardwareUnit, MatrixUnit
 
 OWN_FILE = Path(__file__).with_name("coefficients.json")
-FORMAT = "tsn-hw coefficients 1"
+FORMAT = "tsn-hw coefficients 2"
 
 
 @dataclass(frozen=True)
 class Features:
     """What the logic of a unit is measured by; also the keys of a coefficient file, where 0 is left out.
 
+    heads:        1 of the unit that gives the logits: registers, calls and ports of the accelerator are counted with it
     loops:        controlled loops: one a unit, one more for a sliding window
     row_bits:     width of the value that is requantized, over all rows (channels) in parallel
-    lane_bits:    width of the products, over all lanes
-    fabric_bits:  width of the products that LUTs compute, over all lanes
+    shift_bits:   the same, times the bits of the shift that differ from task to task: stages of the shifter
+    sum_bits:     width of the accumulators, over all lanes: adders
+    lane_bits:    width of the factors of products, over all lanes
+    fabric_bits:  width of the factors of products that LUTs compute, over all lanes
     area:         a * b, over all products of factors of a and b bits that LUTs compute
-    deep_area:    a * b * min(a, b) of the same
     compare_bits: width of the activations that a max pooling compares, over all channels in parallel
-    port_bits:    width of the streams that the unit reads and writes
+    port_bits:    width of the streams that the unit reads and writes: FIFOs of two words and converters
+    codebooks:    LUTs that hold random words, as many as there are in the codebooks: sorted centroids may take fewer.
+                  They are told as memories, and are 0 in the features of a unit's logic
     """
 
+    heads: float = 0
     loops: float = 0
     row_bits: float = 0
+    shift_bits: float = 0
+    sum_bits: float = 0
     lane_bits: float = 0
     fabric_bits: float = 0
     area: float = 0
-    deep_area: float = 0
     compare_bits: float = 0
     port_bits: float = 0
+    codebooks: float = 0
 
 
 _FEATURES = tuple(field.name for field in fields(Features))
@@ -98,35 +105,51 @@ def model_of(device: Device, coefficients: Coefficients) -> AreaModel:
     return coefficients.families[device.family_name]
 
 
-def unit_logic(unit: HardwareUnit, device: Device, model: AreaModel) -> Logic:
-    """The logic of a unit on a part."""
-    given = features(unit, device)
+def unit_logic(design: Accelerator, unit: HardwareUnit, device: Device, model: AreaModel) -> Logic:
+    """The logic of a unit of an accelerator on a part."""
+    given = features(design, unit, device)
     dsp = sum(count * dsps_of(a, b, device.family) for count, a, b in products(unit) if in_dsp(a, b, device))
     return Logic(_total(model.lut, given), _total(model.ff, given), dsp)
 
 
-def features(unit: HardwareUnit, device: Device) -> Features:
+def features(design: Accelerator, unit: HardwareUnit, device: Device) -> Features:
     """The features of a unit; those of products depend on whether the part has DSPs for them."""
     pe, in_luts = unit.settings.folding.pe, [p for p in products(unit) if not in_dsp(p[1], p[2], device)]
-    inputs = sum(unit.input_lanes * stream.bits for stream in unit.sources)
-    common = {
-        "loops": 1 if isinstance(unit, AddUnit) or unit.window is None else 2,
-        "row_bits": pe * unit.scales.value_bits if unit.scales else 0,
-        "fabric_bits": sum(count * (a + b) for count, a, b in in_luts),
-        "area": sum(count * a * b for count, a, b in in_luts),
-        "deep_area": sum(count * a * b * min(a, b) for count, a, b in in_luts),
-        "port_bits": inputs + unit.output_lanes * unit.output.bits,
-    }
-    if isinstance(unit, MatrixUnit):
-        return Features(**common, lane_bits=unit.lanes * (unit.sources[0].bits + unit.centroid_bits))
-    return Features(**common, compare_bits=0 if unit.scales else pe * unit.output.bits)
+    lanes = unit.lanes if isinstance(unit, MatrixUnit) else pe
+    row_bits = pe * unit.scales.value_bits if unit.scales else 0
+    ports = [(unit.output_lanes, unit.output), *((unit.input_lanes, stream) for stream in unit.sources)]
+    return Features(
+        heads=int(isinstance(unit, MatrixUnit) and unit.is_head),
+        loops=1 if isinstance(unit, AddUnit) or unit.window is None else 2,
+        row_bits=row_bits,
+        shift_bits=row_bits * shifter_stages(design, unit) if unit.scales else 0,
+        sum_bits=lanes * unit.scales.accumulator_bits if unit.scales else 0,
+        lane_bits=lanes * (unit.sources[0].bits + unit.centroid_bits) if isinstance(unit, MatrixUnit) else 0,
+        fabric_bits=sum(count * (a + b) for count, a, b in in_luts),
+        area=sum(count * a * b for count, a, b in in_luts),
+        compare_bits=0 if unit.scales else pe * unit.output.bits,
+        port_bits=sum(count * stream.bits for count, stream in ports),
+    )
+
+
+def shifter_stages(design: Accelerator, unit: HardwareUnit) -> int:
+    """Bits of a unit's shift that are neither the same for all tasks nor the same as another bit."""
+    tasks = zip(design.net.tasks, unit.layers, strict=True)
+    requantizations = [step.requantization for step in (task.steps[layer] for task, layer in tasks) if step is not None]
+    shifts = [one.shift for one in requantizations if one is not None] + [0] * (design.max_tasks > len(unit.layers))
+    columns = {tuple(shift >> bit & 1 for shift in shifts) for bit in range(SHIFT_BITS)}
+    return sum(len(set(column)) > 1 for column in columns)
 
 
 def products(unit: HardwareUnit) -> list[tuple[int, int, int]]:
-    """(how many, bits of a factor, bits of the other) of the products that a unit computes in a cycle."""
+    """(how many, bits of a factor, bits of the other) of the products that a unit computes in a cycle.
+
+    Factors are signed: an activation without a sign has a bit more.
+    """
     found = []
     if isinstance(unit, MatrixUnit):
-        found.append((unit.lanes, unit.sources[0].bits, unit.centroid_bits))
+        source = unit.sources[0]
+        found.append((unit.lanes, source.bits + (not source.signed), unit.centroid_bits))
     if unit.scales and unit.scales.multiplier_bits:
         found.append((unit.settings.folding.pe, unit.scales.accumulator_bits, unit.scales.multiplier_bits))
     return found
@@ -140,10 +163,15 @@ def in_dsp(a: int, b: int, device: Device) -> bool:
 def dsps_of(a: int, b: int, family: Family) -> int:
     """DSPs of one product of factors of a and b bits, either way round; a wider one is split.
 
-    All but the highest part of a split factor are unsigned, so a part holds one bit less than the signed factor.
+    The parts of a split factor have ``dsp_part_bits``, the highest up to as many as a DSP; one bit is no product.
     """
+
+    def parts(bits: int, most: int) -> int:
+        lower = max(0, math.ceil((bits - most) / family.dsp_part_bits))
+        return lower + (bits - lower * family.dsp_part_bits > 1)
+
     first, second = family.dsp_bits
-    return min(math.ceil((x - 1) / (first - 1)) * math.ceil((y - 1) / (second - 1)) for x, y in ((a, b), (b, a)))
+    return parts(max(a, b), first) * parts(min(a, b), second)
 
 
 def _total(coefficients: Features, given: Features) -> int:

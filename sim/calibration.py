@@ -7,15 +7,19 @@ fitted again. The error that is told is of points that the fit has not seen: eac
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.area import AreaModel, Features
+from sim.area import AreaModel, Features, features
+from sim.devices import Device
+from sim.memories import place, unit_memories
+from sim.resources import fifo_memories
+from tsn_hw.units import Accelerator
 
-LUT_FEATURES = ("loops", "row_bits", "lane_bits", "area", "deep_area")
-FF_FEATURES = ("loops", "row_bits", "lane_bits", "fabric_bits")
+LUT_FEATURES = ("heads", "loops", "row_bits", "shift_bits", "sum_bits", "area", "port_bits", "codebooks")
+FF_FEATURES = ("heads", "loops", "row_bits", "lane_bits", "fabric_bits", "port_bits")
 
 
 NOTHING = 1e-6
@@ -24,10 +28,7 @@ NOTHING = 1e-6
 
 @dataclass(frozen=True)
 class Measured:
-    """A synthesis: the features of what was measured, the LUTs that its memories are counted with, LUTs and flip-flops.
-
-    ff is 0 where there are none, as in a single product.
-    """
+    """A synthesis: features of what was measured, LUTs that other memories are counted with, LUTs and flip-flops."""
 
     features: Features
     memory_lut: int
@@ -35,11 +36,25 @@ class Measured:
     ff: int
 
 
+def measured(design: Accelerator, device: Device, lut: int, ff: int) -> Measured:
+    """What a synthesis of an accelerator for the family of a part tells the fit."""
+    fifos = fifo_memories(design)
+    memories = [
+        memory
+        for index, unit in enumerate(design.units)
+        for memory in (*unit_memories(design, unit), *fifos.get(index, ()))
+    ]
+    given = [features(design, unit, device) for unit in design.units]
+    total = Features(**{field.name: sum(getattr(one, field.name) for one in given) for field in fields(Features)})
+    codebooks = sum(place(memory, device).lut for memory in memories if memory.kind == "codebook")
+    others = sum(place(memory, device).lut for memory in memories if memory.kind != "codebook")
+    return Measured(replace(total, codebooks=codebooks), others, lut, ff)
+
+
 def fit(points: Sequence[Measured], counted_lut: Features, counted_ff: Features, source: str) -> AreaModel:
     """The model of a family from its measured points; ``counted``: coefficients that no point tells of."""
     lut, lut_error = _fitted(points, LUT_FEATURES, lambda point: point.lut, lambda point: point.memory_lut)
-    with_ff = [point for point in points if point.ff]
-    ff, ff_error = _fitted(with_ff, FF_FEATURES, lambda point: point.ff, lambda _: 0)
+    ff, ff_error = _fitted(points, FF_FEATURES, lambda point: point.ff, lambda _: 0)
     return AreaModel(source, len(points), _both(lut, counted_lut), lut_error, _both(ff, counted_ff), ff_error)
 
 

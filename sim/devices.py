@@ -21,20 +21,28 @@ class Family:
     source: str
     lut_inputs: int
     block_shapes: tuple[tuple[int, ...], ...]
+    block_byte_bits: int = 1
+    block_worth_luts: int = 128
     muxed_luts: int = 1
     ram_shapes: tuple[tuple[int, ...], ...] = ()
     ultra_shapes: tuple[tuple[int, ...], ...] = ()
     dsp_bits: tuple[int, ...] = ()
+    dsp_part_bits: int = 1
     dsp_product_bits: int = 0
 
     def __post_init__(self) -> None:
-        if self.lut_inputs < 2 or self.muxed_luts < 1:
-            raise SettingsError("lut_inputs must be at least 2, muxed_luts at least 1")
+        if (
+            self.lut_inputs < 2
+            or min(self.muxed_luts, self.block_byte_bits, self.block_worth_luts, self.dsp_part_bits) < 1
+        ):
+            raise SettingsError(
+                "lut_inputs must be at least 2; muxed_luts, block_byte_bits, block_worth_luts, dsp_part_bits at least 1"
+            )
         if not self.block_shapes:
             raise SettingsError("block_shapes = []: needs at least one")
-        for key, length in (("block_shapes", 2), ("ultra_shapes", 2), ("ram_shapes", 3)):
-            if any(len(shape) != length or min(shape) < 1 for shape in getattr(self, key)):
-                raise SettingsError(f"{key}: every shape has {length} numbers of at least 1")
+        for key, lengths in (("block_shapes", (2, 3)), ("ultra_shapes", (2,)), ("ram_shapes", (3,))):
+            if any(len(shape) not in lengths or min(shape) < 1 for shape in getattr(self, key)):
+                raise SettingsError(f"{key}: every shape has {' or '.join(map(str, lengths))} numbers of at least 1")
         if self.dsp_bits and (len(self.dsp_bits) != 2 or min(self.dsp_bits) < 2):
             raise SettingsError(f"dsp_bits = {list(self.dsp_bits)}: must be two widths of at least 2, or none")
 

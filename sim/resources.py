@@ -8,7 +8,7 @@ What is left out, and how far the coefficients were off where they were measured
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from sim.area import AreaModel, Coefficients, model_of, read_coefficients, unit_logic
 from sim.devices import Device
@@ -68,7 +68,7 @@ class UnitEstimate:
     @property
     def resources(self) -> Resources:
         """All that the unit takes."""
-        return sum((Resources(m.lut, m.lut_ram, 0, m.bram, m.uram) for m in self.memories), self.logic)
+        return sum((Resources(m.lut, m.lut_ram, m.ff, m.bram, m.uram) for m in self.memories), self.logic)
 
 
 @dataclass(frozen=True)
@@ -194,9 +194,15 @@ def estimate_unit(
     fifos: tuple[Memory, ...] = (),
 ) -> UnitEstimate:
     """One unit on a part; ``fifos``: those in front of it that are no registers."""
-    memories = tuple(place(memory, device) for memory in (*unit_memories(accelerator, unit), *fifos))
-    logic = unit_logic(unit, device, model)
+    memories = tuple(_placed(memory, device, model) for memory in (*unit_memories(accelerator, unit), *fifos))
+    logic = unit_logic(accelerator, unit, device, model)
     return UnitEstimate(unit.name, unit.cycles, memories, Resources(lut=logic.lut, ff=logic.ff, dsp=logic.dsp))
+
+
+def _placed(memory: Memory, device: Device, model: AreaModel) -> Placed:
+    """Where a memory goes; of the LUTs of a codebook those that the model leaves it."""
+    placed = place(memory, device)
+    return replace(placed, lut=math.ceil(placed.lut * model.lut.codebooks)) if memory.kind == "codebook" else placed
 
 
 def fifo_memories(accelerator: Accelerator) -> dict[int, tuple[Memory, ...]]:

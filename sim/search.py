@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sim.area import AreaModel, Coefficients, model_of, read_coefficients
+from sim.area import AreaModel, Coefficients, model_of, read_coefficients, shifter_stages
 from sim.devices import Device
 from sim.memories import Memory, is_shallow, unit_memories
 from sim.resources import (
@@ -256,7 +256,7 @@ def _all_options(design: Accelerator, device: Device, coefficients: Coefficients
     known: dict[object, _Options] = {}
     found = []
     for index, unit in enumerate(design.units):
-        key = replace(unit, name="", layers=(), inputs=()), fifos.get(index)
+        key = replace(unit, name="", layers=(), inputs=()), shifter_stages(design, unit), fifos.get(index)
         if key not in known:
             known[key] = _options_of(design, unit, device, model, fifos.get(index, ()))
         found.append(replace(known[key], unit=unit.name))

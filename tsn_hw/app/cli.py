@@ -113,6 +113,9 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("run", type=Path, help="folder of a training run, or .tsn file")
     report.add_argument("-o", "--out", type=Path, help="HTML file (default: report.html beside the network)")
     report.add_argument("--sweep", type=Path, help="folder of a sweep of the run")
+    report.add_argument(
+        "--rtl", type=Path, help="folder of the network's RTL project: what tsn-hw synth measured of it"
+    )
     report.add_argument("--device", help="part to put the accelerator on; tsn-hw cost --devices lists them")
     report.add_argument("--target-fps", type=float, help="inferences a second (default: as many as the part allows)")
 
@@ -210,7 +213,7 @@ def _report(options: argparse.Namespace) -> Result:
         wishes = HardwareWishes(device=options.device, target_fps=options.target_fps)
     elif options.target_fps is not None:
         raise SettingsError("--target-fps goes with --device")
-    return *write_report(options.run, options.out, options.sweep, wishes), 0
+    return *write_report(options.run, options.out, options.sweep, wishes, options.rtl), 0
 
 
 def _sweep(options: argparse.Namespace) -> Result:

@@ -44,11 +44,37 @@ def add_hardware_commands(commands: Any) -> None:
         "--folding", type=Path, required=True, help="PE, SIMD and memories of every unit, as in build/hls/folding.json"
     )
 
-    synth = add_command(
-        commands, "synth", _synth, "synthesize an RTL project with yosys; resources beside the estimate"
+    rtl.add_argument("--coefficients", type=Path, help="estimate with this file of tsn-hw calibrate")
+
+    _synth_options(
+        add_command(commands, "synth", _synth, "synthesize an RTL project with yosys; resources beside the estimate")
+    )
+    calibrate = add_command(
+        commands, "calibrate", _calibrate, "fit the estimates of LUTs and flip-flops to syntheses of one's own yosys"
+    )
+    calibrate.epilog = (
+        "Small accelerators are synthesized, half a minute each, and kept in the file of --runs: what was interrupted "
+        "goes on there. The coefficients are for --coefficients of tsn-hw cost and tsn-hw rtl; docs/cost.md tells more."
+    )
+    calibrate.add_argument("-o", "--out", type=Path, required=True, help="JSON file for the coefficients")
+    calibrate.add_argument("--runs", type=Path, required=True, help="file of runs, a line a synthesis")
+    calibrate.add_argument(
+        "--target", choices=["xc7", "ecp5", "ice40"], action="append", help="family, may be repeated (default: all)"
+    )
+    calibrate.add_argument("--trials", type=int, default=36, help="accelerators a family (default: %(default)s)")
+    calibrate.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _synth_options(synth: argparse.ArgumentParser) -> None:
+    synth.epilog = (
+        "With --place-and-route nextpnr makes a bitstream and tells the clock that is reached; all ports are on pins "
+        "of its choice. docs/rtl.md tells what is counted, and which tools it takes."
     )
     synth.add_argument("folder", type=Path, help="folder that tsn-hw rtl wrote")
     synth.add_argument("--target", choices=["xc7", "ecp5", "ice40"], required=True, help="family of parts")
+    synth.add_argument("--device", help="part that it is held against (default: xc7z020, ecp5-85, ice40-hx8k)")
+    synth.add_argument("--place-and-route", action="store_true", help="on to a bitstream, with nextpnr: ecp5, ice40")
+    synth.add_argument("--seed", type=int, help="of placement, with --place-and-route (default: 1)")
 
 
 def _hls_options(hls: argparse.ArgumentParser) -> None:
@@ -209,10 +235,20 @@ def _memories(options: argparse.Namespace) -> Result:
 def _rtl(options: argparse.Namespace) -> Result:
     from tsn_hw.app.rtl import write_rtl_project
 
-    return *write_rtl_project(options.network, options.folding, options.out), 0
+    return *write_rtl_project(options.network, options.folding, options.out, options.coefficients), 0
+
+
+def _calibrate(options: argparse.Namespace) -> Result:
+    from tsn_hw.app.calibrate import calibrate
+
+    targets = options.target or ["xc7", "ecp5", "ice40"]
+    return *calibrate(options.runs, options.out, list(dict.fromkeys(targets)), options.trials, options.quiet), 0
 
 
 def _synth(options: argparse.Namespace) -> Result:
-    from tsn_hw.app.rtl import synthesize_project
+    from tsn_hw.app.synth import synthesize_project
 
-    return *synthesize_project(options.folder, options.target), 0
+    if options.seed is not None and not options.place_and_route:
+        raise SettingsError("--seed: is about placement; it goes with --place-and-route")
+    seed = None if not options.place_and_route else 1 if options.seed is None else options.seed
+    return *synthesize_project(options.folder, options.target, options.device, seed), 0

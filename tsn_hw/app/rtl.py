@@ -1,4 +1,4 @@
-"""RTL projects: written with their estimates, simulated as an engine, synthesized beside what was estimated."""
+"""RTL projects: written with their estimates, and simulated as an engine."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ from export.folding_json import final_config_json, folding_json, read_folding
 from export.rtl import write_rtl
 from export.rtl_simulation import RtlCall, compile_rtl, loading_calls
 from export.rtl_simulators import simulator
-from export.rtl_synthesis import synthesize
+from sim.area import OWN_FILE, Coefficients, read_coefficients
 from sim.devices import device
-from sim.resources import RESOURCE_NAMES, RESOURCES, estimate_resources
+from sim.resources import RESOURCES, estimate_resources
 from tsn_hw import artifact
 from tsn_hw.app.tables import table
 from tsn_hw.app.verify import SimulatedRtl
 from tsn_hw.arithmetic import Ints
 from tsn_hw.dataflow import dataflow
 from tsn_hw.errors import EngineError, FoldingError
-from tsn_hw.files import read_bytes, write_atomically
+from tsn_hw.files import read_bytes
 from tsn_hw.network import PackedNetwork
 from tsn_hw.pipeline import accelerator
-from tsn_hw.records import build, read_json
 from tsn_hw.units import Accelerator
 
 Told = tuple[str, Any]
@@ -53,10 +52,11 @@ class Estimates:
     ice40: FamilyEstimate
 
 
-def write_rtl_project(path: Path, folding: Path, folder: Path) -> Told:
+def write_rtl_project(path: Path, folding: Path, folder: Path, coefficients: Path | None = None) -> Told:
     """Write the RTL project of a network with a folding, and what every family is estimated to take for it."""
+    model = read_coefficients(coefficients or OWN_FILE)
     design = _design(artifact.load(path), folding)
-    estimates = _estimates(design)
+    estimates = _estimates(design, model)
     texts = {
         "folding.json": folding_json(design.settings, design.net),
         "final_hw_config.json": final_config_json(dataflow(design)),
@@ -95,29 +95,17 @@ def simulated_rtl(net: PackedNetwork, folding: Path, name: str | None) -> Iterat
         yield SimulatedRtl(chosen.tool, run)
 
 
-def synthesize_project(folder: Path, target: str) -> Told:
-    """Synthesize the project in a folder for a family, and tell what it takes beside what was estimated."""
-    measured = synthesize(folder, target)
-    estimates = build(Estimates, read_json(folder / ESTIMATES), ESTIMATES)
-    estimate: FamilyEstimate = getattr(estimates, target)
-    data = asdict(measured) | {"estimated": asdict(estimate)}
-    write_atomically(folder / f"report/synthesis_{target}.json", (json.dumps(data, indent=1) + "\n").encode())
-    rows = [[RESOURCE_NAMES[name], value, estimate.resources.get(name)] for name, value in measured.resources.items()]
-    header = ["resource", f"{measured.tool}, {target}", f"estimated, {PARTS[target]}"]
-    return f"{table(header, rows)}\n\nnetlist: {folder}/synthesis/{target}.v", data
-
-
 def _design(net: PackedNetwork, folding: Path) -> Accelerator:
     return accelerator(net, read_folding(read_bytes(folding).decode(errors="replace"), str(folding), net))
 
 
-def _estimates(design: Accelerator) -> Estimates:
-    return Estimates(**{family: _estimate(design, part) for family, part in PARTS.items()})
+def _estimates(design: Accelerator, coefficients: Coefficients) -> Estimates:
+    return Estimates(**{family: _estimate(design, part, coefficients) for family, part in PARTS.items()})
 
 
-def _estimate(design: Accelerator, part: str) -> FamilyEstimate:
+def _estimate(design: Accelerator, part: str, coefficients: Coefficients) -> FamilyEstimate:
     try:
-        resources = estimate_resources(design, device(part)).resources
+        resources = estimate_resources(design, device(part), coefficients=coefficients).resources
     except FoldingError as error:
         return FamilyEstimate({}, str(error))
     return FamilyEstimate(dict(zip(RESOURCES, resources.counts, strict=True)))

@@ -19,6 +19,7 @@ from tsn_hw.app.sweep.pareto import ACCURACY, DEVICE, OPERATIONS, SIZE, Objectiv
 from tsn_hw.app.sweep.plots import limit_of, widths
 from tsn_hw.app.sweep.results import Row
 from tsn_hw.app.sweep.summary import Sweep
+from tsn_hw.app.synth import Synthesis
 from tsn_hw.capacity import Capacity, capacity
 from tsn_hw.layers import Conv2d, Weighted
 from tsn_hw.network import PackedNetwork
@@ -265,3 +266,28 @@ def hardware(chosen: Chosen) -> Section:
     units = Table("Units", UNIT_HEADER, unit_rows(chosen.accelerator, estimate))
     table = Table("Resources of the part", ["resource", "used", "available", "%"], resources)
     return Section("hardware", f"On {estimate.device.name}", [Note(told), table, units])
+
+
+GATES = (
+    "The same accelerator in SystemVerilog, synthesized: cells counted, beside the estimate that was made before. "
+    "Placed and routed designs have every port on a pin; their clock is that of paths from register to register."
+)
+
+
+def gates(projects: Sequence[Synthesis]) -> Section:
+    """What synthesis measured of the RTL, and whether parts have enough of it."""
+    resources, clocks = list[list[Value | Cell]](), list[list[Value | Cell]]()
+    for found in projects:
+        for name, used in found.resources.items():
+            percent = found.percent[name]
+            share = Cell(percent, min(1.0, percent / 100)) if math.isfinite(percent) else Cell(None)
+            estimated = found.estimated.resources.get(name)
+            resources.append([found.device, RESOURCE_NAMES[name], used, estimated, found.available[name], share])
+        fits = Cell(found.verdict, state="good" if found.fits else "bad")
+        routed = found.routed
+        made = "not placed" if routed is None else f"{routed.tool}, {routed.package}, seed {routed.seed}"
+        clock = None if routed is None else routed.fmax_mhz
+        clocks.append([found.device, fits, clock, found.clock_mhz, f"{found.tool}; {made}"])
+    header = ["part", "resource", "measured", "estimated", "available", "%"]
+    parts = Table("Parts", ["part", "", "MHz reached", "MHz assumed", "tools"], clocks)
+    return Section("gates", "In gates", [Note(GATES), parts, Table("Measured and estimated", header, resources)])

@@ -18,6 +18,7 @@ from tsn_hw.app.report import costs, sections
 from tsn_hw.app.report.blocks import Section
 from tsn_hw.app.report.sections import Subject
 from tsn_hw.app.sweep.summary import Sweep, read_sweep_summary
+from tsn_hw.app.synth import synthesized
 from tsn_hw.capacity import capacity
 from tsn_hw.errors import SettingsError
 from tsn_hw.files import read_bytes, write_atomically
@@ -32,18 +33,18 @@ NETWORK, VERIFICATION = "net.tsn", "verify.json"
 
 
 def write_report(
-    path: Path, out: Path | None, sweep_folder: Path | None, wishes: HardwareWishes | None
+    path: Path, out: Path | None, sweep_folder: Path | None, wishes: HardwareWishes | None, rtl: Path | None = None
 ) -> tuple[str, Any]:
-    """Write the page of a run's folder, or of a .tsn file alone."""
-    subject = gather(path, sweep_folder, wishes)
+    """Write the page of a run's folder, or of a .tsn file alone; ``rtl``: folder of an RTL project of the network."""
+    subject = gather(path, sweep_folder, wishes, rtl)
     file = subject.path.with_name("report.html") if out is None else out
     page = render(subject).encode()
     write_atomically(file, page)
     return f"{file}: {len(page):,} bytes", {"file": str(file), "bytes": len(page)}
 
 
-def gather(path: Path, sweep_folder: Path | None, wishes: HardwareWishes | None) -> Subject:
-    """Read everything that a report tells. SettingsError if the sweep is of another run."""
+def gather(path: Path, sweep_folder: Path | None, wishes: HardwareWishes | None, rtl: Path | None = None) -> Subject:
+    """Read everything that a report tells. SettingsError if sweep or RTL project are of something else."""
     run = _run(path) if path.is_dir() else None
     file = path if run is None else path / NETWORK
     found = None if sweep_folder is None else _sweep(sweep_folder, run)
@@ -53,7 +54,8 @@ def gather(path: Path, sweep_folder: Path | None, wishes: HardwareWishes | None)
     units = dict.fromkeys(unit_names(net), UnitSettings(Folding(1)))
     design = accelerator(net, HardwareSettings(units)) if chosen is None else chosen.accelerator
     verified = _verification(file.parent / VERIFICATION, data)
-    return Subject(file, data, net, sizes, estimate_cost(design, stored=sizes), verified, run, found, chosen)
+    measured = () if rtl is None else synthesized(net, rtl)
+    return Subject(file, data, net, sizes, estimate_cost(design, stored=sizes), verified, run, found, chosen, measured)
 
 
 def _verification(path: Path, network: bytes) -> Mapping[str, Any] | str:
@@ -93,6 +95,8 @@ def render(subject: Subject) -> str:
     parts += [sections.tasks(subject), costs.memory(subject), costs.operations(subject)]
     if subject.chosen is not None:
         parts.append(costs.hardware(subject.chosen))
+    if subject.measured:
+        parts.append(costs.gates(subject.measured))
     parts += [sections.verification(subject), sections.provenance(subject)]
     title = subject.path.parent.resolve().name if subject.run else subject.path.name
     shape = " × ".join(map(str, net.input_shape))

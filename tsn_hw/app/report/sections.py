@@ -19,6 +19,7 @@ from tsn_hw.app.hardware import Chosen
 from tsn_hw.app.metrics import Metrics
 from tsn_hw.app.report.blocks import Block, Cards, Cell, Note, Section, Table, Value
 from tsn_hw.app.sweep.summary import Sweep
+from tsn_hw.app.synth import Synthesis
 from tsn_hw.capacity import Capacity
 from tsn_hw.network import PackedNetwork, code_bits
 
@@ -53,6 +54,7 @@ class Subject:
     run: RunFolder | None = None
     sweep: Sweep | None = None
     chosen: Chosen | None = None
+    measured: tuple[Synthesis, ...] = ()
 
     @cached_property
     def metrics(self) -> Metrics | None:
