@@ -20,7 +20,7 @@ from streams import stream_of
 
 from export.folding_json import read_folding
 from export.rtl import write_rtl
-from export.rtl_simulation import RtlCall, RtlSimulation, compile_rtl
+from export.rtl_simulation import RtlCall, RtlResult, RtlSimulation, compile_rtl
 from export.rtl_simulators import SIMULATORS, simulator
 from sim import reference
 from sim.devices import device
@@ -53,15 +53,18 @@ def folded(net: PackedNetwork, rng: np.random.Generator, most: int) -> Accelerat
     return accelerator(net, HardwareSettings(units))
 
 
-def differences(net: PackedNetwork, calls: list[RtlCall], results: list) -> tuple[int, int]:
+def differences(net: PackedNetwork, calls: list[RtlCall], results: list[RtlResult]) -> tuple[int, int]:
     """Integers that were compared, of all layers, and those that differ."""
     compared = different = 0
-    for call, result in zip(calls, results, strict=True):
-        truth = reference.run(net, call.task, call.inputs)
-        names = [layer.name for _, layer, _ in net.run_order(call.task) if not isinstance(layer, Flatten)]
-        assert (result.status, list(result.layers)) == (0, names)
-        compared += sum(truth[name].size for name in names)
-        different += sum(int((truth[name] != result.layers[name]).sum()) for name in names)
+    for task in {call.task for call in calls}:
+        pairs = [(call, result) for call, result in zip(calls, results, strict=True) if call.task == task]
+        truth = reference.run(net, task, np.concatenate([call.inputs for call, _ in pairs]))
+        names = [layer.name for _, layer, _ in net.run_order(task) if not isinstance(layer, Flatten)]
+        assert all((result.status, list(result.layers)) == (0, names) for _, result in pairs)
+        for name in names:
+            found = np.concatenate([result.layers[name] for _, result in pairs])
+            compared += found.size
+            different += int((found != truth[name]).sum())
     return compared, different
 
 

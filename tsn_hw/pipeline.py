@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from tsn_hw import arithmetic
@@ -70,6 +71,18 @@ def unit_names(net: PackedNetwork) -> tuple[str, ...]:
     while head in body:
         head += "_"
     return (*body, head)
+
+
+def layer_values(net: PackedNetwork, task: int, inputs: Ints, of_units: Mapping[str, Ints]) -> dict[str, Ints]:
+    """The integers (batch, ...) of every layer of a task, from those of the layers that are units, by name.
+
+    A Flatten is no unit: it reshapes what it reads.
+    """
+    values = {INPUT: inputs}
+    for index, layer, _ in net.run_order(task):
+        of_layer = values[layer.inputs[0]] if isinstance(layer, Flatten) else of_units[layer.name]
+        values[index] = of_layer.reshape(len(inputs), *net.shapes[index])
+    return {net.layers[index].name: of_layer for index, of_layer in values.items() if index != INPUT}
 
 
 def accelerator(net: PackedNetwork, settings: HardwareSettings) -> Accelerator:

@@ -19,7 +19,7 @@ module tsn_codebook #(
 );
     generate
         if (LOADS != 0) begin : g_loaded
-            (* ram_style = "logic" *) reg [WIDTH-1:0] content[0:DEPTH-1];
+            reg [WIDTH-1:0] content[0:DEPTH-1];
             always_ff @(posedge clk) begin
                 if (load[128] && load[127:104] == PLACE) content[load[64+:ADDRESS_BITS]] <= load[WIDTH-1:0];
             end

@@ -25,7 +25,7 @@ from tsn_hw.dataflow import dataflow
 from tsn_hw.errors import EngineError, FoldingError
 from tsn_hw.files import read_bytes
 from tsn_hw.network import PackedNetwork
-from tsn_hw.pipeline import accelerator
+from tsn_hw.pipeline import accelerator, layer_values
 from tsn_hw.units import Accelerator
 
 Told = tuple[str, Any]
@@ -90,7 +90,7 @@ def simulated_rtl(net: PackedNetwork, folding: Path, name: str | None) -> Iterat
 
         def run(task: int, x: Ints, stall_percent: int) -> tuple[dict[str, Ints], int]:
             result = compiled.run([*loading_calls(design, task), RtlCall(task, x)], stall_percent)[-1]
-            return result.layers, result.cycles
+            return layer_values(net, task, x, result.layers), result.cycles
 
         yield SimulatedRtl(chosen.tool, run)
 
