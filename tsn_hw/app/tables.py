@@ -90,6 +90,7 @@ def accuracy_heat_map(matrix: NDArray[np.float64], names: Sequence[str], title: 
 def methods_plot(points: Sequence[tuple[str, float, float]], title: str) -> bytes:
     """PNG of methods in the plane of body capacity (percent, logarithmic) and accuracy (percent)."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
     figure = Figure(figsize=(7.0, 4.5))
     axes = figure.add_subplot()
@@ -97,6 +98,9 @@ def methods_plot(points: Sequence[tuple[str, float, float]], title: str) -> byte
         chosen = sorted((capacity, acc) for name, capacity, acc in points if name == method)
         axes.plot(*zip(*chosen, strict=True), marker="o", label=method)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("body capacity (% of one dense float32 body)")
     axes.set_ylabel("mean test accuracy (%)")
     axes.set_title(title)
