@@ -304,13 +304,6 @@ def test_dropout_loses_a_share_in_steps_of_a_256th(share: float, lost: int) -> N
     assert not torch.equal(x, other)
 
 
-def test_dropout_draws_in_the_order_of_memory() -> None:
-    x = torch.ones(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
-    image, flat = (dropped(values, 0.5, torch.Generator().manual_seed(0)) for values in (x, torch.ones(120)))
-    assert image.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(image.permute(0, 2, 3, 1).flatten(), flat)
-
-
 def test_dropout_keeps_the_mean() -> None:
     model = model_of(mlp((1, 40, 50), (3,), dropout=0.25))
     model.train().dropout_generator = torch.Generator().manual_seed(0)  # type: ignore[union-attr]
