@@ -87,16 +87,26 @@ def accuracy_heat_map(matrix: NDArray[np.float64], names: Sequence[str], title: 
     return file.getvalue()
 
 
+FAR_BELOW_POINTS = 15
+"""Percentage points below the best."""
+
+
 def methods_plot(points: Sequence[tuple[str, float, float]], title: str) -> bytes:
-    """PNG of methods in the plane of body capacity (percent, logarithmic) and accuracy (percent)."""
+    """PNG of methods in the plane of body capacity (percent, logarithmic) and accuracy (percent).
+
+    A point far below all others would press them into a line: the legend tells it, outside of the picture.
+    """
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
     figure = Figure(figsize=(7.0, 4.5))
     axes = figure.add_subplot()
+    floor = max(acc for _, _, acc in points) - FAR_BELOW_POINTS
     for method in dict.fromkeys(name for name, _, _ in points):
         chosen = sorted((capacity, acc) for name, capacity, acc in points if name == method)
-        axes.plot(*zip(*chosen, strict=True), marker="o", label=method)
+        shown = [place for place in chosen if place[1] >= floor]
+        below = "".join(f", {acc:.1f} % at {capacity:.0f} %" for capacity, acc in chosen if acc < floor)
+        axes.plot([x for x, _ in shown], [y for _, y in shown], marker="o", label=method + below)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
