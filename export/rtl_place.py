@@ -82,17 +82,9 @@ def place_and_route(folder: Path, device: str, clock_mhz: float, seed: int = 1) 
     packer = required_tool(router.packers[0], router.packers, router.install)
     name = f"synthesis/{device}"
     layout, bitstream = (f"{name}.config", f"{name}.bit") if target == "ecp5" else (f"{name}.asc", f"{name}.bin")
-    files = [
-        "--json",
-        f"synthesis/{target}.json",
-        router.layout,
-        layout,
-        "--report",
-        f"{name}.report",
-        "-l",
-        f"{name}.log",
-    ]
-    options = [*router.options, "--freq", f"{clock_mhz:g}", "--timing-allow-fail", "--seed", str(seed), "-q"]
+    files = ["--json", f"synthesis/{target}.json", router.layout, layout, "--report", f"{name}.report"]
+    options = [*router.options, "--freq", f"{clock_mhz:g}", "--timing-allow-fail", "--seed", str(seed)]
+    options += ["-q", "-l", f"{name}.log"]
     run_tool([program, size, "--package", package, *files, *options], folder)
     run_tool([packer, layout, bitstream], folder)
     report = read_json(folder / f"{name}.report")

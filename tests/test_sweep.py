@@ -184,7 +184,7 @@ def test_only_one_sweep_writes_at_a_time(tmp_path: Path) -> None:
         results.append(identity({"a": 1}), {"b": 2.5})
         with pytest.raises(FileError) as error, open_results(path):
             pass
-        assert str(error.value) == f"{path}: another sweep is writing to it"
+        assert str(error.value) == f"{path}: another process is writing to it"
     with open_results(path) as results:
         assert results.rows == {'{"a": 1}': {"b": 2.5}}
 

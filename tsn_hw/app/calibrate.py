@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from sim.calibration import fit, measured
 from sim.devices import Device, device
 from sim.resources import estimate_resources
 from tsn_hw.app.rtl import PARTS
+from tsn_hw.app.sweep.results import Row, identity, open_results, rows_of
 from tsn_hw.app.tables import table
 from tsn_hw.app.trials import Trial, design, trials
 from tsn_hw.errors import SettingsError
@@ -50,16 +51,15 @@ class Run:
 def calibrate(runs_file: Path, out: Path, families: Sequence[str], count: int, quiet: bool = False) -> Told:
     """Synthesize what is missing of the first ``count`` trials for some families, fit, and write the coefficients.
 
-    The file of runs grows by a line a synthesis, so that what was interrupted goes on where it was.
+    The file of runs grows by a line a synthesis, as that of a sweep does: what was interrupted goes on where it was.
     """
-    runs = read_runs(runs_file) if runs_file.is_file() else []
-    done = {(run.target, run.trial) for run in runs}
-    missing = [(trial, family) for trial in trials(count) for family in families if (family, trial) not in done]
-    for trial, family in tqdm(missing, disable=quiet, unit="synthesis"):
-        runs.append(synthesize_trial(trial, family))
-        runs_file.parent.mkdir(parents=True, exist_ok=True)
-        with runs_file.open("a") as file:
-            file.write(json.dumps(asdict(runs[-1])) + "\n")
+    with open_results(runs_file) as results:
+        runs = _runs(runs_file, results.rows)
+        done = {(run.target, run.trial) for run in runs}
+        missing = [(trial, family) for trial in trials(count) for family in families if (family, trial) not in done]
+        for trial, family in tqdm(missing, disable=quiet, unit="synthesis"):
+            runs.append(synthesize_trial(trial, family))
+            results.append(*_line(runs[-1]))
     models = fitted([run for run in runs if run.target in families])
     write_atomically(out, coefficients_json(models).encode())
     rows = [_row(family, models[family], runs) for family in families]
@@ -69,15 +69,17 @@ def calibrate(runs_file: Path, out: Path, families: Sequence[str], count: int, q
 
 
 def read_runs(path: Path) -> list[Run]:
-    """The lines of a file of runs; SettingsError names the one that is none."""
-    found = []
-    for number, line in enumerate(read_bytes(path).decode(errors="replace").splitlines(), 1):
-        try:
-            values = json.loads(line)
-        except ValueError as error:
-            raise SettingsError(f"{path}:{number}: not JSON ({error})") from error
-        found.append(build(Run, values, f"{path}:{number}"))
-    return found
+    """The lines of a file of runs; FileError or SettingsError tells one that is none."""
+    return _runs(path, rows_of(path, read_bytes(path)))
+
+
+def _runs(path: Path, rows: Mapping[str, Row]) -> list[Run]:
+    return [build(Run, json.loads(point) | row, str(path)) for point, row in rows.items()]
+
+
+def _line(run: Run) -> tuple[str, Row]:
+    """A run as a point, what was asked, and its row, what came out."""
+    return identity({"target": run.target, "trial": asdict(run.trial)}), {"tool": run.tool, "resources": run.resources}
 
 
 def synthesize_trial(trial: Trial, family: str) -> Run:

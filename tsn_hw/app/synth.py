@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,7 @@ def synthesize_project(folder: Path, target: str, part: str | None = None, seed:
         if not found.fits:
             raise SettingsError(f"--place-and-route: {found.verdict}; report/synthesis_{target}.json has the figures")
         routed = place_and_route(folder, chosen.name, chosen.capacities.clock_mhz, seed)
-        found = Synthesis(**{**vars(found), "routed": routed})
+        found = replace(found, routed=routed)
         _write(folder, found)
     return _text(folder, found), asdict(found)
 

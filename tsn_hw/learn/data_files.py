@@ -102,6 +102,7 @@ def mat_arrays(file: Path) -> dict[str, NDArray[Any]]:
     """The arrays of a MATLAB 5 file that are stored as integers, by name; whatever else it holds is passed over.
 
     Format: 128 bytes of header, then elements; a compressed element holds one other (The MathWorks, "MAT-File Format").
+    SciPy's reader ends the whole process with a segmentation fault on some damaged files; this one refuses them.
     """
     data = file.read_bytes()
     if data[124:128] != b"\x00\x01IM":

@@ -59,15 +59,16 @@ def open_results(path: Path) -> Iterator[Results]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise FileError(f"{path}: another sweep is writing to it") from error
+            raise FileError(f"{path}: another process is writing to it") from error
         file.seek(0)
         data = file.read()
         whole = data.rfind(b"\n") + 1
         file.truncate(whole)
-        yield Results(file, _rows(path, data[:whole]))
+        yield Results(file, rows_of(path, data[:whole]))
 
 
-def _rows(path: Path, data: bytes) -> dict[str, Row]:
+def rows_of(path: Path, data: bytes) -> dict[str, Row]:
+    """The rows in the content of a file of results, by the identity of their point; FileError names a damaged line."""
     rows = {}
     for number, line in enumerate(data.splitlines(), start=1):
         try:
