@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from export.rtl_synthesis import required_tool, run_tool
+from export.tools import required_tool, run_tool
 from tsn_hw.errors import SettingsError
 from tsn_hw.records import read_json
 
@@ -85,8 +85,8 @@ def place_and_route(folder: Path, device: str, clock_mhz: float, seed: int = 1) 
     files = ["--json", f"synthesis/{target}.json", router.layout, layout, "--report", f"{name}.report"]
     options = [*router.options, "--freq", f"{clock_mhz:g}", "--timing-allow-fail", "--seed", str(seed)]
     options += ["-q", "-l", f"{name}.log"]
-    run_tool([program, size, "--package", package, *files, *options], folder)
-    run_tool([packer, layout, bitstream], folder)
+    run_tool([program, size, "--package", package, *files, *options], folder, see=folder / "synthesis")
+    run_tool([packer, layout, bitstream], folder, see=folder / "synthesis")
     report = read_json(folder / f"{name}.report")
     return Routed(device, package, _version(program), seed, *_figures(report), bitstream)
 

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from export.hls_golden import bus_beats, from_stream_order
 from export.hls_load import ALL_TASKS, load_packets, loads
-from export.rtl_simulators import BENCH, BUILD, Simulator, execute, simulator
+from export.rtl_simulators import BENCH, BUILD, Simulator, simulator
 from export.rtl_top import watches
+from export.tools import run_tool
 from tsn_hw.arithmetic import Ints
 from tsn_hw.dataflow import dataflow
 from tsn_hw.errors import EngineError
@@ -85,7 +86,7 @@ class RtlSimulation:
         (self.folder / "calls.txt").write_text("".join(lines))
         texts = (f"{word:x}\n" for words in beats for word in words.ravel().tolist())
         (self.folder / "beats.txt").write_text("".join(texts))
-        output = execute(self.simulator.run, self.folder).splitlines()
+        output = run_tool(self.simulator.run, self.folder).splitlines()
         return self._results(calls, [words.size for words in beats], output)
 
     def _results(self, calls: Sequence[RtlCall], beats: Sequence[int], lines: Iterable[str]) -> list[RtlResult]:
@@ -158,7 +159,7 @@ def compile_rtl(
     sources = netlist or [WATCH, *(f"rtl/{path.name}" for path in sorted((folder / "rtl").glob("*.sv")))]
     (folder / BUILD / chosen.name).mkdir(parents=True, exist_ok=True)
     for command in chosen.compile([*sources, f"testbench/{BENCH}.sv"]):
-        execute(command, folder)
+        run_tool(command, folder)
     return RtlSimulation(accelerator, folder, chosen, bool(netlist))
 
 

