@@ -56,10 +56,11 @@ def test_the_alexnet_body_has_the_shapes_of_the_paper() -> None:
     assert [layer.kernel for layer in body.layers if isinstance(layer, Conv2d)] == [(4, 4), (3, 3), (2, 2)]
 
 
-def test_dropout_of_the_alexnet_follows_the_paper() -> None:
+def test_dropout_of_the_alexnet_has_the_shares_of_the_paper_after_pooling() -> None:
     assert alexnet((3, 32, 32)).dropout == pytest.approx(
-        {"conv1": 0.2, "conv2": 0.2, "conv3": 0.5, "fc1": 0.5, "fc2": 0.5}
+        {"pool1": 0.2, "pool2": 0.2, "pool3": 0.5, "fc1": 0.5, "fc2": 0.5}
     )
+    assert alexnet((1, 2, 2), (3, 4), (5,)).dropout == pytest.approx({"conv1": 0.2, "conv2": 0.5, "fc1": 0.5})
     assert alexnet((3, 32, 32), dropout=0.0).dropout == {}
 
 

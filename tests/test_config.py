@@ -115,6 +115,7 @@ def test_a_mistake_is_named_with_its_table_key_rule_and_value(file: Path, text: 
         ("stream.tasks = 0", "stream.tasks = 0", "1..4096"),
         ("stream.tasks = 4097", "stream.tasks = 4097", "1..4096"),
         ("train.threads = 257", "train.threads = 257", "0..256"),
+        ("train.shift = 65", "train.shift = 65", "0..64"),
         ("model.hidden = [0]", "model.hidden = (0,)", "widths of 1..65536"),
         ("route.threshold = -1.0", "route.threshold = -1.0", "at least 0"),
         ("stream.validation_share = 1.0", "stream.validation_share = 1.0", "between 0 and 1"),
@@ -197,7 +198,7 @@ def leaves(values: object, path: tuple[str | int, ...] = ()) -> list[tuple[str |
 
 
 OTHER_VALUES = {
-    "source": "npz", "schedule": "plateau", "channels": 1,
+    "source": "npz", "schedule": "plateau", "channels": 1, "precision": "bfloat16",
     "keep_policy": "equal_remaining", "act_bits": 4, "memory": "samples_act", "estimator": "histogram", "bits": 16,
     "method": "wsn", "inherit": 0.5, "by": "coded_size", "probe_bits": [3],
     "keep_table": {"fc1": 0.5}, "hidden": [13], "name": "other", "max_bits": 4, "min_bits": 1,

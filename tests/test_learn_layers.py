@@ -13,6 +13,7 @@ from learning import assert_same_state, state_of
 from torch import Tensor
 
 from tsn_hw.arithmetic import ActFormat, quantize
+from tsn_hw.learn import layers
 from tsn_hw.learn.layers import (
     Activation,
     Subnet,
@@ -445,6 +446,21 @@ def test_calibration_finds_the_grid_of_least_squared_error(
     exact = math.ceil(math.log2(top / ActFormat(bits, signed, 0).range[1]))  # the finest grid without saturation
     errors = {e: squared_error(x, ActFormat(bits, signed, e)) for e in range(exact - 4, exact + 8)}
     assert errors[chosen] <= min(errors.values()) * (1 + 1e-4)
+
+
+def test_calibration_of_a_large_map_tries_its_grids_on_images_from_the_whole_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first half of the images is dark: they alone would ask for a finer grid."""
+    bright = torch.rand(32, 16, generator=torch.Generator().manual_seed(0))
+    x = torch.cat([bright / 32, bright])
+    whole, sampled = Activation(8, signed=False), Activation(8, signed=False)
+    whole.calibrate(x)
+    monkeypatch.setattr(layers, "CALIBRATION_VALUES", 100)
+    sampled.calibrate(x)
+    assert sampled.grid.real == whole.grid.real == 2.0**-8
+    sampled.calibrate(torch.cat([x[:32], x[:32], x[32:33]]))  # images 0, 10, ... 60 are dark, the largest value is not
+    assert sampled.grid.real < whole.grid.real
 
 
 def test_calibration_gives_up_a_rare_large_value_for_a_finer_step_at_four_bits() -> None:

@@ -35,7 +35,7 @@ from tsn_hw.arithmetic import (
     round_shift,
 )
 from tsn_hw.layers import AvgPool, Linear
-from tsn_hw.learn.architectures import Architecture, mlp
+from tsn_hw.learn.architectures import Architecture, alexnet, mlp
 from tsn_hw.learn.freeze import commit
 from tsn_hw.learn.layers import Activation, dropped
 from tsn_hw.learn.models import SubnetModel, TaskAffine, average
@@ -266,7 +266,7 @@ def test_fresh_weights_and_scores_are_uniform_within_one_over_root_fan_in() -> N
     assert not torch.equal(layer.weight, layer.subnet.scores)
 
 
-@pytest.mark.parametrize("architecture", [mlp((2, 7, 6), (9, 5)), residual()])
+@pytest.mark.parametrize("architecture", [mlp((2, 7, 6), (9, 5)), residual(), alexnet((2, 7, 6), (5, 4), (6,), False)])
 def test_training_and_evaluation_give_bitwise_the_same_logits(architecture: Architecture) -> None:
     model = model_of(architecture, classes=3)
     start_task(model, 0, TrainSettings(), 1)

@@ -34,7 +34,7 @@ import numpy as np
 from tiny_run import EVERYTHING, learn
 from tsn_hw.learn import run
 
-run.CHECKPOINT_SECONDS = 0.0
+run.CHECKPOINT_SECONDS, run.CHECKPOINT_SHARE = 0.0, 1e9
 folder, rng = Path(sys.argv[1]), np.random.default_rng(int(sys.argv[2]))
 for delay in [*rng.uniform(0.0, 0.3, 12), 60.0]:
     pid = os.fork()
@@ -62,6 +62,7 @@ class KilledError(BaseException):
 def _every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Write a checkpoint after every epoch."""
     monkeypatch.setattr(run, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(run, "CHECKPOINT_SHARE", 1e9)
 
 
 def attempts(settings: Settings, folder: Path, kill: Callable[[int], None]) -> int:

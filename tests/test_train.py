@@ -375,7 +375,7 @@ def batches_of(images: int, batch: int, seed: int = 0) -> tuple[list[list[int]],
     x, y = torch.arange(images, dtype=torch.uint8).reshape(-1, 1, 1, 1), torch.zeros(images, dtype=torch.int64)
     model, steps = Recorder(), list[int]()
     optimizer = torch.optim.SGD(model.parameters())
-    train_epoch(model, 0, Tensors(x, y, x, y), optimizer, batch, generator_of(seed), steps.append)
+    train_epoch(model, 0, Tensors(x, y, x, y), optimizer, TrainSettings(batch=batch), generator_of(seed), steps.append)
     assert model.training
     return model.batches, steps
 
@@ -396,6 +396,39 @@ def test_every_image_is_seen_once_an_epoch_and_no_last_batch_holds_one_image_alo
 def test_the_order_of_images_follows_the_generator() -> None:
     assert batches_of(50, 7, seed=1) == batches_of(50, 7, seed=1)
     assert batches_of(50, 7, seed=1) != batches_of(50, 7, seed=2)
+
+
+def test_training_images_are_mirrored_and_moved_where_the_settings_say_so() -> None:
+    """One white column in every image: it turns up on both sides, and one pixel beside them."""
+    x, y = torch.zeros(64, 1, 1, 8, dtype=torch.uint8), torch.zeros(64, dtype=torch.int64)
+    x[..., 1] = 255
+    seen: dict[bool, set[int]] = {}
+
+    class Columns(Recorder):
+        def forward(self, x: Tensor, task: int) -> Tensor:
+            seen.setdefault(len(seen) == 1, set()).update(x.flatten(1).argmax(1).tolist())
+            return self.weight.expand(len(x), 2)
+
+    for settings in (TrainSettings(batch=64), TrainSettings(batch=64, mirror=True, shift=1)):
+        model = Columns()
+        optimizer = torch.optim.SGD(model.parameters())
+        train_epoch(model, 0, Tensors(x, y, x, y), optimizer, settings, generator_of(0), lambda _: None)
+    assert seen == {False: {1}, True: {0, 1, 2, 5, 6, 7}}
+
+
+def test_bfloat16_products_train_a_network_whose_integers_stay_exact() -> None:
+    settings = replace(TINY, epochs=6, precision="bfloat16")
+    models = [model_of(alexnet((1, 8, 8), (5, 4), (12,))) for _ in range(2)]
+    losses = []
+    for model, chosen in zip(models, (settings, replace(settings, precision="float32")), strict=True):
+        state = start_task(model, 0, chosen, 1)
+        untrained = evaluate(model, 0, FEW.x_valid, FEW.y_valid).loss
+        fit(model, 0, FEW, chosen, state, 0, lambda _: None)
+        losses.append(evaluate(model, 0, FEW.x_valid, FEW.y_valid).loss)
+        assert losses[-1] < untrained
+        assert all(p.dtype == torch.float32 for p in model.parameters())
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.1)
 
 
 def test_batch_norm_survives_a_last_batch_of_one_image() -> None:

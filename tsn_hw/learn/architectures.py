@@ -116,7 +116,8 @@ def alexnet(
 
     At (3, 32, 32) it is the paper's net: 6,499,328 weights. Smaller images work too: kernels shrink to the
     map, and a map of one pixel is not pooled. Dropout follows the paper: ``dropout`` after the fully connected
-    layers and the last convolution, 0.4 of it after the others.
+    layers and the last convolution, 0.4 of it after the others; here after their pooling, where there is a quarter to
+    draw for.
     """
     _require_images("alexnet", input_shape)
     if not channels or not hidden or min(*channels, *hidden) < 1:
@@ -128,9 +129,10 @@ def alexnet(
         name = f"conv{number}"
         window = (min(kernel, height), min(kernel, breadth))
         builder.add(Conv2d(name, builder.shape[0], width, window, inputs=builder.last))
-        dropped[name] = dropout if number == len(channels) else 0.4 * dropout
         if min(builder.shape[1:]) >= 2:
-            builder.add(MaxPool(f"pool{number}", (2, 2), (2, 2), builder.last))
+            name = f"pool{number}"
+            builder.add(MaxPool(name, (2, 2), (2, 2), builder.last))
+        dropped[name] = dropout if number == len(channels) else 0.4 * dropout
     dropped |= builder.classifier(hidden, dropout)
     return Architecture(input_shape, tuple(builder.layers), batch_norm, dropout=dropped if dropout else {})
 

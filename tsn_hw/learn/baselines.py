@@ -76,7 +76,7 @@ def fit_dense(
                 group["lr"] = settings.lr * (1 + math.cos(math.pi * done)) / 2
 
         generator = generator_of(seed_of(seed, "dense epoch", epoch))
-        train_epoch(model, 0, data, optimizer, settings.batch, generator, before_step)
+        train_epoch(model, 0, data, optimizer, settings, generator, before_step)
         loss = evaluate(model, 0, data.x_valid, data.y_valid).loss
         if loss < best_loss:
             best_loss, best = loss, {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -71,6 +71,10 @@ def dropped(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
     return x * kept.to(x.dtype).mul_(256 / (256 - lost))
 
 
+CALIBRATION_VALUES = 1 << 22
+"""Values, about, on which the grid of an activation is tried; large feature maps have fifty million."""
+
+
 class PowerOfTwoScale(nn.Module):
     """A scale of 2**exponent, held as an integer in the state; stands where Brevitas puts its scaling."""
 
@@ -424,6 +428,7 @@ class Activation(qnn.QuantIdentity):
 
     def forward(self, x: Tensor | IntQuantTensor) -> Tensor | IntQuantTensor:
         if self.training:
+            x = x.to(torch.promote_types(x.dtype, torch.float32))  # products may come in bfloat16
             return self.quant.apply_grid(x, self.grid.real)
         return super().forward(x)
 
@@ -438,6 +443,7 @@ class Activation(qnn.QuantIdentity):
         if not math.isfinite(top) or top <= 0:
             return
         coarsest = math.ceil(math.log2(top / self.quant.high))
+        x = x[:: max(1, x.numel() // CALIBRATION_VALUES)]
         target = x if self.signed else x.clamp(min=0)
         errors: dict[int, float] = {}
         for exponent in range(coarsest, coarsest - 5, -1):

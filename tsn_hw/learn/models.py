@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from tsn_hw import arithmetic
 from tsn_hw.arithmetic import ActFormat
-from tsn_hw.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, Weighted
+from tsn_hw.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, MaxPool, Weighted
 from tsn_hw.learn.architectures import Architecture
 from tsn_hw.learn.layers import Activation, SubnetConv2d, SubnetLinear, SubnetWeight, dropped
 from tsn_hw.learn.methods import TSN, Method
@@ -154,6 +154,7 @@ class SubnetModel(nn.Module):
         self.bank_of: list[int] = []
         self.dropout_generator: torch.Generator | None = None  # None: nothing is dropped
         self._calibrating = False
+        self._pooled = _only_pooled(architecture)
 
     def add_bank(self, generator: torch.Generator) -> int:
         """Append a fresh body: Kaiming-uniform weights and scores from the generator. Returns its index."""
@@ -227,7 +228,8 @@ class SubnetModel(nn.Module):
     ) -> AnyTensor:
         key, x = str(index), sources[0]
         if isinstance(layer, Weighted):
-            return self._activate(private, key, private.affines[key](body[index](x)))
+            sums = private.affines[key](body[index](x))
+            return sums if self._late(index) else self._activate(private, key, sums)
         values = x.value if isinstance(x, IntQuantTensor) else x
         if isinstance(layer, AvgPool):
             multiplier, shift = average(layer)
@@ -237,7 +239,13 @@ class SubnetModel(nn.Module):
             other = sources[1].value if isinstance(sources[1], IntQuantTensor) else sources[1]
             return self._activate(private, key, values + other)
         values = values.flatten(1) if isinstance(layer, Flatten) else F.max_pool2d(values, layer.kernel, layer.stride)
+        if self._late(layer.inputs[0]):
+            return self._activate(private, str(layer.inputs[0]), values)
         return x.set(value=values) if isinstance(x, IntQuantTensor) else values
+
+    def _late(self, index: int) -> bool:
+        """Whether a layer is activated after its pooling: the maximum is the same, and training has less to do."""
+        return self.training and not self._calibrating and index in self._pooled
 
     def _activate(self, private: TaskModules, key: str, x: Tensor) -> AnyTensor:
         activation = private.activations[key]
@@ -262,6 +270,18 @@ class SubnetModel(nn.Module):
         if not self.training or not share or self.dropout_generator is None or not isinstance(x, Tensor):
             return x
         return dropped(x, share, self.dropout_generator)
+
+
+def _only_pooled(architecture: Architecture) -> frozenset[int]:
+    """Weighted layers that nothing but one MaxPool reads, and that drop nothing before it."""
+    readers = [(source, layer) for layer in architecture.layers for source in layer.inputs]
+    return frozenset(
+        index
+        for index, layer in enumerate(architecture.layers)
+        if isinstance(layer, Weighted)
+        and not architecture.dropout.get(layer.name)
+        and [type(reader) for source, reader in readers if source == index] == [MaxPool]
+    )
 
 
 def average(layer: AvgPool) -> tuple[int, int]:

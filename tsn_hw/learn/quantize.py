@@ -102,7 +102,7 @@ def train_quantized(
             for group in optimizer.param_groups:
                 group["lr"] = train.lr / 2 * (1 + math.cos(math.pi * done)) / 2
 
-        train_epoch(model, task, data, optimizer, train.batch, generator_of(seed, "qat", task, epoch), before_step)
+        train_epoch(model, task, data, optimizer, train, generator_of(seed, "qat", task, epoch), before_step)
         loss = evaluate(model, task, data.x_valid, data.y_valid).loss
         if loss < best_loss:
             best_loss, best = loss, _snapshot(model, task)

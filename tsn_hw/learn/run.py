@@ -55,6 +55,8 @@ from tsn_hw.network import PackedNetwork
 
 CHECKPOINT_SECONDS = 15.0
 """Least time between two checkpoints within a task; the end of a task always writes one."""
+CHECKPOINT_SHARE = 0.03
+"""Share of a run that checkpoints within a task may take: those of large networks are further apart."""
 
 
 def architecture_of(settings: Settings, input_shape: tuple[int, ...]) -> Architecture:
@@ -168,7 +170,7 @@ class _Run:
         self.quiet = True if quiet else None  # None: tqdm shows bars on a terminal only
         self.model = self._new_model()
         self.position = Position(settings_digest(settings))
-        self.saved = time.monotonic()
+        self.saved, self.pause = time.monotonic(), CHECKPOINT_SECONDS
 
     def _new_model(self) -> SubnetModel:
         architecture = architecture_of(self.settings, self.stream.input_shape)
@@ -228,7 +230,7 @@ class _Run:
         def on_epoch(state: Fit) -> None:
             bar.update()
             bar.set_postfix(loss=f"{state.best_loss:.4f}")
-            if time.monotonic() - self.saved >= CHECKPOINT_SECONDS:
+            if time.monotonic() - self.saved >= self.pause:
                 self._save(state)
 
         fit(self.model, number, device_data, self.settings.train, state, seed, on_epoch)
@@ -276,8 +278,10 @@ class _Run:
         return {"accuracy_percent": accuracies, "body_percent": float_body_percent(self.model)}
 
     def _save(self, state: Fit | None) -> None:
+        started = time.monotonic()
         save_checkpoint(self.folder, self.position, self.model, state)
         self.saved = time.monotonic()
+        self.pause = max(CHECKPOINT_SECONDS, (self.saved - started) / CHECKPOINT_SHARE)
 
     def _route(self, data: TaskData) -> tuple[Route, bytes]:
         """Bank and routing memory of the next task. The first one's memory needs a probe that does not exist yet."""

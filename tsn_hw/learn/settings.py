@@ -121,6 +121,10 @@ class TrainSettings:
     ramp: share of the steps over which the keep ratio falls from 1 (cubic); 0 is off.
     threads: of torch on the CPU; 0 leaves torch's choice. The sums of two thread counts are rounded differently, so
     a fixed number gives the same bytes on any number of cores, and small networks are fastest with 1.
+    precision: of the products in training steps; ``bfloat16`` is for GPUs that are faster at it. Sums, rounding, batch
+    norm's statistics, weights and evaluation stay as they are, and so do the integers of what is committed.
+    mirror, shift: every step sees its images mirrored left to right (half of them) and moved by up to ``shift`` pixels
+    in both directions; for photographs, not for permuted pixels.
     transfer: also learn every task alone, to measure forward transfer (doubles the time).
     schedule: ``plateau`` multiplies the learning rate by ``decay`` after ``patience`` epochs without a better
     validation loss and stops below ``lr_floor``; ``cosine`` decays over ``epochs``.
@@ -140,6 +144,9 @@ class TrainSettings:
     inherit: float = 1.0
     ramp: float = 0.0
     threads: int = 0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    mirror: bool = False
+    shift: int = 0
     transfer: bool = False
 
     def __post_init__(self) -> None:
@@ -149,6 +156,7 @@ class TrainSettings:
         _require(self.patience >= 1, "train.patience", self.patience, "at least 1")
         _require(0 < self.decay < 1, "train.decay", self.decay, "between 0 and 1")
         _require(0 <= self.threads <= 256, "train.threads", self.threads, "0..256")
+        _require(0 <= self.shift <= 64, "train.shift", self.shift, "0..64")
         _require(0 < self.keep_ratio <= 1, "train.keep_ratio", self.keep_ratio, "above 0, at most 1")
         _require(0 < self.inherit <= 1, "train.inherit", self.inherit, "above 0, at most 1")
         _require(0 <= self.ramp <= 1 - 1 / self.epochs, "train.ramp", self.ramp, "at least 0 and leave an epoch")

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tsn_hw.errors import TrainingError
+from tsn_hw.learn.augment import mirrored_and_moved
 from tsn_hw.learn.models import SubnetModel
 from tsn_hw.learn.settings import TrainSettings
 from tsn_hw.learn.tasks import TaskData
@@ -177,7 +178,7 @@ def fit(
             if settings.ramp:
                 _ramp(model, task, kept, done / settings.ramp)
 
-        train_epoch(model, task, data, state.optimizer, settings.batch, generator, before_step)
+        train_epoch(model, task, data, state.optimizer, settings, generator, before_step)
         loss = evaluate(model, task, data.x_valid, data.y_valid).loss
         _track(state, settings, loss, model, task)
         state.epoch += 1
@@ -195,7 +196,7 @@ def train_epoch(
     task: int,
     data: Tensors,
     optimizer: torch.optim.Optimizer,
-    batch: int,
+    settings: TrainSettings,
     generator: torch.Generator,
     before_step: Callable[[int], None],
 ) -> None:
@@ -203,14 +204,17 @@ def train_epoch(
     model.train()
     model.dropout_generator = torch.Generator(data.x_train.device).manual_seed(generator.initial_seed())
     order = torch.randperm(len(data.x_train), generator=generator).to(data.x_train.device)
-    batches = list(order.split(batch))
+    batches = list(order.split(settings.batch))
     if len(batches) > 1 and len(batches[-1]) == 1:
         batches[-2:] = [torch.cat(batches[-2:])]
     for step, chosen in enumerate(batches):
         before_step(step)
         optimizer.zero_grad(set_to_none=True)
         images = data.x_train.index_select(0, chosen)  # faster than indexing
-        loss = F.cross_entropy(model(to_real(images), task), data.y_train[chosen])
+        if settings.mirror or settings.shift:
+            images = mirrored_and_moved(images, settings.mirror, settings.shift, generator)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
+            loss = F.cross_entropy(model(to_real(images), task), data.y_train[chosen])
         loss.backward()
         optimizer.step()
 
