@@ -1,7 +1,7 @@
 """Random packed networks for tests: everything the core allows, small enough to run a thousand of them."""
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from hypothesis import strategies as st
@@ -145,6 +145,20 @@ def random_network(recipe: Recipe) -> PackedNetwork:
         classes = tuple(f"c{c}" for c in range(_channels(layers[len(body) + t])))
         tasks.append(Task(f"task{t}", bank_of[t], classes, tuple(steps)))
     return PackedNetwork(shape, input_format, layers, banks, tuple(tasks))
+
+
+def with_equal_codebooks(net: PackedNetwork) -> PackedNetwork:
+    """The network with one codebook a layer of the body and bank: of all owners there, the longest."""
+
+    def equal(words: BankLayer) -> BankLayer:
+        longest = max(words.codebooks, key=len)
+        return replace(words, codebooks=tuple(longest if len(book) else book for book in words.codebooks))
+
+    banks = [
+        Bank(tuple(equal(words) if words and i in net.body else words for i, words in enumerate(bank.layers)))
+        for bank in net.banks
+    ]
+    return replace(net, banks=tuple(banks))
 
 
 def adversarial_inputs(net: PackedNetwork, count: int, seed: int = 0) -> Ints:

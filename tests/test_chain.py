@@ -21,7 +21,9 @@ from tsn_hw.learn.train import Tensors, fit, start_task
 SETTINGS = Settings(
     train=TrainSettings(epochs=1, batch=16, lr=1e-2, keep_ratio=0.3, inherit=0.5),
     prune=PruneSettings(iterations=2, by="coded_size", tolerated_drop=100.0),
-    quantize=QuantizeSettings(min_bits=2, max_bits=2, qat_epochs=1, probe_bits=(3,)),
+    quantize=QuantizeSettings(
+        min_bits=2, max_bits=2, qat_epochs=1, probe_bits=(3,), tolerated_drop=100.0, share_codebooks=True
+    ),
 )
 
 
@@ -66,6 +68,7 @@ def test_a_trained_body_computes_the_same_integers_in_every_engine(architecture:
         record = finish_task(model, task, data, SETTINGS, lambda: 25.0)
         assert record["qat"]
         assert record["test_accuracy_by_bits"] == {3: 25.0}
+        assert bool(record["shared_codebooks"]) == (task > 0)
     net = freeze(model, labels_of(model))
     heads = [net.layers[net.head(task)].name for task in range(2)]
     images = {task: noise(architecture.input_shape, task).x_test for task in range(2)}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from handmade import network, requantization
 from hypothesis import given
-from networks import Recipe, random_network, recipes
+from networks import Recipe, random_network, recipes, with_equal_codebooks
 from small_network import NET, U8
 
 from tsn_hw.errors import ExportError, FoldingError
@@ -131,6 +131,27 @@ def test_depths_and_widths_follow_from_the_folding():
         assert found[f"{unit.name}.mask"][:2] == (8 * unit.lines, lanes)
         assert found[f"{unit.name}.scales"][0] == 8 * unit.row_folds
         assert found[f"{unit.name}.task"][:2] == (8, 1 + (3 if head else 2) + 6)
+
+
+@given(recipes())
+def test_words_have_no_prefix_where_all_owners_of_a_bank_have_the_same_codebook(recipe):
+    net, mask = with_equal_codebooks(random_network(recipe)), ("deep", "runtime")[recipe.seed % 2]
+    design, task = accelerator(net, settings(net, pe=2, simd=3, mask=mask)), recipe.seed % recipe.tasks
+    images = {(image.unit, image.kind): image for image in memory_images(design)}
+    for unit in design.units:
+        if not isinstance(unit, MatrixUnit):
+            continue
+        assert (unit.prefix_bits, unit.word_bits) == (0, unit.code_bits)
+        own = {kind: image for (name, kind), image in images.items() if name == unit.name}
+        if mask == "runtime":
+            own |= {image.kind: image for image in task_images(design, unit, task)}
+        if unit.rows * unit.columns < 2000:
+            np.testing.assert_array_equal(decoded(design, unit, own, task), expected(net, unit, task))
+
+
+def test_words_keep_their_prefix_where_later_tasks_may_bring_other_codebooks():
+    net = with_equal_codebooks(random_network(Recipe(kind="mlp", tasks=3, seed=5)))
+    assert accelerator(net, settings(net, max_tasks=3)).units[0].prefix_bits == 2
 
 
 def test_a_memory_says_what_its_addresses_and_bits_mean():

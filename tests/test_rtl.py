@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from handmade import U8, linear, requantization
-from networks import Recipe, adversarial_inputs, random_network
+from networks import Recipe, adversarial_inputs, random_network, with_equal_codebooks
 from rtl_designs import different_integers, folded, icarus, loaded, predicted_steps
 
 from export.hls_load import ALL_TASKS
@@ -28,9 +28,12 @@ RESIDUAL = Recipe(kind="residual", tasks=3, banks=2, signed_input=True, multipli
 
 
 @needs_iverilog
-@pytest.mark.parametrize("recipe", [MLP, CONV, RESIDUAL], ids=["mlp", "conv", "residual"])
-def test_every_unit_gives_the_integers_of_the_reference_whatever_stalls(tmp_path, recipe):
-    net = random_network(recipe)
+@pytest.mark.parametrize(
+    "net",
+    [random_network(MLP), with_equal_codebooks(random_network(CONV)), random_network(RESIDUAL)],
+    ids=["mlp", "conv, words without a prefix", "residual"],
+)
+def test_every_unit_gives_the_integers_of_the_reference_whatever_stalls(tmp_path, net):
     design = folded(net, np.random.default_rng(0))
     compiled = icarus(tmp_path, design)
     tasks = [*range(len(net.tasks)), 0]  # the task changes with every vector

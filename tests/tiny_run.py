@@ -57,7 +57,7 @@ EVERYTHING = Settings(
     model=ModelSettings(hidden=(10, 8), batch_norm=True, dropout=0.2),
     train=TrainSettings(epochs=3, batch=32, lr=2e-2, keep_ratio=0.4, ramp=0.3, threads=1, transfer=True),
     prune=PruneSettings(iterations=4, tolerated_drop=5.0),
-    quantize=QuantizeSettings(min_bits=1, max_bits=2, per_layer=True, qat_epochs=2),
+    quantize=QuantizeSettings(min_bits=1, max_bits=2, per_layer=True, share_codebooks=True, qat_epochs=2),
     route=RouteSettings(enabled=True, memory="samples_act", samples=20, threshold=1e-9, max_banks=2),
 )
 """Three tasks in two banks, with all that is drawn at random: dropout, pruning, batch norm, QAT, routing samples."""

@@ -263,7 +263,7 @@ def _codebooks(accelerator: Accelerator, unit: Unit, tasks: Sequence[int]) -> di
         own = accelerator.net.bank_tasks(accelerator.net.tasks[task].bank).index(task)
         books = memory.codebooks[own if unit.is_head else 0 : own + 1 if is_loaded or unit.is_head else None]
         for prefix, book in enumerate(books):
-            table[region, prefix, : len(book)] = book
+            table[region, min(prefix, table.shape[1] - 1), : len(book)] = book  # one row if all are equal
     return {"centroid": table}
 
 

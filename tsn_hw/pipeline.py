@@ -12,7 +12,7 @@ from tsn_hw.errors import ExportError, FoldingError
 from tsn_hw.folding import HardwareSettings, UnitSettings, check_divides
 from tsn_hw.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, MaxPool, Pair, Shape, Weighted
 from tsn_hw.memory import index_bits
-from tsn_hw.network import MAX_CODE_BITS, PackedNetwork, Requantization, code_bits
+from tsn_hw.network import MAX_CODE_BITS, BankLayer, PackedNetwork, Requantization, code_bits
 from tsn_hw.units import (
     LOGIT_BITS,
     MULTIPLIER_BITS,
@@ -210,7 +210,7 @@ class _Builder:
             self.require_full_masks(name, layers, output.channels, groups)
         words = [self.net.words(task, index) for task, index in enumerate(layers)]
         tasks = max(self.settings.max_tasks, len(self.net.tasks))
-        most = tasks if self.has_room else max(len(memory.codebooks) for memory in words)
+        most = tasks if self.has_room else max(_rows_of_codebooks(memory) for memory in words)
         widest = max(1, *(code_bits(book) for memory in words for book in memory.codebooks))
         if 0 < self.settings.code_bits < widest:
             raise FoldingError(
@@ -289,3 +289,9 @@ class _Builder:
             centroid_bits = max(self.net.words(task, index).centroid_bits for task, index in enumerate(layers))
             reach = (largest[0] << centroid_bits - 1) * math.prod(layer.weight_shape[1:])
         return arithmetic.signed_bits(-reach, reach)
+
+
+def _rows_of_codebooks(memory: BankLayer) -> int:
+    """How many codebooks the words of a layer choose from: one a task, or one where those that are there are equal."""
+    different = {book.tobytes() for book in memory.codebooks if len(book)}
+    return len(memory.codebooks) if len(different) > 1 else 1

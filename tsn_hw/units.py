@@ -14,7 +14,7 @@ pe * simd weights of rows ``nf * pe + p`` and columns ``sf * simd + s``, in lane
 
 **Regions.** The words of a unit lie in regions of one line memory: one region a bank, in the head one a task. A word is
 ``prefix | code``, the code in the low bits, and addresses the codebook of its region. In the head a word is a code
-alone, because a head belongs to one task.
+alone, because a head belongs to one task; so it is where all owners of a bank have the same codebook.
 
 **Room for later tasks.** With ``max_tasks`` every width is the larger of what today's tasks need and a reserve that
 follows from formats alone, so that it stays as it is while tasks come: prefixes for ``max_tasks`` owners, codes of

@@ -1,7 +1,8 @@
 """Adaptive bit-width: the smallest codebooks that keep accuracy, and training on with them (method.md 1.7).
 
 Only weights that the task owns are clustered: shared ones are never changed, pruned ones never counted. Heads
-get codebooks of their own, of a fixed width.
+get codebooks of their own, of a fixed width. The tasks of a bank have one grid a layer, so that a task may also put
+its weights on the codebook of an earlier one.
 """
 
 from __future__ import annotations
@@ -10,22 +11,25 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
 from tsn_hw.arithmetic import Ints
-from tsn_hw.learn.codebook import fit_codebook
+from tsn_hw.learn.codebook import Floats, fit_codebook, squared_error
 from tsn_hw.learn.models import SubnetModel, WeightLayer
 from tsn_hw.learn.prune import Accuracy
 from tsn_hw.learn.settings import QuantizeSettings, TrainSettings
 from tsn_hw.learn.train import Tensors, evaluate, generator_of, restore, train_epoch, trainable_state
+from tsn_hw.network import code_bits
 
 
 @dataclass(frozen=True)
 class Quantized:
-    """Code bits by layer name, and validation accuracy before and after."""
+    """Code bits by layer name, layers on the codebook of an earlier task, validation accuracy before and after."""
 
     bits: dict[str, int]
+    shared: tuple[str, ...]
     accuracy_before: float
     accuracy_after: float
 
@@ -36,15 +40,15 @@ FitCodebook = Callable[[ArrayLike, int, tuple[int, int]], Ints]
 
 def refit(layer: WeightLayer, bits: int, centroid_range: tuple[int, int], fit: FitCodebook = fit_codebook) -> None:
     """Fit the layer's codebook to the weights that its task owns, as they are now."""
-    own = layer.weight.detach()[layer.subnet.own()].double() / layer.grid.real
-    layer.subnet.snap(fit(own.cpu().numpy(), bits, centroid_range))
+    layer.subnet.snap(fit(_own_weights(layer), bits, centroid_range))
 
 
 def adapt_bits(model: SubnetModel, task: int, accuracy: Accuracy, settings: QuantizeSettings) -> Quantized:
     """Find the smallest width whose accuracy is within the tolerated drop of the float weights.
 
     If no width is, the largest one stays: the caller sees the accuracies. With ``per_layer``, one bit less is
-    then tried layer by layer, largest layer first.
+    then tried layer by layer, largest layer first; with ``share_codebooks``, last of all and in the same order, an
+    earlier codebook.
     """
     reference = accuracy()
     layers = _by_name(model, task)
@@ -55,10 +59,16 @@ def adapt_bits(model: SubnetModel, task: int, accuracy: Accuracy, settings: Quan
         _refit_all(model, task, bits)
         if reference - accuracy() <= settings.tolerated_drop:
             break
+    largest_first = sorted(layers, key=lambda name: -layers[name].weight.numel())
     if settings.per_layer:
-        for name in sorted(layers, key=lambda name: -layers[name].weight.numel()):
+        for name in largest_first:
             _reduce(model, layers[name], name, bits, settings.min_bits, reference - settings.tolerated_drop, accuracy)
-    return Quantized(bits, reference, accuracy())
+    reached, shared = accuracy(), []
+    if settings.share_codebooks:
+        needed = min(reference - settings.tolerated_drop, reached)
+        shared = [name for name in largest_first if _share(layers[name], name, bits, needed, accuracy)]
+        reached = accuracy()
+    return Quantized(bits, tuple(shared), reference, reached)
 
 
 def accuracy_by_bits(model: SubnetModel, task: int, accuracy: Accuracy, settings: QuantizeSettings) -> dict[int, float]:
@@ -83,9 +93,10 @@ def train_quantized(
     train: TrainSettings,
     seed: int,
 ) -> None:
-    """Train on with codebooks in the loop: re-fitted before every epoch, straight-through gradients, fixed masks.
+    """Train on with codebooks in the loop: straight-through gradients, fixed masks.
 
-    Ends in the epoch with the least validation loss (the start counts as one).
+    Codebooks of the layers in ``bits`` and of the head are re-fitted before every epoch, others stay as they are. Ends
+    in the epoch with the least validation loss (the start counts as one).
     """
     layers = _by_name(model, task)
     optimizer = torch.optim.Adam(model.parameters_of(task), lr=train.lr, fused=True)
@@ -122,8 +133,15 @@ def _by_name(model: SubnetModel, task: int) -> dict[str, WeightLayer]:
 
 
 def _refit_all(model: SubnetModel, task: int, bits: dict[str, int]) -> None:
-    for name, layer in _by_name(model, task).items():
-        refit(layer, bits[name], model.formats.centroid_range)
+    layers = _by_name(model, task)
+    for name, width in bits.items():
+        refit(layers[name], width, model.formats.centroid_range)
+
+
+def _own_weights(layer: WeightLayer) -> Floats:
+    """The weights that the task owns, in units of the grid."""
+    own: Floats = (layer.weight.detach()[layer.subnet.own()].double() / layer.grid.real).cpu().numpy()
+    return own
 
 
 def _reduce(
@@ -142,3 +160,19 @@ def _reduce(
             refit(layer, bits[name], model.formats.centroid_range)
             return
         bits[name] -= 1
+
+
+def _share(layer: WeightLayer, name: str, bits: dict[str, int], needed: float, accuracy: Accuracy) -> bool:
+    """Put a layer on the nearest codebook of an earlier task, unless it is wider or accuracy falls below ``needed``."""
+    subnet, own = layer.subnet, _own_weights(layer)
+    stored = zip(subnet.codebooks.cpu().numpy().astype(np.int64), subnet.entries.tolist(), strict=True)
+    books = [book[:entries] for book, entries in stored if 0 < entries <= 1 << bits[name]]
+    if not books or not own.size:
+        return False
+    before, shared = subnet.codebook, min(books, key=lambda book: squared_error(own, book))
+    subnet.snap(shared)
+    if accuracy() < needed:
+        subnet.snap(before)
+        return False
+    bits[name] = code_bits(shared)
+    return True

@@ -346,11 +346,13 @@ def finish_task(model: SubnetModel, task: int, data: Tensors, settings: Settings
     quantized = adapt_bits(model, task, accuracy, settings.quantize)
     qat = min(quantized.bits.values()) <= settings.quantize.qat_bits
     if qat:
-        train_quantized(model, task, data, quantized.bits, settings.quantize, settings.train, settings.seed)
+        fitted = {name: bits for name, bits in quantized.bits.items() if name not in quantized.shared}
+        train_quantized(model, task, data, fitted, settings.quantize, settings.train, settings.seed)
     reached = accuracy()
     commit(model, task)
     return {
         "bits": quantized.bits,
+        "shared_codebooks": list(quantized.shared),
         "qat": qat,
         "valid_accuracy": {"float": quantized.accuracy_before, "quantized": reached, "committed": accuracy()},
         "test_accuracy_by_bits": by_bits,

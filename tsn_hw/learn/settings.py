@@ -195,6 +195,8 @@ class QuantizeSettings:
     """Adaptive bit-width (method.md 1.7): the smallest code width within ``tolerated_drop`` points.
 
     per_layer:  afterwards try one bit less, layer by layer.
+    share_codebooks: afterwards put a layer on the nearest codebook of an earlier task of the bank, where that is no
+                wider and accuracy stays within ``tolerated_drop``.
     qat_bits:   at this width or below, train on with the codebook in the loop (``qat_epochs``), because
                 codebooks of 1 and 2 bits lose accuracy when they are only fitted afterwards.
     head_bits:  code width of the heads.
@@ -205,6 +207,7 @@ class QuantizeSettings:
     max_bits: int = 8
     tolerated_drop: float = 0.5
     per_layer: bool = False
+    share_codebooks: bool = False
     qat_bits: int = 2
     qat_epochs: int = 10
     head_bits: int = 5
