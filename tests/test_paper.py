@@ -101,12 +101,12 @@ def test_tables_ask_for_the_runs_that_they_need() -> None:
     }
 
 
-def test_methods_are_compared_at_three_sizes_each() -> None:
+def test_methods_are_compared_at_several_sizes_each() -> None:
     settings = replace(TINY, train=replace(TINY.train, keep_ratio=0.4, keep_table={"fc1": 0.8}))
     found = variants(settings, {9}, 10)
     assert list(found)[:2] == ["stl", "finetune"]
     kept = {name: (v.train.method, v.train.keep_ratio, v.train.keep_table) for name, v in found.items()}
-    for scale, first, second in zip(KEEP_SCALES, (0.2, 0.4, 0.6), (0.4, 0.8, 1.0), strict=True):
+    for scale, first, second in zip(KEEP_SCALES, (0.1, 0.2, 0.4, 0.6), (0.2, 0.4, 0.8, 1.0), strict=True):
         assert kept[f"tsn_{scale}"] == ("tsn", pytest.approx(first), {"fc1": second})
         assert kept[f"wsn_{scale}"] == ("wsn", pytest.approx(first), {"fc1": second})
     for share in OWN_SHARES:
@@ -155,7 +155,7 @@ def test_a_killed_comparison_leaves_the_tables_of_what_it_finished(
     (tmp_path / "quick.toml").write_text(QUICK.replace("epochs = 1", "epochs = 2"))  # a ramp needs two
     with pytest.raises(KeyboardInterrupt):
         bench_paper(tmp_path / "quick.toml", tmp_path / "out", {9}, 1, "cpu", quiet=True)
-    assert started == ["stl", "finetune", "tsn_0.5"]
+    assert started == ["stl", "finetune", "tsn_0.25"]
     table = (tmp_path / "out" / "table_9.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in table[1::2]] == ['"stl: ACC', '"finetune: ACC']
 

@@ -33,7 +33,7 @@ from tsn_hw.learn.tasks import Stream
 
 RESULTS = "results.jsonl"
 PROBED_BITS = (5, 4, 3, 2)
-KEEP_SCALES = (0.5, 1.0, 1.5)
+KEEP_SCALES = (0.25, 0.5, 1.0, 1.5)
 """Keep ratios of the methods that choose by score, against the preset's."""
 OWN_SHARES = (0.25, 0.5, 1.0)
 """What all tasks together may own of the body, for the methods that share the body out."""
