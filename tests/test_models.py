@@ -36,8 +36,9 @@ from tsn_hw.arithmetic import (
 )
 from tsn_hw.layers import AvgPool, Linear
 from tsn_hw.learn.architectures import Architecture, alexnet, mlp
+from tsn_hw.learn.dropout import dropped
 from tsn_hw.learn.freeze import commit
-from tsn_hw.learn.layers import Activation, dropped
+from tsn_hw.learn.layers import Activation
 from tsn_hw.learn.models import SubnetModel, TaskAffine, average
 from tsn_hw.learn.settings import Formats, TrainSettings
 from tsn_hw.learn.train import generator_of, start_task

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tsn_hw.errors import TrainingError
 from tsn_hw.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Linear, MaxPool, Weighted
 from tsn_hw.learn.architectures import Architecture
-from tsn_hw.learn.layers import dropped
+from tsn_hw.learn.dropout import dropped
 from tsn_hw.learn.models import SubnetModel
 from tsn_hw.learn.settings import TrainSettings
 from tsn_hw.learn.train import Tensors, evaluate, generator_of, seed_of, train_epoch

@@ -21,7 +21,8 @@ from tsn_hw import arithmetic
 from tsn_hw.arithmetic import ActFormat
 from tsn_hw.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, MaxPool, Weighted
 from tsn_hw.learn.architectures import Architecture
-from tsn_hw.learn.layers import Activation, SubnetConv2d, SubnetLinear, SubnetWeight, dropped
+from tsn_hw.learn.dropout import dropped
+from tsn_hw.learn.layers import Activation, SubnetConv2d, SubnetLinear, SubnetWeight
 from tsn_hw.learn.methods import TSN, Method
 from tsn_hw.learn.settings import Formats
 
