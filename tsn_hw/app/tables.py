@@ -115,7 +115,7 @@ def methods_plot(points: Sequence[tuple[str, float, float]], title: str) -> byte
     axes.set_ylabel("mean test accuracy (%)")
     axes.set_title(title)
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))  # beside the picture: it would hide points
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=120, bbox_inches="tight", metadata={"Software": None})
     return file.getvalue()
