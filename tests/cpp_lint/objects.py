@@ -26,7 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from export.hls_lint import Finding
+from cpp_lint.rules import Finding
+
 from tsn_hw.errors import EngineError
 
 FLAGS = [

@@ -1,7 +1,7 @@
 """Whether C++ can be synthesized, as far as its text shows: pragmas, and what hardware has none of.
 
-The grammar of pragmas is that of :mod:`export.hls_pragmas`. What only a compiler sees is left to
-:mod:`export.hls_lint_objects`. Every finding names its rule:
+The grammar of pragmas is that of :mod:`cpp_lint.pragmas`. What only a compiler sees is left to
+:mod:`cpp_lint.objects`. Every finding names its rule:
 
 =====================  ==============================================================================================
 rule                   what is refused
@@ -36,8 +36,8 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from export.cpp_source import Pragma, Scope, Source, declares, parameters, read_source
-from export.hls_pragmas import FLAG, PRAGMAS, pragma_options
+from cpp_lint.pragmas import FLAG, PRAGMAS, pragma_options
+from cpp_lint.source import Pragma, Scope, Source, declares, parameters, read_source
 
 
 @dataclass(frozen=True)
