@@ -21,7 +21,7 @@ from streams import stream_of
 from export import GoldenRun, write_hls
 from export.hls_csim import fast_settings
 from export.hls_golden import input_data
-from sim import reference
+from tsn_hw import reference
 from tsn_hw.layers import Weighted
 from tsn_hw.network import PackedNetwork
 from tsn_hw.pipeline import accelerator

@@ -22,10 +22,9 @@ from export.folding_json import read_folding
 from export.rtl import write_rtl
 from export.rtl_simulation import RtlCall, RtlResult, RtlSimulation, compile_rtl
 from export.rtl_simulators import SIMULATORS, simulator
-from sim import reference
 from sim.devices import device
 from sim.resources import estimate_resources
-from tsn_hw import artifact
+from tsn_hw import artifact, reference
 from tsn_hw.app.tables import table
 from tsn_hw.app.verify import adversarial_integers
 from tsn_hw.folding import Folding, HardwareSettings, UnitSettings, divisors

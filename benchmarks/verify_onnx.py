@@ -4,7 +4,7 @@
 
 Networks: a three-task ResNet-18, a ten-task AlexNet, 200 random networks of tests/networks.py, and a trained one if
 named (``tsn-hw demo`` writes build/demo/net.tsn). Of every task, both layouts are written as they are exported, and
-once more with an output for every layer. All their outputs must be the integers of sim.reference on
+once more with an output for every layer. All their outputs must be the integers of tsn_hw.reference on
 
 * the simulator, and ONNX's reference evaluator (fewer inputs: it is slow),
 * this onnxruntime, and the one of ``--old-python``, in processes of their own,
@@ -41,10 +41,9 @@ from benchmarks.streams import stream_of  # noqa: E402
 from export import onnx_graph, write_onnx, write_onnx_shared  # noqa: E402
 from export.onnx_bank import bank_layout  # noqa: E402
 from export.onnx_graph import input_dtype  # noqa: E402
-from sim import reference  # noqa: E402
 from sim.integer import Simulator  # noqa: E402
 from tests.networks import Recipe, adversarial_inputs, random_network, recipes  # noqa: E402
-from tsn_hw import artifact  # noqa: E402
+from tsn_hw import artifact, reference  # noqa: E402
 from tsn_hw.network import PackedNetwork  # noqa: E402
 
 LAYOUTS = ("alone", "shared")

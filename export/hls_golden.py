@@ -27,7 +27,7 @@ class GoldenRun:
     """Inputs of one task, and what its layers give for them.
 
     inputs: (batch, *net.input_shape), integers of the network's input format. layers: (batch, ...) integers by name of
-    the layer, at least those that a unit computes, as ``sim.reference.run`` gives them; empty: they are not known.
+    the layer, at least those that a unit computes, as ``tsn_hw.reference.run`` gives them; empty: they are not known.
     """
 
     task: int

@@ -80,7 +80,7 @@ def golden_inputs(shape: Shape, form: ActFormat, count: int = GOLDEN_INPUTS) -> 
     return low + mixed.astype(np.int64).reshape(count, *shape) % (high - low + 1)
 
 
-def logits_digest(logits: NDArray[np.int32]) -> str:
+def logits_digest(logits: NDArray[np.integer]) -> str:
     """Digest of logits, (inputs, classes), as 32-bit little-endian integers."""
     return digest(logits.astype("<i4").tobytes())
 

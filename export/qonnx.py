@@ -18,7 +18,6 @@ from onnx import TensorProto, helper
 
 from export.onnx_files import golden_digest
 from export.onnx_functions import IR_VERSION
-from export.onnx_graph import onnx_graph
 from export.onnx_metadata import logit_exponent, metadata, sealed
 from export.qonnx_nodes import DOMAIN, DOMAIN_VERSION, OPSET, QonnxGraph
 from export.qonnx_plan import qonnx_layer
@@ -78,8 +77,7 @@ def write_qonnx(net: PackedNetwork, folder: Path, flavour: Flavour) -> list[Path
     """
     files: dict[Path, bytes] = {}
     for task in range(len(net.tasks)):
-        golden = golden_digest(net, onnx_graph(net, task))
-        content = sealed(qonnx_graph(net, task, flavour), golden)
+        content = sealed(qonnx_graph(net, task, flavour), golden_digest(net, task))
         files[folder / FOLDER / f"task_{task:02d}.{flavour}.onnx"] = content
     for path, content in files.items():
         write_atomically(path, content)

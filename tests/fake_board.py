@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sim import reference
+from tsn_hw import reference
 from tsn_hw.images import MemoryImage, memory_images, task_images
 from tsn_hw.units import Accelerator
 

@@ -15,7 +15,7 @@ from test_images import settings
 from export import GoldenRun
 from export.hls_csim import compiled
 from export.hls_golden import golden_data
-from sim import reference
+from tsn_hw import reference
 from tsn_hw.network import PackedNetwork
 from tsn_hw.pipeline import accelerator
 from tsn_hw.units import Accelerator

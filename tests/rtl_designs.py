@@ -8,7 +8,7 @@ import numpy as np
 from export.rtl import write_rtl
 from export.rtl_simulation import RtlSimulation, compile_rtl
 from export.rtl_simulators import simulator
-from sim import reference
+from tsn_hw import reference
 from tsn_hw.folding import Folding, HardwareSettings, UnitSettings, divisors
 from tsn_hw.network import PackedNetwork
 from tsn_hw.pipeline import accelerator, unit_names

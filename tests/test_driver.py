@@ -22,7 +22,7 @@ from export import GoldenRun, write_hls
 from export.hls_driver import MAX_TRANSFER_BYTES, REGISTERS, driver_json, golden_npz, load_file
 from export.hls_load import load_packets, loads
 from export.hls_scripts import TEMPLATES, Target
-from sim import reference
+from tsn_hw import reference
 from tsn_hw.arithmetic import quantize
 from tsn_hw.network import PackedNetwork
 from tsn_hw.pipeline import accelerator

@@ -25,7 +25,6 @@ from learning import (
     train_task,
 )
 
-from sim.reference import run
 from tsn_hw.arithmetic import ActFormat, quantize
 from tsn_hw.errors import EngineError, NetworkError
 from tsn_hw.layers import Linear
@@ -35,6 +34,7 @@ from tsn_hw.learn.models import SubnetModel
 from tsn_hw.learn.settings import Formats, TrainSettings
 from tsn_hw.learn.train import evaluate, start_task, to_real
 from tsn_hw.network import UNUSED, PackedNetwork
+from tsn_hw.reference import run
 
 
 def assert_frozen_exactly(model: SubnetModel, net: PackedNetwork, images: int = 6, seed: int = 0) -> None:

@@ -12,7 +12,7 @@ from networks import Recipe, adversarial_inputs
 from test_images import settings
 
 from export.hls_csim import compiled, fast_settings
-from sim import reference
+from tsn_hw import reference
 from tsn_hw.errors import EngineError, FoldingError
 from tsn_hw.folding import Folding, HardwareSettings, UnitSettings, divisors
 from tsn_hw.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Linear

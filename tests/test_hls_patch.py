@@ -20,7 +20,7 @@ from export.hls_load import ALL_TASKS, word_packets
 from export.hls_patch import _memory_patch, apply_patch, task_patch
 from export.memory_formats import MEMORY_FORMATS, write_memory
 from export.patch_files import PATCH, patch_files, patch_json, read_patch
-from sim import reference
+from tsn_hw import reference
 from tsn_hw.artifact import seal
 from tsn_hw.errors import ArtifactError, ExportError, FoldingError
 from tsn_hw.images import Field, MemoryImage, MemoryLayout, memory_images, task_images

@@ -18,10 +18,9 @@ from tiny_run import finished_run
 from export import GoldenRun, write_hls
 from export.folding_json import read_folding
 from export.hls_folder import MANIFEST, manifest_of
-from sim import reference
 from sim.devices import device
 from sim.resources import estimate_resources
-from tsn_hw import artifact
+from tsn_hw import artifact, reference
 from tsn_hw.app.cli import main
 from tsn_hw.app.verify import adversarial_integers
 from tsn_hw.pipeline import accelerator, unit_names

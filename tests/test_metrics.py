@@ -8,8 +8,7 @@ import pytest
 from small_network import put
 from tiny_run import copied_run, finished_run
 
-from sim import reference
-from tsn_hw import artifact
+from tsn_hw import artifact, reference
 from tsn_hw.app.metrics import Metrics, accuracy, measure
 from tsn_hw.app.runs import RunFolder
 from tsn_hw.network import PackedNetwork

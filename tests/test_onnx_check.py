@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from networks import Recipe, random_network, recipes
 from small_network import NET, put
 
-from export import check_folder, write_onnx, write_onnx_shared
+from export import check_folder, onnx_files, write_onnx, write_onnx_shared
 from export.onnx_bank import bank_file, bank_layout, code_planes
 from export.onnx_check import open_graph, read_graph
 from export.onnx_metadata import golden_inputs, sealed
-from sim import reference
+from tsn_hw import reference
 from tsn_hw.app.cli import main
 from tsn_hw.arithmetic import ActFormat
-from tsn_hw.errors import ArtifactError, FileError
+from tsn_hw.errors import ArtifactError, ExportError, FileError
 
 
 def told(path):
@@ -57,6 +57,17 @@ def test_golden_digests_are_those_of_the_int64_loops(tmp_path_factory, recipe):
     for write in (write_onnx, write_onnx_shared):
         write(net, folder)
         assert told(folder / "task_00.onnx")["golden"] == expected
+
+
+def test_a_network_that_onnxruntime_computes_wrongly_is_not_exported(tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_files, "run_graph", lambda model, feeds: [np.zeros((8, 2), np.int32)])
+    with pytest.raises(ExportError) as error:
+        write_onnx(NET, tmp_path)
+    assert str(error.value) == (
+        "task 'a': this onnxruntime gives other logits than the int64 loops for the golden inputs; "
+        "try another version of it"
+    )
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("form", [ActFormat(1, False, 0), ActFormat(8, True, -3), ActFormat(16, False, 0)])

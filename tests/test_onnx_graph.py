@@ -1,4 +1,4 @@
-"""The ONNX graphs against the int64 loops of sim.reference, on onnxruntime and on ONNX's reference evaluator."""
+"""The ONNX graphs against the int64 loops of tsn_hw.reference, on onnxruntime and on ONNX's reference evaluator."""
 
 import itertools
 import json
@@ -20,7 +20,7 @@ from export import onnx_graph, write_onnx
 from export.onnx_fold import folded
 from export.onnx_functions import DOMAIN, function
 from export.onnx_graph import input_dtype
-from sim import reference
+from tsn_hw import reference
 from tsn_hw.arithmetic import ActFormat
 from tsn_hw.errors import ExportError, FileError
 from tsn_hw.layers import Add, Linear

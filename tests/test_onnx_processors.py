@@ -16,7 +16,7 @@ from export import onnx_graph
 from export.onnx_bank import bank_file, bank_layout
 from export.onnx_fold import folded
 from export.onnx_graph import input_dtype
-from sim import reference
+from tsn_hw import reference
 
 RUN = """
 import hashlib, json, pathlib, sys

@@ -20,8 +20,7 @@ from benchmarks.streams import stream_of
 from export import check_folder, onnx_files, onnx_graph, write_onnx, write_onnx_shared
 from export.onnx_bank import bank_file, bank_layout
 from export.onnx_graph import input_dtype
-from sim import reference
-from tsn_hw import artifact
+from tsn_hw import artifact, reference
 from tsn_hw.errors import ExportError, FileError
 from tsn_hw.layers import Linear
 from tsn_hw.network import UNUSED, Bank, BankLayer, PackedNetwork, Task

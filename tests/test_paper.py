@@ -9,7 +9,7 @@ import pytest
 from learning import commit_randomly, labels_of, model_of, residual
 from tiny_run import TINY, TINY_TOML
 
-from sim import reference
+from tsn_hw import reference
 from tsn_hw.app import paper
 from tsn_hw.app.cli import main
 from tsn_hw.app.config import read_settings

@@ -22,7 +22,7 @@ from export import check_folder, qonnx_graph, write_onnx, write_qonnx
 from export.onnx_metadata import golden_inputs, is_sealed, logit_exponent, logits_digest, properties
 from export.qonnx_plan import qonnx_layer
 from export.qonnx_thresholds import thresholds
-from sim import reference
+from tsn_hw import reference
 from tsn_hw.arithmetic import ActFormat, requantization_magnitude, requantize
 from tsn_hw.errors import ArtifactError, ExportError
 from tsn_hw.layers import Add, AvgPool, Conv2d, Flatten, Linear, MaxPool

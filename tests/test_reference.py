@@ -7,10 +7,10 @@ import pytest
 from handmade import S8, U8, linear, network, requantization
 
 from sim import Simulator
-from sim.reference import run
 from tsn_hw.arithmetic import ActFormat, Ints
 from tsn_hw.layers import Add, AvgPool, Conv2d, Flatten, Linear, MaxPool
 from tsn_hw.network import PackedNetwork
+from tsn_hw.reference import run
 
 Engine = Callable[[PackedNetwork, Ints], dict[str, np.ndarray]]
 

@@ -13,9 +13,8 @@ from networks import adversarial_inputs
 
 from export.rtl_place import place_and_route
 from export.rtl_simulation import RtlCall, compile_rtl
-from sim import reference
 from sim.area import OWN_FILE
-from tsn_hw import artifact
+from tsn_hw import artifact, reference
 from tsn_hw.app.cli import main
 from tsn_hw.errors import EngineError
 from tsn_hw.folding import Folding, HardwareSettings, UnitSettings

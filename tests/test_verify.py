@@ -16,9 +16,8 @@ from networks import Recipe, random_network
 from small_network import NET, U8, put
 from tiny_run import TINY, copied_run, finished_run
 
-from sim import reference
 from sim.integer import Simulator
-from tsn_hw import artifact
+from tsn_hw import artifact, reference
 from tsn_hw.app import verify as module
 from tsn_hw.app.cli import main
 from tsn_hw.app.config import stream_of

@@ -15,12 +15,11 @@ from export.folding_json import final_config_json, folding_json, read_folding
 from export.hls_driver import driver_json, golden_npz, load_file
 from export.hls_scripts import TEMPLATES, Target, render, scripts
 from export.memory_files import memory_files
-from sim import reference
 from sim.area import Coefficients, read_coefficients
 from sim.devices import Device, device
 from sim.resources import RESOURCE_NAMES, Estimate, Resources, UnitEstimate, clock_of, estimate_resources
 from sim.search import search_folding
-from tsn_hw import artifact
+from tsn_hw import artifact, reference
 from tsn_hw.app.tables import table
 from tsn_hw.app.verify import adversarial_integers
 from tsn_hw.arithmetic import Ints

@@ -17,9 +17,8 @@ import numpy as np
 from tqdm import tqdm
 
 from export.hls_csim import compiled, fast_settings
-from sim import reference
 from sim.integer import Simulator
-from tsn_hw import artifact
+from tsn_hw import artifact, reference
 from tsn_hw.arithmetic import Ints, quantize
 from tsn_hw.errors import EngineError
 from tsn_hw.network import PackedNetwork

@@ -1,7 +1,7 @@
 """The contract in plain numpy: int64 loops to be read and compared with, not to be fast.
 
-It shares nothing with the fast simulator but the core: weights come from :meth:`PackedNetwork.weights`, rounding
-and saturation from :mod:`tsn_hw.arithmetic`. Convolution and pooling are loops over the positions of the kernel.
+It shares nothing with any engine but the core: weights come from :meth:`PackedNetwork.weights`, rounding and
+saturation from :mod:`tsn_hw.arithmetic`. Convolution and pooling are loops over the positions of the kernel.
 """
 
 from __future__ import annotations
