@@ -17,25 +17,35 @@ pipeline's to say.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping
-from typing import Any, get_args
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 from tsn_hw.dataflow import Dataflow
-from tsn_hw.errors import ExportError, FoldingError
-from tsn_hw.folding import Folding, HardwareSettings, MaskMode, RamStyle, UnitSettings
+from tsn_hw.errors import ExportError, FoldingError, brief, shown
+from tsn_hw.folding import ROOM, Folding, HardwareSettings, MaskMode, RamStyle, UnitSettings
 from tsn_hw.layers import Add, AvgPool, MaxPool
 from tsn_hw.network import PackedNetwork
 from tsn_hw.pipeline import unit_names
+from tsn_hw.records import Bounds, build, convert, parse_json
 from tsn_hw.units import MatrixUnit, PoolUnit, Scales, Stream
 
 DEFAULTS = "Defaults"
-ROOM = tuple(field.name for field in dataclasses.fields(HardwareSettings) if field.name != "units")
 COMPUTED = "computed"
 """Key of the figures in ``final_hw_config.json`` that follow from the others; whoever reads a folding skips it."""
-_UNIT_KEYS = ("PE", "SIMD", "ram_style", "mask_mode")
-_CHOICES: dict[str, tuple[str, ...]] = {"ram_style": get_args(RamStyle), "mask_mode": get_args(MaskMode)}
+Lanes = Annotated[int, Bounds(1, 2**31 - 1)]
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What a file says of a unit, or of all; None where it says nothing."""
+
+    PE: Lanes | None = None
+    SIMD: Lanes | None = None
+    ram_style: RamStyle | None = None
+    mask_mode: MaskMode | None = None
+    computed: Any = None
 
 
 def folding_json(settings: HardwareSettings, net: PackedNetwork) -> str:
@@ -68,21 +78,23 @@ def read_folding(text: str, where: str, net: PackedNetwork) -> HardwareSettings:
 
     Raises FoldingError at an unknown key, a wrong type, or a unit that is left without folding.
     """
-    try:
-        entries = json.loads(text, object_pairs_hook=_without_repeats)
-    except FoldingError as error:
-        raise FoldingError(f"{where}: {error}") from error
-    except (ValueError, RecursionError) as error:
-        raise FoldingError(f"{where}: not JSON ({error})") from error
+    entries = parse_json(text, where, FoldingError)
     if not isinstance(entries, dict):
-        raise FoldingError(f"{where}: must be an object, found {_shown(entries)}")
+        raise FoldingError(f"{where}: must be an object, found {shown(entries)}")
     names = _names(net)
     for key in entries:
         if key not in (*names, DEFAULTS, *ROOM):
-            raise FoldingError(f"{where}: {key!r}: no such layer; the layers are {', '.join(names)}")
-    room = {key: _whole(entries.get(key, 0), f"{where}: {key!r}", least=0) for key in ROOM}
-    defaults = _entry(entries.get(DEFAULTS, {}), f"{where}: {DEFAULTS!r}")
-    units = {name: _unit(entries, name, defaults, where, names[name]) for name in names}
+            raise FoldingError(f"{where}: {shown(key)}: no such layer; the layers are {brief(', '.join(names))}")
+    room = {
+        key: convert(Annotated[int, Bounds(0, most)], entries.get(key, 0), f"{where}: {key}", FoldingError)
+        for key, most in ROOM.items()
+    }
+    defaults = build(_Entry, entries.get(DEFAULTS, {}), f"{where}: {DEFAULTS!r}", FoldingError)
+    units = {
+        name: _unit(build(_Entry, entries.get(name, {}), at, FoldingError), defaults, at, has_weights)
+        for name, has_weights in names.items()
+        for at in (f"{where}: layer {name!r}",)
+    }
     return HardwareSettings(units, **room)
 
 
@@ -106,55 +118,15 @@ def _folding_of(settings: HardwareSettings, net: PackedNetwork) -> dict[str, Any
     return entries | {key: getattr(settings, key) for key in ROOM}
 
 
-def _unit(
-    entries: Mapping[str, Any], name: str, defaults: Mapping[str, Any], where: str, has_weights: bool
-) -> UnitSettings:
-    own = _entry(entries.get(name, {}), f"{where}: layer {name!r}")
-    if "SIMD" in own and not has_weights:
-        raise FoldingError(f"{where}: layer {name!r}: SIMD is for layers with weights; this one has PE alone")
-    values = {"ram_style": "auto", "mask_mode": "deep"} | dict(defaults) | own
-    for key in ("PE", "SIMD") if has_weights else ("PE",):
-        if key not in values:
-            raise FoldingError(f"{where}: layer {name!r}: has no {key}, and {DEFAULTS!r} gives none")
-    folding = Folding(values["PE"], values["SIMD"] if has_weights else 1)
-    return UnitSettings(folding, values["mask_mode"], values["ram_style"])
-
-
-def _entry(values: Any, where: str) -> dict[str, Any]:
-    """The settings of a unit, or the defaults, each of its type and range."""
-    if not isinstance(values, dict):
-        raise FoldingError(f"{where}: must be an object, found {_shown(values)}")
-    checked: dict[str, Any] = {}
-    for key, value in values.items():
-        if key == COMPUTED:
-            continue
-        if key not in _UNIT_KEYS:
-            raise FoldingError(f"{where}: unknown key {key!r}; known are {', '.join(_UNIT_KEYS)}")
-        if key in _CHOICES and value not in _CHOICES[key]:
-            raise FoldingError(f"{where}: {key} = {_shown(value)}: must be one of {', '.join(_CHOICES[key])}")
-        checked[key] = value if key in _CHOICES else _whole(value, f"{where}: {key}", least=1)
-    return checked
-
-
-def _whole(value: Any, where: str, least: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise FoldingError(f"{where} = {_shown(value)}: must be a whole number of at least {least}")
-    return value
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose keys are all different; plain JSON would keep the last of two."""
-    values = dict(pairs)
-    for key in values:
-        if sum(key == other for other, _ in pairs) > 1:
-            raise FoldingError(f"{key!r} stands there twice")
-    return values
-
-
-def _shown(value: Any) -> str:
-    """A value as JSON, short enough for a line."""
-    text = json.dumps(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+def _unit(own: _Entry, defaults: _Entry, where: str, has_weights: bool) -> UnitSettings:
+    """What a unit says, and where it says nothing the defaults."""
+    if own.SIMD is not None and not has_weights:
+        raise FoldingError(f"{where}: SIMD is for layers with weights; this one has PE alone")
+    pe, simd = own.PE or defaults.PE, (own.SIMD or defaults.SIMD) if has_weights else 1
+    if pe is None or simd is None:
+        raise FoldingError(f"{where}: has no {'PE' if pe is None else 'SIMD'}, and {DEFAULTS!r} gives none")
+    mask, style = own.mask_mode or defaults.mask_mode, own.ram_style or defaults.ram_style
+    return UnitSettings(Folding(pe, simd), mask or "deep", style or "auto")
 
 
 def _text(entries: Mapping[str, Any]) -> str:

@@ -13,21 +13,19 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any
 
 from export.memory_formats import MEMORY_FORMATS, c_name, read_memory, words_sha256, write_memory
-from tsn_hw.errors import ArtifactError, ExportError
+from tsn_hw.errors import ArtifactError, ExportError, shown
 from tsn_hw.files import read_bytes, write_atomically
 from tsn_hw.images import Field, Kind, MemoryImage, MemoryLayout, memory_images
-from tsn_hw.json_values import read_integer, read_list, read_object, read_string
+from tsn_hw.records import Bounds, build, parse_json
 from tsn_hw.rules import NAME
 from tsn_hw.units import Accelerator
 
 INDEX = "memories.json"
 VERSION = 1
-MAX_MEMORIES, MAX_LENGTH, MAX_LANES = 2**16, 2**40, 2**16
-"""What an index is believed."""
-LAYOUT_KEYS = {"unit", "kind", "depth", "width_bits", "address", "lanes", "lane"}
+MAX_MEMORIES = 2**16
 
 
 @dataclass(frozen=True)
@@ -137,61 +135,72 @@ def layout_json(layout: MemoryLayout) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True)
+class _Axis:
+    name: str
+    length: Annotated[int, Bounds(1, 2**40)]
+
+
+@dataclass(frozen=True)
+class LayoutEntry:
+    """The values of :func:`layout_json`."""
+
+    unit: str
+    kind: Kind
+    depth: int
+    width_bits: int
+    address: tuple[_Axis, ...]
+    lanes: Annotated[int, Bounds(1, 2**16)]
+    lane: tuple[Field, ...]
+
+    def layout(self, where: str) -> MemoryLayout:
+        """What they describe; whether depth and width follow is left to who compares the whole."""
+        if not NAME.fullmatch(self.unit):  # the names of files are made of it
+            raise ArtifactError(f"{where}: there is no memory {shown(self.unit)}, {self.kind!r}")
+        axes = tuple((axis.name, axis.length) for axis in self.address)
+        found = MemoryLayout(self.unit, self.kind, axes, self.lanes, self.lane)
+        if not found.width_bits:
+            raise ArtifactError(f"{where}: its words have no bits")
+        return found
+
+
+@dataclass(frozen=True)
+class _File:
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _Memory(LayoutEntry):
+    sha256: str
+    crc32: str
+    files: tuple[_File, ...]
+
+
+@dataclass(frozen=True)
+class _Index:
+    format: str
+    version: int
+    memories: Annotated[tuple[_Memory, ...], Bounds(0, MAX_MEMORIES)]
+
+
 def _read_index(data: bytes) -> list[MemoryEntry]:
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"{INDEX}: no JSON: {error}") from error
-    given = read_object(value, INDEX, {"format", "version", "memories"})
-    if given["format"] != "tsn memories" or given["version"] != VERSION:
+    given = build(_Index, parse_json(data, INDEX, ArtifactError), INDEX, ArtifactError)
+    if given.format != "tsn memories" or given.version != VERSION:
         raise ArtifactError(f"{INDEX}: is no index of memories of version {VERSION}")
-    memories = read_list(given["memories"], f"{INDEX}: memories", most=MAX_MEMORIES)
-    entries = [_read_entry(entry, f"{INDEX}: memory {i}") for i, entry in enumerate(memories)]
+    entries = [_read_entry(entry, f"{INDEX}: memories[{i}]") for i, entry in enumerate(given.memories)]
     if _index(entries).encode() != data:
         raise ArtifactError(f"{INDEX}: is not written as the format asks")
     return entries
 
 
-def _read_entry(value: object, where: str) -> MemoryEntry:
-    given = read_object(value, where, {*LAYOUT_KEYS, "sha256", "crc32", "files"})
-    layout = read_layout(given, where)
+def _read_entry(entry: _Memory, where: str) -> MemoryEntry:
+    layout = entry.layout(where)
     known = {f"{layout.name}.{form}": form for form in MEMORY_FORMATS}
-    files: dict[str, str] = {}
-    for part in read_list(given["files"], f"{where}, files"):
-        file = read_object(part, f"{where}, files", {"name", "sha256"})
-        name = read_string(file["name"], f"{where}, files")
-        if name not in known:
-            raise ArtifactError(f"{where}, files: no file of {layout.name!r} is {name!r}")
-        files[known[name]] = read_string(file["sha256"], f"{where}, files")
-    if not files:
+    for file in entry.files:
+        if file.name not in known:
+            raise ArtifactError(f"{where}: files: no file of {layout.name!r} is {shown(file.name)}")
+    if not entry.files:
         raise ArtifactError(f"{where}: has no file")
-    sha256, crc32 = (read_string(given[key], f"{where}, {key}") for key in ("sha256", "crc32"))
-    return MemoryEntry(layout, sha256, crc32, files)
-
-
-def read_layout(given: dict[str, Any], where: str) -> MemoryLayout:
-    """What :func:`layout_json` gave; whether depth and width follow from the rest is left to who compares the whole."""
-    unit, kind = read_string(given["unit"], f"{where}, unit"), read_string(given["kind"], f"{where}, kind")
-    kinds: dict[str, Kind] = {known: known for known in get_args(Kind)}
-    if kind not in kinds or not NAME.fullmatch(unit):  # the names of files are made of these
-        raise ArtifactError(f"{where}: there is no memory {unit!r}, {kind!r}")
-    layout = MemoryLayout(
-        unit,
-        kinds[kind],
-        tuple(_read_axis(part, f"{where}, address") for part in read_list(given["address"], f"{where}, address")),
-        read_integer(given["lanes"], f"{where}, lanes", 1, MAX_LANES),
-        tuple(_read_field(part, f"{where}, lane") for part in read_list(given["lane"], f"{where}, lane")),
-    )
-    if not layout.width_bits:
-        raise ArtifactError(f"{where}: its words have no bits")
-    return layout
-
-
-def _read_axis(value: object, where: str) -> tuple[str, int]:
-    axis = read_object(value, where, {"name", "length"})
-    return read_string(axis["name"], where), read_integer(axis["length"], where, 1, MAX_LENGTH)
-
-
-def _read_field(value: object, where: str) -> Field:
-    field = read_object(value, where, {"name", "bits", "signed"})
-    return Field(read_string(field["name"], where), read_integer(field["bits"], where, 1, 64), field["signed"] is True)
+    files = {known[file.name]: file.sha256 for file in entry.files}
+    return MemoryEntry(layout, entry.sha256, entry.crc32, files)

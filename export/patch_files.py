@@ -13,25 +13,25 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import numpy as np
 
 from export.hls_load import load_packets, word_packets
 from export.hls_numbers import loads_all, loads_task
 from export.hls_patch import MemoryPatch, TaskPatch
-from export.memory_files import LAYOUT_KEYS, MAX_MEMORIES, files_of, layout_json, read_layout
+from export.memory_files import MAX_MEMORIES, LayoutEntry, files_of, layout_json
 from export.memory_formats import MEMORY_FORMATS, described
-from tsn_hw.errors import ArtifactError
+from tsn_hw.errors import ArtifactError, shown
 from tsn_hw.images import LIMB_BITS, Limbs, MemoryLayout, is_loaded, memory_images
-from tsn_hw.json_values import read_integer, read_list, read_object, read_string, shown
+from tsn_hw.records import Bounds, build, parse_json
 from tsn_hw.units import Accelerator
 
 PATCH = "patch.json"
 PATCH_FOLDER = "tsn-hw task patch 1"
 """What the manifest of a folder with a patch says."""
 VERSION = 1
-_KEYS = {*LAYOUT_KEYS, "before", "after", "changed_bits", "read_bits", "words"}
 
 
 def patch_files(
@@ -83,43 +83,44 @@ def _memory_json(change: MemoryPatch) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True)
+class _Memory(LayoutEntry):
+    before: str
+    after: str
+    changed_bits: int
+    read_bits: int
+    words: tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True)
+class _Patch:
+    format: str
+    version: int
+    tasks: int
+    new_tasks: tuple[str, ...]
+    memories: Annotated[tuple[_Memory, ...], Bounds(0, MAX_MEMORIES)]
+
+
 def read_patch(data: bytes) -> TaskPatch:
     """The patch of a ``patch.json``; ArtifactError for everything but what :func:`patch_json` gives."""
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"{PATCH}: no JSON: {error}") from error
-    given = read_object(value, PATCH, {"format", "version", "tasks", "new_tasks", "memories"})
-    if given["format"] != "tsn task patch" or given["version"] != VERSION:
+    given = build(_Patch, parse_json(data, PATCH, ArtifactError), PATCH, ArtifactError)
+    if given.format != "tsn task patch" or given.version != VERSION:
         raise ArtifactError(f"{PATCH}: is no task patch of version {VERSION}")
-    memories = read_list(given["memories"], f"{PATCH}: memories", most=MAX_MEMORIES)
-    patch = TaskPatch(
-        read_integer(given["tasks"], f"{PATCH}: tasks"),
-        tuple(
-            read_string(name, f"{PATCH}: new_tasks") for name in read_list(given["new_tasks"], f"{PATCH}: new_tasks")
-        ),
-        tuple(_read_memory(entry, f"{PATCH}: memory {i}") for i, entry in enumerate(memories)),
-    )
+    memories = tuple(_read_memory(entry, f"{PATCH}: memories[{i}]") for i, entry in enumerate(given.memories))
+    patch = TaskPatch(given.tasks, given.new_tasks, memories)
     if patch_json(patch).encode() != data:
         raise ArtifactError(f"{PATCH}: is not written as the format asks")
     return patch
 
 
-def _read_memory(value: object, where: str) -> MemoryPatch:
-    given = read_object(value, where, _KEYS)
-    layout = read_layout(given, where)
-    pairs = [read_list(pair, f"{where}, words", 2) for pair in read_list(given["words"], f"{where}, words", most=2**40)]
-    addresses = [read_integer(address, f"{where}, words", 0, layout.depth - 1) for address, _ in pairs]
-    words = [read_string(word, f"{where}, words") for _, word in pairs]
-    return MemoryPatch(
-        layout,
-        np.array(addresses, np.int64),
-        _limbs(layout, words, f"{where}, words"),
-        read_string(given["before"], f"{where}, before"),
-        read_string(given["after"], f"{where}, after"),
-        read_integer(given["changed_bits"], f"{where}, changed_bits"),
-        read_integer(given["read_bits"], f"{where}, read_bits"),
-    )
+def _read_memory(entry: _Memory, where: str) -> MemoryPatch:
+    layout = entry.layout(where)
+    for address, _ in entry.words:
+        if not 0 <= address < layout.depth:
+            raise ArtifactError(f"{where}: words: address {address}, must be 0..{layout.depth - 1}")
+    words = _limbs(layout, [word for _, word in entry.words], f"{where}: words")
+    addresses = np.array([address for address, _ in entry.words], np.int64)
+    return MemoryPatch(layout, addresses, words, entry.before, entry.after, entry.changed_bits, entry.read_bits)
 
 
 def _hexadecimal(layout: MemoryLayout, words: Limbs) -> list[str]:

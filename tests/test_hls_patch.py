@@ -344,11 +344,11 @@ def test_a_patch_that_would_change_what_an_earlier_task_reads_is_not_made():
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("{", "[{", "patch.json: no JSON: Expecting ',' delimiter: "),
+        ("{", "[{", "patch.json: not JSON (Expecting ',' delimiter: "),
         ('"version": 1', '"version": 2', "patch.json: is no task patch of version 1"),
-        ('[1, "4"]', '[2, "4"]', "patch.json: memory 0, words: 2, must be 0..1"),
-        ('[1, "4"]', '[1, "8"]', "patch.json: memory 0, words: '8' is no word of 3 bits"),
-        ('[1, "4"]', '[1, "x"]', "patch.json: memory 0, words: 'x' is no word of 3 bits"),
+        ('[1, "4"]', '[2, "4"]', "patch.json: memories[0]: words: address 2, must be 0..1"),
+        ('[1, "4"]', '[1, "8"]', "patch.json: memories[0]: words: '8' is no word of 3 bits"),
+        ('[1, "4"]', '[1, "x"]', "patch.json: memories[0]: words: 'x' is no word of 3 bits"),
         ('[1, "4"]', '[1, "04"]', "patch.json: is not written as the format asks"),
         ('"depth": 2', '"depth": 3', "patch.json: is not written as the format asks"),
     ],

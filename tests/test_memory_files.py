@@ -338,21 +338,25 @@ FILE_DIGEST = sha256("01 1f 0a ".replace(" ", "\n").encode()).hexdigest()
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("{", "[{", "memories.json: no JSON: Expecting ',' delimiter: line 8 column 1 (char 454)"),
+        ("{", "[{", "memories.json: not JSON (Expecting ',' delimiter: line 8 column 1 (char 454))"),
         ('"version": 1', '"version": 2', "memories.json: is no index of memories of version 1"),
-        ('"format"', '"form"', "memories.json: missing key 'format'"),
-        ('"fc"', '"../x"', "memories.json: memory 0: there is no memory '../x', 'words'"),
-        ('"words"', '"word"', "memories.json: memory 0: there is no memory 'fc', 'word'"),
+        ('"format"', '"form"', "memories.json: unknown key 'form'; known are format, version, memories"),
+        ('"fc"', '"../x"', "memories.json: memories[0]: there is no memory '../x', 'words'"),
+        (
+            '"words"',
+            '"word"',
+            "memories.json: memories[0]: kind = 'word': must be one of 'words', 'codebook', 'mask', 'scales', 'task'",
+        ),
         ('"depth": 3', '"depth": 4', "memories.json: is not written as the format asks"),
         ('"length": 3', '"length": 4', "memories.json: is not written as the format asks"),
-        ('"signed": false', '"signed": 0', "memories.json: is not written as the format asks"),
-        ('"lanes": 1', '"lanes": 0', "memories.json: memory 0, lanes: 0, must be 1..65536"),
-        ('[{"name": "code", "bits": 5, "signed": false}]', "[]", "memories.json: memory 0: its words have no bits"),
-        (f'[{{"name": "fc.words.dat", "sha256": "{FILE_DIGEST}"}}]', "[]", "memories.json: memory 0: has no file"),
+        ('"signed": false', '"signed": 0', "memories.json: memories[0]: lane[0]: signed = 0: must be true or false"),
+        ('"lanes": 1', '"lanes": 0', "memories.json: memories[0]: lanes = 0: must be 1..65536"),
+        ('[{"name": "code", "bits": 5, "signed": false}]', "[]", "memories.json: memories[0]: its words have no bits"),
+        (f'[{{"name": "fc.words.dat", "sha256": "{FILE_DIGEST}"}}]', "[]", "memories.json: memories[0]: has no file"),
         (
             "fc.words.dat",
             "../fc.words.dat",
-            "memories.json: memory 0, files: no file of 'fc.words' is '../fc.words.dat'",
+            "memories.json: memories[0]: files: no file of 'fc.words' is '../fc.words.dat'",
         ),
         (DIGEST, "0", f"fc.words.dat: its words have SHA-256 {DIGEST}, must have 0"),
         (CRC, "0", f"memories.json: fc.words: CRC-32 0, its words have {CRC}"),
@@ -372,7 +376,7 @@ def test_a_damaged_index_is_refused(tmp_path, old, new, message):
 
 def test_an_index_that_is_no_json_and_a_missing_file_are_refused(tmp_path):
     (tmp_path / INDEX).write_text("{")
-    with pytest.raises(ArtifactError, match=r"^memories\.json: no JSON: Expecting property name"):
+    with pytest.raises(ArtifactError, match=r"^memories\.json: not JSON \(Expecting property name"):
         read_memories(tmp_path)
     (tmp_path / INDEX).write_bytes(files_of([SMALL], ["dat"])[INDEX])
     with pytest.raises(FileError, match=r"^cannot read .*fc\.words\.dat: No such file or directory$"):

@@ -74,7 +74,7 @@ def test_a_number_beyond_the_reserve_widens_its_field():
     [
         ({"max_tasks": 1}, "max_tasks=1: the network has 2 already"),
         ({"max_classes": 2}, "max_classes=2: the network has 3 already"),
-        ({"code_bits": 9}, "code_bits=9: a code has at most 8 bits"),
+        ({"code_bits": 9}, "code_bits=9: must be 0..8"),
         ({"code_bits": 1}, "layer 'mix': code_bits=1, but it has codes of 2 bits"),
     ],
 )

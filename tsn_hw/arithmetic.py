@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tsn_hw.errors import NetworkError
+from tsn_hw.records import exact
 
 Ints = NDArray[np.int64]
 Carrier = Literal["float32", "float64", "int64"]
@@ -44,6 +45,7 @@ class ActFormat:
     exponent: int
 
     def __post_init__(self) -> None:
+        exact(self)
         if not 1 <= self.bits <= 16:
             raise NetworkError(f"activation format: {self.bits} bits, must be 1..16")
         if not -64 <= self.exponent <= 64:

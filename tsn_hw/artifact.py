@@ -46,7 +46,7 @@ from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save as save_container
 
 from tsn_hw.arithmetic import Ints
-from tsn_hw.errors import ArtifactError, NetworkError
+from tsn_hw.errors import ArtifactError, NetworkError, brief, shown
 from tsn_hw.files import read_bytes, write_atomically
 from tsn_hw.header import (
     FORMAT,
@@ -65,6 +65,7 @@ from tsn_hw.layers import INPUT, Layer, Weighted
 from tsn_hw.masks import decode_masks, encode_masks
 from tsn_hw.memory import pack_fields, unpack_fields
 from tsn_hw.network import UNUSED, Bank, BankLayer, Bools, PackedNetwork, Requantization, Step, Task, code_bits
+from tsn_hw.records import parse_json
 
 MAX_ACTIVATIONS = 2**28
 """Most activations of one layer that are read."""
@@ -237,10 +238,12 @@ def _parse(data: bytes) -> PackedNetwork:
     header = read_header(fields)
     net = _network(header, parts)
     if parts:
-        raise ArtifactError(f"unknown section {min(parts)!r}")
+        raise ArtifactError(f"unknown section {shown(min(parts))}")
     for task, entry in enumerate(header.tasks):
         if entry.seal != seal(net, task):
             raise ArtifactError(f"task {entry.name!r}: its seal does not match what it reads")
+    if _json(header_json(header_of(net, tuple(entry.seal for entry in header.tasks)))) != _json(fields):
+        raise ArtifactError("the header is not the one that the format gives this network")
     return net
 
 
@@ -248,9 +251,9 @@ def _open(data: bytes) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Header (without its digest) and sections of a file of this version whose digest matches."""
     header, parts = _open_container(data)
     if header.get("format") != FORMAT:
-        raise ArtifactError(f"format {header.get('format')!r}, must be {FORMAT!r}")
+        raise ArtifactError(f"format {shown(header.get('format'))}, must be {FORMAT!r}")
     if header.get("version") != VERSION:
-        raise ArtifactError(f"version {header.get('version')!r}, this program reads version {VERSION}")
+        raise ArtifactError(f"version {shown(header.get('version'))}, this program reads version {VERSION}")
     if header.pop("sha256", None) != _digest(header, parts):
         raise ArtifactError("the SHA-256 of header and sections does not match")
     return header, parts
@@ -260,12 +263,11 @@ def _open_container(data: bytes) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Header and sections of a container, which is rebuilt from them and compared with the file."""
     try:
         parts = {name: bytes(tensor["data"]) for name, tensor in deserialize(data)}  # type: ignore[no-untyped-call]
-        container = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        header = json.loads((container.get("__metadata__") or {}).get(_METADATA_KEY, "null"))
     except SafetensorError as error:
-        raise ArtifactError(f"no safetensors container: {error}") from error
-    except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"the header is no JSON: {error}") from error
+        raise ArtifactError(f"no safetensors container: {brief(str(error))}") from error
+    container = parse_json(data[8 : 8 + int.from_bytes(data[:8], "little")], "the container's header", ArtifactError)
+    text = (container.get("__metadata__") or {}).get(_METADATA_KEY, "null")
+    header = parse_json(text, "the header", ArtifactError)
     if not isinstance(header, dict):
         raise ArtifactError("the container has no tsn header")
     if not all(parts.values()) or _container(header, parts) != data:

@@ -53,3 +53,21 @@ class FoldingError(TsnError, ValueError):
 
 class EngineError(TsnError, RuntimeError):
     """An engine cannot run here."""
+
+
+def brief(text: str, most: int = 160) -> str:
+    """A text as part of a message: in one line, its end cut off where it is long.
+
+    >>> brief("Expecting value:\\n  line 1"), brief("x" * 20, most=10)
+    ('Expecting value: line 1', 'xxxxxxx...')
+    """
+    line = " ".join(text[: 8 * most].split())
+    return line if len(line) <= most else f"{line[: most - 3]}..."
+
+
+def shown(value: object) -> str:
+    """A value as part of a message."""
+    try:
+        return brief(repr(value), most=80)
+    except ValueError:  # of an integer that Python does not write out
+        return "a number of thousands of digits"

@@ -11,10 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tsn_hw.errors import FoldingError
+from tsn_hw.errors import FoldingError, shown
+from tsn_hw.records import exact
 
 MaskMode = Literal["deep", "runtime", "none"]
 RamStyle = Literal["auto", "block", "distributed", "ultra"]
+ROOM = {"max_tasks": 4096, "max_banks": 4096, "code_bits": 8, "max_classes": 2**20}
+"""The most that there may be room for: as many as a file may have."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Folding:
     simd: int = 1
 
     def __post_init__(self) -> None:
+        exact(self, FoldingError)
         if min(self.pe, self.simd) < 1:
             raise FoldingError(f"folding: pe={self.pe}, simd={self.simd}: both must be at least 1")
 
@@ -47,8 +51,8 @@ class UnitSettings:
 class HardwareSettings:
     """Settings of every unit, by name, and what there shall be room for: tasks, banks, bits of a code, classes.
 
-    0: no more than there is. With ``max_tasks`` the widths of all fields have room for what a later task may need, and
-    stay the same until the last task has come: see :mod:`tsn_hw.units`.
+    0: no more than there is; :data:`ROOM` has the most. With ``max_tasks`` the widths of all fields have room for what
+    a later task may need, and stay the same until the last task has come: see :mod:`tsn_hw.units`.
     """
 
     units: Mapping[str, UnitSettings] = field(default_factory=dict)
@@ -56,6 +60,12 @@ class HardwareSettings:
     max_banks: int = 0
     code_bits: int = 0
     max_classes: int = 0
+
+    def __post_init__(self) -> None:
+        exact(self, FoldingError)
+        for what, most in ROOM.items():
+            if not 0 <= getattr(self, what) <= most:
+                raise FoldingError(f"{what}={shown(getattr(self, what))}: must be 0..{most}")
 
 
 def divisors(number: int) -> tuple[int, ...]:

@@ -8,27 +8,29 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, get_args, get_type_hints
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
 from tsn_hw.arithmetic import ActFormat, Ints
-from tsn_hw.errors import ArtifactError
-from tsn_hw.json_values import read_integer, read_integers, read_list, read_object, read_string, shown
+from tsn_hw.errors import ArtifactError, shown
 from tsn_hw.layers import LAYER_KINDS, Layer, Shape
 from tsn_hw.network import MAX_CODE_BITS, BankLayer, PackedNetwork, Step
+from tsn_hw.records import Bounds, build, convert
 
 FORMAT, VERSION = "tsn", 1
-MAX_CLASSES = 2**20
+MAX_PARTS, MAX_CLASSES = Bounds(0, 4096), Bounds(0, 2**20)
+"""How many layers, banks, tasks and codebooks are read, and how many classes."""
+FORM = tuple[int, bool, int]
 
 
 @dataclass(frozen=True)
 class WordsHeader:
     """What the header says of one layer in one bank: ``entries`` are the sizes of the codebooks, by prefix."""
 
-    centroid_bits: int
+    centroid_bits: Annotated[int, Bounds(1, 64)]
     exponent: int
-    entries: tuple[int, ...]
+    entries: Annotated[tuple[Annotated[int, Bounds(0, 1 << MAX_CODE_BITS)], ...], MAX_PARTS]
 
 
 @dataclass(frozen=True)
@@ -142,87 +144,69 @@ def step_json(step: StepHeader) -> list[int]:
 # ---------------------------------------------------------------------------------------------------------- reading
 
 
-def read_header(value: dict[str, Any]) -> Header:
+@dataclass(frozen=True)
+class _Input:
+    shape: tuple[int, ...]
+    format: FORM
+
+
+@dataclass(frozen=True)
+class _Task:
+    name: str
+    bank: int
+    classes: Annotated[tuple[str, ...], MAX_CLASSES]
+    steps: tuple[tuple[Any, ...] | None, ...]
+    seal: str
+
+
+@dataclass(frozen=True)
+class _Header:
+    """The JSON values, each of its type."""
+
+    format: Literal["tsn"]
+    version: Literal[1]
+    input: _Input
+    layers: Annotated[tuple[dict[str, Any], ...], MAX_PARTS]
+    banks: Annotated[tuple[tuple[WordsHeader | None, ...], ...], MAX_PARTS]
+    tasks: Annotated[tuple[_Task, ...], MAX_PARTS]
+
+
+def read_header(value: object) -> Header:
     """The header that :func:`header_json` gave; ArtifactError for anything else."""
-    given = read_object(value, "header", {"format", "version", "input", "layers", "banks", "tasks"})
-    read_integer(given["version"], "version", VERSION, VERSION)
-    form = read_object(given["input"], "input", {"shape", "format"})
-    layers = tuple(_layer(entry, f"layer {i}") for i, entry in enumerate(read_list(given["layers"], "layers")))
-    banks = tuple(_bank(entry, f"bank {i}", len(layers)) for i, entry in enumerate(read_list(given["banks"], "banks")))
-    tasks = tuple(
-        _task(entry, f"task {i}", len(layers), len(banks)) for i, entry in enumerate(read_list(given["tasks"], "tasks"))
-    )
-    input_shape = tuple(read_integers(form["shape"], "input shape"))
-    return Header(input_shape, _format(form["format"], "input format"), layers, banks, tasks)
+    given = build(_Header, value, "header", ArtifactError)
+    layers = tuple(_layer(entry, f"header: layers[{i}]") for i, entry in enumerate(given.layers))
+    count = len(layers)
+    for i, bank in enumerate(given.banks):
+        if len(bank) != count:
+            raise ArtifactError(f"header: banks[{i}]: {len(bank)} entries, must be {count}")
+    tasks = tuple(_task(task, f"header: tasks[{i}]", count, len(given.banks)) for i, task in enumerate(given.tasks))
+    return Header(given.input.shape, ActFormat(*given.input.format), layers, given.banks, tasks)
 
 
-def _layer(entry: object, where: str) -> Layer:
-    name = entry.get("kind") if isinstance(entry, dict) else None
+def _layer(entry: dict[str, Any], where: str) -> Layer:
+    values = dict(entry)
+    name = values.pop("kind", None)
     kind = LAYER_KINDS.get(name) if isinstance(name, str) else None
     if kind is None:
-        raise ArtifactError(f"{where}: kind {name!r}, must be one of {', '.join(LAYER_KINDS)}")
-    hints = get_type_hints(kind)
-    given = read_object(entry, where, {"kind", *hints})
-    values: dict[str, Any] = {}
-    for field, hint in hints.items():
-        place = f"{where}, {field}"
-        if hint is str:
-            values[field] = read_string(given[field], place)
-        elif hint is int:
-            values[field] = read_integer(given[field], place)
-        else:
-            values[field] = tuple(read_integers(given[field], place, len(get_args(hint))))
-    return kind(**values)
+        raise ArtifactError(f"{where}: kind = {shown(name)}: must be one of {', '.join(LAYER_KINDS)}")
+    return build(kind, values, where, ArtifactError)
 
 
-def _bank(entry: object, where: str, layers: int) -> tuple[WordsHeader | None, ...]:
-    return tuple(
-        None if words is None else _words(words, f"{where}, layer {i}")
-        for i, words in enumerate(read_list(entry, where, layers))
-    )
+def _task(task: _Task, where: str, layers: int, banks: int) -> TaskHeader:
+    if not 0 <= task.bank < banks:
+        raise ArtifactError(f"{where}: bank = {task.bank}: must be 0..{banks - 1}")
+    if len(task.steps) != layers:
+        raise ArtifactError(f"{where}: steps: {len(task.steps)} entries, must be {layers}")
+    steps = (None if step is None else _step(step, f"{where}: steps[{i}]") for i, step in enumerate(task.steps))
+    return TaskHeader(task.name, task.bank, task.classes, tuple(steps), task.seal)
 
 
-def _words(entry: object, where: str) -> WordsHeader:
-    given = read_object(entry, where, {"centroid_bits", "exponent", "entries"})
-    entries = read_list(given["entries"], f"{where}, entries")
-    return WordsHeader(
-        read_integer(given["centroid_bits"], f"{where}, centroid_bits", 1, 64),
-        read_integer(given["exponent"], f"{where}, exponent"),
-        tuple(read_integer(count, f"{where}, entries", 0, 1 << MAX_CODE_BITS) for count in entries),
-    )
-
-
-def _task(entry: object, where: str, layers: int, banks: int) -> TaskHeader:
-    given = read_object(entry, where, {"name", "bank", "classes", "steps", "seal"})
-    classes = read_list(given["classes"], f"{where}, classes", most=MAX_CLASSES)
-    steps = read_list(given["steps"], f"{where}, steps", layers)
-    return TaskHeader(
-        read_string(given["name"], f"{where}, name"),
-        read_integer(given["bank"], f"{where}, bank", 0, banks - 1),
-        tuple(read_string(name, f"{where}, class {i}") for i, name in enumerate(classes)),
-        tuple(None if step is None else _step(step, f"{where}, step {i}") for i, step in enumerate(steps)),
-        read_string(given["seal"], f"{where}, seal"),
-    )
-
-
-def _step(entry: object, where: str) -> StepHeader:
-    given = read_list(entry, where)
-    if not given:
+def _step(entry: tuple[Any, ...], where: str) -> StepHeader:
+    if len(entry) not in (0, 3, 6):
+        raise ArtifactError(f"{where}: {len(entry)} entries, must be 0, 3 or 6")
+    if not entry:
         return StepHeader(None)
-    if len(given) not in (3, 6):
-        raise ArtifactError(f"{where}: {len(given)} entries, must be 0, 3 or 6")
-    return StepHeader(
-        ScalingHeader(
-            read_integer(given[0], f"{where}, shift"),
-            read_integer(given[1], f"{where}, multiplier bits", 0, 16),
-            read_integer(given[2], f"{where}, offset bits", 0, 64),
-            _format(given[3:], where) if given[3:] else None,
-        )
-    )
-
-
-def _format(entry: object, where: str) -> ActFormat:
-    bits, signed, exponent = read_list(entry, where, 3)
-    if not isinstance(signed, bool):
-        raise ArtifactError(f"{where}: signed is {shown(signed)}, must be true or false")
-    return ActFormat(read_integer(bits, f"{where}, bits"), signed, read_integer(exponent, f"{where}, exponent"))
+    kind = tuple[int, Annotated[int, Bounds(0, 16)], Annotated[int, Bounds(0, 64)]]
+    shift, multiplier, offset = convert(kind, entry[:3], where, ArtifactError)
+    output = ActFormat(*convert(FORM, entry[3:], f"{where}: format", ArtifactError)) if entry[3:] else None
+    return StepHeader(ScalingHeader(shift, multiplier, offset, output))

@@ -26,7 +26,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ from tsn_hw.arithmetic import Ints
 from tsn_hw.memory import index_bits
 from tsn_hw.network import BankLayer, Requantization
 from tsn_hw.parts import UNUSED
+from tsn_hw.records import Bounds
 from tsn_hw.units import SHIFT_BITS, Accelerator, AddUnit, MatrixUnit, PoolUnit, Unit
 
 Kind = Literal["words", "codebook", "mask", "scales", "task"]
@@ -49,7 +50,7 @@ class Field:
     """Some bits of a lane: a number, in two's complement if it is signed."""
 
     name: str
-    bits: int
+    bits: Annotated[int, Bounds(1, 64)]
     signed: bool = False
 
 

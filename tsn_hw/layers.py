@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 from tsn_hw.errors import NetworkError
+from tsn_hw.records import exact
 
 INPUT = -1
 """Index that stands for the input of the network in ``Layer.inputs``."""
@@ -26,6 +27,9 @@ class Linear:
     in_features: int
     out_features: int
     inputs: tuple[int] = (INPUT,)
+
+    def __post_init__(self) -> None:
+        exact(self)
 
     @property
     def weight_shape(self) -> Shape:
@@ -59,6 +63,7 @@ class Conv2d:
     inputs: tuple[int] = (INPUT,)
 
     def __post_init__(self) -> None:
+        exact(self)
         if self.groups < 1 or self.in_channels % self.groups or self.out_channels % self.groups:
             raise NetworkError(
                 f"layer {self.name!r}: groups={self.groups} does not divide "
@@ -94,6 +99,9 @@ class MaxPool:
     stride: Pair
     inputs: tuple[int] = (INPUT,)
 
+    def __post_init__(self) -> None:
+        exact(self)
+
     def output_shape(self, source: Shape) -> Shape:
         return source[:1] + _windows(self.name, source, self.kernel, self.stride)
 
@@ -107,6 +115,9 @@ class AvgPool:
     stride: Pair
     inputs: tuple[int] = (INPUT,)
 
+    def __post_init__(self) -> None:
+        exact(self)
+
     def output_shape(self, source: Shape) -> Shape:
         return source[:1] + _windows(self.name, source, self.kernel, self.stride)
 
@@ -117,6 +128,9 @@ class Add:
 
     name: str
     inputs: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        exact(self)
 
     def output_shape(self, first: Shape, second: Shape) -> Shape:
         if first != second:
@@ -130,6 +144,9 @@ class Flatten:
 
     name: str
     inputs: tuple[int] = (INPUT,)
+
+    def __post_init__(self) -> None:
+        exact(self)
 
     def output_shape(self, source: Shape) -> Shape:
         return (math.prod(source),)

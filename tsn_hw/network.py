@@ -32,6 +32,7 @@ from tsn_hw.parts import (
     Task,
     code_bits,
 )
+from tsn_hw.records import exact
 
 __all__ = [
     "MAX_CODE_BITS",
@@ -62,6 +63,7 @@ class PackedNetwork:
     tasks: tuple[Task, ...]
 
     def __post_init__(self) -> None:
+        exact(self)
         rules.check(self)
 
     @cached_property

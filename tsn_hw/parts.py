@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tsn_hw import arithmetic
 from tsn_hw.arithmetic import ActFormat, Ints
 from tsn_hw.errors import NetworkError
+from tsn_hw.records import exact
 
 Bools = NDArray[np.bool_]
 Bytes = NDArray[np.uint8]
@@ -70,6 +71,7 @@ class BankLayer:
     exponent: int
 
     def __post_init__(self) -> None:
+        exact(self)
         object.__setattr__(self, "owner", _exactly(self.owner, np.int16, "owner plane"))
         object.__setattr__(self, "code", _exactly(self.code, np.uint8, "code plane"))
         books = tuple(_exactly(book, np.int64, f"codebook {owner}") for owner, book in enumerate(self.codebooks))
@@ -110,6 +112,7 @@ class Requantization:
     output: ActFormat | None
 
     def __post_init__(self) -> None:
+        exact(self)
         object.__setattr__(self, "multiplier", _exactly(self.multiplier, np.int64, "multiplier"))
         object.__setattr__(self, "offset", _exactly(self.offset, np.int64, "offset"))
 
@@ -149,3 +152,6 @@ class Task:
     classes: tuple[str, ...]
     steps: tuple[Step | None, ...]
     routing: bytes = b""
+
+    def __post_init__(self) -> None:
+        exact(self)

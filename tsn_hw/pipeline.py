@@ -12,7 +12,7 @@ from tsn_hw.errors import ExportError, FoldingError
 from tsn_hw.folding import HardwareSettings, UnitSettings, check_divides
 from tsn_hw.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, MaxPool, Pair, Shape, Weighted
 from tsn_hw.memory import index_bits
-from tsn_hw.network import MAX_CODE_BITS, BankLayer, PackedNetwork, Requantization, code_bits
+from tsn_hw.network import BankLayer, PackedNetwork, Requantization, code_bits
 from tsn_hw.units import (
     LOGIT_BITS,
     MULTIPLIER_BITS,
@@ -105,8 +105,6 @@ def accelerator(net: PackedNetwork, settings: HardwareSettings) -> Accelerator:
     ):
         if 0 < room < used:
             raise FoldingError(f"{what}={room}: the network has {used} already")
-    if settings.code_bits > MAX_CODE_BITS:
-        raise FoldingError(f"code_bits={settings.code_bits}: a code has at most {MAX_CODE_BITS} bits")
     return _Builder(net, settings).build(names)
 
 

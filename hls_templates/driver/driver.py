@@ -241,6 +241,8 @@ class TsnAccelerator:
             task = names.index(task)
         if isinstance(task, str) and task.isdigit():
             task = int(task)
+        if hasattr(task, "__index__"):
+            task = int(task)  # of numpy, too
         if not isinstance(task, int) or not 0 <= task < len(names):
             raise DriverError(f"task {task!r}: must be 0..{len(names) - 1} or one of {', '.join(names)}")
         load_file = self.numbers.tasks[task].load_file
