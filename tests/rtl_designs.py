@@ -1,9 +1,11 @@
 """Accelerators for tests of the RTL: foldings at random, their simulation, and what it must give."""
 
 import math
+import shutil
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from export.rtl import write_rtl
 from export.rtl_simulation import RtlSimulation, compile_rtl
@@ -13,6 +15,8 @@ from tsn_hw.folding import Folding, HardwareSettings, UnitSettings, divisors
 from tsn_hw.network import PackedNetwork
 from tsn_hw.pipeline import accelerator, unit_names
 from tsn_hw.units import Accelerator, MatrixUnit, PoolUnit
+
+needs_iverilog = pytest.mark.skipif(shutil.which("iverilog") is None, reason="needs iverilog")
 
 
 def folded(net: PackedNetwork, rng: np.random.Generator, most: int = 4) -> Accelerator:

@@ -78,7 +78,8 @@ class Stream:
 class Window:
     """A sliding window over a stream of pixels, ``lanes`` channels a word, and its schedule.
 
-    It loads the rows that its first output row needs, and then, for every output row, sends the windows of that row
+    It loads the rows that its first output row needs, and the first row in any case: where padding comes first, what it
+    sends must still wait for the call whose input it is. Then, for every output row, it sends the windows of that row
     while it loads what the next row needs (after the last row: what is left). Rows lie in a ring of
     ``kernel[0] + stride[0]`` rows. Every step takes one cycle, and loads and sends at most one word.
     """
@@ -108,8 +109,8 @@ class Window:
         return (self.kernel[0] + self.stride[0]) * self.words_per_row
 
     def rows_needed(self, row: int) -> int:
-        """Input rows that must have arrived before an output row can be sent."""
-        return min(self.source[1], max(0, row * self.stride[0] - self.padding[0] + self.kernel[0]))
+        """Input rows that must have arrived before an output row is sent."""
+        return min(self.source[1], max(1, row * self.stride[0] - self.padding[0] + self.kernel[0]))
 
     @cached_property
     def cycles(self) -> int:

@@ -1,6 +1,7 @@
 // Sliding window: pixels in raster order in, the windows of a convolution or pooling out, one word a cycle. The schedule
-// is that of hls_templates/tsn/window.hpp: load the rows that the first output row needs; then, for every output row,
-// send its windows while loading what the next one needs, and at last what is left. Rows lie in a ring.
+// is that of hls_templates/tsn/window.hpp: load the rows that the first output row needs, and the first row in any case,
+// so that nothing begins before the input does; then, for every output row, send its windows while loading what the next
+// one needs, and at last what is left. Rows lie in a ring.
 //
 // PARTS words a pixel. A window goes out pixel by pixel, or, with BY_PART, part by part.
 module tsn_window #(
@@ -32,21 +33,19 @@ module tsn_window #(
 );
     function automatic integer rows_needed(input integer row);
         rows_needed = row * STRIDE_ROWS - PADDING_ROWS + KERNEL_ROWS;
-        if (rows_needed < 0) rows_needed = 0;
+        if (rows_needed < 1) rows_needed = 1;
         if (row == OUTPUT_ROWS || rows_needed > HEIGHT) rows_needed = HEIGHT;
     endfunction
 
     localparam integer RING_ROWS = KERNEL_ROWS + STRIDE_ROWS, ROW_WORDS = WIDTH * PARTS, RING = RING_ROWS * ROW_WORDS;
     localparam integer WINDOW_WORDS = KERNEL_ROWS * KERNEL_COLUMNS * PARTS, SENDS = OUTPUT_COLUMNS * WINDOW_WORDS;
-    // Phase 0 loads alone, where the first output row needs anything; then there is one for every output row.
-    localparam integer HAS_PHASE_0 = rows_needed(0) > 0 ? 1 : 0, PHASES = OUTPUT_ROWS + HAS_PHASE_0;
+    localparam integer PHASES = 1 + OUTPUT_ROWS;  // phase 0 loads alone; then there is one for every output row
     localparam integer FIRST_ROW = (RING_ROWS - PADDING_ROWS % RING_ROWS) % RING_ROWS * ROW_WORDS;
     localparam integer OUTER = BY_PART != 0 ? PARTS : 1, INNER = BY_PART != 0 ? 1 : PARTS;
 
     // Words that are loaded and sent in a phase.
     function automatic integer loads_of(input integer phase);
-        if (phase < HAS_PHASE_0) loads_of = rows_needed(0) * ROW_WORDS;
-        else loads_of = (rows_needed(phase - HAS_PHASE_0 + 1) - rows_needed(phase - HAS_PHASE_0)) * ROW_WORDS;
+        loads_of = (rows_needed(phase) - (phase == 0 ? 0 : rows_needed(phase - 1))) * ROW_WORDS;
     endfunction
 
     localparam integer PHASE_BITS = $clog2(PHASES + 1), LOAD_BITS = $clog2(HEIGHT * ROW_WORDS + 1);
@@ -84,7 +83,7 @@ module tsn_window #(
             if (next_phase == PHASE_BITS'(i)) next_loads = LOAD_BITS'(loads_of(i));
         end
     end
-    wire [SEND_BITS-1:0] next_sends = HAS_PHASE_0 != 0 && is_last_phase ? 0 : SEND_BITS'(SENDS);
+    wire [SEND_BITS-1:0] next_sends = is_last_phase ? 0 : SEND_BITS'(SENDS);
 
     function automatic [RING_BITS-1:0] around(input [RING_BITS-1:0] place, input integer rows);
         integer sum;
@@ -96,7 +95,7 @@ module tsn_window #(
         if (reset) begin
             phase <= 0;
             loads <= LOAD_BITS'(loads_of(0));
-            sends <= HAS_PHASE_0 != 0 ? 0 : SEND_BITS'(SENDS);
+            sends <= 0;
         end else if (step) begin
             if (is_end) begin
                 phase <= next_phase;
@@ -121,13 +120,13 @@ module tsn_window #(
             top_row <= RING_BITS'(FIRST_ROW);
         end else if (step) begin
             if (is_load) loaded_to <= loaded_to == RING_BITS'(RING - 1) ? 0 : loaded_to + 1;
-            if (is_end && (HAS_PHASE_0 == 0 || phase != 0)) begin
+            if (is_end && phase != 0) begin
                 top <= top + Y_BITS'(STRIDE_ROWS);
                 top_row <= around(top_row, STRIDE_ROWS);
             end
         end
         if (is_restart) row <= RING_BITS'(FIRST_ROW);
-        else if (step && is_end && (HAS_PHASE_0 == 0 || phase != 0)) row <= around(top_row, STRIDE_ROWS);
+        else if (step && is_end && phase != 0) row <= around(top_row, STRIDE_ROWS);
         else if (step && is_send && is_last_inner && is_last_column) row <= is_last_row ? top_row : around(row, 1);
 
         if (reset || (step && is_end)) begin

@@ -6,12 +6,12 @@
 
 namespace tsn {
 
-// Rows that must have arrived before output row `row` can be sent; all of them behind the last one.
+// Rows that must have arrived before output row `row` is sent, one even for padding alone; all of them behind the last.
 template <class T>
 constexpr int rows_needed(int row) {
     return row == T::OUTPUT_ROWS || row * T::STRIDE_ROWS - T::PADDING_ROWS + T::KERNEL_ROWS > T::HEIGHT ? T::HEIGHT
-           : row * T::STRIDE_ROWS - T::PADDING_ROWS + T::KERNEL_ROWS < 0
-               ? 0
+           : row * T::STRIDE_ROWS - T::PADDING_ROWS + T::KERNEL_ROWS < 1
+               ? 1
                : row * T::STRIDE_ROWS - T::PADDING_ROWS + T::KERNEL_ROWS;
 }
 
@@ -36,9 +36,10 @@ constexpr unsigned window_cycles() {
     return cycles;
 }
 
-// Load the rows that the first output row needs; then, for every output row, send its windows while loading what the
-// next one needs, and at last what is left. Rows lie in a ring of KERNEL_ROWS + STRIDE_ROWS rows, so that none that is
-// being sent is overwritten. Every step takes a cycle, and loads and sends at most a word.
+// Load the rows that the first output row needs, and the first row in any case, so that nothing begins before the input
+// does; then, for every output row, send its windows while loading what the next one needs, and at last what is left.
+// Rows lie in a ring of KERNEL_ROWS + STRIDE_ROWS rows, so that none that is being sent is overwritten. Every step takes
+// a cycle, and loads and sends at most a word.
 //
 // T: the geometry; PARTS words a pixel. A window goes out pixel by pixel for a convolution; with BY_PART, for pooling,
 // part by part, so that the reader needs the sums of one part alone.
@@ -47,13 +48,12 @@ void window(hls::stream<ap_uint<T::WORD_WIDTH> > &in, hls::stream<ap_uint<T::WOR
     const int ring_rows = T::KERNEL_ROWS + T::STRIDE_ROWS;
     const int row_words = T::WIDTH * T::PARTS;
     const int outer_parts = T::BY_PART ? T::PARTS : 1, inner_parts = T::BY_PART ? 1 : T::PARTS;
-    const int first_row = words_loaded<T>(-1) > 0 ? -1 : 0;
     const int first_slot = (ring_rows - T::PADDING_ROWS % ring_rows) % ring_rows;
     constexpr unsigned steps_of_inference = window_cycles<T>();
 
     ap_uint<T::WORD_WIDTH> ring[ring_rows * row_words];
 #pragma HLS BIND_STORAGE variable=ring type=ram_s2p
-    int row = first_row, loads = words_loaded<T>(first_row), sends = words_sent<T>(first_row);
+    int row = -1, loads = words_loaded<T>(-1), sends = 0;
     int loaded_to = 0;                                                 // where the next word goes in the ring
     int top = -T::PADDING_ROWS, left = -T::PADDING_COLUMNS;            // the pixel that the window begins with
     int top_slot = first_slot;                                         // the row of the ring that it lies in
@@ -98,7 +98,7 @@ inferences:
             if (loads == 0 && sends == 0) {
                 left = -T::PADDING_COLUMNS;
                 if (row == T::OUTPUT_ROWS - 1) {
-                    row = first_row;
+                    row = -1;
                     loaded_to = 0;
                     top = -T::PADDING_ROWS;
                     top_slot = first_slot;
