@@ -119,7 +119,8 @@ RequantizeInteger (value, unit, half, low, high) => (integers) {
   is_up = Greater (above, half)
   up = Cast <to = 7> (is_up)
   rounded = Add (quotient, up)
-  integers = Clip (rounded, low, high)
+  real = Cast <to = 11> (rounded)
+  integers = Clip (real, low, high)
 }
 """
 
@@ -159,7 +160,7 @@ _DOCS = {
     "BankLookup": "codebooks[first set mask, code] under the last mask.",
     "ByteGemm": "Exact; runtimes make one operator of it.",
     "Requantize": "Saturate to integers, then round half to even: they commute, and runtimes fuse the former.",
-    "RequantizeInteger": "value / unit, rounded half to even and saturated; half = max(1, unit / 2).",
+    "RequantizeInteger": "value / unit, rounded half to even and saturated in float64; half = max(1, unit / 2).",
     "SplitBytes": "integers = 256 * (high - zero_point) + low.",
 }
 

@@ -247,21 +247,26 @@ def _affine(graph: Graph, plan: Plan, sums: str, dtype: str) -> str:
 
 
 def _requantized(graph: Graph, plan: Plan, value: str) -> Tensor:
-    """Round half to even and saturate. A head cannot saturate (proven at birth) and keeps its carrier."""
+    """Round half to even and saturate. A head cannot saturate (proven at birth) and keeps its carrier.
+
+    An int64 carrier saturates in float64: the limits are exact, and what is rounded on the way there lies beyond them.
+    Clip, Min and Max of int64 are wrong for values beyond 32 bits in onnxruntime 1.31 on x86.
+    """
     requantization, carrier, output = plan.requantization, plan.carrier, f"{plan.layer.name}.out"
     is_head = requantization.output is None
     if is_head and requantization.shift == 0:
         return Tensor(value, carrier)
     if is_head and carrier != "int64":
         return Tensor(graph.node("Round", [value], output), carrier)
-    limits = [graph.scalar(limit, carrier) for limit in requantization.bounds]
+    saturated = "float64" if carrier == "int64" else carrier
+    limits = [graph.scalar(limit, saturated) for limit in requantization.bounds]
     if carrier == "int64":
         unit = 1 << requantization.shift
         divisor = [graph.scalar(unit, carrier), graph.scalar(max(1, unit // 2), carrier)]
         graph.call("RequantizeInteger", [value, *divisor, *limits], output)
     else:
         graph.call("Requantize", [value, *limits], output)
-    return Tensor(output, carrier)
+    return Tensor(output, saturated)
 
 
 def _int32(graph: Graph, name: str, values: NDArray[np.int32]) -> str:

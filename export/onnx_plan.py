@@ -236,7 +236,9 @@ def _rescaling(plan: Plan, low: Ints, high: Ints) -> Rescaling | str:
         return _rescaling_of_add(plan, multiplier, offset)
     if not plan.is_gemm:
         multiplier = np.where((low == 0) & (high == 0), 1, multiplier)  # no weight reaches the channel
-    bias, rest = np.divmod(offset, np.where(multiplier == 0, 1, multiplier))
+    if not multiplier.all():
+        return f"channel {int((multiplier == 0).argmax())} has multiplier 0, which is no scale and hides every offset"
+    bias, rest = np.divmod(offset, multiplier)
     if rest.any():
         channel = int((rest != 0).argmax())
         return f"channel {channel} has offset {offset[channel]}, no multiple of its multiplier {multiplier[channel]}"

@@ -25,6 +25,7 @@ class Recipe:
     act_bits: int = 8
     signed_input: bool = False
     multipliers: bool = False
+    extremes: bool = False  # also requantizations at the ends of what the core allows, see _extreme
     density: float = 0.4
     mask_kinds: tuple[str, ...] = ("random",)
     seed: int = 0
@@ -33,8 +34,8 @@ class Recipe:
 
 
 @st.composite
-def recipes(draw: st.DrawFn) -> Recipe:
-    """Recipes over the whole space that the core promises to hold exactly."""
+def recipes(draw: st.DrawFn, extremes: bool = True) -> Recipe:
+    """Recipes over the whole space that the core promises to hold exactly; or without its ``extremes``."""
     low = draw(st.integers(1, 8))
     tasks = draw(st.integers(1, 12))
     return Recipe(
@@ -46,6 +47,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
         act_bits=draw(st.sampled_from([4, 8, 16])),
         signed_input=draw(st.booleans()),
         multipliers=draw(st.booleans()),
+        extremes=extremes and draw(st.booleans()),
         density=draw(st.sampled_from([0.05, 0.3, 0.9])),
         mask_kinds=tuple(draw(st.lists(st.sampled_from(MASKS), min_size=1, max_size=4))),
         seed=draw(st.integers(0, 2**32 - 1)),
@@ -251,6 +253,9 @@ def _requantized(
     reach = max(1, int(np.abs(low).max()), int(np.abs(high).max()))
     channels = _channels(layers[i])
     head = i >= len(layers) - recipe.tasks
+    if recipe.extremes and rng.random() < 0.5:
+        output = None if head else ActFormat(recipe.act_bits, signed, int(rng.integers(-4, 3)))
+        return Step(step.mask, _extreme(rng, low, high, channels, output))
     multiplier = np.ones(channels, np.int64)
     if recipe.multipliers and not head:
         multiplier = rng.integers(-(1 << 7), 1 << 15, channels)
@@ -269,3 +274,31 @@ def _requantized(
         offset = offset // multiplier * multiplier
         offset[:] = 0 if isinstance(layers[i], Add) else offset
     return Step(step.mask, Requantization(multiplier, offset, shift, output))
+
+
+def _extreme(
+    rng: np.random.Generator, low: Ints, high: Ints, channels: int, output: ActFormat | None
+) -> Requantization:
+    """A requantization at an end: multipliers that are zero, negative or huge, shifts of 0 and 62, largest offsets.
+
+    ``low``, ``high``: the accumulator, which decides how much room is left.
+    """
+    shift = int(rng.choice([0, 0, 1, 23, 31, 32, 62, rng.integers(63)]))
+    most = 2**63 - 1 - (1 << shift >> 1)  # of |acc * multiplier| + |offset|
+    if output is None:
+        most = min(most, (2**31 << shift) - 1 - (1 << shift))
+    multipliers = [0, 1, -1, 2**15 - 1, -(2**15), int(rng.integers(-(2**15), 2**15))]
+    if rng.random() < 0.5:
+        multipliers = [multipliers[int(rng.integers(len(multipliers)))]]  # the same in all channels
+    chosen: list[tuple[int, int]] = []
+    for acc in np.broadcast_to(np.maximum(np.abs(low), np.abs(high)), channels).tolist():
+        multiplier = multipliers[int(rng.integers(len(multipliers)))]
+        multiplier = multiplier if acc * abs(multiplier) <= most else int(acc <= most)
+        room, unit = most - acc * abs(multiplier), 1 << shift
+        # nothing, one, a tie, what a 32-bit register would take for something else, the ends, anything
+        offsets = [0, 1, -1, unit >> 1, unit << 31, -unit << 31, 3 * unit << 30, -3 * unit << 30, room, -room]
+        offsets.append(int(rng.integers(-room, room, endpoint=True)))
+        offset = offsets[int(rng.integers(len(offsets)))]
+        chosen.append((multiplier, max(-room, min(room, offset))))
+    multiplier_of, offset_of = (np.array(values, np.int64) for values in zip(*chosen, strict=True))
+    return Requantization(multiplier_of, offset_of, shift, output)

@@ -20,7 +20,7 @@ from export import onnx_graph, write_onnx
 from export.onnx_fold import folded
 from export.onnx_functions import DOMAIN, function
 from export.onnx_graph import input_dtype
-from tsn_hw import reference
+from tsn_hw import arithmetic, reference
 from tsn_hw.arithmetic import ActFormat
 from tsn_hw.errors import ExportError, FileError
 from tsn_hw.layers import Add, Linear
@@ -241,6 +241,33 @@ def test_sums_beyond_float64_are_requantized_in_int64():
     assert on_onnxruntime(model)(x=x // 4)["fc"].tolist() == [[round((16383 * 32767 * 1024 * 32767 + 1) / 2**40)]]
 
 
+def test_sums_of_more_than_32_bits_saturate():
+    """3 * 2**30 after the shift, which a clip of its low 32 bits takes for a negative number."""
+    net = linear_network([[1], [1]], scale([1, 1], [3 << 53, -(3 << 53)], 23))
+    for form in (None, "float32", "integer"):
+        for engine in ENGINES:
+            assert engine(onnx_graph(net, 0, taps=True, form=form))(x=np.array([[9]], np.uint8))["fc"].tolist() == [
+                [255, 0]
+            ]
+
+
+@pytest.mark.parametrize(("offset", "shift", "logit"), [(7, 0, 7), (-1, 0, -1), (0, 0, 0), (3 << 20, 21, 2)])
+def test_a_head_of_multiplier_zero_gives_its_offset_alone(offset, shift, logit):
+    net = random_network(Recipe(kind="mlp", tasks=1, widths=(3, 2), classes=1))
+    head = net.head(0)
+    net = put(net, ("tasks", 0, "steps", head, "requantization"), scale([0], [offset], shift, None))
+    for form in (None, "float32", "integer"):
+        for engine in ENGINES:
+            outputs = engine(onnx_graph(net, 0, form=form))(x=np.array([[0, 1, 2], [255, 9, 0]], np.uint8))
+            assert outputs["logits"].tolist() == [[logit], [logit]]
+    with pytest.raises(ExportError) as error:
+        onnx_graph(net, 0, form={"head0": "quantized"})
+    assert str(error.value) == (
+        "layer 'head0': the form 'quantized' is not exact: "
+        "channel 0 has multiplier 0, which is no scale and hides every offset"
+    )
+
+
 def test_int64_without_a_shift_rounds_nothing():
     full = 1024 * 32767 * 65535 * 32767  # about 2**56
     net = linear_network(np.full((1, 1024), 32767), scale([32767], [3 - full], 0, S16), U16, centroid_bits=16)
@@ -261,10 +288,13 @@ def test_sums_of_bytes_are_exact_where_they_exceed_their_total():
 
 
 def function_model(name, dtype):
-    """A graph that calls one function on scalars."""
+    """A graph that calls one function; limits and result are float64."""
     inputs = list(function(name).input)
     nodes = [helper.make_node(name, inputs, ["y"], domain=DOMAIN)]
-    infos = [helper.make_tensor_value_info(tensor, dtype, []) for tensor in [*inputs, "y"]]
+    infos = [
+        helper.make_tensor_value_info(tensor, TensorProto.DOUBLE if tensor in ("low", "high", "y") else dtype, None)
+        for tensor in [*inputs, "y"]
+    ]
     graph = helper.make_graph(nodes, name, infos[:-1], infos[-1:])
     opsets = [helper.make_opsetid("", 19), helper.make_opsetid(DOMAIN, 1)]
     return helper.make_model(graph, functions=[function(name)], opset_imports=opsets, ir_version=9)
@@ -282,19 +312,31 @@ def test_requantize_follows_the_case_table(engine):
         assert y == np.clip(case["expected"], low, high), case
 
 
+def requantizer(run, shift, bounds):
+    """RequantizeInteger of one shift and format, as a function of int64 values."""
+    fixed = {"unit": np.array(2**shift), "half": np.array(max(1, 2**shift // 2))}
+    fixed |= {name: np.array(limit, float) for name, limit in zip(("low", "high"), bounds, strict=True)}
+    return lambda value: run(value=np.array(value), **fixed)["y"]
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_requantize_integer_follows_the_case_table(engine):
     run = engine(function_model("RequantizeInteger", TensorProto.INT64))
     for case in CASES:
-        half = max(1, 2 ** case["shift"] // 2)
-        feeds = {
-            "value": case["value"] * case["multiplier"] + case["offset"],
-            "unit": 2 ** case["shift"],
-            "half": half,
-            "low": -(2 ** (case["bits"] - 1)) if case["signed"] else 0,
-            "high": 2 ** (case["bits"] - case["signed"]) - 1,
-        }
-        assert run(**{name: np.array(value) for name, value in feeds.items()})["y"] == case["expected"], case
+        bounds = (-(2 ** (case["bits"] - 1)) if case["signed"] else 0, 2 ** (case["bits"] - case["signed"]) - 1)
+        value = case["value"] * case["multiplier"] + case["offset"]
+        assert requantizer(run, case["shift"], bounds)(value) == case["expected"], case
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("bounds", [(0, 255), (-128, 127), (-(2**15), 2**15 - 1), (0, 1), (-(2**31), 2**31 - 1)])
+def test_requantize_integer_saturates_what_has_more_than_32_bits(engine, bounds):
+    run = engine(function_model("RequantizeInteger", TensorProto.INT64))
+    near = [sign * (1 << bits) + change for bits in range(62) for sign in (1, -1) for change in (-1, 0, 1)]
+    values = np.array([*near, 3 << 30, -(3 << 30), 2**63 - 2**61 - 1, 2**61 - 2**63])
+    for shift in (0, 1, 31, 62):
+        expected = arithmetic.requantize(values, np.array(1), np.array(0), shift, bounds)
+        np.testing.assert_array_equal(requantizer(run, shift, bounds)(values), expected, err_msg=f"{shift}")
 
 
 @pytest.mark.parametrize("engine", ENGINES)
