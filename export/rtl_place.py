@@ -62,10 +62,17 @@ class Routed:
     bitstream: str
 
 
-def require_package(device: str) -> None:
-    """Refuse a part none of whose packages has enough pins."""
+def require_router(device: str) -> tuple[str, str]:
+    """The programs that place and pack for a part.
+
+    Raises SettingsError where none of its packages has enough pins, EngineError where a tool is missing.
+    """
     if device not in PACKAGES:
         raise SettingsError(f"device {device!r}: has no package for 201 pins; {', '.join(PACKAGES)} have")
+    target = PACKAGES[device][0]
+    router = ROUTERS[target]
+    program = required_tool(f"nextpnr-{target}", router.programs, router.install)
+    return program, required_tool(router.packers[0], router.packers, router.install)
 
 
 def place_and_route(folder: Path, device: str, clock_mhz: float, seed: int = 1) -> Routed:
@@ -75,11 +82,9 @@ def place_and_route(folder: Path, device: str, clock_mhz: float, seed: int = 1) 
     pin that nextpnr chose. Raises SettingsError where no package of the part has enough pins, EngineError where a tool
     is missing or fails.
     """
-    require_package(device)
+    program, packer = require_router(device)
     target, size, package = PACKAGES[device]
     router = ROUTERS[target]
-    program = required_tool(f"nextpnr-{target}", router.programs, router.install)
-    packer = required_tool(router.packers[0], router.packers, router.install)
     name = f"synthesis/{device}"
     layout, bitstream = (f"{name}.config", f"{name}.bit") if target == "ecp5" else (f"{name}.asc", f"{name}.bin")
     files = ["--json", f"synthesis/{target}.json", router.layout, layout, "--report", f"{name}.report"]

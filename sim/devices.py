@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +83,21 @@ class Device:
     family: Family
     capacities: Capacities
 
+    @property
+    def die(self) -> str:
+        """Of the part in full, what stands before package and speed grade; empty where AMD does not make it."""
+        return die_of(self.capacities.part)
+
+
+def die_of(part: str) -> str:
+    """What an AMD part is without package and speed grade, which say nothing of what it holds.
+
+    >>> die_of("xc7z020clg400-1"), die_of("xc7a35ticpg236-1L"), die_of("xczu3eg-sbva484-2-e"), die_of("")
+    ('xc7z020', 'xc7a35t', 'xczu3eg', '')
+    """
+    series7 = re.match(r"xc7[a-z]{1,2}\d+[ts]?(?=i?(cp|cs|cl|ft|fg|sb|ff|fb|fh|fl|rb|rf|hc)[a-z]*\d)", part)
+    return series7[0] if series7 else part.partition("-")[0]
+
 
 def devices(user_file: Path | None = None) -> dict[str, Device]:
     """All parts by name; those of a user's file, and its changes to ours, included.
@@ -113,12 +129,28 @@ def devices(user_file: Path | None = None) -> dict[str, Device]:
 
 def device(name: str, user_file: Path | None = None) -> Device:
     """A part by its name; SettingsError with the nearest names if there is none."""
-    known = devices(user_file)
+    return named(name, devices(user_file))
+
+
+def named(name: str, known: Mapping[str, Device]) -> Device:
+    """The part of a name among some; SettingsError with the nearest names if there is none."""
     if name in known:
         return known[name]
     near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)}"
     raise SettingsError(f"device {name!r}: unknown; {hint}")
+
+
+def of_part(part: str, known: Mapping[str, Device]) -> Device:
+    """The first part of the die that one in full, such as xc7z020clg484-2, is of; SettingsError if there is none."""
+    for found in known.values():
+        if found.die and found.die == die_of(part):
+            return found
+    dies = ", ".join(dict.fromkeys(found.die for found in known.values() if found.die))
+    raise SettingsError(
+        f"part {part!r}: what it holds is not known; known are {dies} with package and speed grade, such as "
+        "xc7z020clg400-1, and what a file of --device-file adds"
+    )
 
 
 def _table(tables: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:

@@ -84,4 +84,5 @@ def test_a_wrong_file_of_runs_is_one_line(tmp_path, capsys, text, message):
 def test_too_few_trials_make_no_fit(tmp_path, capsys, synthesized):
     arguments = ["--runs", str(tmp_path / "runs.jsonl"), "-o", str(tmp_path / "out.json"), "--quiet"]
     assert main(["calibrate", *arguments, "--target", "ecp5", "--trials", "3"]) == 2
-    assert capsys.readouterr().err == "tsn-hw: family 'ecp5': 3 trials; a fit takes at least 12\n"
+    assert capsys.readouterr().err == "tsn-hw: 3 trials a family: a fit takes at least 12\n"
+    assert synthesized == []  # refused before minutes of work

@@ -15,14 +15,17 @@ from small_network import NET
 from tiny_run import TINY_TOML, finished_run
 
 from export import write_onnx
+from sim.area import read_coefficients
 from sim.devices import device
 from sim.resources import estimate_resources
 from tsn_hw import artifact
 from tsn_hw.app.check import Checked, check_model
 from tsn_hw.app.draft import draft
 from tsn_hw.app.foreign import SUPPORTED, Foreign, read_foreign
+from tsn_hw.app.hardware import HardwareWishes, choose
+from tsn_hw.app.platform import Platform
 from tsn_hw.capacity import capacity
-from tsn_hw.errors import SettingsError
+from tsn_hw.errors import FoldingError, SettingsError
 from tsn_hw.folding import Folding, HardwareSettings, UnitSettings
 from tsn_hw.layers import Add, AvgPool, Conv2d, Flatten, Linear, MaxPool, Weighted
 from tsn_hw.learn.architectures import Architecture, alexnet, mlp, resnet18, tinynet
@@ -30,8 +33,8 @@ from tsn_hw.learn.settings import Formats, ModelSettings, QuantizeSettings, Sett
 from tsn_hw.pipeline import accelerator, unit_names
 
 
-def checked_on_zynq(path: Path) -> Checked:
-    return check_model(path, device("xc7z020"))
+def checked_on_zynq(path: Path, name: str = "xc7z020") -> Checked:
+    return check_model(path, Platform(device(name), read_coefficients()))
 
 
 # ------------------------------------------------------------------------------------------------------------ networks
@@ -62,6 +65,8 @@ def test_a_network_is_held_against_every_back_end_layer_by_layer(tmp_path: Path)
         "",
         "qonnx multithreshold: no problem",
         "",
+        "xc7z020: no problem",
+        "",
         "one weight a cycle in every layer, on xc7z020 as estimated:",
         *checked.notes[1:],
         "",
@@ -83,6 +88,32 @@ def test_the_size_of_the_smallest_hardware_is_told_before_it_is_built(tmp_path: 
     assert int(notes[2].split()[2]) < used
 
 
+def test_a_part_that_is_too_small_is_told_as_the_export_tells_it(tmp_path: Path) -> None:
+    path = tmp_path / "net.tsn"
+    wide = draft(mlp((1, 28, 28), (300, 100)), Settings(), [tuple("0123456789")] * 10)
+    artifact.save(wide, path)
+    checked = checked_on_zynq(path, "xc7z010")
+    assert checked.notes[1].startswith("  masks deep: 272 of 120 block RAMs (227 %), ")
+    (problem,) = checked.problems["xc7z010"]
+    assert re.fullmatch(
+        r"device 'xc7z010': no folding fits 80 % of it even at the lowest rate; the least takes \d+ of its 120 block "
+        r"RAMs \(\d+ %\); choose a larger --device, or a smaller network",
+        problem,
+    )
+    assert not checked.is_supported
+    assert checked.to_text().endswith("\nNOT SUPPORTED AS IT IS: xc7z010")
+
+
+def test_a_part_that_holds_one_task_at_a_time_is_large_enough(tmp_path: Path) -> None:
+    path = tmp_path / "net.tsn"
+    many = draft(mlp((1, 28, 28), (100, 100)), Settings(), [tuple("0123456789")] * 20)
+    artifact.save(many, path)
+    assert checked_on_zynq(path, "xc7z010").problems["xc7z010"] == []
+    with pytest.raises(FoldingError) as refused:
+        choose(many, HardwareWishes(Platform(device("xc7z010"), read_coefficients())))
+    assert str(refused.value).endswith("; with --masks runtime, one task at a time on chip, there is one")
+
+
 def test_a_layer_that_a_back_end_cannot_hold_is_named_with_the_rule(tmp_path: Path) -> None:
     steps = list(NET.tasks[1].steps)
     scale = steps[0].requantization
@@ -94,7 +125,7 @@ def test_a_layer_that_a_back_end_cannot_hold_is_named_with_the_rule(tmp_path: Pa
     assert checked.problems == {"onnx": [], "hls": [problem], "qonnx quant": [], "qonnx multithreshold": []}
     assert [row[3:5] for row in checked.rows][:2] == [["yes", "no"], ["yes", "yes"]]
     assert f"\nhls: 1 to change\n  - {problem}\n" in checked.to_text()
-    assert checked.to_text().endswith("NOT SUPPORTED AS IT IS")
+    assert checked.to_text().endswith("\nNOT SUPPORTED AS IT IS: hls")
     assert checked.to_json()["rows"][0] == {
         "layer": "conv",
         "kind": "Conv2d",
@@ -137,7 +168,7 @@ def test_settings_are_checked_down_to_a_network_of_their_size(tmp_path: Path) ->
     path = tmp_path / "run.toml"
     path.write_text(TINY_TOML)
     checked = checked_on_zynq(path)
-    assert checked.problems == {"settings": [], "data": [], "model": [], "onnx": [], "hls": []}
+    assert checked.problems == {"settings": [], "data": [], "model": [], "onnx": [], "hls": [], "xc7z020": []}
     assert checked.title == f"{path}: settings of a run, 2 tasks, images 1 x 8 x 8"
     assert checked.rows == [
         ["flatten", "Flatten", "64", None, "yes", "yes"],
@@ -160,7 +191,9 @@ def test_mistakes_in_several_tables_are_told_together(tmp_path: Path) -> None:
             "quantize: min_bits = '2': must be a whole number",
         ]
     }
-    assert checked.to_text().endswith("what depends on these parts could not be checked\n\nNOT SUPPORTED AS IT IS")
+    assert checked.to_text().endswith(
+        "what depends on these parts could not be checked\n\nNOT SUPPORTED AS IT IS: settings"
+    )
 
 
 @pytest.mark.parametrize(

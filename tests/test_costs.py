@@ -156,10 +156,13 @@ def test_operations_are_counted_as_asked(net: Path, cost: Cost) -> None:
         (["--device", "x", "--device-file", "none.toml"], "cannot read none.toml: No such file or directory"),
         (["--energy", "none.toml"], "cannot read none.toml: No such file or directory"),
         (["--device", "xc7z010", "--coefficients", "none.json"], "cannot read none.json: No such file or directory"),
-        (["--float-factor", "0"], "float factor 0: must be above 0"),
+        (["--float-factor", "0"], "--float-factor: must be a number within 0.001..1000000, found 0 "
+         "('tsn-hw cost --help' tells more)"),
         (["--devices"], "cost: takes a network, or --devices alone"),
-        (["--device", "xc7z010", "--clock-mhz", "0"], "clock 0 MHz: must be above 0"),
-        (["--device", "xc7z010", "--limit-percent", "0"], "limit 0 %: must be above 0 and at most 100"),
+        (["--device", "xc7z010", "--clock-mhz", "0"], "--clock-mhz: must be a number within 1..1000, found 0 "
+         "('tsn-hw cost --help' tells more)"),
+        (["--device", "xc7z010", "--limit-percent", "0"], "--limit-percent: must be a number within 0.1..100, found 0 "
+         "('tsn-hw cost --help' tells more)"),
         (["--device", "xc7z010", "--max-tasks", "2"], "max_tasks=2: the network has 3 already"),
         (["--device", "xc7z010", "--target-fps", "1e9"], "device 'xc7z010': nothing runs at 1000000000 inferences a "
          "second with 100 MHz; 'conv1' takes 470 cycles even where all is parallel, that is 212766.0 a second"),

@@ -253,22 +253,72 @@ def test_json_tells_the_same_as_the_text(tmp_path: Path, capsys: pytest.CaptureF
     assert main(["hls", str(tmp_path / "net.tsn"), "-o", str(tmp_path / "hls"), "--samples", "1", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["folder"] == str(tmp_path / "hls")
-    assert said["fits"] is True
+    assert (said["device"], said["part"]) == ("xc7z020", "xc7z020clg400-1")
     assert said["chosen"] == "folding chosen by search: the fastest within 80 % of xc7z020"
     assert said["folding"] == json.loads((tmp_path / "hls/folding.json").read_text())
     for name in ("layer_cycles", "layer_resources", "network_performance"):
         assert said[f"estimate_{name}"] == json.loads((tmp_path / f"hls/report/estimate_{name}.json").read_text())
 
 
-def test_a_folding_that_the_part_cannot_hold_is_written_and_said_to_be_too_large(
-    export: Export, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_folding_that_the_part_cannot_hold_is_refused_with_what_is_short(
+    refused: Callable[..., str], tmp_path: Path
 ) -> None:
     net = random_network(Recipe(kind="mlp", tasks=2, seed=1))  # fc0: 21 to 31, fc1: 31 to 39
     folding = {"Defaults": {"PE": 1, "SIMD": 1}, "fc0": {"PE": 31, "SIMD": 21}, "fc1": {"PE": 39, "SIMD": 31}}
     (tmp_path / "all.json").write_text(json.dumps(folding))
-    folder = export(net, "--folding", tmp_path / "all.json")
-    assert re.search(r"^DOES NOT FIT xc7z020: DSPs \d+\.\d %$", capsys.readouterr().out, re.MULTILINE)
-    assert "**It does not fit the part: DSPs " in (folder / "README.md").read_text()
+    line = refused(net, "--folding", tmp_path / "all.json")
+    assert re.fullmatch(
+        rf"folding as {tmp_path}/all.json says: does not fit xc7z020: takes \d+ DSPs of 220; "
+        "fold more, or choose a larger --device",
+        line,
+    )
+    assert not (tmp_path / "hls").exists()
+
+
+def test_the_part_decides_the_device_whose_figures_are_told(
+    export: Export, refused: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As many DSPs as the default device has room for are not said to fit a part with fewer."""
+    net = random_network(Recipe(kind="mlp", tasks=2, seed=1))  # fc0: 21 to 31, fc1: 31 to 39
+    folding = {"Defaults": {"PE": 1, "SIMD": 1}, "fc0": {"PE": 31, "SIMD": 3}}
+    (tmp_path / "folding.json").write_text(json.dumps(folding))
+    capsys.readouterr()
+    folder = export(net, "--folding", tmp_path / "folding.json", "--part", "xc7z020clg484-2", "--json")
+    told = json.loads(capsys.readouterr().out)
+    assert (told["device"], told["part"]) == ("xc7z020", "xc7z020clg484-2")
+    assert 80 < told["estimate_layer_resources"]["total"]["DSP"] < 220
+    assert "It fits\nxc7z020, of which it takes LUTs " in (folder / "README.md").read_text()
+    line = refused(net, "--folding", tmp_path / "folding.json", "--part", "xc7z010clg225-1")
+    assert line == (
+        f"folding as {tmp_path}/folding.json says: does not fit xc7z010: takes "
+        f"{told['estimate_layer_resources']['total']['DSP']} DSPs of 80; fold more, or choose a larger --device"
+    )
+
+
+def test_the_search_is_within_the_part_that_is_named_in_full(
+    export: Export, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = export(NET, "--part", "xczu3eg-sbva484-2-e")
+    assert "the fastest within 80 % of zu3eg (xczu3eg-sbva484-2-e, 200 MHz)" in capsys.readouterr().out
+    assert "set part xczu3eg-sbva484-2-e\n" in (folder / "scripts/build_hls.tcl").read_text()
+
+
+def test_a_part_that_is_not_of_the_device_or_not_known_is_refused(refused: Callable[..., str], tmp_path: Path) -> None:
+    assert refused(NET, "--device", "xc7z020", "--part", "xczu3eg-sbva484-2-e") == (
+        "--part xczu3eg-sbva484-2-e: is a xczu3eg, --device xc7z020 a xc7z020; give one of them"
+    )
+    assert refused(NET, "--part", "xc7k325tffg900-2") == (
+        "part 'xc7k325tffg900-2': what it holds is not known; known are xc7z010, xc7z020, xc7a35t, xc7a100t, xczu3eg, "
+        "xczu7ev with package and speed grade, such as xc7z020clg400-1, and what a file of --device-file adds"
+    )
+    mine = tmp_path / "mine.toml"
+    mine.write_text(
+        "[device.kintex]\nfamily = 'xc7'\nsource = 'DS180'\npart = 'xc7k325tffg900-1'\nlut = 203800\nff = 407600\n"
+        "bram = 890\ndsp = 840\nclock_mhz = 50\n"
+    )
+    assert refused(NET, "--part", "xc7k325tffg900-2", "--device-file", mine, "--target-fps", 1e9).startswith(
+        "device 'kintex': nothing runs at 1000000000 inferences a second with 50 MHz; "
+    )
 
 
 # -------------------------------------------------------------------------------------------------------------- errors
@@ -286,12 +336,20 @@ def test_what_cannot_be_built_is_refused_in_one_line(refused: Callable[..., str]
     assert refused(NET, "--folding", folding) == f"{folding}: layer 'conv0': has no PE, and 'Defaults' gives none"
     assert refused(NET, "--device", "xc7z02").startswith("device 'xc7z02': unknown; did you mean xc7z020 or ")
     assert refused(NET, "--device", "ecp5-45") == (
-        "device 'ecp5-45': is no part that Vitis HLS knows; name one in full with --part"
+        "device 'ecp5-45': is none that Vitis HLS builds for; tsn-hw rtl writes SystemVerilog for every part"
     )
-    assert refused(NET, "--part", "z7020") == "part 'z7020': must be a part of AMD in full, such as xc7z020clg400-1"
-    assert refused(NET, "--clock-mhz", 2000) == "clock of 2000 MHz: must be 1..1000"
-    assert refused(NET, "--samples", 0) == "--samples 0: must be at least 1"
-    assert refused(NET, "--limit-percent", 101) == "limit 101 %: must be above 0 and at most 100"
+    assert refused(NET, "--part", "z7020").startswith("part 'z7020': what it holds is not known; known are xc7z010, ")
+    assert refused(NET, "--part", "xc7z020clg400-1; exec") == (
+        "part 'xc7z020clg400-1; exec': must be a part of AMD in full, such as xc7z020clg400-1"
+    )
+    for option, value, allowed in [
+        ("--clock-mhz", 2000, "a number within 1..1000"),
+        ("--samples", 0, "a whole number within 1..10000"),
+        ("--limit-percent", 101, "a number within 0.1..100"),
+        ("--max-tasks", -1, "a whole number within 1..1024"),
+    ]:
+        line = refused(NET, option, value)
+        assert line == f"{option}: must be {allowed}, found {value} ('tsn-hw hls --help' tells more)"
     assert refused(NET, "--masks", "none").startswith("layer 'conv0': mask='none', but task 'task0' does not use every")
     assert refused(NET, "--target-fps", 1e9).startswith(
         "device 'xc7z020': nothing runs at 1000000000 inferences a second"

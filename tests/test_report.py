@@ -243,7 +243,7 @@ def test_what_was_measured_in_gates_stands_beside_the_estimate(tmp_path: Path) -
     rtl = tmp_path / "rtl"
     assert main(["rtl", str(net), "--folding", str(tmp_path / "folding.json"), "-o", str(rtl)]) == 0
     routed = Routed("ice40-hx8k", "ct256", "nextpnr-ice40 0.4", 1, 61.5, {"ICESTORM_LC": 2500}, "synthesis/ice40.bin")
-    estimated, used = FamilyEstimate({"lut": 1900, "bram": 40}), {"lut": 2000, "bram": 40}
+    estimated, used = FamilyEstimate("ice40-hx8k", {"lut": 1900, "bram": 40}), {"lut": 2000, "bram": 40}
     whole = {"lut": 7680, "bram": 32}
     found = Synthesis("ice40", "Yosys 0.23", used, {}, estimated, "ice40-hx8k", 40.0, whole, routed)
     (rtl / "report" / "synthesis_ice40.json").write_text(json.dumps(asdict(found)))

@@ -132,6 +132,36 @@ def test_synth_refuses_a_folder_that_is_no_project_and_names_a_missing_tool(file
         with pytest.raises(EngineError) as caught:
             place_and_route(out, name, 40)
         assert str(caught.value) == wanted
+        options = ("--target", name.split("-")[0], "--device", name, "--place-and-route")
+        assert command(capsys, "synth", out, *options)[2] == f"tsn-hw: {wanted}\n"  # before yosys is asked for
+
+
+def test_synth_needs_the_estimate_before_it_works_for_minutes(files, capsys, monkeypatch):
+    out = files / "rtl"
+    command(capsys, "rtl", files / "net.tsn", "-o", out, "--folding", files / "folding.json")
+    monkeypatch.setattr("tsn_hw.app.synth.synthesize", lambda *_: pytest.fail("worked first"))
+    (out / "report/estimate_resources.json").write_text('{"xc7": {}}')
+    code, _, error = command(capsys, "synth", out, "--target", "ecp5")
+    assert code == 2
+    assert error.startswith(f"tsn-hw: {out}/report/estimate_resources.json: ")
+    (out / "report/estimate_resources.json").unlink()
+    code, _, error = command(capsys, "synth", out, "--target", "ecp5")
+    assert (code, error) == (2, f"tsn-hw: {out}: holds no RTL project; tsn-hw rtl writes one\n")
+
+
+def test_rtl_is_estimated_for_the_part_and_the_files_of_the_user(files, capsys):
+    mine = files / "mine.toml"
+    mine.write_text("[device.xc7z020]\ndsp = 0\n[device.small]\nfamily = 'ice40'\nsource = 'mine'\nlut = 9\nff = 9\n"
+                    "bram = 1\ndsp = 8\nclock_mhz = 12\n")  # fmt: skip
+    arguments = ("rtl", files / "net.tsn", "-o", files / "rtl", "--folding", files / "folding.json", "--json")
+    ours = json.loads(command(capsys, *arguments)[1])
+    theirs = json.loads(command(capsys, *arguments, "--device", "small", "--device-file", mine)[1])
+    assert [ours[family]["device"] for family in ("xc7", "ecp5", "ice40")] == ["xc7z020", "ecp5-85", "ice40-hx8k"]
+    assert [theirs[family]["device"] for family in ("xc7", "ecp5", "ice40")] == ["xc7z020", "ecp5-85", "small"]
+    assert ours["xc7"]["resources"]["dsp"] > 0 == theirs["xc7"]["resources"]["dsp"]
+    assert ours["ecp5"] == theirs["ecp5"]
+    code, _, error = command(capsys, *arguments, "--device", "zu3eg")
+    assert (code, error) == (2, "tsn-hw: device 'zu3eg': is of family xcu; RTL is for xc7, ecp5, ice40\n")
 
 
 @pytest.mark.parametrize(

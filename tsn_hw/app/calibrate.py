@@ -53,6 +53,8 @@ def calibrate(runs_file: Path, out: Path, families: Sequence[str], count: int, q
 
     The file of runs grows by a line a synthesis, as that of a sweep does: what was interrupted goes on where it was.
     """
+    if count < FEWEST_POINTS:
+        raise SettingsError(f"{count} trials a family: a fit takes at least {FEWEST_POINTS}")
     with open_results(runs_file) as results:
         runs = _runs(runs_file, results.rows)
         done = {(run.target, run.trial) for run in runs}

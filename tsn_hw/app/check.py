@@ -14,11 +14,12 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
-from sim.devices import Device
 from sim.resources import RESOURCE_NAMES, capacities, estimate_resources
 from tsn_hw import artifact
+from tsn_hw.app.hardware import HardwareWishes, choose
+from tsn_hw.app.platform import Platform
 from tsn_hw.app.tables import table
-from tsn_hw.errors import ExportError, SettingsError, TsnError
+from tsn_hw.errors import ExportError, FoldingError, SettingsError, TsnError
 from tsn_hw.files import read_bytes
 from tsn_hw.folding import Folding, HardwareSettings, MaskMode, UnitSettings
 from tsn_hw.layers import INPUT, Conv2d, Layer, Linear, Shape, Weighted
@@ -66,9 +67,10 @@ class Checked:
             lines += ["", f"{part}: {'no problem' if not found else f'{len(found)} to change'}"]
             lines += [f"  - {problem}" for problem in found]
         lines += ["", *self.notes] if self.notes else []
-        missing = [part for part, found in self.problems.items() if found and part in QONNX]
-        verdict = f"supported{', but not by ' if missing else ''}{' and '.join(missing)}"
-        return "\n".join([*lines, "", verdict if self.is_supported else "NOT SUPPORTED AS IT IS"])
+        missing = [part for part, found in self.problems.items() if found and (part in QONNX) == self.is_supported]
+        told = " and ".join(missing)
+        verdict = f"supported{', but not by ' if missing else ''}{told}"
+        return "\n".join([*lines, "", verdict if self.is_supported else f"NOT SUPPORTED AS IT IS: {told}"])
 
     def to_json(self) -> dict[str, Any]:
         """The same as data."""
@@ -83,11 +85,11 @@ class Checked:
         }
 
 
-def check_model(path: Path, part: Device) -> Checked:
-    """Check a .tsn, .toml or .onnx file, by the end of its name; ``part`` is the one that hardware is sized for."""
+def check_model(path: Path, platform: Platform) -> Checked:
+    """Check a .tsn, .toml or .onnx file, by the end of its name; ``platform`` is what hardware is sized for."""
     readers: dict[str, Callable[[Path], Checked]] = {
-        ".tsn": lambda path: check_artifact(path, part),
-        ".toml": lambda path: check_settings(path, part),
+        ".tsn": lambda path: check_artifact(path, platform),
+        ".toml": lambda path: check_settings(path, platform),
         ".onnx": check_onnx,
     }
     if path.suffix not in readers:
@@ -98,14 +100,14 @@ def check_model(path: Path, part: Device) -> Checked:
 # ------------------------------------------------------------------------------------------------------------ networks
 
 
-def check_artifact(path: Path, part: Device) -> Checked:
+def check_artifact(path: Path, platform: Platform) -> Checked:
     """Hold a packed network against every back end."""
     net = artifact.load(path)
     title = f"{path}: packed network, {len(net.tasks)} tasks, {len(net.banks)} banks"
-    return _check_network(net, title, part, list(QONNX))
+    return _check_network(net, title, platform, list(QONNX))
 
 
-def _check_network(net: PackedNetwork, title: str, part: Device, flavours: Sequence[str] = ()) -> Checked:
+def _check_network(net: PackedNetwork, title: str, platform: Platform, flavours: Sequence[str] = ()) -> Checked:
     problems = {"onnx": _onnx_problems(net), "hls": obstacles(net)}
     problems |= {name: _qonnx_problems(net, QONNX[name]) for name in flavours}
     rows = [
@@ -117,25 +119,44 @@ def _check_network(net: PackedNetwork, title: str, part: Device, flavours: Seque
         ]
         for index, layer in enumerate(net.layers)
     ]
-    notes = [] if problems["hls"] else _hardware_notes(net, part)
-    return Checked(title, ["layer", "kind", "output", *problems], rows, problems, notes)
+    header = ["layer", "kind", "output", *problems]
+    if problems["hls"]:
+        return Checked(title, header, rows, problems)
+    notes, fits = _least_hardware(net, platform)
+    problems[platform.device.name] = [] if fits else _part_problems(net, platform)
+    return Checked(title, header, rows, problems, notes)
 
 
-def _hardware_notes(net: PackedNetwork, part: Device) -> list[str]:
-    """What the least parallel accelerator takes of a part, with all masks on chip and with one at a time."""
+def _least_hardware(net: PackedNetwork, platform: Platform) -> tuple[list[str], bool]:
+    """What the least parallel accelerator takes of a part, with all masks on chip and with one at a time.
+
+    Also whether one of them is surely found by a search.
+    """
+    part = platform.device
     units = dict.fromkeys(unit_names(net), UnitSettings(Folding(1)))
-    design = accelerator(net, HardwareSettings(units))
+    design, fits = accelerator(net, HardwareSettings(units)), False
     notes = [f"one weight a cycle in every layer, on {part.name} as estimated:"]
     for mask in get_args(MaskMode)[:2]:
         settings = HardwareSettings({name: replace(unit, mask=mask) for name, unit in units.items()})
-        estimate = estimate_resources(refold(design, settings), part)
+        estimate = estimate_resources(refold(design, settings), part, coefficients=platform.coefficients)
         worst = estimate.binding
         used, whole = getattr(estimate.resources, worst), getattr(capacities(part), worst)
+        percent = estimate.utilization_percent[worst]
+        fits = fits or percent <= HardwareWishes.limit_percent
         notes.append(
-            f"  masks {mask}: {used} of {whole} {RESOURCE_NAMES[worst]} ({estimate.utilization_percent[worst]:.0f} %), "
+            f"  masks {mask}: {used} of {whole} {RESOURCE_NAMES[worst]} ({percent:.0f} %), "
             f"{estimate.inferences_per_second:.1f} inferences a second"
         )
-    return notes
+    return notes, fits
+
+
+def _part_problems(net: PackedNetwork, platform: Platform) -> list[str]:
+    """Why no accelerator fits a part, not even with one mask on chip at a time, as ``tsn-hw hls`` says it."""
+    try:
+        choose(net, HardwareWishes(platform, masks="runtime"))
+    except FoldingError as error:
+        return [f"{error}; choose a larger --device, or a smaller network"]
+    return []
 
 
 def _answer(layer: Layer, problems: Sequence[str]) -> str:
@@ -194,7 +215,7 @@ class _Plan:
             return None
 
 
-def check_settings(path: Path, part: Device) -> Checked:
+def check_settings(path: Path, platform: Platform) -> Checked:
     """Check the settings of a run, its data, its body, and a network of that size against the back ends."""
     from tsn_hw.app.config import stream_of
     from tsn_hw.app.draft import draft
@@ -210,7 +231,7 @@ def check_settings(path: Path, part: Device) -> Checked:
     if body is None:
         return Checked(title, [], [], plan.problems)
     title = f"{title}, {len(stream)} tasks, images {_sizes(stream.input_shape)}"
-    drawn = _check_network(draft(body, settings, stream.classes), title, part)
+    drawn = _check_network(draft(body, settings, stream.classes), title, platform)
     of_body = zip(drawn.rows[: len(body.layers)], body.layers, strict=True)
     rows = [[*row[:3], _weights(layer), *row[3:]] for row, layer in of_body]
     header = [*drawn.header[:3], "weights", *drawn.header[3:]]

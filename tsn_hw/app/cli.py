@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import re
@@ -11,32 +13,60 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tsn_hw import __version__
-from tsn_hw.app.command import EXIT_BAD_INPUT, EXIT_DIFFERENT, Result, add_command
+from tsn_hw.app.command import (
+    EXIT_BAD_INPUT,
+    EXIT_DIFFERENT,
+    EXIT_INTERRUPTED,
+    RATE,
+    Parser,
+    Result,
+    add_command,
+    add_platform_options,
+    path,
+    require_device,
+    whole,
+)
 from tsn_hw.app.hardware_cli import add_hardware_commands
 from tsn_hw.errors import SettingsError, TsnError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 fine, 1 engines differ or a model is not supported, 2 bad input."""
-    options = _parser().parse_args(arguments)
-    command: Callable[[argparse.Namespace], Result] = options.command
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names may hold what the console's encoding lacks
+    options = argparse.Namespace(interrupted="")
     try:
+        _parser().parse_args(arguments, options)
+        command: Callable[[argparse.Namespace], Result] = options.command
         text, data, code = command(options)
     except (TsnError, OSError, MemoryError) as error:
-        print(f"tsn-hw: {' '.join(str(error).split())}", file=sys.stderr)
-        return EXIT_BAD_INPUT
+        return _refused(" ".join(str(error).split()) or "out of memory")
     except KeyboardInterrupt:
-        print("tsn-hw: interrupted; training goes on with --resume", file=sys.stderr)
-        return 130
+        _refused(f"interrupted{'; ' if options.interrupted else ''}{options.interrupted}")
+        return EXIT_INTERRUPTED
+    return _print(json.dumps(data, indent=1) if options.json else text, code)
+
+
+def _print(text: str, code: int) -> int:
+    """Print a result; returns the exit code that stands for it."""
     try:
-        print(json.dumps(data, indent=1) if options.json else text, flush=True)
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough; what is left must not be flushed again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(text, flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left must not be flushed again
+        if not isinstance(error, BrokenPipeError):  # whose reader, such as `head`, has seen enough
+            return _refused(f"cannot write standard output: {error.strerror}")
     return code
 
 
+def _refused(message: str) -> int:
+    with contextlib.suppress(OSError):  # without standard error, the exit code alone tells
+        print(f"tsn-hw: {message}", file=sys.stderr, flush=True)
+    return EXIT_BAD_INPUT
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="tsn-hw",
         description="TinySubNets on hardware: one network, many tasks, the same integers in every engine.",
         epilog="Start with 'tsn-hw demo'. Every command explains itself with --help. Exit code 2: bad input.",
@@ -44,27 +74,39 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"tsn-hw {__version__}")
     commands = parser.add_subparsers(metavar="command", required=True)
 
-    demo = add_command(commands, "demo", _demo, "the whole chain on bundled data, verified, in a few minutes")
+    demo = add_command(
+        commands,
+        "demo",
+        _demo,
+        "the whole chain on bundled data, verified, in a few minutes",
+        interrupted="it goes on with --resume",
+    )
     demo.add_argument(
-        "--out", type=Path, default=Path("build/demo"), help="folder for everything (default: %(default)s)"
+        "--out", type=path, default=Path("build/demo"), help="folder for everything (default: %(default)s)"
     )
     demo.add_argument("--resume", action="store_true", help="go on where an interrupted demo stopped")
     _training_options(demo)
 
-    train = add_command(commands, "train", _train, "learn every task of a settings file, freeze, save")
-    train.add_argument("settings", type=Path, help="TOML file; see examples/ and docs/training.md")
-    train.add_argument("-o", "--out", type=Path, required=True, help="folder of the run; holds net.tsn at the end")
+    train = add_command(
+        commands,
+        "train",
+        _train,
+        "learn every task of a settings file, freeze, save",
+        interrupted="it goes on with --resume",
+    )
+    train.add_argument("settings", type=path, help="TOML file; see examples/ and docs/training.md")
+    train.add_argument("-o", "--out", type=path, required=True, help="folder of the run; holds net.tsn at the end")
     train.add_argument("--resume", action="store_true", help="go on where a killed run stopped; ends in the same bytes")
     _training_options(train)
 
     show = add_command(commands, "show", _show, "banks, tasks, bits per weight, sparsity, capacity, seals")
-    show.add_argument("network", type=Path, help=".tsn file")
+    show.add_argument("network", type=path, help=".tsn file")
 
     onnx = add_command(commands, "onnx", _onnx, "write one ONNX graph a task for stock onnxruntime, or check them")
-    onnx.add_argument("network", type=Path, nargs="?", help=".tsn file")
+    onnx.add_argument("network", type=path, nargs="?", help=".tsn file")
     target = onnx.add_mutually_exclusive_group(required=True)
-    target.add_argument("-o", "--out", type=Path, help="folder for task_00.onnx, task_01.onnx ...")
-    target.add_argument("--check", type=Path, metavar="FOLDER", help="check digests and golden logits of a folder")
+    target.add_argument("-o", "--out", type=path, help="folder for task_00.onnx, task_01.onnx ...")
+    target.add_argument("--check", type=path, metavar="FOLDER", help="check digests and golden logits of a folder")
     onnx.add_argument("--shared", action="store_true", help="keep the words of all tasks in one file, banks.bin")
     onnx.add_argument("--folded", action="store_true", help="also write decoded graphs: they start faster")
     onnx.add_argument(
@@ -86,65 +128,82 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     run = add_command(commands, "run", _run, "classes of images from an exported graph alone")
-    run.add_argument("graph", type=Path, help="task_00.onnx ...; a shared banks.bin lies beside it")
-    run.add_argument("input", type=Path, nargs="+", help="image of the size that the graph takes, or .npy file")
+    run.add_argument("graph", type=path, help="task_00.onnx ...; a shared banks.bin lies beside it")
+    run.add_argument("input", type=path, nargs="+", help="image of the size that the graph takes, or .npy file")
 
     add_hardware_commands(commands)
 
     simulate = add_command(commands, "simulate", _simulate, "integer inference and accuracy of one task")
-    simulate.add_argument("network", type=Path, help=".tsn file")
+    simulate.add_argument("network", type=path, help=".tsn file")
     simulate.add_argument("--task", type=int, required=True, help="number of the task, from 0")
     source = simulate.add_mutually_exclusive_group()
-    source.add_argument("--run", type=Path, help="training run whose test data is used (default: the file's folder)")
-    source.add_argument("--input", type=Path, help=".npy file: uint8 images, or integers of the input format")
+    source.add_argument("--run", type=path, help="training run whose test data is used (default: the file's folder)")
+    source.add_argument("--input", type=path, help=".npy file: uint8 images, or integers of the input format")
 
-    sweep = add_command(commands, "sweep", _sweep, "many bit-widths from one trained run: accuracy against cost")
-    sweep.add_argument("settings", type=Path, help="TOML file; see examples/sweeps/ and docs/sweep.md")
-    sweep.add_argument("-o", "--out", type=Path, required=True, help="folder; a sweep that was stopped goes on in it")
+    sweep = add_command(
+        commands,
+        "sweep",
+        _sweep,
+        "many bit-widths from one trained run: accuracy against cost",
+        interrupted="the same command goes on where it was",
+    )
+    sweep.add_argument("settings", type=path, help="TOML file; see examples/sweeps/ and docs/sweep.md")
+    sweep.add_argument("-o", "--out", type=path, required=True, help="folder; a sweep that was stopped goes on in it")
     sweep.add_argument("--engine", choices=("processes", "dask"), default="processes", help="(default: %(default)s)")
     sweep.add_argument(
-        "--jobs", type=int, default=os.cpu_count() or 1, help="processes here (default: one a processor)"
+        "--jobs", type=whole(1, 1024), default=os.cpu_count() or 1, help="processes here (default: one a processor)"
     )
     sweep.add_argument("--scheduler", metavar="ADDRESS", help="of the Dask cluster, such as tcp://127.0.0.1:8786")
     sweep.add_argument("--parquet", action="store_true", help="also write the table as a Parquet file")
     sweep.add_argument("--quiet", action="store_true", help="no progress bars")
 
     report = add_command(commands, "report", _report, "one HTML page: what a network does, holds and costs")
-    report.add_argument("run", type=Path, help="folder of a training run, or .tsn file")
-    report.add_argument("-o", "--out", type=Path, help="HTML file (default: report.html beside the network)")
-    report.add_argument("--sweep", type=Path, help="folder of a sweep of the run")
+    report.add_argument("run", type=path, help="folder of a training run, or .tsn file")
+    report.add_argument("-o", "--out", type=path, help="HTML file (default: report.html beside the network)")
+    report.add_argument("--sweep", type=path, help="folder of a sweep of the run")
     report.add_argument(
-        "--rtl", type=Path, help="folder of the network's RTL project: what tsn-hw synth measured of it"
+        "--rtl", type=path, help="folder of the network's RTL project: what tsn-hw synth measured of it"
     )
-    report.add_argument("--device", help="part to put the accelerator on; tsn-hw cost --devices lists them")
-    report.add_argument("--target-fps", type=float, help="inferences a second (default: as many as the part allows)")
+    add_platform_options(report, "part to put the accelerator on")
+    report.add_argument("--target-fps", type=RATE, help="inferences a second (default: as many as the part allows)")
 
     verify = add_command(
         commands, "verify", _verify, "every engine against every other, bit for bit; exit 1 at the first difference"
     )
-    verify.add_argument("network", type=Path, help=".tsn file")
-    verify.add_argument("--run", type=Path, help="training run beside it (default: the file's folder, if it is one)")
-    verify.add_argument("--samples", type=int, default=64, help="adversarial inputs a task (default: %(default)s)")
-    verify.add_argument("--images", type=int, default=256, help="test images a task, with a run (default: %(default)s)")
-    verify.add_argument("-o", "--out", type=Path, help="also write the result as JSON here")
+    verify.add_argument("network", type=path, help=".tsn file")
+    verify.add_argument("--run", type=path, help="training run beside it (default: the file's folder, if it is one)")
+    verify.add_argument(
+        "--samples", type=whole(1, 10**5), default=64, help="adversarial inputs a task (default: %(default)s)"
+    )
+    verify.add_argument(
+        "--images", type=whole(1, 10**7), default=256, help="test images a task, with a run (default: %(default)s)"
+    )
+    verify.add_argument("-o", "--out", type=path, help="also write the result as JSON here")
     verify.add_argument("--quiet", action="store_true", help="no progress bars")
     verify.add_argument(
-        "--rtl", type=Path, metavar="FOLDING", help="also simulate the RTL with this folding; slow, a few inputs a task"
+        "--rtl",
+        type=path,
+        metavar="FOLDING",
+        help="also simulate the RTL with this folding; slow, a few inputs a task",
     )
     verify.add_argument(
         "--simulator", choices=("verilator", "cxxrtl", "icarus"), help="of the RTL (default: the first one installed)"
     )
 
     paper = add_command(
-        commands, "bench", _bench_paper, "the paper's experiments, our figures beside the published ones; resumable"
+        commands,
+        "bench",
+        _bench_paper,
+        "the paper's experiments, our figures beside the published ones; resumable",
+        interrupted="the same command goes on where it was",
     )
     paper.add_argument("suite", choices=["paper"], help="the experiments: the paper's tables")
-    paper.add_argument("--preset", type=Path, required=True, help="settings file; see examples/ and docs/results.md")
-    paper.add_argument("-o", "--out", type=Path, help="folder of runs and tables (default: build/paper/PRESET)")
+    paper.add_argument("--preset", type=path, required=True, help="settings file; see examples/ and docs/results.md")
+    paper.add_argument("-o", "--out", type=path, help="folder of runs and tables (default: build/paper/PRESET)")
     paper.add_argument(
         "--tables", default="1-8", help="such as 1-8 or 3,5,9; 9 compares methods (default: %(default)s)"
     )
-    paper.add_argument("--seeds", type=int, default=1, help="seeds 0, 1, ... (default: %(default)s)")
+    paper.add_argument("--seeds", type=whole(1, 1000), default=1, help="seeds 0, 1, ... (default: %(default)s)")
     _training_options(paper)
     return parser
 
@@ -209,10 +268,10 @@ def _report(options: argparse.Namespace) -> Result:
     wishes = None
     if options.device is not None:
         from tsn_hw.app.hardware import HardwareWishes
+        from tsn_hw.app.platform import platform_of
 
-        wishes = HardwareWishes(device=options.device, target_fps=options.target_fps)
-    elif options.target_fps is not None:
-        raise SettingsError("--target-fps goes with --device")
+        wishes = HardwareWishes(platform_of(options), target_fps=options.target_fps)
+    require_device(options, ("target_fps", "device_file", "coefficients"))
     return *write_report(options.run, options.out, options.sweep, wishes, options.rtl), 0
 
 
@@ -220,8 +279,6 @@ def _sweep(options: argparse.Namespace) -> Result:
     from tsn_hw.app.sweep.engines import dask_cluster, processes
     from tsn_hw.app.sweep.run import run_sweep, told
 
-    if options.jobs < 1:
-        raise SettingsError(f"--jobs {options.jobs}: must be at least 1")
     if (options.engine == "dask") != (options.scheduler is not None):
         raise SettingsError("--engine dask and --scheduler go together")
     engine = processes(options.jobs) if options.scheduler is None else dask_cluster(options.scheduler)
@@ -232,9 +289,6 @@ def _sweep(options: argparse.Namespace) -> Result:
 def _verify(options: argparse.Namespace) -> Result:
     from tsn_hw.app.commands import verify_network
 
-    for name in ("samples", "images"):
-        if getattr(options, name) < 1:
-            raise SettingsError(f"--{name} {getattr(options, name)}: must be at least 1")
     if options.simulator is not None and options.rtl is None:
         raise SettingsError("--simulator runs the hardware that --rtl names, and there is none")
     text, data = verify_network(
@@ -253,8 +307,6 @@ def _verify(options: argparse.Namespace) -> Result:
 def _bench_paper(options: argparse.Namespace) -> Result:
     from tsn_hw.app.paper import bench_paper
 
-    if options.seeds < 1:
-        raise SettingsError(f"--seeds {options.seeds}: must be at least 1")
     out = options.out or Path("build/paper") / options.preset.stem
     tables = _numbers(options.tables, "--tables")
     return *bench_paper(options.preset, out, tables, options.seeds, options.device, options.quiet), 0

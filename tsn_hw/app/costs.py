@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from export.folding_json import folding_json
-from sim.area import OWN_FILE, read_coefficients
 from sim.cost import NetworkCost, Operations, Rules, TaskCost, UnitMemory, estimate_cost, read_energy
-from sim.devices import device, devices
+from sim.devices import devices
 from sim.resources import RESOURCE_NAMES, RESOURCES, Estimate, capacities
 from tsn_hw import artifact
 from tsn_hw.app.hardware import Chosen, HardwareWishes, choose, unit_table
@@ -25,15 +24,6 @@ from tsn_hw.pipeline import accelerator, unit_names
 Told = tuple[str, Any]
 
 
-@dataclass(frozen=True)
-class CostFiles:
-    """Files of the user's that take the place of ours, or are merged over them."""
-
-    devices: Path | None = None
-    energy: Path | None = None
-    coefficients: Path | None = None
-
-
 def list_devices(user_file: Path | None) -> Told:
     """All parts with what they have, and where that is written."""
     known = devices(user_file)
@@ -44,18 +34,17 @@ def list_devices(user_file: Path | None) -> Told:
 
 
 def cost(
-    path: Path, wishes: HardwareWishes | None, rules: Rules, files: CostFiles, save_folding: Path | None = None
+    path: Path, wishes: HardwareWishes | None, rules: Rules, energy_file: Path | None, save_folding: Path | None = None
 ) -> Told:
     """Cost of a network; with wishes, of its accelerator on a part too."""
-    energy, coefficients = read_energy(files.energy), read_coefficients(files.coefficients or OWN_FILE)
-    part = None if wishes is None else device(wishes.device, files.devices)
+    energy = read_energy(energy_file)
     data = read_bytes(path)
     net = artifact.load(path)
     chosen = None
-    if wishes is None or part is None:
+    if wishes is None:
         design = accelerator(net, HardwareSettings(dict.fromkeys(unit_names(net), UnitSettings(Folding(1)))))
     else:
-        chosen = choose(net, part, wishes, coefficients)
+        chosen = choose(net, wishes)
         design = chosen.accelerator
     costs = estimate_cost(design, stored=capacity(net, data), rules=rules, energy=energy)
     told = [f"{path}: {len(net.tasks)} tasks, {len(net.banks)} banks", _operations_text(costs), _memory_text(costs)]

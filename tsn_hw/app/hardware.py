@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,15 @@ from export.folding_json import final_config_json, folding_json, read_folding
 from export.hls_driver import driver_json, golden_npz, load_file
 from export.hls_scripts import TEMPLATES, Target, render, scripts
 from export.memory_files import memory_files
-from sim.area import Coefficients, read_coefficients
-from sim.devices import Device, device
-from sim.resources import RESOURCE_NAMES, Estimate, Resources, UnitEstimate, clock_of, estimate_resources
-from sim.search import search_folding
+from sim.resources import RESOURCE_NAMES, Estimate, Resources, UnitEstimate, capacities, clock_of, estimate_resources
+from sim.search import Found, search_folding
 from tsn_hw import artifact, reference
+from tsn_hw.app.platform import Platform
 from tsn_hw.app.tables import table
 from tsn_hw.app.verify import adversarial_integers
 from tsn_hw.arithmetic import Ints
 from tsn_hw.dataflow import bus_container_bits, dataflow
-from tsn_hw.errors import SettingsError
+from tsn_hw.errors import FoldingError, SettingsError
 from tsn_hw.files import read_bytes
 from tsn_hw.folding import MaskMode
 from tsn_hw.network import PackedNetwork
@@ -43,44 +42,16 @@ class HardwareWishes:
     """What a user asks of the hardware.
 
     folding: a file that says everything about the units; otherwise the folding is searched for: the smallest that
-    makes ``target_fps`` inferences a second, or the fastest. part: in full, or the part that the device stands for.
+    makes ``target_fps`` inferences a second, or the fastest.
     """
 
-    device: str
-    part: str | None = None
+    platform: Platform
     clock_mhz: float | None = None
     folding: Path | None = None
     target_fps: float | None = None
     masks: MaskMode = "deep"
     max_tasks: int = 0
     limit_percent: float = 80.0
-
-
-@dataclass(frozen=True)
-class Design:
-    """An accelerator, its estimate on a part, and how its folding was found."""
-
-    accelerator: Accelerator
-    estimate: Estimate
-    target: Target
-    chosen: str
-
-
-def write_project(path: Path, folder: Path, wishes: HardwareWishes, samples: int) -> Told:
-    """Write the HLS project of a network, and tell what was chosen."""
-    net = artifact.load(path)
-    design = design_of(net, wishes)
-    golden = [_golden(net, task, samples) for task in range(len(net.tasks))]
-    write_hls(design.accelerator, folder, golden=golden, extra_files=project_files(design, golden))
-    return report(design, folder), report_json(design, folder)
-
-
-def design_of(net: PackedNetwork, wishes: HardwareWishes) -> Design:
-    """The accelerator that a user asks for, with its estimate, for the vendor's tools."""
-    part = device(wishes.device)
-    target = Target(wishes.part or _part_of(part), clock_of(part, wishes.clock_mhz))
-    chosen = choose(net, part, wishes, read_coefficients())
-    return Design(chosen.accelerator, chosen.estimate, target, chosen.how)
 
 
 @dataclass(frozen=True)
@@ -92,32 +63,73 @@ class Chosen:
     how: str
 
 
-def choose(net: PackedNetwork, part: Device, wishes: HardwareWishes, coefficients: Coefficients) -> Chosen:
+@dataclass(frozen=True)
+class Design:
+    """An accelerator that was chosen, for the vendor's tools."""
+
+    chosen: Chosen
+    target: Target
+
+
+def write_project(path: Path, folder: Path, wishes: HardwareWishes, samples: int) -> Told:
+    """Write the HLS project of a network, and tell what was chosen."""
+    net = artifact.load(path)
+    design = design_of(net, wishes)
+    golden = [_golden(net, task, samples) for task in range(len(net.tasks))]
+    write_hls(design.chosen.accelerator, folder, golden=golden, extra_files=project_files(design, golden))
+    return report(design, folder), report_json(design, folder)
+
+
+def design_of(net: PackedNetwork, wishes: HardwareWishes) -> Design:
+    """The accelerator that a user asks for, with its estimate; FoldingError if the part is too small for it."""
+    platform = wishes.platform
+    if not platform.part:
+        raise SettingsError(
+            f"device {platform.device.name!r}: is none that Vitis HLS builds for; tsn-hw rtl writes SystemVerilog for "
+            "every part"
+        )
+    target = Target(platform.part, clock_of(platform.device, wishes.clock_mhz))
+    chosen = choose(net, wishes)
+    if not chosen.estimate.fits:
+        raise FoldingError(f"{chosen.how}: {_too_large(chosen.estimate)}; fold more, or choose a larger --device")
+    return Design(chosen, target)
+
+
+def choose(net: PackedNetwork, wishes: HardwareWishes) -> Chosen:
     """The accelerator of a folding file, or the one that the search finds."""
+    part, coefficients = wishes.platform.device, wishes.platform.coefficients
     if wishes.folding is not None:
         text = read_bytes(wishes.folding).decode(errors="replace")
         made = accelerator(net, read_folding(text, str(wishes.folding), net))
         estimate = estimate_resources(made, part, clock_mhz=wishes.clock_mhz, coefficients=coefficients)
         return Chosen(made, estimate, f"folding as {wishes.folding} says")
-    found = search_folding(
-        net,
-        part,
-        target_fps=wishes.target_fps,
-        clock_mhz=wishes.clock_mhz,
-        mask=wishes.masks,
-        max_tasks=wishes.max_tasks,
-        limit_percent=wishes.limit_percent,
-        coefficients=coefficients,
-    )
+    found = _searched(net, wishes)
     wish = "fastest" if wishes.target_fps is None else f"smallest of {wishes.target_fps:g} inferences a second"
     how = f"folding chosen by search: the {wish} within {wishes.limit_percent:g} % of {part.name}"
     return Chosen(found.accelerator, found.estimate, how)
 
 
-def _part_of(part: Device) -> str:
-    if not part.capacities.part:
-        raise SettingsError(f"device {part.name!r}: is no part that Vitis HLS knows; name one in full with --part")
-    return part.capacities.part
+def _searched(net: PackedNetwork, wishes: HardwareWishes) -> Found:
+    """What the search finds; where it finds nothing, the error says whether fewer masks on chip would help."""
+    try:
+        return search_folding(
+            net,
+            wishes.platform.device,
+            target_fps=wishes.target_fps,
+            clock_mhz=wishes.clock_mhz,
+            limit_percent=wishes.limit_percent,
+            mask=wishes.masks,
+            max_tasks=wishes.max_tasks,
+            coefficients=wishes.platform.coefficients,
+        )
+    except FoldingError as error:
+        if wishes.masks != "deep":
+            raise
+        try:
+            _searched(net, replace(wishes, masks="runtime"))
+        except FoldingError:
+            raise error from None
+        raise FoldingError(f"{error}; with --masks runtime, one task at a time on chip, there is one") from error
 
 
 def _golden(net: PackedNetwork, task: int, samples: int) -> GoldenRun:
@@ -130,18 +142,17 @@ def _golden(net: PackedNetwork, task: int, samples: int) -> GoldenRun:
 
 def project_files(design: Design, golden: Sequence[GoldenRun]) -> dict[str, bytes]:
     """Path and content of everything around the firmware: memories, scripts, driver, reports, README."""
-    made, net = design.accelerator, design.accelerator.net
+    made, estimate = design.chosen.accelerator, design.chosen.estimate
+    net = made.net
     graph = dataflow(made)
     texts = {
         "README.md": readme(design),
         "folding.json": folding_json(made.settings, net),
         "final_hw_config.json": final_config_json(graph),
         "driver/driver.py": (TEMPLATES / "driver" / "driver.py").read_text(),
-        "driver/accelerator.json": driver_json(
-            made, design.target, design.estimate.interval_cycles, design.estimate.latency_cycles
-        ),
+        "driver/accelerator.json": driver_json(made, design.target, estimate.interval_cycles, estimate.latency_cycles),
         **{f"scripts/{name}": text for name, text in scripts(design.target).items()},
-        **{f"report/{name}.json": json.dumps(values, indent=1) + "\n" for name, values in reports(design).items()},
+        **{f"report/{name}.json": json.dumps(values, indent=1) + "\n" for name, values in reports(estimate).items()},
     }
     files = {name: text.encode() for name, text in texts.items()}
     files["driver/golden.npz"] = golden_npz(*_driver_golden(made, golden))
@@ -158,9 +169,8 @@ def _driver_golden(made: Accelerator, golden: Sequence[GoldenRun]) -> tuple[Ints
     return inputs, logits
 
 
-def reports(design: Design) -> dict[str, dict[str, Any]]:
+def reports(estimate: Estimate) -> dict[str, dict[str, Any]]:
     """Estimates under FINN's names, by the name of their file."""
-    estimate = design.estimate
     resources = {unit.unit: _resources_json(unit) for unit in estimate.units}
     total = dict(zip(("LUT", "FF", "BRAM_18K", "URAM", "DSP"), _counts(estimate.resources), strict=True))
     return {
@@ -203,17 +213,15 @@ def _resources_json(unit: UnitEstimate) -> dict[str, float]:
 
 def report(design: Design, folder: Path) -> str:
     """What was written, with the folding and the estimate of every unit."""
-    estimate = design.estimate
-    shares = estimate.utilization_percent
+    estimate = design.chosen.estimate
     part = f"{design.target.part}, {design.target.clock_mhz:g} MHz"
     return "\n".join(
         [
-            f"{design.chosen} ({part})",
+            f"{design.chosen.how} ({part})",
             "",
-            unit_table(design.accelerator, estimate),
+            unit_table(design.chosen.accelerator, estimate),
             "",
-            "of the part, estimated: " + ", ".join(f"{RESOURCE_NAMES[key]} {shares[key]:.1f} %" for key in shares),
-            *([] if estimate.fits else [f"DOES NOT FIT {estimate.device.name}: {_too_large(estimate)}"]),
+            f"of {estimate.device.name}, estimated: {_shares(estimate)}",
             f"estimated {estimate.inferences_per_second:.1f} inferences a second, latency at most "
             f"{estimate.latency_us:.1f} us; {estimate.bottleneck} takes the most cycles, {estimate.interval_cycles}",
             "",
@@ -222,9 +230,16 @@ def report(design: Design, folder: Path) -> str:
     )
 
 
+def _shares(estimate: Estimate) -> str:
+    """What share of everything that the part has is taken."""
+    return ", ".join(f"{RESOURCE_NAMES[key]} {percent:.1f} %" for key, percent in estimate.utilization_percent.items())
+
+
 def _too_large(estimate: Estimate) -> str:
-    """The resource that is short, and its share."""
-    return f"{RESOURCE_NAMES[estimate.binding]} {estimate.utilization_percent[estimate.binding]:.1f} %"
+    """Of what there is too little, and by how much."""
+    name, device = estimate.binding, estimate.device
+    used, whole = getattr(estimate.resources, name), getattr(capacities(device), name)
+    return f"does not fit {device.name}: takes {used} {RESOURCE_NAMES[name]} of {whole}"
 
 
 UNIT_HEADER = ["unit", "PE", "SIMD", "memory", "masks", "cycles", "LUT", "FF", "BRAM", "URAM", "DSP"]
@@ -249,28 +264,29 @@ def unit_rows(made: Accelerator, estimate: Estimate) -> list[list[str | int | No
 
 def report_json(design: Design, folder: Path) -> dict[str, Any]:
     """The same as data."""
+    made, estimate = design.chosen.accelerator, design.chosen.estimate
     return {
         "folder": str(folder),
-        "chosen": design.chosen,
+        "chosen": design.chosen.how,
+        "device": estimate.device.name,
         "part": design.target.part,
         "clock_mhz": design.target.clock_mhz,
-        "folding": json.loads(folding_json(design.accelerator.settings, design.accelerator.net)),
-        "utilization_percent": design.estimate.utilization_percent,
-        "fits": design.estimate.fits,
-        **reports(design),
+        "folding": json.loads(folding_json(made.settings, made.net)),
+        "utilization_percent": estimate.utilization_percent,
+        **reports(estimate),
     }
 
 
 def readme(design: Design) -> str:
     """README.md of an exported folder."""
-    made, estimate = design.accelerator, design.estimate
+    made, estimate = design.chosen.accelerator, design.chosen.estimate
     stream = made.input
     tasks = [[number, task.name, len(task.classes)] for number, task in enumerate(made.net.tasks)]
     return render(
         "README.md.in",
         tasks=table(["task", "name", "classes"], tasks),
         units=unit_table(made, estimate),
-        chosen=design.chosen.capitalize(),
+        chosen=design.chosen.how.capitalize(),
         part=design.target.part,
         clock_mhz=f"{design.target.clock_mhz:g}",
         rate=f"{estimate.inferences_per_second:.1f}",
@@ -279,7 +295,8 @@ def readme(design: Design) -> str:
         format=f"{stream.bits} bits {'signed' if stream.signed else 'unsigned'}",
         container_bits=bus_container_bits(made),
         outputs=made.head.rows,
-        fits="It fits the part." if estimate.fits else f"**It does not fit the part: {_too_large(estimate)}.**",
+        device=estimate.device.name,
+        shares=_shares(estimate),
         load=LOADED if load_file(made, 0) else ALWAYS_THERE,
     )
 

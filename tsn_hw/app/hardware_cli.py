@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from tsn_hw.app.command import EXIT_DIFFERENT, Result, add_command
+from tsn_hw.app.command import (
+    DEFAULT_DEVICE,
+    EXIT_DIFFERENT,
+    RATE,
+    Result,
+    add_command,
+    add_platform_options,
+    path,
+    real,
+    require_device,
+    whole,
+)
 from tsn_hw.errors import SettingsError
-
-DEFAULT_DEVICE = "xc7z020"
 
 
 def add_hardware_commands(commands: Any) -> None:
@@ -22,12 +30,9 @@ def add_hardware_commands(commands: Any) -> None:
         "size, drawn at random, is held against the back ends. Of an .onnx model every operator is judged."
     )
     check.add_argument(
-        "model", type=Path, help=".tsn network; .toml settings, before training; or .onnx model of another tool"
+        "model", type=path, help=".tsn network; .toml settings, before training; or .onnx model of another tool"
     )
-
-    check.add_argument(
-        "--device", default=DEFAULT_DEVICE, help="part that hardware is sized for (default: %(default)s)"
-    )
+    add_platform_options(check, "part that hardware is sized for", DEFAULT_DEVICE)
 
     _hls_options(
         add_command(commands, "hls", _hls, "write an HLS accelerator project: C++, test bench, scripts, driver")
@@ -38,30 +43,38 @@ def add_hardware_commands(commands: Any) -> None:
 
     rtl = add_command(commands, "rtl", _rtl, "write the accelerator in SystemVerilog, for simulation and synthesis")
     rtl.epilog = "docs/rtl.md explains the folder, the registers and the streams."
-    rtl.add_argument("network", type=Path, help=".tsn file")
-    rtl.add_argument("-o", "--out", type=Path, required=True, help="folder of the project; an earlier one is replaced")
+    rtl.add_argument("network", type=path, help=".tsn file")
+    rtl.add_argument("-o", "--out", type=path, required=True, help="folder of the project; an earlier one is replaced")
     rtl.add_argument(
-        "--folding", type=Path, required=True, help="PE, SIMD and memories of every unit, as in build/hls/folding.json"
+        "--folding",
+        type=path,
+        required=True,
+        help="PE, SIMD and memories of every unit, as in build/hls/folding.json",
     )
-
-    rtl.add_argument("--coefficients", type=Path, help="estimate with this file of tsn-hw calibrate")
+    add_platform_options(rtl, "part to estimate in its family, instead of xc7z020, ecp5-85 or ice40-hx8k")
 
     _synth_options(
         add_command(commands, "synth", _synth, "synthesize an RTL project with yosys; resources beside the estimate")
     )
     calibrate = add_command(
-        commands, "calibrate", _calibrate, "fit the estimates of LUTs and flip-flops to syntheses of one's own yosys"
+        commands,
+        "calibrate",
+        _calibrate,
+        "fit the estimates of LUTs and flip-flops to syntheses of one's own yosys",
+        interrupted="the same command goes on where it was",
     )
     calibrate.epilog = (
         "Small accelerators are synthesized, half a minute each, and kept in the file of --runs: what was interrupted "
         "goes on there. The coefficients are for --coefficients of tsn-hw cost and tsn-hw rtl; docs/cost.md tells more."
     )
-    calibrate.add_argument("-o", "--out", type=Path, required=True, help="JSON file for the coefficients")
-    calibrate.add_argument("--runs", type=Path, required=True, help="file of runs, a line a synthesis")
+    calibrate.add_argument("-o", "--out", type=path, required=True, help="JSON file for the coefficients")
+    calibrate.add_argument("--runs", type=path, required=True, help="file of runs, a line a synthesis")
     calibrate.add_argument(
         "--target", choices=["xc7", "ecp5", "ice40"], action="append", help="family, may be repeated (default: all)"
     )
-    calibrate.add_argument("--trials", type=int, default=36, help="accelerators a family (default: %(default)s)")
+    calibrate.add_argument(
+        "--trials", type=whole(1, 10**4), default=36, help="accelerators a family (default: %(default)s)"
+    )
     calibrate.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -70,11 +83,12 @@ def _synth_options(synth: argparse.ArgumentParser) -> None:
         "With --place-and-route nextpnr makes a bitstream and tells the clock that is reached; all ports are on pins "
         "of its choice. docs/rtl.md tells what is counted, and which tools it takes."
     )
-    synth.add_argument("folder", type=Path, help="folder that tsn-hw rtl wrote")
+    synth.add_argument("folder", type=path, help="folder that tsn-hw rtl wrote")
     synth.add_argument("--target", choices=["xc7", "ecp5", "ice40"], required=True, help="family of parts")
-    synth.add_argument("--device", help="part that it is held against (default: xc7z020, ecp5-85, ice40-hx8k)")
+    what = "part that it is held against (default: xc7z020, ecp5-85, ice40-hx8k)"
+    add_platform_options(synth, what, estimates=False)
     synth.add_argument("--place-and-route", action="store_true", help="on to a bitstream, with nextpnr: ecp5, ice40")
-    synth.add_argument("--seed", type=int, help="of placement, with --place-and-route (default: 1)")
+    synth.add_argument("--seed", type=whole(0, 2**31 - 1), help="of placement, with --place-and-route (default: 1)")
 
 
 def _hls_options(hls: argparse.ArgumentParser) -> None:
@@ -83,31 +97,17 @@ def _hls_options(hls: argparse.ArgumentParser) -> None:
         "The folding that was chosen is printed and kept in folding.json: change it, and give it back with --folding. "
         "docs/hls.md explains everything."
     )
-    hls.add_argument("network", type=Path, help=".tsn file")
-    hls.add_argument("-o", "--out", type=Path, required=True, help="folder of the project; an earlier one is replaced")
+    hls.add_argument("network", type=path, help=".tsn file")
+    hls.add_argument("-o", "--out", type=path, required=True, help="folder of the project; an earlier one is replaced")
+    add_platform_options(hls, "part that it must fit", f"{DEFAULT_DEVICE}, or that of --part")
     hls.add_argument(
-        "--device", default=DEFAULT_DEVICE, help="part that it must fit, of sim/devices.toml (default: %(default)s)"
+        "--part", help="the part in full, with package and speed grade, for the vendor's tools (default: the device's)"
     )
-    hls.add_argument("--part", help="the same in full for the vendor's tools, with package and speed grade")
-    hls.add_argument("--clock-mhz", type=float, help="clock of the accelerator (default: the device's)")
-    hls.add_argument(
-        "--limit-percent", type=float, help="share of every resource that the search may take (default: 80)"
-    )
-    folding = hls.add_mutually_exclusive_group()
-    folding.add_argument(
-        "--target-fps", type=float, help="smallest design of this rate (default: the fastest that fits)"
-    )
-    folding.add_argument("--folding", type=Path, help="take PE, SIMD, memories and masks from this file")
-    hls.add_argument(
-        "--masks",
-        choices=["deep", "runtime", "none"],
-        help="all tasks on chip, one at a time, or no masks (default: deep)",
-    )
-    hls.add_argument("--max-tasks", type=int, help="room for so many tasks (default: those of the network)")
-    hls.add_argument("--samples", type=int, default=16, help="golden inputs a task (default: %(default)s)")
+    _accelerator_options(hls)
+    hls.add_argument("--samples", type=whole(1, 10**4), default=16, help="golden inputs a task (default: %(default)s)")
     hls.add_argument(
         "--patch",
-        type=Path,
+        type=path,
         metavar="OLD",
         help="write what the network adds to the memories of an accelerator that was built for this earlier one, with "
         "the same --folding, and the proof that earlier tasks read none of it",
@@ -118,12 +118,12 @@ def _memory_options(memories: argparse.ArgumentParser) -> None:
     memories.epilog = (
         "memories.json in the folder says what every address and bit means; docs/word-format.md is the standard."
     )
-    memories.add_argument("network", type=Path, nargs="?", help=".tsn file")
+    memories.add_argument("network", type=path, nargs="?", help=".tsn file")
     target = memories.add_mutually_exclusive_group(required=True)
-    target.add_argument("-o", "--out", type=Path, help="folder for fc1.words.mem, fc1.mask.mem ... and memories.json")
-    target.add_argument("--check", type=Path, metavar="FOLDER", help="check every file of a folder")
+    target.add_argument("-o", "--out", type=path, help="folder for fc1.words.mem, fc1.mask.mem ... and memories.json")
+    target.add_argument("--check", type=path, metavar="FOLDER", help="check every file of a folder")
     memories.add_argument(
-        "--folding", type=Path, help="PE, SIMD and masks of every layer, as in build/hls/folding.json"
+        "--folding", type=path, help="PE, SIMD and masks of every layer, as in build/hls/folding.json"
     )
     memories.add_argument("--formats", metavar="mem,coe,...", help="formats to write (default: all)")
 
@@ -133,42 +133,47 @@ def _cost_options(cost: argparse.ArgumentParser) -> None:
         "Without --device: operations and memory beside float32. With it also cycles, area and what binds, for the "
         "folding of a file, the smallest of a rate, or the fastest that fits. docs/cost.md has every formula."
     )
-    cost.add_argument("network", type=Path, nargs="?", help=".tsn file")
+    cost.add_argument("network", type=path, nargs="?", help=".tsn file")
     cost.add_argument("--devices", action="store_true", help="list the parts instead, with their source")
-    cost.add_argument("--device", help="part, as --devices lists them")
-    cost.add_argument("--device-file", type=Path, help="TOML file with further parts, or changes to ours")
-    folding = cost.add_mutually_exclusive_group()
-    folding.add_argument("--target-fps", type=float, help="take the smallest folding of this rate")
-    folding.add_argument("--folding", type=Path, help="take PE, SIMD, memories and masks from this file")
+    add_platform_options(cost, "part that an accelerator is put on")
+    _accelerator_options(cost)
     cost.add_argument(
-        "--save-folding", type=Path, metavar="FILE", help="write the folding, for --folding of tsn-hw hls"
+        "--save-folding", type=path, metavar="FILE", help="write the folding, for --folding of tsn-hw hls"
     )
-    cost.add_argument("--clock-mhz", type=float, help="clock of the accelerator (default: the device's)")
-    cost.add_argument(
-        "--limit-percent", type=float, help="share of every resource that the search may take (default: 80)"
-    )
-    cost.add_argument(
-        "--masks",
-        choices=["deep", "runtime", "none"],
-        help="all tasks on chip, one at a time, or no masks (default: deep)",
-    )
-    cost.add_argument("--max-tasks", type=int, help="room for so many tasks (default: those of the network)")
     cost.add_argument(
         "--float-factor",
-        type=float,
+        type=real(1e-3, 1e6),
         default=9.0,
         help="what a float32 operation counts against 8 bits (default: %(default)g)",
     )
     cost.add_argument("--skip-zeros", action="store_true", help="count only products by weights that a task uses")
-    cost.add_argument("--energy", type=Path, help="TOML file with other energies than sim/energy.toml")
-    cost.add_argument("--coefficients", type=Path, help="JSON file with other coefficients than sim/coefficients.json")
+    cost.add_argument("--energy", type=path, help="TOML file with other energies than sim/energy.toml")
+
+
+def _accelerator_options(parser: argparse.ArgumentParser) -> None:
+    """What is asked of an accelerator on a part; :func:`_wishes` reads it."""
+    parser.add_argument("--clock-mhz", type=real(1, 1000), help="clock of the accelerator (default: the device's)")
+    parser.add_argument(
+        "--limit-percent", type=real(0.1, 100), help="share of every resource that the search may take (default: 80)"
+    )
+    folding = parser.add_mutually_exclusive_group()
+    folding.add_argument("--target-fps", type=RATE, help="smallest design of this rate (default: the fastest)")
+    folding.add_argument("--folding", type=path, help="take PE, SIMD, memories and masks from this file")
+    parser.add_argument(
+        "--masks",
+        choices=["deep", "runtime", "none"],
+        help="all tasks on chip, one at a time, or no masks (default: deep)",
+    )
+    parser.add_argument(
+        "--max-tasks", type=whole(1, 1024), help="room for so many tasks (default: those of the network)"
+    )
 
 
 def _check(options: argparse.Namespace) -> Result:
-    from sim.devices import device
     from tsn_hw.app.check import check_model
+    from tsn_hw.app.platform import platform_of
 
-    checked = check_model(options.model, device(options.device))
+    checked = check_model(options.model, platform_of(options))
     return checked.to_text(), checked.to_json(), 0 if checked.is_supported else EXIT_DIFFERENT
 
 
@@ -176,26 +181,25 @@ def _hls(options: argparse.Namespace) -> Result:
     from tsn_hw.app.hardware import write_project
     from tsn_hw.app.memories import write_patch
 
-    wishes = _wishes(options, options.part)
+    wishes = _wishes(options)
     if options.patch is not None:
         if options.folding is None:
             raise SettingsError("--patch: needs the --folding that the accelerator was built with")
         return *write_patch(options.patch, options.network, options.folding, options.out), 0
-    if options.samples < 1:
-        raise SettingsError(f"--samples {options.samples}: must be at least 1")
     return *write_project(options.network, options.out, wishes, options.samples), 0
 
 
-def _wishes(options: argparse.Namespace, part: str | None = None) -> Any:
+def _wishes(options: argparse.Namespace) -> Any:
     """What is asked of the hardware; options of the search do not go with a folding file."""
     from tsn_hw.app.hardware import HardwareWishes
+    from tsn_hw.app.platform import platform_of
 
     searched = {name: getattr(options, name) for name in _SEARCHED}
     given = [f"--{name.replace('_', '-')}" for name, value in searched.items() if value is not None]
     if options.folding is not None and given:
         raise SettingsError(f"{given[0]}: is for the search; the file of --folding says everything about the units")
     searched = {name: value for name, value in searched.items() if value is not None}
-    return HardwareWishes(options.device, part, options.clock_mhz, options.folding, options.target_fps, **searched)
+    return HardwareWishes(platform_of(options), options.clock_mhz, options.folding, options.target_fps, **searched)
 
 
 _SEARCHED = ("masks", "max_tasks", "limit_percent")
@@ -203,19 +207,17 @@ _SEARCHED = ("masks", "max_tasks", "limit_percent")
 
 def _cost(options: argparse.Namespace) -> Result:
     from sim.cost import Rules
-    from tsn_hw.app.costs import CostFiles, cost, list_devices
+    from tsn_hw.app.costs import cost, list_devices
 
     if options.devices == (options.network is not None):
         raise SettingsError("cost: takes a network, or --devices alone")
     if options.devices:
         return *list_devices(options.device_file), 0
     wishes = None if options.device is None else _wishes(options)
-    for name in ("target_fps", "folding", "save_folding", "clock_mhz", "device_file", "coefficients", *_SEARCHED):
-        if options.device is None and getattr(options, name) is not None:
-            raise SettingsError(f"--{name.replace('_', '-')}: is about an accelerator; name its part with --device")
+    about = ("target_fps", "folding", "save_folding", "clock_mhz", "device_file", "coefficients", *_SEARCHED)
+    require_device(options, about)
     rules = Rules(options.float_factor, options.skip_zeros)
-    files = CostFiles(options.device_file, options.energy, options.coefficients)
-    return *cost(options.network, wishes, rules, files, options.save_folding), 0
+    return *cost(options.network, wishes, rules, options.energy, options.save_folding), 0
 
 
 def _memories(options: argparse.Namespace) -> Result:
@@ -233,9 +235,17 @@ def _memories(options: argparse.Namespace) -> Result:
 
 
 def _rtl(options: argparse.Namespace) -> Result:
-    from tsn_hw.app.rtl import write_rtl_project
+    from tsn_hw.app.platform import platform_of
+    from tsn_hw.app.rtl import PARTS, write_rtl_project
 
-    return *write_rtl_project(options.network, options.folding, options.out, options.coefficients), 0
+    platforms = {family: platform_of(options, part) for family, part in PARTS.items()}
+    if options.device is not None:
+        asked = platform_of(options)
+        family = asked.device.family_name
+        if family not in platforms:
+            raise SettingsError(f"device {options.device!r}: is of family {family}; RTL is for {', '.join(platforms)}")
+        platforms[family] = asked
+    return *write_rtl_project(options.network, options.folding, options.out, platforms), 0
 
 
 def _calibrate(options: argparse.Namespace) -> Result:
@@ -246,9 +256,12 @@ def _calibrate(options: argparse.Namespace) -> Result:
 
 
 def _synth(options: argparse.Namespace) -> Result:
+    from tsn_hw.app.platform import platform_of
+    from tsn_hw.app.rtl import PARTS
     from tsn_hw.app.synth import synthesize_project
 
     if options.seed is not None and not options.place_and_route:
         raise SettingsError("--seed: is about placement; it goes with --place-and-route")
     seed = None if not options.place_and_route else 1 if options.seed is None else options.seed
-    return *synthesize_project(options.folder, options.target, options.device, seed), 0
+    part = platform_of(options, options.device or PARTS[options.target])
+    return *synthesize_project(options.folder, options.target, part.device, seed), 0

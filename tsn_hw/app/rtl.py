@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,10 +14,9 @@ from export.folding_json import final_config_json, folding_json, read_folding
 from export.rtl import write_rtl
 from export.rtl_simulation import RtlCall, compile_rtl, loading_calls
 from export.rtl_simulators import simulator
-from sim.area import OWN_FILE, Coefficients, read_coefficients
-from sim.devices import device
 from sim.resources import RESOURCES, estimate_resources
 from tsn_hw import artifact
+from tsn_hw.app.platform import Platform
 from tsn_hw.app.tables import table
 from tsn_hw.app.verify import SimulatedRtl
 from tsn_hw.arithmetic import Ints
@@ -31,32 +30,32 @@ from tsn_hw.units import Accelerator
 Told = tuple[str, Any]
 
 PARTS = {"xc7": "xc7z020", "ecp5": "ecp5-85", "ice40": "ice40-hx8k"}
-"""The part that stands for a family in the estimate."""
+"""The part that stands for a family in the estimate, unless another is asked for."""
 ESTIMATES = "report/estimate_resources.json"
 
 
 @dataclass(frozen=True)
 class FamilyEstimate:
-    """What a family is estimated to take, or, where a memory cannot be of the type that it asks for, why none."""
+    """What a part of a family is estimated to give, or, where a memory cannot be of the type asked for, why nothing."""
 
+    device: str
     resources: dict[str, int]
     absent: str | None = None
 
 
 @dataclass(frozen=True)
 class Estimates:
-    """The content of the file of estimates: one a family of PARTS."""
+    """The content of the file of estimates: of one part a family."""
 
     xc7: FamilyEstimate
     ecp5: FamilyEstimate
     ice40: FamilyEstimate
 
 
-def write_rtl_project(path: Path, folding: Path, folder: Path, coefficients: Path | None = None) -> Told:
-    """Write the RTL project of a network with a folding, and what every family is estimated to take for it."""
-    model = read_coefficients(coefficients or OWN_FILE)
+def write_rtl_project(path: Path, folding: Path, folder: Path, platforms: Mapping[str, Platform]) -> Told:
+    """Write the RTL project of a network with a folding, and what it is estimated to take of a part of every family."""
     design = _design(artifact.load(path), folding)
-    estimates = _estimates(design, model)
+    estimates = Estimates(**{family: _estimate(design, platform) for family, platform in platforms.items()})
     texts = {
         "folding.json": folding_json(design.settings, design.net),
         "final_hw_config.json": final_config_json(dataflow(design)),
@@ -99,13 +98,10 @@ def _design(net: PackedNetwork, folding: Path) -> Accelerator:
     return accelerator(net, read_folding(read_bytes(folding).decode(errors="replace"), str(folding), net))
 
 
-def _estimates(design: Accelerator, coefficients: Coefficients) -> Estimates:
-    return Estimates(**{family: _estimate(design, part, coefficients) for family, part in PARTS.items()})
-
-
-def _estimate(design: Accelerator, part: str, coefficients: Coefficients) -> FamilyEstimate:
+def _estimate(design: Accelerator, platform: Platform) -> FamilyEstimate:
+    part = platform.device
     try:
-        resources = estimate_resources(design, device(part), coefficients=coefficients).resources
+        resources = estimate_resources(design, part, coefficients=platform.coefficients).resources
     except FoldingError as error:
-        return FamilyEstimate({}, str(error))
-    return FamilyEstimate(dict(zip(RESOURCES, resources.counts, strict=True)))
+        return FamilyEstimate(part.name, {}, str(error))
+    return FamilyEstimate(part.name, dict(zip(RESOURCES, resources.counts, strict=True)))

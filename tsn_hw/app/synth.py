@@ -10,9 +10,9 @@ from typing import Any
 
 from export.folding_json import read_folding
 from export.rtl import rtl_files
-from export.rtl_place import Routed, place_and_route, require_package
+from export.rtl_place import Routed, place_and_route, require_router
 from export.rtl_synthesis import synthesize
-from sim.devices import device
+from sim.devices import Device
 from sim.resources import RESOURCE_NAMES, RESOURCES, capacities, share
 from tsn_hw.app.rtl import ESTIMATES, PARTS, Estimates, FamilyEstimate
 from tsn_hw.app.tables import table
@@ -29,7 +29,7 @@ Told = tuple[str, Any]
 class Synthesis:
     """The content of ``report/synthesis_<target>.json``.
 
-    resources: measured, of those that synthesis tells apart; estimated: before, for the part of PARTS; clock_mhz:
+    resources: measured, of those that synthesis tells apart; estimated: before, for the part that it names; clock_mhz:
     assumed of ``device``; available: what it has; routed: what nextpnr made of it there.
     """
 
@@ -61,20 +61,21 @@ class Synthesis:
         return f"{'fits' if self.fits else 'does not fit'} {self.device}: {binding} bind"
 
 
-def synthesize_project(folder: Path, target: str, part: str | None = None, seed: int | None = None) -> Told:
+def synthesize_project(folder: Path, target: str, chosen: Device, seed: int | None = None) -> Told:
     """Synthesize the project in a folder for a family, hold it against a part, and tell it beside what was estimated.
 
     seed: where it is to be placed and routed, too. A design that is too large for the part is not.
     """
-    chosen = device(part or PARTS[target])
     if chosen.family_name != target:
         raise SettingsError(f"device {chosen.name!r}: is of family {chosen.family_name}, not of --target {target}")
     if seed is not None and target == "xc7":
         raise SettingsError("--place-and-route: nextpnr is used for ecp5 and ice40; xc7 takes the vendor's tools")
     if seed is not None:
-        require_package(chosen.name)
+        require_router(chosen.name)
+    if not (folder / ESTIMATES).is_file():
+        raise SettingsError(f"{folder}: holds no RTL project; tsn-hw rtl writes one")
+    estimates = build(Estimates, read_json(folder / ESTIMATES), str(folder / ESTIMATES))
     measured = synthesize(folder, target)
-    estimates = build(Estimates, read_json(folder / ESTIMATES), ESTIMATES)
     available = dict(zip(RESOURCES, capacities(chosen).counts, strict=True))
     found = Synthesis(
         target, measured.tool, measured.resources, measured.cells, getattr(estimates, target), chosen.name,
@@ -115,7 +116,7 @@ def _text(folder: Path, found: Synthesis) -> str:
         [RESOURCE_NAMES[name], used, found.estimated.resources.get(name), found.available[name], shares[name]]
         for name, used in found.resources.items()
     ]
-    header = ["resource", f"{found.tool}, {found.target}", f"estimated, {PARTS[found.target]}", found.device, "%"]
+    header = ["resource", f"{found.tool}, {found.target}", f"estimated, {found.estimated.device}", found.device, "%"]
     told = [table(header, rows), found.verdict]
     if found.routed is not None:
         routed = found.routed

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from sim.area import read_coefficients
 from sim.cost import estimate_cost
-from sim.devices import device
 from tsn_hw import __version__, artifact
 from tsn_hw.app.hardware import HardwareWishes, choose
 from tsn_hw.app.report import costs, sections
@@ -50,7 +48,7 @@ def gather(path: Path, sweep_folder: Path | None, wishes: HardwareWishes | None,
     found = None if sweep_folder is None else _sweep(sweep_folder, run)
     data, net = read_bytes(file), artifact.load(file)
     sizes = capacity(net, data)
-    chosen = None if wishes is None else choose(net, device(wishes.device), wishes, read_coefficients())
+    chosen = None if wishes is None else choose(net, wishes)
     units = dict.fromkeys(unit_names(net), UnitSettings(Folding(1)))
     design = accelerator(net, HardwareSettings(units)) if chosen is None else chosen.accelerator
     verified = _verification(file.parent / VERIFICATION, data)
