@@ -34,7 +34,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / { printf "make %-24s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(STAMP) ## learn, freeze, export and verify on bundled data (3 minutes); results in build/demo
-	$(VENV)/bin/tsn-hw demo
+	$(VENV)/bin/tsn-hw demo --resume
 
 test: $(STAMP) tools peers ## run the tests
 	@[ ! -f $(OLD_STAMP) ] || export TSN_HW_OLD_PYTHON=$(CURDIR)/$(OLD_VENV)/bin/python; \

@@ -403,8 +403,8 @@ def test_an_output_that_cannot_be_written_is_one_line(
     file.write_text("mine")
     out = f"{file}{below}"
     assert out in refused("onnx", net, "-o", out)
-    assert refused("train", toml, "-o", out).startswith(f"cannot write {out}/settings.json: ")
-    assert refused("demo", "--out", out).startswith(f"cannot write {out}/settings.json: ")
+    assert refused("train", toml, "-o", out).startswith(f"cannot write {out}/.lock: ")
+    assert refused("demo", "--out", out).startswith(f"cannot write {out}/.lock: ")
     if below:
         assert refused("verify", net, "--samples=4", "--images=4", "--quiet", "-o", out).startswith(
             f"cannot write {out}: "

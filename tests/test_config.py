@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from tiny_run import TINY, TINY_TOML
 
-from tsn_hw.app.config import read_settings, settings_from_json, settings_to_json, stream_of
+from tsn_hw.app.config import read_settings, settings_from_json, stream_of
 from tsn_hw.errors import FileError, SettingsError, TsnError
-from tsn_hw.learn.run import architecture_of, settings_digest
+from tsn_hw.learn.folder import settings_digest, settings_to_json
+from tsn_hw.learn.ready import architecture_of
 from tsn_hw.learn.settings import DataSettings, Settings, StreamSettings, TrainSettings
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from tsn_hw.app.demo import DEMO, DemoResult, report, run_demo
 from tsn_hw.app.runs import RunFolder
 from tsn_hw.app.verify import EngineResult, LayerResult, Verification
 from tsn_hw.capacity import capacity
-from tsn_hw.errors import SettingsError
+from tsn_hw.errors import TsnError
 from tsn_hw.learn import run
 from tsn_hw.learn.settings import Settings
 
@@ -124,23 +125,51 @@ def test_resuming_a_finished_demo_learns_nothing_again(
     assert again.summary() | {"seconds": 0} == result.summary() | {"seconds": 0}
 
 
-def test_without_resume_a_demo_starts_afresh(
-    finished: tuple[Path, DemoResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("settings", "resume", "expected"),
+    [
+        (TINY_DEMO, False, "{folder} holds a run already: go on with --resume, or choose another folder"),
+        (replace(TINY_DEMO, seed=4), False, "{folder} holds another run: choose another --out, or delete it"),
+        (replace(TINY_DEMO, seed=4), True, "{folder} holds another run: choose another --out, or delete it"),
+    ],
+)
+def test_a_demo_never_discards_an_earlier_run(
+    settings: Settings,
+    resume: bool,
+    expected: str,
+    finished: tuple[Path, DemoResult],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = finished[0]
-    before = networks_of(folder)
-    learned: list[int] = []
-    fit = run.fit
-    monkeypatch.setattr(demo, "DEMO", TINY_DEMO)
-    monkeypatch.setattr(run, "fit", lambda *args: learned.append(args[1]) or fit(*args))
-    run_demo(folder, quiet=True)
-    assert learned == [0, 1, 0]  # two tasks, and the second one once more, alone
-    assert networks_of(folder) == before
-    other: Settings = replace(TINY_DEMO, seed=4)
-    monkeypatch.setattr(demo, "DEMO", other)
-    with pytest.raises(SettingsError, match="holds another run"):
-        run_demo(folder, quiet=True)
-    assert networks_of(folder) == before
+    before = content(folder)
+    monkeypatch.setattr(demo, "DEMO", settings)
+    with pytest.raises(TsnError) as error:
+        run_demo(folder, resume, quiet=True)
+    assert str(error.value) == expected.format(folder=folder)
+    assert content(folder) == before
+
+
+@pytest.mark.usefixtures("_tiny")
+def test_a_demo_that_stops_early_leaves_no_summary_of_an_earlier_one(
+    finished: tuple[Path, DemoResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(finished[0], tmp_path / "demo"))
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "train", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run_demo(folder, resume=True, quiet=True)
+    assert content(finished[0]).keys() - content(folder).keys() == {
+        "summary.json",
+        "verify.json",
+        "accuracy_matrix.png",
+    }
 
 
 @pytest.mark.usefixtures("_tiny")

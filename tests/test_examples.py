@@ -10,7 +10,7 @@ from tsn_hw.app.cli import main
 from tsn_hw.app.config import read_settings, stream_of
 from tsn_hw.app.demo import DEMO
 from tsn_hw.errors import DataError
-from tsn_hw.learn.run import architecture_of
+from tsn_hw.learn.ready import architecture_of
 from tsn_hw.learn.settings import Settings
 
 ROOT = Path(__file__).parents[1]

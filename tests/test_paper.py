@@ -15,12 +15,13 @@ from tsn_hw.app.cli import main
 from tsn_hw.app.config import read_settings
 from tsn_hw.app.paper import KEEP_SCALES, OWN_SHARES, bench_paper, read_results, variants
 from tsn_hw.app.paper_tables import SCENARIOS, TABLES, Table, body_macs, flops_million, published
+from tsn_hw.app.runs import RunFolder
 from tsn_hw.app.unrounded import unrounded_accuracy, unrounded_logits
 from tsn_hw.arithmetic import quantize
 from tsn_hw.errors import FileError
 from tsn_hw.learn.architectures import alexnet, mlp, resnet18, tinynet
 from tsn_hw.learn.freeze import freeze
-from tsn_hw.learn.run import architecture_of
+from tsn_hw.learn.ready import architecture_of
 from tsn_hw.learn.settings import Formats
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -160,13 +161,16 @@ def test_a_killed_comparison_leaves_the_tables_of_what_it_finished(
     assert [line.split(",")[0] for line in table[1::2]] == ['"stl: ACC', '"finetune: ACC']
 
 
-def test_a_changed_preset_is_run_anew_in_the_same_folder(tmp_path: Path) -> None:
+def test_a_changed_preset_is_run_anew_beside_the_run_of_the_old_one(tmp_path: Path) -> None:
     preset, out = tmp_path / "quick.toml", tmp_path / "out"
     for rate in ("2e-2", "1e-2"):
         preset.write_text(QUICK.replace("2e-2", rate))
         _, data = bench_paper(preset, out, {8}, 1, "cpu", quiet=True)
         assert data["runs"] == 1
-    assert [result["settings"]["train"]["lr"] for result in read_results(out / "results.jsonl")] == [0.02, 0.01]
+    results = read_results(out / "results.jsonl")
+    assert [result["settings"]["train"]["lr"] for result in results] == [0.02, 0.01]
+    folders = {folder.name: RunFolder(folder).settings.train.lr for folder in (out / "runs").iterdir()}
+    assert folders == {"main-seed0": 0.02, f"main-seed0-{results[1]['settings_digest'][:8]}": 0.01}
 
 
 def test_methods_end_in_a_table_and_a_plot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

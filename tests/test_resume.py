@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -222,8 +223,18 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(tmp_path: Path) -> None:
     folder = copied_run(tmp_path / "run")
     expected = f"{folder} holds a run already: go on with --resume, or choose another folder"
     assert_refused(TINY, folder, False, expected)
-    (folder / CHECKPOINT).unlink()
-    assert_refused(TINY, folder, False, expected)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("lost", [[CHECKPOINT], [CHECKPOINT, "net.tsn"], [CHECKPOINT, "tasks"]])
+def test_networks_without_their_checkpoint_are_never_learned_over(
+    lost: list[str], resume: bool, tmp_path: Path
+) -> None:
+    folder = copied_run(tmp_path / "run")
+    for name in lost:
+        shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink()
+    expected = f"{folder} holds networks, but no {CHECKPOINT} to go on from: choose another folder, or delete it"
+    assert_refused(TINY, folder, resume, expected)
 
 
 def test_a_run_of_other_settings_is_not_resumed(tmp_path: Path) -> None:
@@ -245,7 +256,7 @@ def test_a_truncated_checkpoint_is_refused(share: float, tmp_path: Path) -> None
     with pytest.raises(TrainingError) as error:
         learn(TINY, folder, resume=True)
     assert str(error.value).startswith(f"checkpoint {folder / CHECKPOINT}: damaged (")
-    assert str(error.value).endswith("); delete it to start again with --resume")
+    assert str(error.value).endswith("); start again in another folder")
     assert content(folder) == before
 
 
@@ -259,7 +270,7 @@ def test_a_checkpoint_with_one_flipped_bit_is_refused_wherever_it_is(tmp_path: P
     for place in places:
         (folder / CHECKPOINT).write_bytes(flipped(data, place))
         with pytest.raises(TrainingError, match=f"^checkpoint {folder / CHECKPOINT}: "):
-            checkpoint.read_checkpoint(folder, run.settings_digest(TINY))
+            checkpoint.read_checkpoint(folder, [run.settings_digest(TINY)])
 
 
 def test_a_checkpoint_that_is_a_folder_is_refused(tmp_path: Path) -> None:
@@ -268,14 +279,36 @@ def test_a_checkpoint_that_is_a_folder_is_refused(tmp_path: Path) -> None:
         learn(TINY, tmp_path, resume=True)
 
 
-def test_a_start_without_a_checkpoint_keeps_nothing_of_an_earlier_run(tmp_path: Path) -> None:
+def test_a_start_without_a_network_keeps_nothing_of_an_earlier_run(tmp_path: Path) -> None:
     folder = copied_run(tmp_path / "run")
-    (folder / CHECKPOINT).unlink()
+    for name in (CHECKPOINT, "net.tsn", "tasks/after_00.tsn", "tasks/after_01.tsn"):
+        (folder / name).unlink()
     (folder / "notes.txt").write_text("mine")
+    (folder / ".net.tsn.a1b2c3d4").write_text("half a network that a kill left")
     other = replace(TINY, seed=1)
     learn(other, folder, resume=True)
     assert networks_of(folder) == networks_of(finished_run(other))
     assert (folder / "notes.txt").read_text() == "mine"
+    assert not list(folder.rglob(".*"))
+
+
+@pytest.mark.parametrize("name", ["net.tsn", "tasks/after_00.tsn", "tasks/after_01.tsn"])
+def test_a_network_that_was_deleted_is_written_again_and_another_one_is_told(name: str, tmp_path: Path) -> None:
+    folder = copied_run(tmp_path / "run")
+    (folder / name).unlink()
+    learn(TINY, folder, resume=True)
+    assert networks_of(folder) == networks_of(finished_run())
+    for spoiled in (b"", (folder / name).read_bytes()[:-1], (finished_run() / "alone" / "task_01.tsn").read_bytes()):
+        (folder / name).write_bytes(spoiled)
+        expected = f"{folder / name}: is not the network of the checkpoint; delete it, and --resume writes it"
+        assert_refused(TINY, folder, True, expected)
+
+
+def test_an_older_network_beside_a_newer_checkpoint_is_brought_up_to_date(tmp_path: Path) -> None:
+    folder = copied_run(tmp_path / "run")  # killed between the two files, it stands there
+    shutil.copy(folder / "tasks" / "after_00.tsn", folder / "net.tsn")
+    learn(TINY, folder, resume=True)
+    assert networks_of(folder) == networks_of(finished_run())
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ from tsn_hw.app.sweep.evaluate import Base, base_of, bench, evaluate
 from tsn_hw.app.sweep.pareto import SIZE, betters, choose, front, nearest
 from tsn_hw.app.sweep.plots import pictures
 from tsn_hw.app.sweep.points import space_of
-from tsn_hw.app.sweep.results import identity, open_results
+from tsn_hw.app.sweep.results import open_results
 from tsn_hw.app.sweep.run import run_sweep
 from tsn_hw.app.sweep.settings import Budget, Part, Search, SweepSettings, Values, read_sweep
 from tsn_hw.capacity import capacity
@@ -176,17 +176,6 @@ def test_a_damaged_line_in_the_middle_is_told(tmp_path: Path) -> None:
     with pytest.raises(FileError) as error, open_results(path):
         pass
     assert str(error.value) == f"{path}, line 2: damaged; delete the line, and its point is done again"
-
-
-def test_only_one_sweep_writes_at_a_time(tmp_path: Path) -> None:
-    path = tmp_path / "results.jsonl"
-    with open_results(path) as results:
-        results.append(identity({"a": 1}), {"b": 2.5})
-        with pytest.raises(FileError) as error, open_results(path):
-            pass
-        assert str(error.value) == f"{path}: another process is writing to it"
-    with open_results(path) as results:
-        assert results.rows == {'{"a": 1}': {"b": 2.5}}
 
 
 class KilledError(BaseException):

@@ -25,7 +25,8 @@ from tsn_hw.app.verify import LayerResult, Verification, adversarial_integers, c
 from tsn_hw.arithmetic import Ints
 from tsn_hw.errors import EngineError
 from tsn_hw.learn.checkpoint import read_checkpoint, save_checkpoint
-from tsn_hw.learn.run import load_run, settings_digest
+from tsn_hw.learn.folder import settings_digest
+from tsn_hw.learn.run import load_run
 
 ENGINES = ["int64 loop", "brevitas", "simulator", "onnxruntime", "onnx reference", "hls"]
 NAMES = ["digits-permuted-0", "digits-permuted-1"]
@@ -237,7 +238,7 @@ def test_one_changed_code_in_the_trained_model_is_found(verified: Callable[..., 
     )  # pixels that are bright somewhere
     book = subnet.codebooks[0, : int(subnet.entries[0])]
     subnet.code[row, column] = int((book - book[int(subnet.code[row, column])]).abs().argmax())
-    restored = read_checkpoint(run, settings_digest(TINY))
+    restored = read_checkpoint(run, [settings_digest(TINY)])
     assert restored is not None
     save_checkpoint(run, restored[0], model, None)
     found = verified(run / "net.tsn")

@@ -5,9 +5,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from tsn_hw.app.config import settings_to_json, stream_of
-from tsn_hw.app.runs import SETTINGS
-from tsn_hw.files import write_atomically
+from tsn_hw.app.config import stream_of
+from tsn_hw.learn.folder import settings_to_json
 from tsn_hw.learn.run import train
 from tsn_hw.learn.settings import (
     DataSettings,
@@ -65,7 +64,6 @@ EVERYTHING = Settings(
 
 def learn(settings: Settings, folder: Path, resume: bool = False) -> PackedNetwork:
     """Train into a folder, as the command line does."""
-    write_atomically(folder / SETTINGS, settings_to_json(settings).encode())
     return train(settings, stream_of(settings), folder, resume=resume, quiet=True)
 
 

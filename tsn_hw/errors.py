@@ -14,6 +14,8 @@ TsnError
 A message names the place, the rule and the value: "layer 'fc1': mask has shape (3, 2), the weights (2, 3)".
 """
 
+import sys
+
 
 class TsnError(Exception):
     """Base of all errors that tsn-hw raises on purpose."""
@@ -71,3 +73,8 @@ def shown(value: object) -> str:
         return brief(repr(value), most=80)
     except ValueError:  # of an integer that Python does not write out
         return "a number of thousands of digits"
+
+
+def warn(text: str) -> None:
+    """Tell what goes on although it is not as it should be: one line beside the result, on standard error."""
+    sys.stderr.write(f"warning: {text}\n")

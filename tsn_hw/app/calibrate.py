@@ -23,6 +23,7 @@ from tsn_hw.app.tables import table
 from tsn_hw.app.trials import Trial, design, trials
 from tsn_hw.errors import SettingsError
 from tsn_hw.files import read_bytes, write_atomically
+from tsn_hw.locks import lock_of, sole_writer
 from tsn_hw.records import build
 
 Told = tuple[str, Any]
@@ -55,7 +56,7 @@ def calibrate(runs_file: Path, out: Path, families: Sequence[str], count: int, q
     """
     if count < FEWEST_POINTS:
         raise SettingsError(f"{count} trials a family: a fit takes at least {FEWEST_POINTS}")
-    with open_results(runs_file) as results:
+    with sole_writer(lock_of(runs_file)), open_results(runs_file) as results:
         runs = _runs(runs_file, results.rows)
         done = {(run.target, run.trial) for run in runs}
         missing = [(trial, family) for trial in trials(count) for family in families if (family, trial) not in done]

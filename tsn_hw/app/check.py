@@ -219,7 +219,7 @@ def check_settings(path: Path, platform: Platform) -> Checked:
     """Check the settings of a run, its data, its body, and a network of that size against the back ends."""
     from tsn_hw.app.config import stream_of
     from tsn_hw.app.draft import draft
-    from tsn_hw.learn.run import architecture_of
+    from tsn_hw.learn.ready import architecture_of
 
     plan = _Plan()
     settings = _settings(path, plan)

@@ -29,20 +29,26 @@ Told = tuple[str, Any]
 
 def train_run(settings_file: Path, folder: Path, device: str, resume: bool, quiet: bool) -> Told:
     """Learn every task of a settings file into a run's folder."""
-    from tsn_hw.app.config import read_settings, settings_to_json, stream_of
-    from tsn_hw.app.runs import NETWORK, SETTINGS, RunFolder
-    from tsn_hw.learn.run import check_run_folder, device_of, train
+    from tsn_hw.app.config import read_settings, stream_of
+    from tsn_hw.app.runs import NETWORK, RunFolder
+    from tsn_hw.learn.folder import snapshot_path
+    from tsn_hw.learn.run import grown_from, train
 
     settings = read_settings(settings_file)
     stream = stream_of(settings)
-    device_of(device)  # refused before anything is written
-    check_run_folder(folder, settings, resume)
-    write_atomically(folder / SETTINGS, settings_to_json(settings).encode())
     train(settings, stream, folder, device=device, resume=resume, quiet=quiet)
-    metrics = RunFolder(folder).metrics()
-    data = {"network": str(folder / NETWORK)} | metrics.to_json()
+    metrics, net = RunFolder(folder).metrics(), folder / NETWORK
+    data = {"network": str(net)} | metrics.to_json()
     rows = [[name, value] for name, value in zip(stream.names, metrics.matrix[-1].tolist(), strict=True)]
-    text = f"{table(['task', 'accuracy %'], rows)}\n\nACC {metrics.acc:.2f} %, BWT {metrics.bwt}\n{folder / NETWORK}"
+    text = f"{table(['task', 'accuracy %'], rows)}\n\nACC {metrics.acc:.2f} %, BWT {metrics.bwt}\n{net}"
+    if earlier := grown_from(settings, folder):
+        old = snapshot_path(folder, earlier - 1)
+        data |= {"grown_from": earlier, "network_before": str(old)}
+        text += (
+            f"\n\nthe first {earlier} tasks are byte for byte those of {old}; an accelerator of it that has room for "
+            f"later tasks is brought up to date by\n"
+            f"tsn-hw hls {net} --patch {old} --folding build/hls/folding.json -o build/patch"
+        )
     return text, data
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from tsn_hw.errors import SettingsError
@@ -21,11 +20,6 @@ def read_settings(path: Path) -> Settings:
     settings = build(Settings, values, str(path))
     data = tuple(replace(d, path=str((path.parent / d.path).resolve()) if d.path else "") for d in settings.data)
     return replace(settings, data=data)
-
-
-def settings_to_json(settings: Settings) -> str:
-    """Settings as they are kept in a run's folder."""
-    return json.dumps(asdict(settings), indent=1) + "\n"
 
 
 def settings_from_json(path: Path) -> Settings:

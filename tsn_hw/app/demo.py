@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from export import write_onnx
-from tsn_hw.app.config import settings_from_json, settings_to_json, stream_of
+from tsn_hw.app.config import settings_from_json, stream_of
 from tsn_hw.app.metrics import Metrics
 from tsn_hw.app.runs import NETWORK, SETTINGS, RunFolder
 from tsn_hw.app.tables import accuracy_heat_map, capacity_table, table
@@ -21,7 +21,9 @@ from tsn_hw.capacity import Capacity, capacity
 from tsn_hw.errors import SettingsError
 from tsn_hw.files import write_atomically
 from tsn_hw.learn.baselines import fit_dense
-from tsn_hw.learn.run import architecture_of, check_run_folder, device_of, discard, settings_digest, train
+from tsn_hw.learn.folder import open_run, settings_digest
+from tsn_hw.learn.ready import architecture_of
+from tsn_hw.learn.run import device_of, train
 from tsn_hw.learn.settings import (
     ModelSettings,
     PruneSettings,
@@ -30,7 +32,9 @@ from tsn_hw.learn.settings import (
     StreamSettings,
     TrainSettings,
 )
+from tsn_hw.learn.tasks import Stream
 from tsn_hw.learn.train import Tensors, evaluate, reproducible, seed_of
+from tsn_hw.locks import LOCK, sole_writer
 
 DEMO = Settings(
     stream=StreamSettings(kind="permuted", tasks=5),
@@ -40,6 +44,7 @@ DEMO = Settings(
     quantize=QuantizeSettings(min_bits=4, max_bits=4, qat_bits=4, qat_epochs=20),
 )
 """Permuted digits, five tasks, 4-bit codebooks, 8-bit activations."""
+SUMMARY, VERIFICATION, PICTURE = RESULTS = ("summary.json", "verify.json", "accuracy_matrix.png")
 
 
 @dataclass(frozen=True)
@@ -74,37 +79,43 @@ class DemoResult:
 
 def run_demo(folder: Path, resume: bool = False, quiet: bool = False, device: str = "cpu") -> DemoResult:
     """Run the whole chain into a folder; ``resume`` goes on where an interrupted one stopped."""
-    started = time.monotonic()
     device_of(device)  # refused before anything is discarded or written
-    if (folder / SETTINGS).exists() and settings_digest(settings_from_json(folder / SETTINGS)) != settings_digest(DEMO):
-        raise SettingsError(f"{folder} holds another run: choose another --out, or delete it")
-    if not resume:
-        discard(folder)
-    check_run_folder(folder, DEMO, resume)
-    write_atomically(folder / SETTINGS, settings_to_json(DEMO).encode())
+    with sole_writer(folder / LOCK):
+        if (folder / SETTINGS).exists() and settings_digest(settings_from_json(folder / SETTINGS)) != settings_digest(
+            DEMO
+        ):
+            raise SettingsError(f"{folder} holds another run: choose another --out, or delete it")
+        open_run(folder, DEMO, resume)
+        for name in RESULTS:  # of an earlier demo, which this one may not reach again
+            (folder / name).unlink(missing_ok=True)
+        return _demo(folder, resume, quiet, device)
+
+
+def _demo(folder: Path, resume: bool, quiet: bool, device: str) -> DemoResult:
+    started = time.monotonic()
     train(DEMO, stream_of(DEMO), folder, device=device, resume=resume, quiet=quiet)
     run = RunFolder(folder)
     net = run.network  # read back from the file: what follows sees only what was written
     graphs = write_onnx(net, folder / "onnx")
     checked = verify(net, lambda t: run.images(t, 256), run.brevitas(), run.snapshots(), quiet=quiet)
-    write_atomically(folder / "verify.json", (json.dumps(checked.to_json(), indent=1) + "\n").encode())
+    write_atomically(folder / VERIFICATION, (json.dumps(checked.to_json(), indent=1) + "\n").encode())
     metrics = run.metrics()
     names = [task.name for task in net.tasks]
     picture = accuracy_heat_map(metrics.matrix, names, "A column that does not change: nothing is forgotten")
-    write_atomically(folder / "accuracy_matrix.png", picture)
+    write_atomically(folder / PICTURE, picture)
     files = {path.name: path.stat().st_size for path in [folder / NETWORK, *graphs]}
-    dense = dense_accuracies(run, device)
+    dense = dense_accuracies(run.settings, run.stream, device)
     result = DemoResult(names, metrics, dense, checked, capacity(net), files, time.monotonic() - started)
-    write_atomically(folder / "summary.json", (json.dumps(result.summary(), indent=1) + "\n").encode())
+    write_atomically(folder / SUMMARY, (json.dumps(result.summary(), indent=1) + "\n").encode())
     return result
 
 
-def dense_accuracies(run: RunFolder, device: str = "cpu") -> list[float]:
+def dense_accuracies(settings: Settings, stream: Stream, device: str = "cpu") -> list[float]:
     """Test accuracy of one dense float network a task, same shape, same training settings."""
-    settings, accuracies = run.settings, []
-    architecture = architecture_of(settings, run.stream.input_shape)
-    for number in range(len(run.stream)):
-        data = run.stream.task(number)
+    accuracies = []
+    architecture = architecture_of(settings, stream.input_shape)
+    for number in range(len(stream)):
+        data = stream.task(number)
         seed = seed_of(settings.seed, "dense", number)
         with reproducible(settings.train.threads):
             tensors = Tensors.of(data, device_of(device))

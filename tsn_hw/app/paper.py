@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tsn_hw.app.config import read_settings, settings_to_json, stream_of
+from tsn_hw.app.config import read_settings, settings_from_json, stream_of
 from tsn_hw.app.demo import dense_accuracies
 from tsn_hw.app.paper_tables import TABLES, write_tables
 from tsn_hw.app.runs import SETTINGS, RunFolder
@@ -26,10 +26,12 @@ from tsn_hw.app.unrounded import unrounded_accuracy
 from tsn_hw.capacity import Capacity, capacity
 from tsn_hw.errors import FileError, SettingsError
 from tsn_hw.files import read_bytes, write_atomically
+from tsn_hw.learn.folder import settings_digest, settings_to_json
 from tsn_hw.learn.methods import METHODS
-from tsn_hw.learn.run import check_run_folder, device_of, discard, settings_digest, train, train_floats
+from tsn_hw.learn.run import device_of, train, train_floats
 from tsn_hw.learn.settings import Settings
 from tsn_hw.learn.tasks import Stream
+from tsn_hw.locks import LOCK, sole_writer
 
 RESULTS = "results.jsonl"
 PROBED_BITS = (5, 4, 3, 2)
@@ -98,17 +100,19 @@ def bench_paper(
         for seed in range(seeds)
         for name, variant in variants(settings, tables, len(stream)).items()
     ]
-    results, shown, text = read_results(out / RESULTS), [], ""
-    for name, variant in wanted:
-        key = {"variant": name, "seed": variant.seed, "settings_digest": settings_digest(variant)}
-        found = [result for result in results if key.items() <= result.items()]
-        if not found:
-            found = [key | _measured(results, preset.stem, name, variant, out, device, quiet)]
-            results += found
-            lines = "".join(json.dumps(result, sort_keys=True) + "\n" for result in results)
-            write_atomically(out / RESULTS, lines.encode())
-        shown += found[:1]
-        text = write_tables(preset.stem, shown, tables, stream.input_shape, settings, out)  # what there is, if killed
+    shown, text = [], ""
+    with sole_writer(out / LOCK):
+        results = read_results(out / RESULTS)
+        for name, variant in wanted:
+            key = {"variant": name, "seed": variant.seed, "settings_digest": settings_digest(variant)}
+            found = [result for result in results if key.items() <= result.items()]
+            if not found:
+                found = [key | _measured(results, preset.stem, name, variant, out, device, quiet)]
+                results += found
+                lines = "".join(json.dumps(result, sort_keys=True) + "\n" for result in results)
+                write_atomically(out / RESULTS, lines.encode())
+            shown += found[:1]
+            text = write_tables(preset.stem, shown, tables, stream.input_shape, settings, out)  # so far, if killed
     return text, {"results": str(out / RESULTS), "runs": len(shown)}
 
 
@@ -120,9 +124,10 @@ def _measured(
     for other in results:
         if other["settings_digest"] == digest and name != "stl" != other["variant"]:
             return {key: value for key, value in other.items() if key != "variant"}
-    measured = run_variant(
-        name, settings, stream_of(settings), out / "runs" / f"{name}-seed{settings.seed}", device, quiet
-    )
+    folder = out / "runs" / f"{name}-seed{settings.seed}"
+    if (folder / SETTINGS).exists() and settings_digest(settings_from_json(folder / SETTINGS)) != digest:
+        folder = folder.with_name(f"{folder.name}-{digest[:8]}")  # a run of an older preset stays where it is
+    measured = run_variant(name, settings, stream_of(settings), folder, device, quiet)
     return {"preset": preset} | measured | {"machine": machine(device), "settings": _plain(settings)}
 
 
@@ -130,12 +135,8 @@ def run_variant(
     name: str, settings: Settings, stream: Stream, folder: Path, device: str, quiet: bool
 ) -> dict[str, Any]:
     """Train one variant in its folder, or finish it, and measure it from what it stored."""
-    if (folder / SETTINGS).exists() and settings_digest(RunFolder(folder).settings) != settings_digest(settings):
-        discard(folder)  # a run of an older preset
-    check_run_folder(folder, settings, resume=True)
-    write_atomically(folder / SETTINGS, settings_to_json(settings).encode())
     if name == "stl":
-        accuracies = dense_accuracies(RunFolder(folder), device)
+        accuracies = dense_accuracies(settings, stream, device)
         return {"acc_percent": float(np.mean(accuracies)), "body_percent": 100.0 * len(stream), "bwt": 0.0}
     if not METHODS[settings.train.method].codes:
         return _float_result(train_floats(settings, stream, folder, device, resume=True, quiet=quiet))

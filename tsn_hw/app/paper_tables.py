@@ -17,7 +17,7 @@ from tsn_hw.app.tables import accuracy_heat_map, methods_plot
 from tsn_hw.files import write_atomically
 from tsn_hw.layers import Shape, Weighted
 from tsn_hw.learn.architectures import Architecture
-from tsn_hw.learn.run import architecture_of
+from tsn_hw.learn.ready import architecture_of
 from tsn_hw.learn.settings import Settings
 
 SCENARIOS = {

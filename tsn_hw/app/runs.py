@@ -16,14 +16,14 @@ from tsn_hw.arithmetic import Ints
 from tsn_hw.errors import FileError, TrainingError
 from tsn_hw.files import read_bytes
 from tsn_hw.learn.checkpoint import FILE as CHECKPOINT
+from tsn_hw.learn.folder import NETWORK as NETWORK
+from tsn_hw.learn.folder import SETTINGS as SETTINGS
+from tsn_hw.learn.folder import snapshot_path
 from tsn_hw.learn.integers import brevitas_integers
 from tsn_hw.learn.run import load_run
 from tsn_hw.learn.settings import Settings
 from tsn_hw.learn.tasks import Stream
 from tsn_hw.network import PackedNetwork
-
-SETTINGS = "settings.json"
-NETWORK = "net.tsn"
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class RunFolder:
         return {t + 1: read_bytes(path) for t, path in enumerate(self._snapshot_paths())}
 
     def _snapshot_paths(self) -> list[Path]:
-        paths = [self.folder / "tasks" / f"after_{t:02d}.tsn" for t in range(len(self.network.tasks))]
+        paths = [snapshot_path(self.folder, t) for t in range(len(self.network.tasks))]
         missing = [path.name for path in paths if not path.is_file()]
         if missing:
             raise TrainingError(f"run {self.folder}: {', '.join(missing)} missing; finish the run with --resume")

@@ -4,38 +4,85 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+import math
+import string
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from tsn_hw.errors import TrainingError
+from tsn_hw.errors import SettingsError, TrainingError
 from tsn_hw.files import read_bytes, write_atomically
 from tsn_hw.learn.models import SubnetModel
+from tsn_hw.learn.route import Route
 from tsn_hw.learn.train import Fit
+from tsn_hw.network import MAX_CODE_BITS
+from tsn_hw.records import build
 
 FILE = "checkpoint.safetensors"
-RESTART = "delete it to start again with --resume"
+RESTART = "start again in another folder"
+FIT = {"lr": int | float, "epoch": int, "best_loss": int | float, "wait": int, "stopped": bool}
+"""What is kept of the training of a task, beside tensors."""
+GROWING = ("codebooks", "entries", "masks")
+"""State of a layer whose first axis are its tasks."""
+BOUNDS = {
+    "owner": (-1, 2**15 - 1),
+    "entries": (0, 1 << MAX_CODE_BITS),
+    "exponent": (-1000, 1000),
+    "multiplier_exponent": (-1000, 1000),
+    "dropped_bits": (0, 62),
+}
+"""Least and largest values of integers that are used before a packed network checks them."""
+
+
+@dataclass(frozen=True)
+class Label:
+    """What the model does not know of a task: name, classes, routing memory in hex, digest of what it learned from."""
+
+    name: str
+    classes: tuple[str, ...]
+    routing: str = ""
+    data: str = ""
 
 
 @dataclass
 class Position:
     """Where a run stands: the task being learned, its epoch, and what earlier tasks left behind.
 
-    Plain JSON values: ``labels`` (name, classes, routing memory in hex) and ``routes`` of every task begun,
-    ``records`` of every task finished.
+    ``labels`` and ``routes`` are those of every task begun, ``records`` (JSON values) of every task finished.
+    ``tasks`` are those of the stream, ``grown_from`` those that it had when it was finished, before it grew.
     """
 
     settings: str  # digest of the settings, which a resumed run must share
     task: int = 0
     threshold: float | None = None
-    labels: list[dict[str, Any]] = field(default_factory=list)
-    routes: list[dict[str, Any]] = field(default_factory=list)
-    records: list[dict[str, Any]] = field(default_factory=list)
+    labels: tuple[Label, ...] = ()
+    routes: tuple[Route, ...] = ()
+    records: tuple[dict[str, Any], ...] = ()
     fit: dict[str, Any] | None = None
+    tasks: int = 0
+    grown_from: int = 0
+
+    def __post_init__(self) -> None:
+        begun = len(self.labels)
+        _require(0 <= self.task == len(self.records) and self.task <= begun <= self.task + 1, "numbers of tasks")
+        _require(len(self.routes) == begun and 0 <= self.grown_from <= self.task, "numbers of tasks")
+        banks = 0
+        for route in self.routes:
+            _require(0 <= route.bank <= banks, "banks")
+            banks = max(banks, route.bank + 1)
+        texts = [text for label in self.labels for text in (label.routing, label.data)]
+        _require(all(len(text) % 2 == 0 and set(text) <= set(string.hexdigits) for text in texts), "hex digits")
+        if self.fit is not None:
+            kinds = {name: isinstance(self.fit.get(name), kind) for name, kind in FIT.items()}
+            _require(all(kinds.values()) and self.fit.keys() == FIT.keys() and begun > self.task, "training")
+            _require(math.isfinite(self.fit["lr"]) and not math.isnan(self.fit["best_loss"]), "training")
 
 
 def save_checkpoint(folder: Path, position: Position, model: SubnetModel, fit: Fit | None) -> None:
@@ -43,26 +90,31 @@ def save_checkpoint(folder: Path, position: Position, model: SubnetModel, fit: F
     tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
     position.fit = None
     if fit is not None:
-        position.fit = {name: getattr(fit, name) for name in ("lr", "epoch", "best_loss", "wait", "stopped")}
+        position.fit = {name: getattr(fit, name) for name in FIT}
         tensors |= {f"best/{name}": tensor for name, tensor in fit.best.items()}
         for number, slot in fit.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{number}/{name}": value for name, value in slot.items()}
-    write_tensors(folder / FILE, tensors, {"position": json.dumps(position.__dict__, sort_keys=True)})
+    write_tensors(folder / FILE, tensors, {"position": json.dumps(asdict(position), sort_keys=True)})
 
 
-def read_checkpoint(folder: Path, settings: str) -> tuple[Position, dict[str, Tensor]] | None:
-    """Position and tensors of a checkpoint; None where there is none. One of other settings is refused."""
+def read_checkpoint(folder: Path, digests: Sequence[str]) -> tuple[Position, dict[str, Tensor]]:
+    """Position and tensors of a checkpoint; one whose settings have none of these digests is refused."""
     path = folder / FILE
-    if not path.exists():
-        return None
     tensors, metadata = read_tensors(path, "checkpoint", RESTART)
-    try:
-        position = Position(**json.loads(metadata["position"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise TrainingError(f"checkpoint {path}: damaged ({error}); {RESTART}") from error
-    if position.settings != settings:
+    with refused_as_damaged(path):
+        position = build(Position, json.loads(metadata["position"]), "position")
+    if position.settings not in digests:
         raise TrainingError(f"checkpoint {path}: belongs to a run with other settings; use another folder")
     return position, tensors
+
+
+@contextmanager
+def refused_as_damaged(path: Path) -> Iterator[None]:
+    """Turn everything that a checkpoint says and that cannot be into one error that names the file."""
+    try:
+        yield
+    except (ValueError, KeyError, RecursionError) as error:  # errors of ours among them
+        raise TrainingError(f"checkpoint {path}: damaged ({error}); {RESTART}") from error
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
@@ -89,23 +141,61 @@ def _digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
     return hashlib.sha256(save(tensors, metadata)).hexdigest()
 
 
-def load_model(model: SubnetModel, tensors: dict[str, Tensor]) -> None:
-    """Put a checkpoint's tensors into a model that has its banks and tasks."""
-    state = {name.removeprefix("model/"): t for name, t in tensors.items() if name.startswith("model/")}
+def load_model(model: SubnetModel, position: Position, tensors: Mapping[str, Tensor]) -> None:
+    """Put a checkpoint's tensors into a model that has its banks and tasks; SettingsError if they are not of it."""
+    expected = model.state_dict()
+    for name, tensor in expected.items():
+        if name.rsplit(".", 1)[-1] in GROWING:
+            expected[name] = tensor.new_empty(_committed(name, position), *tensor.shape[1:])
+    state = _named("model/", tensors)
+    _require_alike(state, expected)
+    for name, tensor in state.items():
+        if (bounds := BOUNDS.get(name.rsplit(".", 1)[-1])) and tensor.numel():
+            _require(bounds[0] <= int(tensor.min()) <= int(tensor.max()) <= bounds[1], name)
+        if name.endswith(".owner"):
+            _require(int(tensor.max()) < len(state[name.removesuffix("owner") + "entries"]), name)
     model.load_state_dict(state, strict=True)
 
 
-def load_fit(fit: Fit, position: Position, tensors: dict[str, Tensor]) -> None:
-    """Put a checkpoint's training state into a freshly started task."""
+def load_fit(fit: Fit, position: Position, tensors: Mapping[str, Tensor], trained: Mapping[str, Tensor]) -> None:
+    """Put a checkpoint's training state into a freshly started task; ``trained``: the state that training changes."""
     if position.fit is None:
         return
     for name, value in position.fit.items():
         setattr(fit, name, value)
-    fit.best = {name.removeprefix("best/"): t for name, t in tensors.items() if name.startswith("best/")}
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        if name.startswith("optimizer/"):
-            _, number, key = name.split("/")
-            state.setdefault(int(number), {})[key] = tensor
+    fit.best = _named("best/", tensors)
+    _require_alike(fit.best, trained if fit.best else {})
     groups = fit.optimizer.state_dict()["param_groups"]
+    state: dict[int, dict[str, Tensor]] = {}
+    for number, parameter in enumerate(fit.optimizer.param_groups[0]["params"]):
+        slot = _named(f"optimizer/{number}/", tensors)
+        if slot:  # a parameter that no step has changed yet has none
+            moments = {"exp_avg": parameter, "exp_avg_sq": parameter}
+            _require_alike(slot, {"step": torch.zeros(()), **moments})
+            state[number] = slot
     fit.optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _committed(name: str, position: Position) -> int:
+    """How many finished tasks a layer holds: those of its bank, or the one whose head it is."""
+    kind, number, *_ = name.split(".")
+    if kind == "tasks":
+        return int(int(number) < position.task)
+    return sum(route.bank == int(number) for route in position.routes[: position.task])
+
+
+def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _require_alike(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """The same names, types and shapes."""
+    for name in found.keys() ^ expected.keys():
+        _require(False, name)
+    for name, tensor in found.items():
+        _require((tensor.dtype, tensor.shape) == (expected[name].dtype, expected[name].shape), name)
+
+
+def _require(rule: bool, what: str) -> None:
+    if not rule:
+        raise SettingsError(f"its {what} cannot be")

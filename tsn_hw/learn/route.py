@@ -8,6 +8,7 @@ never used for training; it is stored with the task, and its bits count as capac
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from tsn_hw.arithmetic import nearest
 from tsn_hw.errors import ArtifactError
+from tsn_hw.layers import Weighted
 from tsn_hw.learn.models import SubnetModel
 from tsn_hw.learn.settings import RouteSettings
 from tsn_hw.learn.train import to_real
@@ -131,6 +133,14 @@ def decode_memory(data: bytes) -> Memory:
         raise ArtifactError(f"routing memory: largest value {largest}, must be positive and finite")
     levels = unpack_fields(payload, bits, samples * width).reshape(samples, width)
     return Memory(KINDS[kind], levels * (largest / ((1 << bits) - 1)))
+
+
+def check_memory(data: bytes, model: SubnetModel, settings: RouteSettings) -> None:
+    """Refuse a routing memory that is not of these settings and of this body."""
+    memory, first = decode_memory(data), next(x for x in model.architecture.layers if isinstance(x, Weighted))
+    width = math.prod(model.architecture.input_shape) if settings.memory == "samples_input" else first.channels
+    if (memory.kind, memory.values.shape[1]) != (settings.memory, width):
+        raise ArtifactError(f"routing memory: {memory.values.shape[1]} values of kind {memory.kind!r}, must be {width}")
 
 
 def _pack_samples(kind: int, bits: int, values: Floats) -> bytes:

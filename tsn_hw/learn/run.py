@@ -8,12 +8,11 @@ measured), ``training.json`` (what was decided, and how long it took) and the ch
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +22,37 @@ from torch import Tensor
 from tqdm import tqdm
 
 from tsn_hw import artifact
-from tsn_hw.errors import SettingsError, TrainingError
-from tsn_hw.files import write_atomically
-from tsn_hw.layers import Weighted
-from tsn_hw.learn.architectures import Architecture, alexnet, mlp, resnet18, tinynet
+from tsn_hw.errors import SettingsError, TrainingError, warn
+from tsn_hw.files import read_bytes, write_atomically
 from tsn_hw.learn.baselines import float_body_percent
 from tsn_hw.learn.checkpoint import FILE as CHECKPOINT
-from tsn_hw.learn.checkpoint import Position, load_fit, load_model, read_checkpoint, save_checkpoint
+from tsn_hw.learn.checkpoint import (
+    Label,
+    Position,
+    load_fit,
+    load_model,
+    read_checkpoint,
+    refused_as_damaged,
+    save_checkpoint,
+)
+from tsn_hw.learn.folder import (
+    NETWORK,
+    RECORDS,
+    SETTINGS,
+    digests,
+    discard,
+    open_run,
+    settings_digest,
+    settings_to_json,
+    snapshot_path,
+)
 from tsn_hw.learn.freeze import TaskLabel, commit, freeze
 from tsn_hw.learn.methods import METHODS
 from tsn_hw.learn.models import SubnetModel
 from tsn_hw.learn.prune import Accuracy, CodedSize, post_prune
 from tsn_hw.learn.quantize import accuracy_by_bits, adapt_bits, train_quantized
-from tsn_hw.learn.route import Probe, Route, calibrated_threshold, make_memory, route
+from tsn_hw.learn.ready import architecture_of, check_size, check_trainable, memory_errors
+from tsn_hw.learn.route import Probe, Route, calibrated_threshold, check_memory, make_memory, route
 from tsn_hw.learn.settings import Settings
 from tsn_hw.learn.tasks import Stream, TaskData
 from tsn_hw.learn.train import (
@@ -49,8 +66,10 @@ from tsn_hw.learn.train import (
     seed_of,
     start_task,
     to_real,
+    trainable_state,
 )
 from tsn_hw.learn.trained import capture, trained_path, write_trained
+from tsn_hw.locks import LOCK, sole_writer
 from tsn_hw.network import PackedNetwork
 
 CHECKPOINT_SECONDS = 15.0
@@ -59,51 +78,21 @@ CHECKPOINT_SHARE = 0.03
 """Share of a run that checkpoints within a task may take: those of large networks are further apart."""
 
 
-def architecture_of(settings: Settings, input_shape: tuple[int, ...]) -> Architecture:
-    """The body that the settings ask for, at the size of the data."""
-    model = settings.model
-    if model.kind == "mlp":
-        architecture = mlp(input_shape, model.hidden, model.batch_norm, model.dropout)
-    elif model.kind == "resnet18":
-        if model.dropout:
-            raise SettingsError(f"model.dropout = {model.dropout}: 'resnet18' has none, must be 0")
-        architecture = resnet18(input_shape, model.width, model.batch_norm)
-    else:
-        convolutional = alexnet if model.kind == "alexnet" else tinynet
-        architecture = convolutional(input_shape, model.channels, model.hidden, model.batch_norm, model.dropout)
-    names = [layer.name for layer in architecture.layers if isinstance(layer, Weighted)]
-    for name in settings.train.keep_table:
-        if name not in names:
-            raise SettingsError(f"train.keep_table.{name}: no such layer; there are {', '.join(names)}")
-    return architecture
-
-
-def settings_digest(settings: Settings) -> str:
-    """SHA-256 of all settings but the places of files: the identity of a run."""
-    values = asdict(settings)
-    for data in values["data"]:
-        del data["path"]  # a run may be moved together with its data
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
 def train(
     settings: Settings, stream: Stream, folder: Path, device: str = "cpu", resume: bool = False, quiet: bool = False
 ) -> PackedNetwork:
     """Learn every task of a stream and return the packed network of all of them.
 
-    Same settings, same machine, same bytes: also when the run is killed at any moment and resumed.
-    Raises TrainingError if the folder holds a run and ``resume`` is off, or a run of other settings; SettingsError for
-    a method that keeps float weights, which ends in no network.
+    Same settings, same machine, same bytes: also when the run is killed at any moment and resumed. A finished run whose
+    stream has grown since goes on with the new tasks; the network of the old ones stays what it was, byte for byte.
+
+    Raises SettingsError for what cannot be trained, before anything is written; FileError if another process writes
+    into the folder; TrainingError if it holds a run and ``resume`` is off, or a run of other settings.
     """
-    if not METHODS[settings.train.method].codes:
-        raise SettingsError(
-            f"train.method = {settings.train.method!r}: keeps float32 weights and ends in no network; "
-            "it is a baseline of `tsn-hw bench paper`"
-        )
+    check_trainable(settings, stream, device_of(device))
     run = _Run(settings, stream, folder, device_of(device), quiet)
-    with reproducible(settings.train.threads):
-        run.execute(resume)
-        return freeze(run.model, run.labels())
+    run.execute(resume)
+    return run.network()
 
 
 def train_floats(
@@ -112,44 +101,28 @@ def train_floats(
     """Learn every task of a stream by a method that keeps float32 weights; the record of every task.
 
     ``accuracy_percent`` of a record are test accuracies of all tasks so far, ``body_percent`` is the size of used
-    float32 weights and coded masks against the dense float32 body. Raises TrainingError as :func:`train` does.
+    float32 weights and coded masks against the dense float32 body. Raises as :func:`train` does.
     """
+    check_size(settings, stream, device_of(device))
     run = _Run(settings, stream, folder, device_of(device), quiet)
-    with reproducible(settings.train.threads):
-        run.execute(resume)
-    return run.position.records
+    run.execute(resume)
+    return list(run.position.records)
 
 
 def load_run(settings: Settings, stream: Stream, folder: Path) -> SubnetModel:
     """The trained model of a finished run, from its checkpoint."""
     run = _Run(settings, stream, folder, device_of("cpu"), quiet=True)
-    if run.restore() is None:
+    if not (folder / CHECKPOINT).exists():
         raise TrainingError(f"{folder}: has no checkpoint")
+    run.restore(read_checkpoint(folder, digests(settings)))
     if run.position.task < len(stream):
         raise TrainingError(f"{folder}: {run.position.task} of {len(stream)} tasks are learned; finish with --resume")
     return run.model
 
 
-def check_run_folder(folder: Path, settings: Settings, resume: bool) -> None:
-    """Refuse a folder that holds a run, unless it is a run of these settings and is to be resumed."""
-    if resume:
-        read_checkpoint(folder, settings_digest(settings))
-    elif any((folder / name).exists() for name in (CHECKPOINT, "net.tsn")):
-        raise TrainingError(f"{folder} holds a run already: go on with --resume, or choose another folder")
-
-
-def discard(folder: Path) -> None:
-    """Remove what an earlier run wrote into a folder, and nothing else."""
-    for pattern in (
-        CHECKPOINT,
-        "net.tsn",
-        "training.json",
-        "tasks/after_*.tsn",
-        "alone/task_*.tsn",
-        "trained/task_*.safetensors",
-    ):
-        for path in folder.glob(pattern):
-            path.unlink()
+def grown_from(settings: Settings, folder: Path) -> int:
+    """Number of tasks that a run had when it was finished, before its stream grew; 0 if it never did."""
+    return read_checkpoint(folder, digests(settings))[0].grown_from
 
 
 def device_of(name: str) -> torch.device:
@@ -169,72 +142,101 @@ class _Run:
         self.settings, self.stream, self.folder, self.device = settings, stream, folder, device
         self.quiet = True if quiet else None  # None: tqdm shows bars on a terminal only
         self.model = self._new_model()
-        self.position = Position(settings_digest(settings))
+        self.position = Position(settings_digest(settings), tasks=len(stream))
         self.saved, self.pause = time.monotonic(), CHECKPOINT_SECONDS
 
     def _new_model(self) -> SubnetModel:
         architecture = architecture_of(self.settings, self.stream.input_shape)
         return SubnetModel(architecture, self.settings.formats, METHODS[self.settings.train.method]).to(self.device)
 
-    def restore(self) -> dict[str, Tensor] | None:
-        """Continue from the folder's checkpoint; returns its tensors, or None if there is no checkpoint."""
-        restored = read_checkpoint(self.folder, self.position.settings)
-        if restored is None:
-            return None
-        self.position, tensors = restored
-        for number in range(len(self.position.routes)):
+    def restore(self, checkpoint: tuple[Position, dict[str, Tensor]]) -> None:
+        """Continue where a checkpoint stands; TrainingError if its tasks are not those of the stream."""
+        position, tensors = checkpoint
+        for label, name, classes in zip_longest(position.labels, self.stream.names, self.stream.classes):
+            if label is not None and (label.name, label.classes) != (name, classes):
+                raise TrainingError(f"{self.folder}: task {label.name!r} with its classes left the stream")
+        if position.task == position.tasks < len(self.stream):
+            position.grown_from = position.task
+        position.settings, position.tasks, self.position = self.position.settings, len(self.stream), position
+        for number in range(len(position.routes)):
             self._add_task(number)
-        load_model(self.model, tensors)
-        return tensors
+        with refused_as_damaged(self.folder / CHECKPOINT):
+            if self.settings.route.enabled and position.task:
+                for label in position.labels:
+                    check_memory(bytes.fromhex(label.routing), self.model, self.settings.route)
+            load_model(self.model, position, tensors)
 
     def execute(self, resume: bool) -> None:
         """Learn what is left of the stream."""
-        check_run_folder(self.folder, self.settings, resume)
-        tensors = self.restore()
-        if tensors is None:  # a start from the very beginning: nothing that another run left may pass for this one's
-            discard(self.folder)
-            tensors = {}
+        with sole_writer(self.folder / LOCK), reproducible(self.settings.train.threads), memory_errors():
+            checkpoint = open_run(self.folder, self.settings, resume)
+            discard(self.folder, partial=checkpoint is not None)
+            if checkpoint is not None:
+                self.restore(checkpoint)
+                self._check_files()
+            write_atomically(self.folder / SETTINGS, settings_to_json(self.settings).encode())
+            self._learn_all({} if checkpoint is None else checkpoint[1])
+            if self.settings.train.transfer:
+                self._learn_alone()
+            self._prove()
+            write_atomically(self.folder / RECORDS, (json.dumps(self.position.records, indent=1) + "\n").encode())
+
+    def _learn_all(self, tensors: dict[str, Tensor]) -> None:
         bar = tqdm(total=len(self.stream), initial=self.position.task, desc="tasks", disable=self.quiet, leave=False)
         while self.position.task < len(self.stream):
             self._learn(self.stream.task(self.position.task), tensors)
             tensors = {}
             bar.update()
         bar.close()
-        if self.settings.train.transfer:
-            self._learn_alone()
-        write_atomically(self.folder / "training.json", (json.dumps(self.position.records, indent=1) + "\n").encode())
 
-    def labels(self) -> list[TaskLabel]:
-        """What the model does not know of its tasks."""
-        return [TaskLabel(x["name"], tuple(x["classes"]), bytes.fromhex(x["routing"])) for x in self.position.labels]
+    def network(self) -> PackedNetwork:
+        """The packed network of the finished tasks."""
+        labels = self.position.labels[: self.position.task]
+        return freeze(self.model, [TaskLabel(x.name, x.classes, bytes.fromhex(x.routing)) for x in labels])
+
+    def _check_files(self) -> None:
+        """Hold data and networks of finished tasks against the checkpoint; networks that are missing are written."""
+        for number, label in enumerate(self.position.labels if self.position.task < len(self.stream) else ()):
+            if label.data not in ("", self.stream.task(number).digest):
+                raise TrainingError(f"task {label.name!r}: its data are not what {self.folder} has learned them from")
+        if not self.model.method.codes or not self.position.task:
+            return
+        net = self.network()
+        written = [artifact.to_bytes(net.first_tasks(count + 1)) for count in range(self.position.task)]
+        for number, data in enumerate(written):
+            path = snapshot_path(self.folder, number)
+            if not path.exists():
+                write_atomically(path, data)
+            elif read_bytes(path) != data:
+                raise TrainingError(f"{path}: is not the network of the checkpoint; delete it, and --resume writes it")
+        path = self.folder / NETWORK
+        if not path.exists() or read_bytes(path) in written[:-1]:  # as a kill between two files leaves it
+            write_atomically(path, written[-1])
+        elif read_bytes(path) != written[-1]:
+            raise TrainingError(f"{path}: is not the network of the checkpoint; delete it, and --resume writes it")
+
+    def _prove(self) -> None:
+        """A stream that grew left the network of its first tasks as it was, byte for byte."""
+        grown_from = self.position.grown_from
+        if grown_from and self.model.method.codes:
+            old = read_bytes(snapshot_path(self.folder, grown_from - 1))
+            if artifact.to_bytes(self.network().first_tasks(grown_from)) != old:
+                raise TrainingError(f"{self.folder}: later tasks have changed what the first {grown_from} compute")
 
     def _add_task(self, number: int) -> None:
         """Append the modules of a routed task, and its bank if it is the first to live there."""
-        bank = self.position.routes[number]["bank"]
+        bank = self.position.routes[number].bank
         if bank == len(self.model.banks):
             self.model.add_bank(generator_of(self.settings.seed, "bank", bank))
-        classes = len(self.position.labels[number]["classes"])
+        classes = len(self.position.labels[number].classes)
         self.model.add_task(bank, classes, generator_of(self.settings.seed, "head", number))
 
     def _learn(self, data: TaskData, tensors: dict[str, Tensor]) -> None:
-        number, seed, started = self.position.task, self.settings.seed, time.monotonic()
+        number, started = self.position.task, time.monotonic()
         if len(self.position.routes) == number:
             self._begin(data)
-        state = start_task(self.model, number, self.settings.train, len(self.stream))
-        load_fit(state, self.position, tensors)
         device_data = Tensors.of(data, self.device)
-        bar = tqdm(
-            total=self.settings.train.epochs, initial=state.epoch, desc=data.name, disable=self.quiet, leave=False
-        )
-
-        def on_epoch(state: Fit) -> None:
-            bar.update()
-            bar.set_postfix(loss=f"{state.best_loss:.4f}")
-            if time.monotonic() - self.saved >= self.pause:
-                self._save(state)
-
-        fit(self.model, number, device_data, self.settings.train, state, seed, on_epoch)
-        bar.close()
+        self._fit(data.name, device_data, tensors)
         if self.model.method.codes:
             test: Accuracy = lambda: test_accuracy(self.model, number, data)  # noqa: E731
             record = prune_task(self.model, number, device_data, self.settings)
@@ -243,31 +245,44 @@ class _Run:
         else:
             record = self._finish_floats(number)
         if number == 0 and self.settings.route.enabled:
-            self.position.labels[0]["routing"] = self._memory(data).hex()
-        route_taken = self.position.routes[number]
-        self.position.records.append(
-            {"task": data.name, "route": route_taken, "seconds": round(time.monotonic() - started, 3)} | record
-        )
+            first, *others = self.position.labels
+            self.position.labels = replace(first, routing=self._memory(data).hex()), *others
+        taken = {"route": asdict(self.position.routes[number]), "seconds": round(time.monotonic() - started, 3)}
+        self.position.records += ({"task": data.name} | taken | record,)
         self.position.task += 1
+        self._save(None)  # the networks below follow from it, also after a kill
         if self.model.method.codes:
-            written = artifact.to_bytes(freeze(self.model, self.labels()))
-            write_atomically(self.folder / "tasks" / f"after_{number:02d}.tsn", written)
-            write_atomically(self.folder / "net.tsn", written)
-        self._save(None)
+            written = artifact.to_bytes(self.network())
+            write_atomically(snapshot_path(self.folder, number), written)
+            write_atomically(self.folder / NETWORK, written)
+
+    def _fit(self, name: str, data: Tensors, tensors: dict[str, Tensor]) -> None:
+        """Train the task, from its start or from where a checkpoint's tensors leave it."""
+        number, settings = self.position.task, self.settings.train
+        state = start_task(self.model, number, settings, len(self.stream))
+        with refused_as_damaged(self.folder / CHECKPOINT):
+            load_fit(state, self.position, tensors, trainable_state(self.model, number))
+        bar = tqdm(total=settings.epochs, initial=state.epoch, desc=name, disable=self.quiet, leave=False)
+
+        def on_epoch(state: Fit) -> None:
+            bar.update()
+            bar.set_postfix(loss=f"{state.best_loss:.4f}")
+            if time.monotonic() - self.saved >= self.pause:
+                self._save(state)
+
+        fit(self.model, number, data, settings, state, self.settings.seed, on_epoch)
+        bar.close()
 
     def _begin(self, data: TaskData) -> None:
         """Route the next task, and append its modules."""
         chosen, memory = self._route(data)
         if chosen.limited:
-            limit = self.settings.route.max_banks
-            tqdm.write(
-                f"warning: task {data.name!r} shares bank {chosen.bank}, which is unlike it: "
-                f"route.max_banks = {limit} is reached",
-                file=sys.stderr,
+            warn(
+                f"task {data.name!r} shares bank {chosen.bank}, which is unlike it: "
+                f"route.max_banks = {self.settings.route.max_banks} is reached"
             )
-        self.position.routes.append(asdict(chosen))
-        label = {"name": data.name, "classes": list(data.classes), "routing": memory.hex()}
-        self.position.labels.append(label)
+        self.position.routes += (chosen,)
+        self.position.labels += (Label(data.name, data.classes, memory.hex(), data.digest),)
         self._add_task(self.position.task)
 
     def _finish_floats(self, number: int) -> dict[str, Any]:
@@ -294,7 +309,7 @@ class _Run:
             first = self.stream.task(0).x_train
             self.position.threshold = calibrated_threshold(first, probe, settings, rng)
         memory = self._memory(data)
-        earlier = [bytes.fromhex(label["routing"]) for label in self.position.labels]
+        earlier = [bytes.fromhex(label.routing) for label in self.position.labels]
         return route(memory, earlier, self.model.bank_of, probe, settings, self.position.threshold), memory
 
     def _memory(self, data: TaskData) -> bytes:

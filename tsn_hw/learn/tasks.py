@@ -7,6 +7,7 @@ part is the data set's, entire.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -38,13 +39,25 @@ class TaskData:
     x_test: Images
     y_test: Labels
 
+    @property
+    def digest(self) -> str:
+        """SHA-256, in hex, of all that learning looks at: training and validation part."""
+        digest = hashlib.sha256()
+        for array in (self.x_train, self.y_train, self.x_valid, self.y_valid):
+            digest.update(repr(array.shape).encode() + array.tobytes())
+        return digest.hexdigest()
+
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """Tasks in the order in which they are learned, all with images of one shape (channels, height, width)."""
+    """Tasks in the order in which they are learned, all with images of one shape (channels, height, width).
+
+    ``images`` counts those of every task's training and validation part.
+    """
 
     names: tuple[str, ...]
     classes: tuple[tuple[str, ...], ...]
+    images: tuple[tuple[int, int], ...]
     input_shape: Shape
     build: Callable[[int], TaskData]
 
@@ -82,7 +95,8 @@ def permuted(data: DataSet, tasks: int, *, seed: int, valid_share: float) -> Str
 
         return _task(names[index], data, range(len(data.classes)), permute, valid_share, rng)
 
-    return Stream(names, (data.classes,) * tasks, data.shape, build)
+    images = _images(names[0], data, range(len(data.classes)), valid_share)
+    return Stream(names, (data.classes,) * tasks, (images,) * tasks, data.shape, build)
 
 
 def split(
@@ -111,7 +125,8 @@ def split(
         )
 
     classes = tuple(tuple(data.classes[label] for label in task) for task in dealt)
-    return Stream(names, classes, data.shape, build)
+    images = tuple(_images(name, data, labels, valid_share) for name, labels in zip(names, dealt, strict=True))
+    return Stream(names, classes, images, data.shape, build)
 
 
 def mixed(sets: Sequence[DataSet], *, side: int, channels: int, seed: int, valid_share: float) -> Stream:
@@ -139,7 +154,8 @@ def mixed(sets: Sequence[DataSet], *, side: int, channels: int, seed: int, valid
         data, rng = sets[index], np.random.default_rng([seed, index])
         return _task(names[index], data, range(len(data.classes)), convert, valid_share, rng)
 
-    return Stream(names, tuple(data.classes for data in sets), (channels, side, side), build)
+    images = tuple(_images(data.name, data, range(len(data.classes)), valid_share) for data in sets)
+    return Stream(names, tuple(data.classes for data in sets), images, (channels, side, side), build)
 
 
 def stratified(labels: Labels, share: float, rng: np.random.Generator) -> tuple[Indices, Indices]:
@@ -154,9 +170,27 @@ def stratified(labels: Labels, share: float, rng: np.random.Generator) -> tuple[
     leaves = np.zeros(len(labels), np.bool_)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
-        count = min(max(1, int(len(members) * share + 0.5)), len(members) - 1)
-        leaves[rng.permutation(members)[:count]] = True
+        leaves[rng.permutation(members)[: _leaving(len(members), share)]] = True
     return np.flatnonzero(~leaves), np.flatnonzero(leaves)
+
+
+def _leaving(images: int, share: float) -> int:
+    """How many of a class's images leave."""
+    return min(max(1, int(images * share + 0.5)), images - 1)
+
+
+def _images(name: str, data: DataSet, labels: Sequence[int], valid_share: float) -> tuple[int, int]:
+    """Training and validation images of a task of these labels; DataError if a class has too few of them."""
+    leaving = total = 0
+    for label in labels:
+        images = int((data.y_train == label).sum()), int((data.y_test == label).sum())
+        if images[0] < 2 or images[1] < 1:
+            raise DataError(
+                f"task {name!r}: class {data.classes[label]!r} has {images[0]} training and {images[1]} test images, "
+                "must have at least 2 (one to train on, one to validate with) and 1"
+            )
+        leaving, total = leaving + _leaving(images[0], valid_share), total + images[0]
+    return total - leaving, leaving
 
 
 def _task(
@@ -171,13 +205,6 @@ def _task(
     number = np.full(len(data.classes), -1, np.int64)
     number[list(labels)] = np.arange(len(labels))
     train, test = (np.flatnonzero(number[y] >= 0) for y in (data.y_train, data.y_test))
-    for label in labels:
-        images = int((data.y_train == label).sum()), int((data.y_test == label).sum())
-        if images[0] < 2 or images[1] < 1:
-            raise DataError(
-                f"task {name!r}: class {data.classes[label]!r} has {images[0]} training and {images[1]} test images, "
-                "must have at least 2 (one to train on, one to validate with) and 1"
-            )
     stay, leave = (train[indices] for indices in stratified(data.y_train[train], valid_share, rng))
     return TaskData(
         name,

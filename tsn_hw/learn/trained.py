@@ -7,7 +7,7 @@ weights under it (its own and those that it shares, as it saw them in training),
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -71,12 +71,12 @@ def write_trained(path: Path, tensors: Mapping[str, Tensor], settings: str) -> N
     write_tensors(path, {**tensors, SETTINGS: digest}, {})  # safetensors writes metadata in any order, tensors in one
 
 
-def read_trained(path: Path, settings: str) -> dict[str, Tensor]:
-    """Read a captured task; TrainingError if it is missing, damaged or of a run with other settings."""
+def read_trained(path: Path, digests: Sequence[str]) -> dict[str, Tensor]:
+    """Read a captured task; TrainingError if it is missing, damaged, or of a run with none of these digests."""
     if not path.is_file():
         raise TrainingError(f"{path}: missing; the run is not finished, or was learned before runs kept it: {REMEDY}")
     tensors, _ = read_tensors(path, "trained task", REMEDY)
-    if bytes(tensors.pop(SETTINGS, torch.zeros(0)).tolist()).hex() != settings:
+    if bytes(tensors.pop(SETTINGS, torch.zeros(0)).tolist()).hex() not in digests:
         raise TrainingError(f"trained task {path}: belongs to a run with other settings")
     return tensors
 

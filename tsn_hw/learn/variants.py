@@ -21,11 +21,12 @@ from tsn_hw.errors import TrainingError
 from tsn_hw.layers import Weighted
 from tsn_hw.learn.architectures import Architecture
 from tsn_hw.learn.codebook import fit_codebook
+from tsn_hw.learn.folder import digests
 from tsn_hw.learn.freeze import TaskLabel, commit, freeze
 from tsn_hw.learn.models import SubnetModel
 from tsn_hw.learn.prune import post_prune
 from tsn_hw.learn.quantize import FitCodebook, refit, train_quantized
-from tsn_hw.learn.run import architecture_of, settings_digest
+from tsn_hw.learn.ready import architecture_of
 from tsn_hw.learn.settings import ActBits, Formats, Settings
 from tsn_hw.learn.tasks import Stream
 from tsn_hw.learn.train import CALIBRATION_IMAGES, Tensors, evaluate, generator_of, reproducible, seed_of, to_real
@@ -89,8 +90,8 @@ def load_trained(settings: Settings, stream: Stream, folder: Path) -> TrainedStr
     net = artifact.load(folder / "net.tsn")
     if len(net.tasks) < len(stream):
         raise TrainingError(f"{folder}: {len(net.tasks)} of {len(stream)} tasks are learned; finish with --resume")
-    digest = settings_digest(settings)
-    tasks = tuple(read_trained(trained_path(folder, task), digest) for task in range(len(stream)))
+    known = digests(settings)
+    tasks = tuple(read_trained(trained_path(folder, task), known) for task in range(len(stream)))
     labels = tuple(TaskLabel(task.name, task.classes, task.routing) for task in net.tasks)
     return TrainedStream(settings, stream, labels, tuple(task.bank for task in net.tasks), tasks)
 

@@ -204,7 +204,7 @@ def provenance(subject: Subject) -> Section:
     rows: list[list[Value | Cell]] = [[subject.path.name, hashlib.sha256(subject.data).hexdigest()]]
     blocks: list[Block] = [Table("SHA-256", ["of", "digest"], rows)]
     if subject.run is not None:
-        from tsn_hw.learn.run import settings_digest  # loads torch, which a network alone has no use for
+        from tsn_hw.learn.folder import settings_digest  # loads torch, which a network alone has no use for
 
         rows += [
             [f"after task {count}", hashlib.sha256(data).hexdigest()] for count, data in subject.run.snapshots().items()

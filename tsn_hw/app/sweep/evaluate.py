@@ -22,14 +22,14 @@ from sim.integer import Simulator
 from sim.prefix import PrefixCache
 from sim.search import search_folding
 from tsn_hw import artifact
-from tsn_hw.app.config import settings_to_json, stream_of
-from tsn_hw.app.runs import NETWORK, SETTINGS, RunFolder
+from tsn_hw.app.config import stream_of
+from tsn_hw.app.runs import NETWORK, RunFolder
 from tsn_hw.app.sweep.results import Row
 from tsn_hw.app.sweep.settings import Part
 from tsn_hw.arithmetic import ActFormat, Ints, quantize
 from tsn_hw.capacity import capacity
 from tsn_hw.errors import FoldingError, TrainingError
-from tsn_hw.files import read_bytes, write_atomically
+from tsn_hw.files import read_bytes
 from tsn_hw.folding import Folding, HardwareSettings, UnitSettings
 from tsn_hw.learn.codebook import fit_codebook
 from tsn_hw.learn.run import train
@@ -134,7 +134,6 @@ def float_accuracy(base: Base) -> float:
 def learn(settings: Settings, folder: Path) -> None:
     """Learn a run, or what is left of it."""
     with _ONE_AT_A_TIME:
-        write_atomically(folder / SETTINGS, settings_to_json(settings).encode())
         train(settings, stream_of(settings), folder, resume=True, quiet=True)
 
 

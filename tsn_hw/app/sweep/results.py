@@ -1,13 +1,12 @@
 """Results of a sweep: one JSON line a point, appended as it comes, and tables made of them.
 
-Only the process that holds the file's lock appends. A line counts when its newline is there: what a kill left of the
+Only one process appends, which its caller sees to. A line counts when its newline is there: what a kill left of the
 last one is cut off, and its point is evaluated again.
 """
 
 from __future__ import annotations
 
 import csv
-import fcntl
 import importlib.util
 import io
 import json
@@ -49,17 +48,13 @@ def identity(values: Mapping[str, Any]) -> str:
 
 @contextmanager
 def open_results(path: Path) -> Iterator[Results]:
-    """Open, or begin, a file of results for appending; FileError if another process does, or if it is damaged."""
+    """Open, or begin, a file of results for appending; FileError if it is damaged."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("ab+")
     except OSError as error:
         raise FileError(f"cannot write {path}: {error.strerror or error}") from error
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FileError(f"{path}: another process is writing to it") from error
         file.seek(0)
         data = file.read()
         whole = data.rfind(b"\n") + 1

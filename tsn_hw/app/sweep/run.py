@@ -25,10 +25,12 @@ from tsn_hw.app.tables import table
 from tsn_hw.errors import SettingsError
 from tsn_hw.files import write_atomically
 from tsn_hw.layers import Weighted
-from tsn_hw.learn.run import architecture_of, settings_digest
+from tsn_hw.learn.folder import settings_digest
+from tsn_hw.learn.ready import architecture_of
 from tsn_hw.learn.settings import Settings
 from tsn_hw.learn.tasks import Stream
 from tsn_hw.learn.trained import HEAD
+from tsn_hw.locks import LOCK, sole_writer
 
 RESULTS = "results.jsonl"
 
@@ -47,11 +49,11 @@ def run_sweep(file: Path, folder: Path, engine: Engine, parquet: bool = False, q
     stream = stream_of(trained)
     space = space_of(settings.values, trained, _layer_names(trained, stream))
     points = space.points() if settings.search is None else []  # refused before anything is learned
-    with open_results(folder / RESULTS) as results:
+    with sole_writer(folder / LOCK), open_results(folder / RESULTS) as results:
         bases = _bases(settings, trained, stream, space, folder, engine, quiet)
         runner = Runner(bases, results, engine, settings.budget.part, folder / "networks", quiet)
         sweep = _evaluate(settings, space, points, runner, trained)
-    _write(sweep, folder, parquet)
+        _write(sweep, folder, parquet)
     if sweep.chosen is None and settings.budget != Budget():
         raise SettingsError(nearest(sweep.rows, settings.budget, sweep.float_percent))
     return sweep
