@@ -54,7 +54,7 @@ class TaskCapacity:
 
     @property
     def sparsity_percent(self) -> float:
-        return 100.0 - _percent(self.used, self.weights)
+        return _percent(self.weights - self.used, self.weights)
 
 
 @dataclass(frozen=True)
@@ -198,6 +198,5 @@ def _weights(net: PackedNetwork, index: int) -> int:
 
 
 def _percent(part: int, whole: int) -> float:
-    if part == 0:
-        return 0.0
-    return 100 * part / whole if whole else math.inf
+    """A share; of nothing it is 0."""
+    return 100 * part / whole if whole else 0.0

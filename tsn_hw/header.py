@@ -6,7 +6,6 @@ Whether the parts fit one another is left to PackedNetwork. The format stands in
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -114,11 +113,8 @@ def header_json(header: Header) -> dict[str, Any]:
         "version": VERSION,
         "input": {"shape": header.input_shape, "format": format_json(header.input)},
         "layers": [layer_json(layer) for layer in header.layers],
-        "banks": [[words and dataclasses.asdict(words) for words in bank] for bank in header.banks],
-        "tasks": [
-            dataclasses.asdict(task) | {"steps": [step and step_json(step) for step in task.steps]}
-            for task in header.tasks
-        ],
+        "banks": [[words and vars(words) for words in bank] for bank in header.banks],
+        "tasks": [vars(task) | {"steps": [step and step_json(step) for step in task.steps]} for task in header.tasks],
     }
 
 
@@ -129,7 +125,7 @@ def format_json(form: ActFormat) -> list[int]:
 
 def layer_json(layer: Layer) -> dict[str, Any]:
     """A layer's kind and fields as JSON values."""
-    return {"kind": type(layer).__name__} | dataclasses.asdict(layer)
+    return {"kind": type(layer).__name__} | vars(layer)
 
 
 def step_json(step: StepHeader) -> list[int]:

@@ -30,6 +30,8 @@ from tsn_hw.units import (
 
 def obstacles(net: PackedNetwork) -> list[str]:
     """Why a network is no pipeline of units: every reason, with layer, rule and value. Empty: it is one."""
+    if not net.tasks:
+        return ["the network has no tasks"]
     found = []
     heads = [net.layers[net.head(task)] for task in range(len(net.tasks))]
     for index, layer in enumerate(net.layers):

@@ -17,7 +17,7 @@ from tsn_hw.app.tables import capacity_table, table
 from tsn_hw.arithmetic import quantize
 from tsn_hw.capacity import Capacity, capacity
 from tsn_hw.errors import DataError, SettingsError
-from tsn_hw.files import write_atomically
+from tsn_hw.files import read_bytes, write_atomically
 from tsn_hw.network import PackedNetwork
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ def train_run(settings_file: Path, folder: Path, device: str, resume: bool, quie
 
 def show(path: Path) -> Told:
     """Describe a network: banks, tasks, bits, sparsity, capacity, seals."""
-    net = artifact.load(path)
-    sizes = capacity(net)
+    data, net = read_bytes(path), artifact.load(path)
+    sizes = capacity(net, data)
     seals = [artifact.seal(net, task) for task in range(len(net.tasks))]
     layers: list[list[object]] = [
         [

@@ -43,7 +43,7 @@ def capacity_table(sizes: Capacity) -> str:
     """Where the bits of a .tsn file are, and its shares of dense float32 networks."""
     dense = 32 * sizes.body_weights
     rows: list[list[object]] = [
-        [name, bits, 100 * bits / dense]
+        [name, bits, 100 * bits / dense if dense else None]
         for name, bits in (
             ("body codes", sizes.codes_bits),
             ("body codebooks", sizes.codebooks_bits),

@@ -13,7 +13,7 @@ from sim.resources import RESOURCE_NAMES, RESOURCES, capacities
 from tsn_hw.app.hardware import UNIT_HEADER, Chosen, unit_rows
 from tsn_hw.app.report.blocks import Block, Cell, Figure, Gallery, Note, Section, Table, Value
 from tsn_hw.app.report.charts import GREY, PALETTE, RED, Bars, Dots, Line, Scatter, bars, scatter
-from tsn_hw.app.report.memory_map import LayerMap, layer_maps, owner_picture, picture, readers_picture, swatches
+from tsn_hw.app.report.memory_map import LayerMap, evenly, layer_maps, owner_picture, picture, readers_picture, swatches
 from tsn_hw.app.report.sections import Subject
 from tsn_hw.app.sweep.pareto import ACCURACY, DEVICE, OPERATIONS, SIZE, Objective, front
 from tsn_hw.app.sweep.plots import limit_of, widths
@@ -25,6 +25,9 @@ from tsn_hw.layers import Conv2d, Weighted
 from tsn_hw.network import PackedNetwork
 
 SECTIONS = ("codes", "codebooks", "masks", "heads", "requantization", "routing", "header")
+MOST_STAGES, MOST_SHARING = 16, 64
+"""Most stages of growth, and owners of a layer, that are told; most tasks of which everybody is set beside everybody.
+Without these limits time and page would grow with the square of the tasks."""
 SHAPES = {4: "circle", 8: "square", 16: "triangle"}
 
 # -------------------------------------------------------------------------------------------------------------- sweep
@@ -115,14 +118,16 @@ def _points(found: Sweep) -> Table:
 
 def memory(subject: Subject) -> Section:
     """Where the bits are, how they grew, and who owns which weight."""
-    net = subject.net
-    grown = [capacity(net.first_tasks(count)) for count in range(1, len(net.tasks))] + [subject.sizes]
+    net, counts = subject.net, evenly(len(subject.net.tasks), MOST_STAGES)
+    grown = [capacity(net.first_tasks(count + 1)) for count in counts[:-1]] + [subject.sizes]
+    names = [subject.names[count] for count in counts]
+    every = "every task" if len(names) == len(net.tasks) else f"{len(names)} of {len(net.tasks)} tasks"
     return Section(
         "memory",
         "Capacity and memory",
         [
-            Figure(_growth(grown, subject.names), "The file as it was after every task, by section."),
-            _growth_table(grown, subject.names),
+            Figure(_growth(grown, names), f"The file as it was after {every}, by section."),
+            _growth_table(grown, names, every),
             _layer_table(subject),
             *_maps(net, subject.names),
         ],
@@ -141,7 +146,7 @@ def _growth(grown: Sequence[Capacity], names: Sequence[str]) -> Markup:
     return bars(Bars("File size after every task", described, SECTIONS, stacks, "bytes"))
 
 
-def _growth_table(grown: Sequence[Capacity], names: Sequence[str]) -> Table:
+def _growth_table(grown: Sequence[Capacity], names: Sequence[str], every: str) -> Table:
     rows: list[list[Value | Cell]] = []
     before = [0] * len(SECTIONS)
     for name, sizes in zip(names, grown, strict=True):
@@ -150,7 +155,7 @@ def _growth_table(grown: Sequence[Capacity], names: Sequence[str]) -> Table:
         rows.append([name, *added, sum(added), sizes.body_percent, sizes.total_percent])
         before = bits
     header = ["task", *SECTIONS, "all", "body % so far", "file % so far"]
-    return Table("Bits that every task added", header, rows)
+    return Table(f"Bits that {every} added", header, rows)
 
 
 def _layer_table(subject: Subject) -> Table:
@@ -185,18 +190,23 @@ def _maps(net: PackedNetwork, names: Sequence[str]) -> list[Block]:
         for layer in (layer for layer in maps if layer.bank == bank):
             figures += _map_figures(layer, members)
         title = "Who owns which weight, and how many tasks read it" + (f": bank {bank}" if len(net.banks) > 1 else "")
-        blocks += [Note(f"{title}."), Figure(swatches(members), ""), Gallery(figures), _sharing(net, bank, names)]
+        blocks += [Note(f"{title}."), Figure(swatches(members), ""), Gallery(figures)]
+        if len(members) <= MOST_SHARING:
+            blocks.append(_sharing(net, bank, names))
+        else:
+            blocks.append(Note(f"Who reads whose weights is shown of at most {MOST_SHARING} tasks."))
     return blocks
 
 
 def _map_figures(layer: LayerMap, members: Sequence[str]) -> list[Figure]:
     rows, columns = layer.owner.shape
-    free = 100 * float(np.mean(layer.owner < 0))
-    shares = [f"{name} {100 * np.mean(layer.owner == prefix):.1f} %" for prefix, name in enumerate(members)]
+    owned = (100 * np.bincount(layer.owner.ravel() + 1, minlength=len(members) + 1) / layer.owner.size).tolist()
+    most = sorted(range(len(members)), key=lambda prefix: -owned[prefix + 1])[:MOST_STAGES]
+    shares = [f"{members[prefix]} {owned[prefix + 1]:.1f} %" for prefix in sorted(most)]
     counts = (np.bincount(layer.readers.ravel(), minlength=len(members) + 1) / layer.readers.size).tolist()
-    read = ", ".join(f"{100 * share:.1f} % by {count}" for count, share in enumerate(counts))
+    read = ", ".join(f"{100 * counts[count]:.1f} % by {count}" for count in evenly(len(counts), MOST_STAGES + 1))
     each = "" if layer.block == (1, 1) else f"; a pixel is {layer.block[0]} × {layer.block[1]} weights"
-    owners = f"Owners of {rows} × {columns} weights of {layer.layer}: unused {free:.1f} %, {', '.join(shares)}"
+    owners = f"Owners of {rows} × {columns} weights of {layer.layer}: unused {owned[0]:.1f} %, {', '.join(shares)}"
     readers = f"Weights of {layer.layer} by the number of tasks that read them: {read}"
     return [
         Figure(picture(owner_picture(layer, len(members)), owners), f"{layer.layer}: owners{each}"),

@@ -17,6 +17,8 @@ from tsn_hw.arithmetic import Ints
 from tsn_hw.network import UNUSED, PackedNetwork
 
 MOST_COLUMNS, MOST_ROWS = 512, 256
+MOST_COLORS, MOST_SWATCHES = 255, 16
+"""Owners that a picture tells apart (its palette has 256 colours), and of which the legend shows the colour."""
 """Pixels of a picture; smaller layers fill them with whole pixels a weight."""
 FREE = "#e8e8e8"
 _ORDERED = ((0, 34, 78), (53, 70, 107), (102, 105, 112), (148, 142, 119), (200, 185, 105), (254, 232, 56))
@@ -72,8 +74,16 @@ def owner_colors(owners: int) -> list[str]:
 
 def owner_picture(layer: LayerMap, owners: int) -> str:
     """PNG as a data address: the colour of the owner of most weights of every block."""
-    counts = np.stack([_blocks(layer.owner == owner, layer.block) for owner in (UNUSED, *range(owners))])
-    return _png(counts.argmax(axis=0).astype(np.uint8), [FREE, *owner_colors(owners)])
+    told = min(owners, MOST_COLORS)
+    color = np.where(layer.owner == UNUSED, 0, 1 + layer.owner * told // owners)
+    rows, columns = (np.arange(size) // block for size, block in zip(color.shape, layer.block, strict=True))
+    block = rows[:, None] * (columns[-1] + 1) + columns
+    keys, counts = np.unique(block * (told + 1) + color, return_counts=True)
+    at, colors = np.divmod(keys, told + 1)
+    order = np.lexsort((colors, -counts, at))  # the most frequent first, of equally frequent ones the earliest owner
+    _, first = np.unique(at[order], return_index=True)
+    shown = colors[order][first].reshape(rows[-1] + 1, columns[-1] + 1)
+    return _png(shown.astype(np.uint8), [FREE, *owner_colors(told)])
 
 
 def readers_picture(layer: LayerMap, tasks: int) -> str:
@@ -90,10 +100,25 @@ def picture(address: str, alternative: str) -> Markup:
 
 def swatches(names: Sequence[str]) -> Markup:
     """A legend of owners."""
-    colors = [FREE, *owner_colors(len(names))]
+    told = evenly(len(names), MOST_SWATCHES)
+    owners = owner_colors(len(names))
+    colors = [FREE, *(owners[place] for place in told)]
     entry = Markup('<li><span class="swatch" style="background:{}"></span>{}</li>')
-    items = (entry.format(color, name) for color, name in zip(colors, ["unused", *names], strict=True))
+    items = (
+        entry.format(color, name)
+        for color, name in zip(colors, ["unused", *(names[place] for place in told)], strict=True)
+    )
     return Markup('<ul class="legend">{}</ul>').format(Markup("").join(items))
+
+
+def evenly(count: int, most: int) -> list[int]:
+    """Numbers below a count: all, or so many of them, the last one included.
+
+    >>> evenly(3, 4), evenly(10, 4)
+    ([0, 1, 2], [1, 4, 6, 9])
+    """
+    told = min(count, most)
+    return [(place + 1) * count // told - 1 for place in range(told)]
 
 
 def _blocks(plane: NDArray[np.generic], block: tuple[int, int]) -> Ints:
