@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from string import Template
 
 from export.hls_firmware import TEMPLATES
-from export.hls_folder import write_folder
+from export.hls_folder import manifest_of, write_folder
 from export.hls_load import load_files
 from export.hls_numbers import check_packets
 from export.memory_files import memory_files
@@ -19,6 +20,8 @@ from tsn_hw.units import Accelerator
 RTL_FOLDER = "tsn-hw rtl project 1"
 TOP = "tsn_accelerator"
 RTL_TEMPLATES = TEMPLATES / "rtl"
+SOURCE_NAME = re.compile(r"rtl/\w+\.sv", re.ASCII)
+"""Names that stand for themselves in every script and on every command line."""
 
 
 def write_rtl(accelerator: Accelerator, folder: Path, extra_files: Mapping[str, bytes] | None = None) -> None:
@@ -51,3 +54,20 @@ def rtl_files(accelerator: Accelerator) -> dict[str, bytes]:
     benches = {f"testbench/{name}": (RTL_TEMPLATES / name).read_bytes() for name in ("testbench.sv", "bench.cpp")}
     benches["testbench/tsn_bench.sv"] = bench_module(graph).encode()
     return sources | memories | benches | load_files(accelerator) | {"tsn_accelerator.core": core.encode()}
+
+
+def rtl_sources(folder: Path) -> list[str]:
+    """The SystemVerilog files of the project in a folder, relative to it: those of its manifest.
+
+    Other programs take their names in scripts, so ExportError tells every name that is none of ours; and it tells where
+    there is no project.
+    """
+    try:
+        listed = manifest_of(folder, RTL_FOLDER)
+    except ExportError as error:
+        raise ExportError(f"{folder}: holds no RTL project; tsn-hw rtl writes one") from error
+    sources = {name for name in listed if name.startswith("rtl/")}
+    for name in sorted(sources | {f"rtl/{path.name}" for path in folder.glob("rtl/*.sv")}):
+        if name not in sources or not SOURCE_NAME.fullmatch(name):
+            raise ExportError(f"{folder}: {name!r} is no file of the project; move it out of rtl")
+    return sorted(sources)

