@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from export.onnx_metadata import digest
+from export.onnx_metadata import DIGEST_LETTERS, digest
 from tsn_hw.arithmetic import Ints
 from tsn_hw.layers import Weighted
 from tsn_hw.network import BankLayer, Bools, Bytes, PackedNetwork, code_bits
@@ -156,7 +156,7 @@ def addresses(mask: Bools, row: Ints, code: Ints, columns: int) -> Ints:
 
 def words_digest(words: Ints) -> str:
     """Digest of :func:`addresses` as 32-bit little-endian integers: what the metadata keep."""
-    return digest(words.astype("<i4").tobytes())
+    return digest(words.astype("<i4").tobytes())[:DIGEST_LETTERS]
 
 
 def _plane_bytes(net: PackedNetwork, layer: int) -> int:

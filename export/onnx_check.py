@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,11 @@ class GraphFile:
     def task(self) -> str:
         """Name of the task."""
         return str(self.told["task"])
+
+    @property
+    def network(self) -> str:
+        """Digests of the tasks up to this one."""
+        return str(self.told["network"])
 
     @property
     def classes(self) -> list[str]:
@@ -139,7 +145,7 @@ def open_graph(path: Path) -> GraphFile:
 
 
 def check_folder(folder: Path) -> list[GraphFile]:
-    """Check every graph of a folder: digests, pins, words, and the logits of the golden inputs on onnxruntime.
+    """Check every graph of a folder: digests, pins, words, logits of the golden inputs, and that one network has all.
 
     Raises FileError where there is none, ArtifactError at the first that is not what was written.
     """
@@ -147,8 +153,15 @@ def check_folder(folder: Path) -> list[GraphFile]:
     if not paths:
         raise FileError(f"{folder}: holds no .onnx file")
     graphs = [open_graph(path) for path in paths]
+    for first, second in pairwise(sorted(graphs, key=lambda graph: len(graph.network))):
+        if not second.network.startswith(first.network):
+            raise ArtifactError(
+                f"{second.path}: is of another network than {first.path.name}: a folder holds the graphs of one network"
+            )
     for graph in graphs:
         logits = graph.run(golden_inputs(graph.input_shape, graph.input_format))
         if logits_digest(logits) != graph.told["golden"]:
-            raise ArtifactError(f"{graph.path}: task {graph.task!r}: onnxruntime gives other logits than were exported")
+            raise ArtifactError(
+                f"{graph.path}: task {graph.task!r}: onnxruntime gives other logits than the int64 loops"
+            )
     return graphs

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
+import onnx
+
 from export.onnx_bank import BANK_FILE, BankLayout, bank_file, bank_layout
-from export.onnx_check import check_words, read_graph, uses_bank
+from export.onnx_check import uses_bank
 from export.onnx_fold import folded
 from export.onnx_graph import input_dtype, onnx_graph
-from export.onnx_metadata import golden_inputs, logits_digest, sealed
+from export.onnx_metadata import (
+    TASK_LETTERS,
+    golden_inputs,
+    logits_digest,
+    network_digests,
+    properties,
+    sealed,
+)
 from export.onnx_plan import Forms
 from export.onnx_session import parse, run_graph
 from tsn_hw import reference
-from tsn_hw.errors import ArtifactError, ExportError, FileError
+from tsn_hw.errors import ExportError, FileError
 from tsn_hw.files import read_bytes, write_atomically
 from tsn_hw.network import PackedNetwork
 
@@ -20,37 +30,61 @@ from tsn_hw.network import PackedNetwork
 def write_onnx(net: PackedNetwork, folder: Path, *, fold: bool = False, form: Forms = None) -> list[Path]:
     """Write the graph of every task as ``folder/task_00.onnx``, ``task_01.onnx`` ...: same network, same bytes.
 
-    ``fold`` also writes ``task_00.folded.onnx`` ...: the weights decoded, for a fast start; without it, such files of
-    earlier exports are removed. ``form`` forces how layers compute, see :func:`export.onnx_graph`. A file that exists
-    is replaced as a whole or not at all.
+    ``fold`` also writes ``task_00.folded.onnx`` ...: the weights decoded, for a fast start. ``form`` forces how layers
+    compute, see :func:`export.onnx_graph`. Other graphs of ours in the folder, and the bank file that they read, are
+    removed. A file that exists is replaced as a whole or not at all.
 
-    Raises ExportError where a task has no exact graph, FileError where a file cannot be written.
+    Raises ExportError where a task has no exact graph or the folder holds graphs that are not ours, FileError where a
+    file cannot be written.
     """
-    files = _task_files(net, folder, None, fold, form)
-    _write(files, net, folder)
+    network = network_digests(net)
+    files = _task_files(net, network, folder, None, fold, form)
+    others = other_graphs(folder, files)
+    for path, model in others.items():
+        if path not in files or not is_kin(model, network):
+            remove(path)
+    _write(files)
+    if any(uses_bank(model) for model in others.values()):
+        remove(folder / BANK_FILE)
     return list(files)
 
 
-def write_onnx_shared(
-    net: PackedNetwork, folder: Path, *, fold: bool = False, replace: bool = False, form: Forms = None
-) -> list[Path]:
+def write_onnx_shared(net: PackedNetwork, folder: Path, *, fold: bool = False, form: Forms = None) -> list[Path]:
     """Write one bank file and a small graph a task around it: ``folder/banks.bin``, ``task_00.onnx`` ...
 
     The files of a network that has more tasks replace those of the shorter one; the graphs of earlier tasks stay the
-    same, byte for byte, and right at every moment of the writing. A bank file that other graphs of the folder read,
-    and that would give them other words, is replaced only with ``replace``; those graphs are then removed.
+    same, byte for byte, and right at every moment of the writing. Other graphs of ours in the folder are removed.
 
-    Raises ExportError where a task has no exact graph or such a bank file is in the way, FileError where a file cannot
-    be written, ArtifactError where another graph of the folder is damaged.
+    Raises ExportError where a task has no exact graph or the folder holds graphs that are not ours, FileError where a
+    file cannot be written.
     """
     layout = bank_layout(net)
-    bank = bank_file(net, layout)
-    files = _task_files(net, folder, layout, fold, form)
-    for path in _outdated(folder, files, bank, replace):
-        _remove(path)
-    write_atomically(folder / BANK_FILE, bank)
-    _write(files, net, folder)
+    files = _task_files(net, network_digests(net), folder, layout, fold, form)
+    for path in other_graphs(folder, files):
+        remove(path)  # before a bank file in which it might find other words
+    write_atomically(folder / BANK_FILE, bank_file(net, layout))
+    _write(files)
     return [folder / BANK_FILE, *files]
+
+
+def other_graphs(folder: Path, files: Mapping[Path, bytes]) -> dict[Path, onnx.ModelProto]:
+    """The graphs of ours in a folder that are not the new files byte for byte.
+
+    Raises ExportError where one is not ours: then nothing may be written beside it.
+    """
+    found = {}
+    for path in sorted(folder.glob("*.onnx")):
+        content = read_bytes(path)
+        if content != files.get(path):
+            found[path] = parse(content, str(path))
+            if not properties(found[path]):
+                raise ExportError(f"{path}: is no graph of tsn-hw; choose another folder, or move it away")
+    return found
+
+
+def is_kin(model: onnx.ModelProto, network: str) -> bool:
+    """Whether a graph of ours is of a task of the network that has these :func:`network_digests`."""
+    return network.startswith(str(properties(model).get("network")))
 
 
 def golden_digest(net: PackedNetwork, task: int) -> str:
@@ -60,7 +94,7 @@ def golden_digest(net: PackedNetwork, task: int) -> str:
 
 
 def _task_files(
-    net: PackedNetwork, folder: Path, layout: BankLayout | None, fold: bool, form: Forms
+    net: PackedNetwork, network: str, folder: Path, layout: BankLayout | None, fold: bool, form: Forms
 ) -> dict[Path, bytes]:
     """The content of every graph, after a run of it on onnxruntime."""
     files: dict[Path, bytes] = {}
@@ -74,49 +108,22 @@ def _task_files(
                 f"task {net.tasks[task].name!r}: this onnxruntime gives other logits than the int64 loops "
                 f"for the golden inputs; try another version of it"
             )
+        told = {"network": network[: TASK_LETTERS * (task + 1)], "golden": golden}
         if fold:
-            files[_folded_path(folder, task)] = sealed(folded(model), golden)
+            files[folder / f"task_{task:02d}.folded.onnx"] = sealed(folded(model), told)
         if layout is not None:
             model = onnx_graph(net, task, form=form, bank=layout)
-        files[folder / f"task_{task:02d}.onnx"] = sealed(model, golden)
+        files[folder / f"task_{task:02d}.onnx"] = sealed(model, told)
     return dict(sorted(files.items()))
 
 
-def _outdated(folder: Path, files: dict[Path, bytes], bank: bytes, replace: bool) -> list[Path]:
-    """Graphs of a folder that a new bank file makes wrong: those that are written anew, and with ``replace`` others."""
-    outdated = []
-    for path in sorted(folder.glob("*.onnx")):
-        content = read_bytes(path)
-        if content == files.get(path):
-            continue
-        if path in files:
-            outdated.append(path)
-        elif uses_bank(parse(content, str(path))):
-            try:
-                check_words(read_graph(path), bank)
-            except ArtifactError as error:
-                if not replace:
-                    raise ExportError(
-                        f"{folder / BANK_FILE}: {path.name} reads it too, and would find other words in the new one; "
-                        f"choose another folder, or replace the file and remove that graph (--replace)"
-                    ) from error
-                outdated.append(path)
-    return outdated
-
-
-def _write(files: dict[Path, bytes], net: PackedNetwork, folder: Path) -> None:
-    for task in range(len(net.tasks)):
-        if _folded_path(folder, task) not in files:
-            _remove(_folded_path(folder, task))
+def _write(files: Mapping[Path, bytes]) -> None:
     for path, content in files.items():
         write_atomically(path, content)
 
 
-def _folded_path(folder: Path, task: int) -> Path:
-    return folder / f"task_{task:02d}.folded.onnx"
-
-
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file, if it is there, or FileError in one line."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:

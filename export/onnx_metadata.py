@@ -8,8 +8,11 @@
 * layers: lists with an entry a layer that computes, in order, null where it has none: name; form of its computation;
   the largest magnitudes that it was chosen for ("accumulator", with offset and multiplier "bound"); bits of its output;
   bits of its codes, a list where they have levels; the digest of its words in ``banks.bin``.
-* golden: the digest of the logits of :func:`golden_inputs`.
-* sha256: of the whole file with this digest replaced by 43 letters A and a =. All digests are SHA-256 in base64.
+* network: the first :data:`TASK_LETTERS` of the seal of every task up to this one: files of one network begin alike.
+* golden: the digest of the logits of :func:`golden_inputs`, as the int64 loops give them.
+* sha256: of the whole file with this digest replaced by 43 letters A and a =.
+
+All digests are SHA-256 in base64, but for sha256 only its first :data:`DIGEST_LETTERS`: they find damage, not forgers.
 """
 
 from __future__ import annotations
@@ -26,14 +29,17 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
+from tsn_hw import artifact
 from tsn_hw.arithmetic import ActFormat, Ints
 from tsn_hw.layers import Shape, Weighted
 from tsn_hw.network import PackedNetwork
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """Version of the graphs: names of tensors, functions and metadata."""
 KEY = "tsn_hw"
 GOLDEN_INPUTS = 8
+DIGEST_LETTERS = 12
+TASK_LETTERS = 8
 _UNSEALED = "A" * 43 + "="
 
 
@@ -82,12 +88,18 @@ def golden_inputs(shape: Shape, form: ActFormat, count: int = GOLDEN_INPUTS) -> 
 
 def logits_digest(logits: NDArray[np.integer]) -> str:
     """Digest of logits, (inputs, classes), as 32-bit little-endian integers."""
-    return digest(logits.astype("<i4").tobytes())
+    return digest(logits.astype("<i4").tobytes())[:DIGEST_LETTERS]
 
 
-def sealed(model: onnx.ModelProto, golden: str) -> bytes:
-    """The content of the file of a model, with the digest of its golden logits and its own."""
-    helper.set_model_props(model, {KEY: _json(properties(model) | {"golden": golden, "sha256": _UNSEALED})})
+def network_digests(net: PackedNetwork) -> str:
+    """The ``network`` of the last task's metadata; that of an earlier one is its beginning."""
+    seals = (bytes.fromhex(artifact.seal(net, task)) for task in range(len(net.tasks)))
+    return "".join(base64.b64encode(seal).decode()[:TASK_LETTERS] for seal in seals)
+
+
+def sealed(model: onnx.ModelProto, told: dict[str, str]) -> bytes:
+    """The content of the file of a model, with what else it tells, and its own digest."""
+    helper.set_model_props(model, {KEY: _json(properties(model) | told | {"sha256": _UNSEALED})})
     content = bytes(model.SerializeToString(deterministic=True))
     head, _, tail = content.rpartition(_UNSEALED.encode())
     return head + digest(content).encode() + tail
@@ -102,7 +114,7 @@ def is_sealed(content: bytes, seal: str) -> bool:
 
 
 def digest(content: bytes) -> str:
-    """SHA-256 in base64: shorter than in hexadecimal digits, and every file holds several.
+    """SHA-256 in base64.
 
     >>> digest(b"")
     '47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='

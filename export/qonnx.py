@@ -16,9 +16,9 @@ from typing import Literal
 import onnx
 from onnx import TensorProto, helper
 
-from export.onnx_files import golden_digest
+from export.onnx_files import golden_digest, is_kin, other_graphs, remove
 from export.onnx_functions import IR_VERSION
-from export.onnx_metadata import logit_exponent, metadata, sealed
+from export.onnx_metadata import TASK_LETTERS, logit_exponent, metadata, network_digests, sealed
 from export.qonnx_nodes import DOMAIN, DOMAIN_VERSION, OPSET, QonnxGraph
 from export.qonnx_plan import qonnx_layer
 from export.qonnx_quant import quant_format, quant_layer
@@ -29,7 +29,7 @@ from tsn_hw.network import PackedNetwork
 
 Flavour = Literal["quant", "multithreshold"]
 
-FORMAT_VERSION = "1"
+FORMAT_VERSION = "2"
 FOLDER = "qonnx"
 
 
@@ -69,16 +69,21 @@ def qonnx_graph(net: PackedNetwork, task: int, flavour: Flavour) -> onnx.ModelPr
 def write_qonnx(net: PackedNetwork, folder: Path, flavour: Flavour) -> list[Path]:
     """Write every task as ``folder/qonnx/task_00.quant.onnx`` (or ``.multithreshold.onnx``): same network, same bytes.
 
-    They have a folder of their own because they are no graphs for stock onnxruntime. A file that exists is replaced as
-    a whole or not at all.
+    They have a folder of their own because they are no graphs for stock onnxruntime. Files of another network are
+    removed from it. A file that exists is replaced as a whole or not at all.
 
-    Raises ExportError where a task is not held exactly (then nothing is written), FileError where a file cannot be
-    written.
+    Raises ExportError where a task is not held exactly or the folder holds graphs that are not ours (then nothing is
+    written), FileError where a file cannot be written.
     """
     files: dict[Path, bytes] = {}
+    network = network_digests(net)
     for task in range(len(net.tasks)):
-        content = sealed(qonnx_graph(net, task, flavour), golden_digest(net, task))
+        told = {"network": network[: TASK_LETTERS * (task + 1)], "golden": golden_digest(net, task)}
+        content = sealed(qonnx_graph(net, task, flavour), told)
         files[folder / FOLDER / f"task_{task:02d}.{flavour}.onnx"] = content
+    for path, model in other_graphs(folder / FOLDER, files).items():
+        if not is_kin(model, network):
+            remove(path)
     for path, content in files.items():
         write_atomically(path, content)
     return list(files)

@@ -81,6 +81,12 @@ def small_network():
 NET = small_network()
 
 
+def other_network():
+    """NET, but one weight that both tasks read has another code."""
+    conv = replace(NET.banks[0].layers[0], code=np.zeros((2, 1, 1, 1)))
+    return replace(NET, banks=(Bank((conv, *NET.banks[0].layers[1:])),))
+
+
 def put(part, path, value):
     """A copy of nested dataclasses and tuples in which the part at ``path`` is ``value``."""
     if not path:

@@ -434,7 +434,7 @@ def test_a_graph_pins_its_versions_and_explains_itself():
 
 def test_metadata_tell_task_classes_input_and_layers():
     assert told(onnx_graph(NET, 1)) == {
-        "format": 3,
+        "format": 4,
         "task": "b",
         "classes": ["0", "1", "2"],
         "input": {"bits": 8, "signed": False, "exponent": 0},
@@ -631,7 +631,7 @@ def test_a_file_that_cannot_be_written_is_one_clear_error(tmp_path):
     (tmp_path / "onnx").write_text("a file where the folder should be")
     with pytest.raises(FileError) as error:
         write_onnx(NET, tmp_path / "onnx")
-    assert str(error.value) == f"cannot remove {tmp_path}/onnx/task_00.folded.onnx: Not a directory"
+    assert str(error.value) == f"cannot write {tmp_path}/onnx/task_00.onnx: File exists"
     (tmp_path / "task_00.onnx").mkdir()
     with pytest.raises(FileError, match=r"task_00\.onnx: Is a directory"):
         write_onnx(NET, tmp_path)

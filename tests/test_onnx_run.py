@@ -188,9 +188,8 @@ def test_the_command_writes_every_layout(tmp_path, capsys):
     names = ["banks.bin", "task_00.folded.onnx", "task_00.onnx", "task_01.folded.onnx", "task_01.onnx"]
     assert files == {str(out / name): (out / name).stat().st_size for name in names}
     artifact.save(NET.first_tasks(1), tmp_path / "net.tsn")
-    assert "(--replace)" in refused(capsys, "onnx", tmp_path / "net.tsn", "-o", out, "--shared")
-    told(capsys, "onnx", tmp_path / "net.tsn", "-o", out, "--shared", "--replace")
-    assert sorted(path.name for path in out.iterdir()) == ["banks.bin", "task_00.onnx", "task_01.folded.onnx"]
+    told(capsys, "onnx", tmp_path / "net.tsn", "-o", out, "--shared")
+    assert sorted(path.name for path in out.iterdir()) == ["banks.bin", "task_00.onnx"]
 
 
 def test_the_command_forces_forms(tmp_path, capsys):
@@ -232,7 +231,6 @@ def test_forms_that_cannot_be_are_refused(tmp_path, capsys, forms, reason):
     [
         (["net.tsn", "--check", "folder"], "onnx: takes a network and --out, or --check alone"),
         (["-o", "folder"], "onnx: takes a network and --out, or --check alone"),
-        (["net.tsn", "-o", "folder", "--replace"], "--replace: only --shared writes a bank file"),
     ],
 )
 def test_options_that_contradict_one_another_are_refused(capsys, arguments, reason):

@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from networks import MASKS, Recipe, adversarial_inputs, random_network, recipes
 from onnx.reference import ReferenceEvaluator
-from small_network import NET, U8, scale, step, words
+from small_network import NET, U8, other_network, scale, step, words
 
 from benchmarks.nets import random_mlp
 from benchmarks.streams import stream_of
@@ -262,12 +261,6 @@ def test_graphs_refer_to_aligned_planes_of_the_file_beside_them(tmp_path):
 # what is overwritten, and what is not -------------------------------------------------------------------------------
 
 
-def other_network():
-    """NET, but one weight that both tasks read has another code."""
-    conv = replace(NET.banks[0].layers[0], code=np.zeros((2, 1, 1, 1)))
-    return replace(NET, banks=(Bank((conv, *NET.banks[0].layers[1:])),))
-
-
 def test_the_same_network_gives_the_same_files(tmp_path):
     paths = write_onnx_shared(NET, tmp_path)
     assert [path.name for path in paths] == ["banks.bin", "task_00.onnx", "task_01.onnx"]
@@ -283,26 +276,26 @@ def test_another_network_of_as_many_tasks_replaces_all_files(tmp_path):
 
 
 @pytest.mark.parametrize("net", [other_network().first_tasks(1), NET.first_tasks(1)], ids=["other", "shorter"])
-def test_a_bank_file_that_another_graph_still_needs_is_not_overwritten(tmp_path, net):
-    write_onnx_shared(NET, tmp_path)
+@pytest.mark.parametrize("write", [write_onnx, write_onnx_shared])
+@pytest.mark.parametrize("earlier", [write_onnx, write_onnx_shared])
+def test_graphs_of_ours_that_the_network_does_not_have_are_removed(tmp_path, net, write, earlier):
+    earlier(NET, tmp_path, fold=True)
+    written = write(net, tmp_path)
+    assert sorted(contents(tmp_path)) == sorted(path.name for path in written)
+    assert_right(net, tmp_path, [0])
+    assert [graph.task for graph in check_folder(tmp_path)] == ["a"]
+
+
+@pytest.mark.parametrize("name", ["task_00.onnx", "resnet.onnx"])
+@pytest.mark.parametrize("write", [write_onnx, write_onnx_shared])
+def test_nothing_is_written_beside_graphs_of_others(tmp_path, name, write):
+    model = onnx.helper.make_model(onnx.helper.make_graph([], "theirs", [], []))
+    (tmp_path / name).write_bytes(model.SerializeToString())
     before = contents(tmp_path)
     with pytest.raises(ExportError) as error:
-        write_onnx_shared(net, tmp_path)
-    assert str(error.value) == (
-        f"{tmp_path}/banks.bin: task_01.onnx reads it too, and would find other words in the new one; choose another "
-        f"folder, or replace the file and remove that graph (--replace)"
-    )
+        write(NET, tmp_path)
+    assert str(error.value) == f"{tmp_path}/{name}: is no graph of tsn-hw; choose another folder, or move it away"
     assert contents(tmp_path) == before
-    write_onnx_shared(net, tmp_path, replace=True)
-    assert sorted(contents(tmp_path)) == ["banks.bin", "task_00.onnx"]
-    assert_right(net, tmp_path, [0])
-
-
-def test_graphs_that_need_no_bank_file_are_in_nobodys_way(tmp_path):
-    write_onnx(NET, tmp_path)
-    write_onnx_shared(other_network().first_tasks(1), tmp_path)
-    assert sorted(contents(tmp_path)) == ["banks.bin", "task_00.onnx", "task_01.onnx"]
-    check_folder(tmp_path)
 
 
 def test_earlier_tasks_are_right_if_writing_stops_after_any_file(tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ import pytest
 from handmade import S8, U8, linear, network, requantization
 from networks import Recipe, adversarial_inputs, random_network
 from onnx import numpy_helper
-from small_network import NET
+from small_network import NET, other_network
 
 from export import check_folder, qonnx_graph, write_onnx, write_qonnx
 from export.onnx_metadata import golden_inputs, is_sealed, logit_exponent, logits_digest, properties
@@ -215,7 +215,7 @@ def test_files_have_a_folder_of_their_own_and_tell_of_themselves(flavour, tmp_pa
     content = paths[1].read_bytes()
     told = properties(onnx.load_from_string(content))
     assert is_sealed(content, told["sha256"])
-    assert (told["format"], told["task"], told["weights"]) == (f"qonnx {flavour} 1", "b", "decoded")
+    assert (told["format"], told["task"], told["weights"]) == (f"qonnx {flavour} 2", "b", "decoded")
     logits = list(reference.run(NET, 1, golden_inputs(NET.input_shape, NET.input)).values())[-1]
     assert told["golden"] == logits_digest(logits)
     assert write_qonnx(NET, tmp_path, flavour) == paths
@@ -223,7 +223,20 @@ def test_files_have_a_folder_of_their_own_and_tell_of_themselves(flavour, tmp_pa
     assert [graph.path.name for graph in check_folder(tmp_path)] == ["task_00.onnx", "task_01.onnx"]
     with pytest.raises(ArtifactError) as error:
         check_folder(tmp_path / "qonnx")
-    assert str(error.value) == f"{paths[0]}: is no graph of tsn-hw of format 3, but qonnx {flavour} 1"
+    assert str(error.value) == f"{paths[0]}: is no graph of tsn-hw of format 4, but qonnx {flavour} 2"
+
+
+def test_files_of_another_network_are_removed_and_those_of_another_flavour_stay(tmp_path):
+    write_qonnx(NET, tmp_path, "quant")
+    first = write_qonnx(NET, tmp_path, "multithreshold")
+    assert len(list((tmp_path / "qonnx").iterdir())) == 4
+    written = write_qonnx(other_network().first_tasks(1), tmp_path, "quant")
+    assert list((tmp_path / "qonnx").iterdir()) == written
+    first[0].write_bytes(b"")
+    with pytest.raises(
+        ExportError, match=r"task_00\.multithreshold\.onnx: is no graph of tsn-hw; choose another folder"
+    ):
+        write_qonnx(NET, tmp_path, "quant")
 
 
 # what they refuse ----------------------------------------------------------------------------------------------------

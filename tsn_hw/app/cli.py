@@ -123,9 +123,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar="[LAYER=]FORM",
         help="how a layer, or every one, computes: quantized, float32 or integer (default: the fastest exact one)",
     )
-    onnx.add_argument(
-        "--replace", action="store_true", help="replace a banks.bin that other graphs read, and remove those graphs"
-    )
 
     run = add_command(commands, "run", _run, "classes of images from an exported graph alone")
     run.add_argument("graph", type=path, help="task_00.onnx ...; a shared banks.bin lies beside it")
@@ -238,16 +235,14 @@ def _onnx(options: argparse.Namespace) -> Result:
     if (options.network is None) == (options.check is None):
         raise SettingsError("onnx: takes a network and --out, or --check alone")
     if options.flavour != "stock":
-        for option in ("check", "shared", "folded", "replace", "form"):
+        for option in ("check", "shared", "folded", "form"):
             if getattr(options, option):
                 raise SettingsError(f"--flavour {options.flavour}: --{option} is for stock graphs only")
         return *write_qonnx_graphs(options.network, options.out, options.flavour), 0
     if options.check is not None:
         return *check_graphs(options.check), 0
-    if options.replace and not options.shared:
-        raise SettingsError("--replace: only --shared writes a bank file")
     forms = read_forms(options.form)
-    return *write_graphs(options.network, options.out, options.shared, options.folded, options.replace, forms), 0
+    return *write_graphs(options.network, options.out, options.shared, options.folded, forms), 0
 
 
 def _run(options: argparse.Namespace) -> Result:

@@ -22,11 +22,11 @@ from tsn_hw.errors import DataError, SettingsError
 Told = tuple[str, Any]
 
 
-def write_graphs(path: Path, folder: Path, shared: bool, fold: bool, replace: bool, forms: Forms) -> Told:
+def write_graphs(path: Path, folder: Path, shared: bool, fold: bool, forms: Forms) -> Told:
     """Write one ONNX graph a task, by itself or around a shared bank file."""
     net = artifact.load(path)
     if shared:
-        written = write_onnx_shared(net, folder, fold=fold, replace=replace, form=forms)
+        written = write_onnx_shared(net, folder, fold=fold, form=forms)
     else:
         written = write_onnx(net, folder, fold=fold, form=forms)
     return _sizes(written)
