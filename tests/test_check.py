@@ -20,6 +20,7 @@ from sim.devices import device
 from sim.resources import estimate_resources
 from tsn_hw import artifact
 from tsn_hw.app.check import Checked, check_model
+from tsn_hw.app.cli import main
 from tsn_hw.app.draft import draft
 from tsn_hw.app.foreign import SUPPORTED, Foreign, read_foreign
 from tsn_hw.app.hardware import HardwareWishes, choose
@@ -168,7 +169,8 @@ def test_settings_are_checked_down_to_a_network_of_their_size(tmp_path: Path) ->
     path = tmp_path / "run.toml"
     path.write_text(TINY_TOML)
     checked = checked_on_zynq(path)
-    assert checked.problems == {"settings": [], "data": [], "model": [], "onnx": [], "hls": [], "xc7z020": []}
+    parts = ("settings", "data", "model", "train", "onnx", "hls", "xc7z020")
+    assert checked.problems == {part: [] for part in parts}
     assert checked.title == f"{path}: settings of a run, 2 tasks, images 1 x 8 x 8"
     assert checked.rows == [
         ["flatten", "Flatten", "64", None, "yes", "yes"],
@@ -196,6 +198,14 @@ def test_mistakes_in_several_tables_are_told_together(tmp_path: Path) -> None:
     )
 
 
+FEW = """
+model.batch_norm = true
+data = {{source = "npz", path = "few_{images}.npz"}}
+stream = {{kind = "split", classes_per_task = 1}}
+"""
+"""Tasks of one class each; the last class has few images."""
+
+
 @pytest.mark.parametrize(
     ("text", "part", "message"),
     [
@@ -204,11 +214,44 @@ def test_mistakes_in_several_tables_are_told_together(tmp_path: Path) -> None:
         ("[data]\nsource = 'npz'\npath = 'gone.npz'", "data", "data 'npz': {folder}/gone.npz is missing; put "),
         ("[model]\nhidden = []", "model", "model 'mlp': hidden=(), needs at least one width of at least 1"),
         ("[train.keep_table]\nfc9 = 0.5", "model", "train.keep_table.fc9: no such layer; there are fc1, fc2"),
+        (
+            "[train]\nmethod = 'wsn'",
+            "train",
+            "train.method = 'wsn': keeps float32 weights and ends in no network; it is a baseline of "
+            "`tsn-hw bench paper`",
+        ),
+        (
+            "[model]\nhidden = [65536, 65536]",
+            "train",
+            "model: layer 'fc2' has 4294967296 weights, at most 268435456",
+        ),
+        (
+            f"[model]\nhidden = [{', '.join(['16384'] * 65)}]",
+            "train",
+            "model: 17180917760 weights take 910.6 GB to train, there are ",
+        ),
+        (
+            FEW.format(images=1),
+            "data",
+            "task 'npz-split-4': class 'e' has 1 training and 2 test images, must have at least 2 (one to train on, "
+            "one to validate with) and 1",
+        ),
+        (
+            FEW.format(images=2),
+            "train",
+            "model.batch_norm: task 'npz-split-4' trains on one image, a batch norm needs two",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_run_is_told_before_it_is_trained(
-    text: str, part: str, message: str, tmp_path: Path
+    text: str, part: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """By ``check`` and, in the same words, by ``train``, which writes nothing then."""
+    for images in (1, 2):  # of the last class; all others have ten
+        labels = np.repeat(np.arange(5), [10, 10, 10, 10, images])
+        x, y = np.zeros((len(labels), 4, 4), np.uint8), np.repeat(np.arange(5), 2)
+        arrays = {"x_train": x, "y_train": labels, "x_test": x[:10], "y_test": y, "classes": np.array(list("abcde"))}
+        np.savez(tmp_path / f"few_{images}.npz", **arrays)  # type: ignore[arg-type]
     path = tmp_path / "run.toml"
     path.write_text(text)
     checked = checked_on_zynq(path)
@@ -216,6 +259,9 @@ def test_what_is_wrong_with_a_run_is_told_before_it_is_trained(
     assert list(checked.problems)[-1] == part  # what comes after it cannot be checked
     (problem,) = checked.problems[part]
     assert problem.startswith(message.format(path=path, folder=tmp_path))
+    assert main(["train", str(path), "-o", str(tmp_path / "run")]) == 2
+    assert capsys.readouterr().err == f"tsn-hw: {problem}\n"
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])

@@ -1,6 +1,7 @@
 import gzip
 import io
 import re
+import shutil
 import struct
 import zipfile
 import zlib
@@ -429,13 +430,48 @@ def write_folder(folder, train, test):
 def test_folders_are_classes_in_alphabetical_order(tmp_path):
     write_folder(tmp_path, X_TRAIN[:2], X_TEST[:2])
     save(tmp_path / "train" / "a" / "1.PNG", X_TRAIN[2])
-    (tmp_path / "train" / "a" / "notes.txt").write_text("no image")
-    (tmp_path / "train" / "index.txt").write_text("no class")
     data = load_data("folder", tmp_path)
     assert data.classes == ("a", "b")
     assert data.y_train.tolist() == [0, 0, 1]
     assert (data.x_train == X_TRAIN[[0, 2, 1], None]).all()
     assert (data.x_test == X_TEST[:2, None]).all()
+
+
+def test_hidden_files_and_folders_of_other_programs_are_passed_over(tmp_path, capsys):
+    write_folder(tmp_path, X_TRAIN[:2], X_TEST[:2])
+    for part in ("train", "test"):
+        save(tmp_path / part / ".ipynb_checkpoints" / "0-checkpoint.png", X_TRAIN[2])  # Jupyter
+        (tmp_path / part / "a" / "._0.png").write_bytes(b"\0\5\x16\7" + bytes(78))  # macOS
+        (tmp_path / part / "a" / ".ipynb_checkpoints").mkdir()
+        (tmp_path / part / ".DS_Store").write_bytes(b"")
+    data = load_data("folder", tmp_path)
+    assert (data.classes, len(data.x_train), len(data.x_test)) == (("a", "b"), 2, 2)
+    assert capsys.readouterr().err == ""
+    shutil.rmtree(tmp_path / "train")
+    write_tinyimagenet(tmp_path)
+    save(tmp_path / "train" / ".trash" / "images" / "a.JPEG", X_TRAIN[2])
+    (tmp_path / "train" / "n1" / "images" / "._c.JPEG").write_bytes(b"")
+    assert load_data("tinyimagenet", tmp_path).classes == ("n1", "n2")
+
+
+def test_what_is_left_out_of_a_folder_is_told(tmp_path, capsys):
+    write_folder(tmp_path, X_TRAIN[:2], X_TEST[:2])
+    save(tmp_path / "train" / "a" / "1.jfif", X_TRAIN[2], format="JPEG")
+    save(tmp_path / "train" / "a" / "more.png" / "2.png", X_TRAIN[2])
+    for name in ("train/b/2.gif", "train/b/notes.txt", "test/index.txt"):
+        (tmp_path / name).write_bytes(b"")
+    data = load_data("folder", tmp_path, name="mine")
+    assert (data.classes, len(data.x_train), len(data.x_test)) == (("a", "b"), 3, 2)
+    assert capsys.readouterr().err == (
+        "warning: data 'mine': left out, no images of a class: train/a/more.png, train/b/2.gif, train/b/notes.txt "
+        "and 1 more\n"
+    )
+
+
+def test_a_byte_order_mark_before_names_is_no_part_of_them(tmp_path):
+    annotations = write_tinyimagenet(tmp_path) / "val" / "val_annotations.txt"
+    annotations.write_bytes(b"\xef\xbb\xbf" + annotations.read_bytes())
+    assert load_data("tinyimagenet", tmp_path).y_test.tolist() == [0, 1]
 
 
 def test_one_colour_image_makes_the_set_colour(tmp_path):
@@ -489,7 +525,7 @@ def test_missing_folders_and_classes_are_refused(tmp_path):
     )
     (tmp_path / "test" / "c").mkdir()
     assert refusal("folder", tmp_path) == (
-        f"data 'mine': {tmp_path}/test/c holds no image (.png .jpg .jpeg .bmp .webp)"
+        f"data 'mine': {tmp_path}/test/c holds no image (.png .jpg .jpeg .jfif .bmp .webp)"
     )
 
 

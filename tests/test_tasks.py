@@ -234,8 +234,20 @@ def test_settings_that_make_no_sense_are_refused(make, message):
 def test_a_class_without_images_to_train_validate_or_test_is_refused(train, test):
     y_train, y_test = np.array([0, 0] + [1] * train), np.array([0] + [1] * test)
     x_train, x_test = (np.zeros((len(y), 1, 1, 1), np.uint8) for y in (y_train, y_test))
-    stream = split(DataSet("few", x_train, y_train, x_test, y_test, ("a", "b")), 1, seed=0, valid_share=0.5)
-    assert stream.task(0).y_valid.tolist() == [0]
-    message = rf"^task 'few-split-1': class 'b' has {train} training and {test} test images, must have at least 2 "
-    with pytest.raises(DataError, match=message):
-        stream.task(1)
+    data = DataSet("few", x_train, y_train, x_test, y_test, ("a", "b"))
+    rule = f"class 'b' has {train} training and {test} test images, must have at least 2 "
+    with pytest.raises(DataError, match=f"^task 'few-split-1': {rule}"):  # although task 0 could be learned
+        split(data, 1, seed=0, valid_share=0.5)
+    with pytest.raises(DataError, match=f"^task 'few-permuted-0': {rule}"):
+        permuted(data, 3, seed=0, valid_share=0.5)
+    with pytest.raises(DataError, match=f"^task 'few': {rule}"):
+        mixed([digits(), data], side=8, channels=1, seed=0, valid_share=0.5)
+
+
+@given(st.lists(st.integers(2, 9), min_size=1, max_size=4), st.floats(0.01, 0.99))
+def test_a_stream_counts_the_images_of_its_tasks_before_it_builds_them(counts, share):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    x, classes = np.zeros((len(labels), 1, 1, 1), np.uint8), tuple("abcd"[: len(counts)])
+    stream = split(DataSet("few", x, labels, x, labels, classes), 1, seed=0, valid_share=share)
+    tasks = [stream.task(index) for index in range(len(stream))]
+    assert stream.images == tuple((len(task.y_train), len(task.y_valid)) for task in tasks)

@@ -58,7 +58,7 @@ def parse_json(data: bytes | str, where: str, error: Wrong = SettingsError) -> A
     tsn_hw.errors.SettingsError: x.json: not JSON ('a' stands there twice)
     """
     try:
-        text = data if isinstance(data, str) else data.decode("utf-8-sig")
+        text = (data if isinstance(data, str) else data.decode()).removeprefix("\ufeff")  # a byte order mark
         value = json.loads(
             text, object_pairs_hook=_object, parse_int=_integer, parse_float=_float, parse_constant=_float
         )

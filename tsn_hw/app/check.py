@@ -219,7 +219,8 @@ def check_settings(path: Path, platform: Platform) -> Checked:
     """Check the settings of a run, its data, its body, and a network of that size against the back ends."""
     from tsn_hw.app.config import stream_of
     from tsn_hw.app.draft import draft
-    from tsn_hw.learn.ready import architecture_of
+    from tsn_hw.learn.ready import architecture_of, check_trainable
+    from tsn_hw.learn.run import device_of
 
     plan = _Plan()
     settings = _settings(path, plan)
@@ -228,7 +229,9 @@ def check_settings(path: Path, platform: Platform) -> Checked:
     if settings is None or stream is None:
         return Checked(title, [], [], plan.problems, ["what depends on these parts could not be checked"])
     body = plan.note("model", lambda: architecture_of(settings, stream.input_shape))
-    if body is None:
+    if body is not None:
+        plan.note("train", lambda: check_trainable(settings, stream, device_of("cpu")))
+    if body is None or plan.problems["train"]:
         return Checked(title, [], [], plan.problems)
     title = f"{title}, {len(stream)} tasks, images {_sizes(stream.input_shape)}"
     drawn = _check_network(draft(body, settings, stream.classes), title, platform)

@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tsn_hw.errors import DataError, SettingsError
+from tsn_hw.errors import DataError, SettingsError, warn
 from tsn_hw.layers import Shape
 from tsn_hw.learn.data_files import (
     IMAGE_SUFFIXES,
@@ -34,10 +34,13 @@ from tsn_hw.learn.data_files import (
     cifar_records,
     decoded,
     idx_array,
+    is_image,
     mat_arrays,
     npz_array,
     reading,
     resized,
+    svhn_part,
+    visible,
 )
 
 IDX_FILES = (
@@ -209,28 +212,41 @@ def read_svhn(name: str, folder: Path) -> DataSet:
                 f"data {name!r}: {file} is missing; put train_32x32.mat and test_32x32.mat (SVHN, cropped digits) there"
             )
         with reading(name, file):
-            parts.append(_svhn_part(mat_arrays(file)))
+            parts.append(svhn_part(mat_arrays(file)))
     return DataSet(name, *parts[0], *parts[1], tuple("0123456789"))
 
 
 def read_folder(name: str, folder: Path, side: int | None = None) -> DataSet:
     """Images in train/CLASS/ and test/CLASS/; classes and images in the order of their names.
 
+    Names that begin with "." are other programs' and passed over; what else is no image is left out and told.
+
     With ``side``, all are resized to side x side (bilinear, aspect ratio not kept); without, all must be of one size.
     The data set is grey, (1, height, width), if every image is, otherwise (3, height, width).
     """
 
+    left_out: list[Path] = []
+
     def images_of(entry: Path) -> Iterator[tuple[Path, Images]]:
-        for file in sorted(entry.iterdir()):
-            if file.suffix.lower() in IMAGE_SUFFIXES:
+        for file in visible(entry):
+            if not is_image(file):
+                left_out.append(file)
+            else:
                 with reading(name, file):
                     image = decoded(file)
                 yield file, np.asarray(image if side is None else resized(image, side))
 
     def class_of(entry: Path) -> str | None:
+        if not entry.is_dir():
+            left_out.append(entry)
         return entry.name if entry.is_dir() else None
 
-    return _read_classes(name, folder, "train/CLASS/ and test/CLASS/ with images", class_of, images_of)
+    data = _read_classes(name, folder, "train/CLASS/ and test/CLASS/ with images", class_of, images_of)
+    if left_out:
+        places = ", ".join(str(file.relative_to(folder)) for file in left_out[:3])
+        more = f" and {len(left_out) - 3} more" if len(left_out) > 3 else ""
+        warn(f"data {name!r}: left out, no images of a class: {places}{more}")
+    return data
 
 
 def read_tinyimagenet(name: str, folder: Path) -> DataSet:
@@ -242,12 +258,12 @@ def read_tinyimagenet(name: str, folder: Path) -> DataSet:
     for path in (folder / "train", annotations):
         if not path.exists():
             raise DataError(f"data {name!r}: {path} is missing; put Tiny ImageNet (train/, val/) into {folder}")
-    classes = sorted(entry.name for entry in (folder / "train").iterdir() if entry.is_dir())
+    classes = [entry.name for entry in visible(folder / "train") if entry.is_dir()]
     with reading(name, annotations):
-        lines = [line.split("\t")[:2] for line in annotations.read_text("utf-8").splitlines()]
+        lines = [line.split("\t")[:2] for line in annotations.read_text("utf-8-sig").splitlines()]
         if unknown := [line for line in lines if len(line) < 2 or line[1] not in classes or "/" in line[0]]:
             raise DataError(f"line {unknown[0]} names no file of one of the {len(classes)} classes of train/")
-    train = [(file, label) for label in classes for file in sorted((folder / "train" / label / "images").iterdir())]
+    train = [(file, label) for label in classes for file in visible(folder / "train" / label / "images")]
     test = [(folder / "val" / "images" / file, label) for file, label in lines]
 
     def images(files: list[tuple[Path, str]]) -> Images:
@@ -280,7 +296,7 @@ def read_tiles(name: str, folder: Path, side: int) -> DataSet:
                 yield file, sheet[row : row + side, column : column + side]
 
     def class_of(file: Path) -> str | None:
-        return re.sub(r"^\d+_", "", file.stem) if file.suffix.lower() in IMAGE_SUFFIXES else None
+        return re.sub(r"^\d+_", "", file.stem) if is_image(file) else None
 
     return _read_classes(name, folder, "train/ and test/ with one sheet of tiles a class", class_of, images_of)
 
@@ -366,23 +382,11 @@ def _npz_classes(names: NDArray[Any]) -> tuple[str, ...]:
     return tuple(entry.decode() if isinstance(entry, bytes) else entry for entry in names.tolist())
 
 
-def _svhn_part(arrays: dict[str, NDArray[Any]]) -> tuple[Images, Labels]:
-    images, labels = arrays.get("X", np.zeros(0)), arrays.get("y", np.zeros(0))
-    if images.dtype != np.uint8 or images.shape[:3] != (32, 32, 3) or labels.shape != (*images.shape[3:], 1):
-        raise DataError(
-            f"X is {images.dtype} {images.shape} and y {labels.dtype} {labels.shape}, must be uint8 (32, 32, 3, N) "
-            "and integers (N, 1)"
-        )
-    if not np.isin(labels, range(1, 11)).all():
-        raise DataError(f"labels are {labels.min()}..{labels.max()}, must be 1..10")
-    return np.ascontiguousarray(images.transpose(3, 2, 0, 1)), labels[:, 0].astype(np.int64) % 10
-
-
 def _cifar_classes(name: str, file: Path, count: int) -> tuple[str, ...]:
     if not file.is_file():
         return tuple(str(label) for label in range(count))
     with reading(name, file):
-        names = tuple(file.read_text("utf-8").split())
+        names = tuple(file.read_text("utf-8-sig").split())
         if len(names) != count:
             raise DataError(f"names {len(names)} classes, must be {count}")
     return names
@@ -408,7 +412,7 @@ def _read_classes(
             place = folder / "val" if (folder / "val").is_dir() else place
         if not place.is_dir():
             raise DataError(f"data {name!r}: {place} is missing; put {layout} into {folder}")
-        for entry in sorted(place.iterdir()):
+        for entry in visible(place):
             class_name = class_of(entry)
             if class_name is None:
                 continue

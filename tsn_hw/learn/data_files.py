@@ -26,7 +26,7 @@ from tsn_hw.errors import DataError
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".webp")
 MAX_PIXELS = 2**26
 """Largest image file that is decoded."""
 _GREY = ("1", "L")
@@ -156,6 +156,29 @@ def _inflated(data: memoryview) -> memoryview:
     if kind != _MAT_MATRIX or rest or not stream.eof or len(body) < size:
         raise DataError(f"holds {len(body)} of {size} compressed bytes of an element of type {kind}, or more")
     return memoryview(body)
+
+
+def svhn_part(arrays: dict[str, NDArray[Any]]) -> tuple[Images, Labels]:
+    """Images and labels of one part of SVHN, whose label 10 is the digit 0."""
+    images, labels = arrays.get("X", np.zeros(0)), arrays.get("y", np.zeros(0))
+    if images.dtype != np.uint8 or images.shape[:3] != (32, 32, 3) or labels.shape != (*images.shape[3:], 1):
+        raise DataError(
+            f"X is {images.dtype} {images.shape} and y {labels.dtype} {labels.shape}, must be uint8 (32, 32, 3, N) "
+            "and integers (N, 1)"
+        )
+    if not np.isin(labels, range(1, 11)).all():
+        raise DataError(f"labels are {labels.min()}..{labels.max()}, must be 1..10")
+    return np.ascontiguousarray(images.transpose(3, 2, 0, 1)), labels[:, 0].astype(np.int64) % 10
+
+
+def visible(folder: Path) -> list[Path]:
+    """What a folder holds, by name, but for hidden files and folders."""
+    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+
+
+def is_image(file: Path) -> bool:
+    """Whether a file is an image by the end of its name."""
+    return file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()
 
 
 def decoded(file: Path) -> Image.Image:
