@@ -1,7 +1,8 @@
 """Bit-accurate inference at the speed of float kernels: the integers that the hardware holds.
 
-Every layer runs on the cheapest number type that is proven exact for its weights (:mod:`sim.plan`). Torch is
-loaded when a :class:`Simulator` is made, not when this module is imported.
+Every layer runs on the cheapest number type that is proven exact for its weights (:mod:`sim.plan`), on a kernel that
+was tried on this machine (:mod:`sim.proof`). Torch is loaded when a :class:`Simulator` is made, not when this module is
+imported.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sim.plan import LayerPlan, plan_layers
+from sim.plan import LayerPlan, LayerPlans
 from tsn_hw.errors import SettingsError
 from tsn_hw.network import PackedNetwork
 
@@ -30,25 +31,29 @@ CHUNK_BYTES = 2**25
 class Simulator:
     """Integer inference of one task. A layer is prepared when it first runs: weights decoded, number type proven.
 
-    ``int8=False`` keeps off the int8 kernels, even where their known-answer test allows them.
+    ``int8=False`` keeps off the int8 kernels, even where they are right.
     """
 
     def __init__(self, net: PackedNetwork, task: int, *, int8: bool = True) -> None:
         from sim import kernels
-        from sim.int8 import int8_product_limit
+        from sim.proof import int8_product_limit
 
         if not 0 <= task < len(net.tasks):
             raise SettingsError(f"simulator: task {task}, must be 0..{len(net.tasks) - 1}")
         self.net, self.task = net, task
         self._head = net.head(task)
-        self._plans = plan_layers(net, task, int8_product_limit() if int8 else 0)
+        self._plans = LayerPlans(net, task, int8_product_limit() if int8 else 0)
         self.program = kernels.compile_program(net, task, self._plans, fuse=True)
         elements = sum(math.prod(net.shapes[index]) for index, _, _ in net.run_order(task))
         self._chunk = max(1, CHUNK_BYTES // (4 * (elements + math.prod(net.input_shape))))
 
     @property
     def plan(self) -> tuple[LayerPlan, ...]:
-        """The number type of every computing layer and the bounds that prove it."""
+        """The number type of every computing layer and the bounds that prove it.
+
+        Kernels are tried with a batch of one, and with every size that was run: another size may refuse another kernel.
+        """
+        self(np.zeros((1, *self.net.input_shape), np.int64))
         return tuple(self._plans.values())
 
     def __call__(self, x: ArrayLike) -> Int32s:

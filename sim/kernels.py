@@ -9,11 +9,9 @@ in its argument, and a maximum pooling may stand between them and spare the roun
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import cache, partial, reduce
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,42 +19,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from sim.int8 import int8_kernel
-from sim.plan import LayerPlan, Part
-from tsn_hw.arithmetic import Ints, per_channel
-from tsn_hw.layers import INPUT, Add, AvgPool, Flatten, Linear, MaxPool, Pair, Weighted
+from sim.borrowed import exact_floats
+from sim.int8 import PAIR_LIMIT
+from sim.plan import LayerPlan, LayerPlans, Part
+from sim.proof import DTYPES, Floats, Kernel, Operation, UnprovenError, geometry, guarded
+from tsn_hw import arithmetic
+from tsn_hw.arithmetic import per_channel
+from tsn_hw.layers import INPUT, Add, AvgPool, Flatten, MaxPool, Pair, Weighted
 from tsn_hw.network import PackedNetwork, Requantization
 
-Operation = Callable[..., Tensor]
 Compile = Callable[[], list[Operation]]
-Floats = NDArray[np.float64]
-
-_DTYPES = {"float32": torch.float32, "float64": torch.float64, "int64": torch.int64}
-
-
-@contextmanager
-def exact_floats() -> Iterator[None]:
-    """Float kernels that compute what IEEE 754 says, whatever torch is set to; the settings come back at the end.
-
-    NNPACK's convolution is wrong far below 2**24; bfloat16, TF32 and autocast drop bits of the operands.
-    The settings are global to torch: other threads see them meanwhile.
-    """
-    backends: Any = torch.backends  # attributes that torch makes at run time
-    precisions = (backends.mkldnn.matmul, backends.mkldnn.conv)
-    lowered = [(each, each.fp32_precision) for each in precisions if each.fp32_precision not in ("none", "ieee")]
-    autocast = torch.is_autocast_enabled("cpu")
-    (nnpack,) = backends.nnpack.set_flags(False)
-    try:
-        torch.set_autocast_enabled("cpu", False)
-        for each, _ in lowered:
-            each.fp32_precision = "ieee"
-        with torch.inference_mode():
-            yield
-    finally:
-        backends.nnpack.set_flags(nnpack)
-        torch.set_autocast_enabled("cpu", autocast)
-        for each, precision in lowered:
-            each.fp32_precision = precision
 
 
 @dataclass(frozen=True)
@@ -94,7 +66,7 @@ def input_tensor(x: NDArray[np.integer]) -> Tensor:
     return torch.from_numpy(x.astype(np.uint8 if x.dtype == np.uint8 else np.float32))
 
 
-def compile_program(net: PackedNetwork, task: int, plans: Mapping[int, LayerPlan], fuse: bool) -> Program:
+def compile_program(net: PackedNetwork, task: int, plans: LayerPlans, fuse: bool) -> Program:
     """The program of a task; ``fuse`` pools maxima before the requantization where nothing else reads the layer.
 
     A stage is compiled when it is first run: who knows its result already has no need of it.
@@ -124,12 +96,18 @@ def compile_program(net: PackedNetwork, task: int, plans: Mapping[int, LayerPlan
 
 
 def _chain(compiled: Compile) -> Operation:
-    """The operations of a stage one after the other."""
+    """The operations of a stage one after the other; compiled again where the plan was refused."""
     operations = cache(compiled)
 
     def run(*inputs: Tensor) -> Tensor:
-        first, *rest = operations()
-        return reduce(lambda value, operation: operation(value), rest, first(*inputs))
+        while True:
+            first, *rest = operations()
+            try:
+                value = first(*inputs)
+            except UnprovenError:
+                operations.cache_clear()
+            else:
+                return reduce(lambda value, operation: operation(value), rest, value)
 
     return run
 
@@ -144,25 +122,27 @@ def _pooled(compiled: Compile, pool: Operation) -> list[Operation]:
     return [*operations[:1], pool, *operations[1:]]
 
 
-def _computing(net: PackedNetwork, task: int, index: int, plans: Mapping[int, LayerPlan]) -> list[Operation]:
+def _computing(net: PackedNetwork, task: int, index: int, plans: LayerPlans) -> list[Operation]:
     """Accumulate and finish: accumulate gives ``acc * factor + bias`` a channel."""
     layer, requant, plan = net.layers[index], net.step(task, index).requantization, plans[index]
     assert requant is not None  # checked at birth: a computing layer has one
     factor, bias = _before_rounding(requant, plan)
     finish = _finish(requant, plan)
-    if isinstance(layer, Weighted) and plan.kernel == "int8":
-        low, high = requant.bounds
-        saturates = plan.folded and low == 0 and high <= 255
-        dtype = torch.uint8 if saturates else torch.float32
-        return [
-            int8_kernel(layer, net.weights(task, index), factor, bias, dtype),
-            partial(torch.clamp_, max=high) if saturates else finish,
-        ]
+    refuse = partial(plans.refuse, index, plan.kernel)
     if isinstance(layer, Weighted) and plan.parts:
-        return [_in_parts(layer, factor, plan.parts), finish]
-    dtype = _DTYPES[plan.kernel]
+        return [_in_parts(layer, factor, plan.parts, refuse), finish]
     if isinstance(layer, Weighted):
-        return [_weighted(layer, net.weights(task, index), factor, bias, dtype), finish]
+        weights = net.weights(task, index)
+        kernel = Kernel(geometry(layer, weights), plan.kernel)
+        if plan.kernel == "int8":
+            kernel = replace(
+                kernel, wide=net.format(task, layer.inputs[0]).range[1] * arithmetic.magnitude(weights) > PAIR_LIMIT
+            )
+            low, high = requant.bounds
+            if plan.folded and low == 0 and high <= 255:  # the kernel rounds and saturates
+                kernel, finish = replace(kernel, output=torch.uint8), partial(torch.clamp_, max=high)
+        return [guarded(kernel, weights, factor, bias, refuse), finish]
+    dtype = DTYPES[plan.kernel]
     if isinstance(layer, Add):
         exponents = [net.format(task, source).exponent for source in layer.inputs]
         return [_add(exponents, factor, bias, dtype), finish]
@@ -177,22 +157,18 @@ def _before_rounding(requant: Requantization, plan: LayerPlan) -> tuple[Floats, 
     return np.sign(requant.multiplier).astype(np.float64), np.zeros(len(requant.offset))
 
 
-def _weighted(layer: Weighted, weights: Ints, factor: Floats, bias: Floats, dtype: torch.dtype) -> Operation:
-    kernel, operation = _scaled(weights, factor, dtype), _operation(layer)
-    add = torch.from_numpy(bias).to(dtype)
-    return lambda x: operation(x.to(dtype), kernel, add)
-
-
-def _in_parts(layer: Weighted, factor: Floats, parts: tuple[Part, ...]) -> Operation:
+def _in_parts(layer: Weighted, factor: Floats, parts: tuple[Part, ...], refuse: Callable[[], None]) -> Operation:
     """Every part is exact in float32; their sum is exact in float64."""
-    kernels, operation = [_scaled(part.weights, factor, torch.float32) for part in parts], _operation(layer)
+    operations = [
+        guarded(Kernel(geometry(layer, part.weights), "float32"), part.weights, factor, None, refuse) for part in parts
+    ]
 
     def run(x: Tensor) -> Tensor:
         high = torch.floor(x.to(torch.float32) / 256)
         planes = {None: x.to(torch.float32), 0: x - 256 * high, 1: high}
         total: Tensor | None = None
-        for part, kernel in zip(parts, kernels, strict=True):
-            term = operation(planes[part.byte][:, part.channels], kernel, None)
+        for part, operation in zip(parts, operations, strict=True):
+            term = operation(planes[part.byte][:, part.channels])
             total = term.to(torch.float64).mul_(part.factor) if total is None else total.add_(term, alpha=part.factor)
         assert total is not None
         return total
@@ -231,20 +207,6 @@ def _max_pool(x: Tensor, kernel: Pair, stride: Pair) -> Tensor:
             for j in range(kernel[1])
         ),
     )
-
-
-def _scaled(weights: Ints, factor: Floats, dtype: torch.dtype) -> Tensor:
-    """Weights times the factor of their output channel (exact by the plan), in the layout of the fastest kernel."""
-    kernel = torch.from_numpy(weights * factor.reshape(-1, *[1] * (weights.ndim - 1))).to(dtype)
-    if kernel.ndim == 4 and dtype == torch.float32:
-        return kernel.contiguous(memory_format=torch.channels_last)
-    return kernel
-
-
-def _operation(layer: Weighted) -> Operation:
-    if isinstance(layer, Linear):
-        return functional.linear
-    return partial(functional.conv2d, stride=layer.stride, padding=layer.padding, groups=layer.groups)
 
 
 def _finish(requant: Requantization, plan: LayerPlan) -> Operation:

@@ -1,13 +1,16 @@
 """Which number type carries each layer, and the bounds that prove it exact. No torch: proofs are about integers.
 
 =================  ==============================================================================================
-int8               uint8 activations and int8 weights whose products stay within what this processor's kernels
-                   passed their test for, and sums that float32 holds (the kernels round through it)
+int8               uint8 activations and int8 weights whose products are not too large for this processor, and sums
+                   that float32 holds (the kernels round through it)
 float32            no partial sum exceeds 2**24
 float32 in parts   the sum splits into parts that each stay within 2**24 and are added in float64
 float64            no partial sum exceeds 2**53
 int64              everything else
 =================  ==============================================================================================
+
+A kernel that is not right on this machine, in the very case that a layer needs, is refused (:mod:`sim.proof`), and the
+next of this list takes its place.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ Kernel = Literal["int8", "float32", "float32 in parts", "float64", "int64"]
 INT8_MIN_MACS = 2**14
 """Below this many multiply-accumulates a sample, an int8 kernel costs more to call than it saves (measured)."""
 
+_CARRIERS: tuple[Carrier, ...] = ("float32", "float64", "int64")
 _BYTE = 256
 _SLICES = ((1, 1, 2), (1, 1, 4), (1, 1, 8))
 _BYTES = ((2, 1, 1), (1, 2, 1), (2, 1, 2), (1, 2, 2), (2, 1, 4), (1, 2, 4))
@@ -57,6 +61,7 @@ class LayerPlan:
     requantization:       carrier of ``acc * multiplier + offset``
     requantization_bound: no such value exceeds it in magnitude
     folded:               multiplier, offset and 2**-shift are part of weights and bias; only rounding is left
+    refused:              cheaper kernels that failed their test on this machine
     """
 
     layer: str
@@ -66,8 +71,9 @@ class LayerPlan:
     requantization_bound: int
     folded: bool
     parts: tuple[Part, ...] = ()
+    refused: tuple[Kernel, ...] = ()
 
-    def summary(self) -> dict[str, str | int]:
+    def summary(self) -> dict[str, str | int | list[Kernel]]:
         """The plan as plain data."""
         return {
             "layer": self.layer,
@@ -76,19 +82,15 @@ class LayerPlan:
             "sum_bound": self.sum_bound,
             "requantization": "folded" if self.folded else self.requantization,
             "requantization_bound": self.requantization_bound,
+            "refused": list(self.refused),
         }
 
 
-def plan_layers(net: PackedNetwork, task: int, int8_limit: int) -> LayerPlans:
-    """Layer index -> plan, for every layer of a task that computes.
+class LayerPlans(Mapping[int, LayerPlan]):
+    """Layer index -> plan, for every layer of a task that computes; each is made when it is first asked for.
 
     ``int8_limit``: the largest activation * weight for which int8 kernels are exact here; 0: use none.
     """
-    return LayerPlans(net, task, int8_limit)
-
-
-class LayerPlans(Mapping[int, LayerPlan]):
-    """Plans by the index of the layer, each made when it is first asked for."""
 
     def __init__(self, net: PackedNetwork, task: int, int8_limit: int) -> None:
         self._net, self._task, self._int8_limit = net, task, int8_limit
@@ -98,11 +100,11 @@ class LayerPlans(Mapping[int, LayerPlan]):
             if step.requantization is not None
         }
         self._made: dict[int, LayerPlan] = {}
+        self._refused: dict[int, tuple[Kernel, ...]] = dict.fromkeys(self._computing, ())
 
     def __getitem__(self, index: int) -> LayerPlan:
         if index not in self._made:
-            layer, requantization = self._computing[index]
-            self._made[index] = _plan_layer(self._net, self._task, index, layer, requantization, self._int8_limit)
+            self._made[index] = self._plan(index, *self._computing[index])
         return self._made[index]
 
     def __iter__(self) -> Iterator[int]:
@@ -111,25 +113,33 @@ class LayerPlans(Mapping[int, LayerPlan]):
     def __len__(self) -> int:
         return len(self._computing)
 
+    def refuse(self, index: int, kernel: Kernel) -> None:
+        """Plan a layer without this kernel from now on."""
+        if kernel not in self._refused[index]:
+            self._refused[index] += (kernel,)
+            self._made.pop(index, None)
 
-def _plan_layer(
-    net: PackedNetwork, task: int, index: int, layer: Layer, requant: Requantization, int8_limit: int
-) -> LayerPlan:
-    low, high = net.accumulator(task, index)
-    sum_bound = arithmetic.magnitude(low, high)
-    bound = arithmetic.requantization_magnitude(low, high, requant.multiplier, requant.offset)
-    sums, affine = arithmetic.carrier(sum_bound), arithmetic.carrier(bound)
-    kernel: Kernel = sums
-    parts: tuple[Part, ...] = ()
-    if isinstance(layer, Weighted):
-        source, weights = net.format(task, layer.inputs[0]), net.weights(task, index)
-        if sums == "float32" and _fits_int8(layer, net.shape(layer.inputs[0]), source, weights, int8_limit):
-            kernel = "int8"
-        elif sums == "float64":
-            parts = _split(layer, weights, source.range)
-            kernel = "float32 in parts" if parts else kernel
-    folded = not parts and (affine == sums or affine == "float32") and sums != "int64"
-    return LayerPlan(layer.name, kernel, sum_bound, affine, bound, folded, parts)
+    def _plan(self, index: int, layer: Layer, requant: Requantization) -> LayerPlan:
+        low, high = self._net.accumulator(self._task, index)
+        sum_bound = arithmetic.magnitude(low, high)
+        bound = arithmetic.requantization_magnitude(low, high, requant.multiplier, requant.offset)
+        sums, affine = arithmetic.carrier(sum_bound), arithmetic.carrier(bound)
+        fitting: list[Kernel] = list(_CARRIERS[_CARRIERS.index(sums) :])
+        parts: tuple[Part, ...] = ()
+        if isinstance(layer, Weighted):
+            source, weights = self._net.format(self._task, layer.inputs[0]), self._net.weights(self._task, index)
+            shape, limit = self._net.shape(layer.inputs[0]), self._int8_limit
+            if sums == "float32" and _fits_int8(layer, shape, source, weights, limit):
+                fitting.insert(0, "int8")
+            elif sums == "float64" and (parts := _split(layer, weights, source.range)):
+                fitting.insert(0, "float32 in parts")
+        refused = self._refused[index]
+        kernel = next(each for each in fitting if each not in refused)  # nobody refuses int64
+        if kernel != "float32 in parts":
+            parts = ()
+        holds = "float32" if kernel == "int8" else kernel
+        folded = holds in ("float32", "float64") and _CARRIERS.index(affine) <= _CARRIERS.index(holds)
+        return LayerPlan(layer.name, kernel, sum_bound, affine, bound, folded, parts, refused)
 
 
 def _fits_int8(layer: Weighted, shape: tuple[int, ...], source: ActFormat, weights: Ints, limit: int) -> bool:

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from sim.borrowed import exact_floats
 from sim.integer import Int32s, Simulator
-from sim.kernels import exact_floats, input_tensor
+from sim.kernels import input_tensor
 from tsn_hw.layers import INPUT
 from tsn_hw.network import UNUSED, PackedNetwork
 

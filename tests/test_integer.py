@@ -1,9 +1,12 @@
 """The fast simulator: equal to the int64 reference everywhere, never on a carrier that is not proven."""
 
 import json
+import os
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,11 +20,12 @@ from networks import Recipe, adversarial_inputs, random_network, recipes
 import sim.integer
 import sim.plan
 from sim import Simulator, int8, simulate
-from sim.kernels import exact_floats
-from sim.plan import plan_layers
+from sim.borrowed import exact_floats
+from sim.plan import LayerPlans
+from sim.proof import int8_product_limit
 from tsn_hw import arithmetic
 from tsn_hw.arithmetic import ActFormat
-from tsn_hw.errors import SettingsError
+from tsn_hw.errors import EngineError, SettingsError
 from tsn_hw.layers import Add, AvgPool, Conv2d, Linear, MaxPool
 from tsn_hw.network import PackedNetwork
 from tsn_hw.reference import run
@@ -90,7 +94,7 @@ def test_the_random_networks_meet_every_kernel() -> None:
                 patch.setattr(sim.plan, "INT8_MIN_MACS", 0)
                 met |= {
                     (plan.kernel, "folded" if plan.folded else plan.requantization)
-                    for plan in plan_layers(net, 0, int8_limit=255 * 128).values()
+                    for plan in LayerPlans(net, 0, int8_limit=255 * 128).values()
                 }
     assert {kernel for kernel, _ in met} == {"int8", "float32", "float32 in parts", "float64", "int64"}
     assert {how for _, how in met} == {"folded", "float64", "int64"}
@@ -115,7 +119,7 @@ def test_rounding_follows_the_case_table(rule: str) -> None:
 def test_float32_is_never_chosen_beyond_its_bound(recipe: Recipe) -> None:
     net = random_network(recipe)
     for task in range(len(net.tasks)):
-        for index, plan in plan_layers(net, task, int8_limit=255 * 128).items():
+        for index, plan in LayerPlans(net, task, int8_limit=255 * 128).items():
             layer, requant = net.layers[index], net.step(task, index).requantization
             if not isinstance(layer, Linear | Conv2d) or requant is None:
                 continue
@@ -138,7 +142,7 @@ def test_float32_is_never_chosen_beyond_its_bound(recipe: Recipe) -> None:
 def test_the_parts_of_a_split_sum_are_the_weights_and_fit_float32(recipe: Recipe) -> None:
     net, float32 = random_network(recipe), 2**12
     with limits(float32, float64=2**53):
-        plans = dict(plan_layers(net, 0, int8_limit=0))
+        plans = dict(LayerPlans(net, 0, int8_limit=0))
     for index, plan in plans.items():
         if plan.parts:
             weights = net.weights(0, index)
@@ -226,12 +230,13 @@ def test_the_plan_is_plain_data() -> None:
         "sum_bound": 765,
         "requantization": "folded",
         "requantization_bound": 770,
+        "refused": [],
     }
 
 
 # --- int8 kernels -----------------------------------------------------------------------------------------------------
 
-needs_int8 = pytest.mark.skipif(int8.int8_product_limit() == 0, reason="no int8 kernels on this processor")
+needs_int8 = pytest.mark.skipif(not int8.available(), reason="no int8 kernels on this processor")
 
 
 def wide_linear(weight: int, act_bits: int, output: ActFormat = U8) -> PackedNetwork:
@@ -255,7 +260,7 @@ def test_int8_kernels_run_where_pairs_of_products_fit_16_bits(weight: int, act_b
 def test_int8_kernels_run_full_products_only_where_the_test_allows_them() -> None:
     net = wide_linear(127, act_bits=8)
     (simulator,) = assert_equals_reference(net, adversarial_inputs(net, 9))
-    assert (simulator.plan[0].kernel == "int8") == (int8.int8_product_limit() >= 255 * 127)
+    assert (simulator.plan[0].kernel == "int8") == (int8_product_limit() >= 255 * 127)
 
 
 @needs_int8
@@ -283,39 +288,10 @@ def test_int8_is_not_chosen_where_its_requantization_could_round() -> None:
         net = linear(np.full((1, 1024), 64), requantization(U8, 16, offset), U8)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sim.plan, "INT8_MIN_MACS", 0)
-            plan = plan_layers(net, 0, int8_limit=255 * 64)[0]
+            plan = LayerPlans(net, 0, int8_limit=255 * 64)[0]
         assert (plan.kernel, plan.folded) == (kernel, folded)
     wider = linear(np.full((1, 1032), 64), requantization(U8, 16), U8)
-    assert plan_layers(wider, 0, int8_limit=255 * 64)[0].kernel == "float32 in parts"
-
-
-def _saturating(layer, weights, factor, bias, dtype):  # type: ignore[no-untyped-def]
-    """A processor without VNNI, in slow motion: pairs of products saturate at 16 bits."""
-
-    def kernel(x):  # type: ignore[no-untyped-def]
-        products = x.to(torch.int64)[:, None, :] * torch.from_numpy(weights)
-        products = torch.nn.functional.pad(products, (0, products.shape[-1] % 2))
-        pairs = products.unflatten(-1, (-1, 2)).sum(-1).clamp(-(2**15), 2**15 - 1)
-        result = pairs.sum(-1).double() * torch.from_numpy(factor) + torch.from_numpy(bias)
-        return result.float() if dtype == torch.float32 else result.round().clamp(0, 255).to(torch.uint8)
-
-    return kernel
-
-
-def _rounding_half_up(layer, weights, factor, bias, dtype):  # type: ignore[no-untyped-def]
-    def kernel(x):  # type: ignore[no-untyped-def]
-        result = (x @ torch.from_numpy(weights).T).double() * torch.from_numpy(factor) + torch.from_numpy(bias)
-        return result.float() if dtype == torch.float32 else (result + 0.5).floor().clamp(0, 255).to(torch.uint8)
-
-    return kernel
-
-
-@needs_int8
-@pytest.mark.parametrize(("broken", "limit"), [(_saturating, 16383), (_rounding_half_up, 0)])
-def test_the_known_answer_test_finds_broken_kernels(broken, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr(int8, "int8_kernel", broken)
-    monkeypatch.setattr(int8, "_TEST_LAYERS", (Linear("long rows", 256, 64), Linear("odd sizes", 37, 5)))
-    assert int8.int8_product_limit.__wrapped__() == limit
+    assert LayerPlans(wider, 0, int8_limit=255 * 64)[0].kernel == "float32 in parts"
 
 
 # --- the order of operations ------------------------------------------------------------------------------------------
@@ -365,6 +341,113 @@ def test_users_settings_come_back_even_after_an_error() -> None:
         assert conv.fp32_precision == "bf16"
     finally:
         conv.fp32_precision = "none"
+
+
+CHANGED = (
+    "simulator: another thread changed torch's settings (NNPACK, fp32_precision) while this one computed, so its "
+    "integers may be wrong; change them before or after"
+)
+
+
+@pytest.fixture
+def nnpack() -> Iterator[Callable[[bool], bool]]:
+    """Sets the flag and gives what it was; it is on at first, and afterwards what it was before the test."""
+    before = torch.backends.nnpack.set_flags(True)[0]
+    yield lambda flag: torch.backends.nnpack.set_flags(flag)[0]
+    torch.backends.nnpack.set_flags(before)
+
+
+def in_a_thread(work: Callable[[], object]) -> None:
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+
+def test_settings_come_back_when_the_last_thread_is_done(nnpack: Callable[[bool], bool]) -> None:
+    begun, ended = threading.Event(), threading.Event()
+    seen: list[bool] = []
+
+    def second() -> None:
+        with exact_floats():
+            begun.set()
+            ended.wait(10)
+            seen.append(nnpack(False))
+
+    thread = threading.Thread(target=second)
+    with exact_floats():
+        thread.start()
+        assert begun.wait(10)
+    ended.set()
+    thread.join()
+    assert seen == [False]
+    assert nnpack(True) is True
+
+
+def test_a_setting_that_another_thread_changes_meanwhile_is_told_and_kept(nnpack: Callable[[bool], bool]) -> None:
+    nnpack(False)
+    with pytest.raises(EngineError, match=f"^{re.escape(CHANGED)}$"), exact_floats():
+        in_a_thread(lambda: nnpack(True))
+    assert nnpack(True) is True
+    with exact_floats():
+        assert nnpack(False) is False
+
+
+def test_a_change_is_told_to_every_thread_that_computed_and_to_none_that_came_later(
+    nnpack: Callable[[bool], bool],
+) -> None:
+    with pytest.raises(EngineError), exact_floats():  # noqa: PT012
+        with pytest.raises(EngineError), exact_floats():
+            nnpack(True)
+        with exact_floats():  # sets it anew
+            assert nnpack(False) is False
+    assert nnpack(True) is True
+
+
+def test_threads_at_once_compute_what_one_does(nnpack: Callable[[bool], bool], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)  # torch would take NNPACK then
+    net, x = wide_convolution()
+    expected = run(net, 0, x)["conv"]
+    wrong = []
+
+    def work() -> None:
+        simulators = [Simulator(net, 0, int8=False) for _ in range(5)]
+        wrong.extend(int((each.taps(x)["conv"] != expected).sum()) for each in simulators)
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == [0] * 15
+    assert nnpack(True) is True
+
+
+FORK = """
+import os, signal, sys
+import numpy as np, torch
+from handmade import U8, linear, requantization
+from sim import Simulator
+from tsn_hw.reference import run
+
+torch.set_num_threads(2)
+net = linear(np.random.default_rng(0).integers(-7, 8, (200, 300)), requantization(U8, 6, channels=200), U8)
+x = np.random.default_rng(1).integers(0, 256, (300, 300))
+expected = run(net, 0, x)["head"]
+for parent in (lambda: torch.ones(900, 900) @ torch.ones(900, 900), lambda: Simulator(net, 0)(x)):
+    parent()  # starts torch's threads
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # ends a child that waits for ever
+        os._exit(not np.array_equal(Simulator(net, 0)(x), expected))
+    print(os.waitpid(child, 0)[1], torch.get_num_threads())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_child_of_a_process_that_computed_gives_the_same_logits() -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", FORK], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "2"] * 2
 
 
 def wide_convolution() -> tuple[PackedNetwork, np.ndarray]:

@@ -1,7 +1,8 @@
 """The contract in plain numpy: int64 loops to be read and compared with, not to be fast.
 
 It shares nothing with any engine but the core: weights come from :meth:`PackedNetwork.weights`, rounding and
-saturation from :mod:`tsn_hw.arithmetic`. Convolution and pooling are loops over the positions of the kernel.
+saturation from :mod:`tsn_hw.arithmetic`. Convolution and pooling are loops over the positions of the kernel. By
+:func:`sums` the simulator tries the kernels of libraries.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 
 from tsn_hw import arithmetic
 from tsn_hw.arithmetic import Ints
-from tsn_hw.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, MaxPool, Pair
+from tsn_hw.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, MaxPool, Pair, Weighted
 from tsn_hw.network import PackedNetwork
 
 
@@ -31,11 +32,8 @@ def run(net: PackedNetwork, task: int, x: Ints) -> dict[str, Ints]:
 def _accumulate(net: PackedNetwork, task: int, index: int, layer: Layer, x: Ints, other: Ints | None = None) -> Ints:
     """What a layer computes before its requantization."""
     match layer:
-        case Linear():
-            sums: Ints = x @ net.weights(task, index).T
-            return sums
-        case Conv2d():
-            return _convolve(layer, x, net.weights(task, index))
+        case Linear() | Conv2d():
+            return sums(layer, x, net.weights(task, index))
         case MaxPool():
             largest: Ints = np.maximum.reduce([window for *_, window in _windows(x, layer.kernel, layer.stride)])
             return largest
@@ -50,20 +48,23 @@ def _accumulate(net: PackedNetwork, task: int, index: int, layer: Layer, x: Ints
             return arithmetic.align(x, first, other, second)
 
 
-def _convolve(layer: Conv2d, x: Ints, weights: Ints) -> Ints:
-    """(batch, in, height, width) and (out, in / groups, kh, kw) to (batch, out, rows, columns)."""
+def sums(layer: Weighted, x: Ints, weights: Ints) -> Ints:
+    """The accumulators (batch, out, ...) of a layer with weights, for integers x (batch, in, ...)."""
+    if isinstance(layer, Linear):
+        products: Ints = x @ weights.T
+        return products
     top, left = layer.padding
     padded = np.pad(x, ((0, 0), (0, 0), (top, top), (left, left)))
-    outputs = []
-    for source, kernel in zip(
-        np.split(padded, layer.groups, axis=1), np.split(weights, layer.groups, axis=0), strict=True
-    ):
-        products = [
-            np.einsum("nihw,oi->nohw", window, kernel[:, :, i, j])
-            for i, j, window in _windows(source, layer.kernel, layer.stride)
+    kernel = weights.reshape(layer.groups, -1, *weights.shape[1:])  # (groups, out, in, height, width)
+    total: Ints = np.add.reduce(
+        [
+            np.einsum(
+                "ngihw,goi->ngohw", window.reshape(len(x), layer.groups, -1, *window.shape[2:]), kernel[..., i, j]
+            )
+            for i, j, window in _windows(padded, layer.kernel, layer.stride)
         ]
-        outputs.append(np.add.reduce(products))
-    return np.concatenate(outputs, axis=1)
+    )
+    return total.reshape(len(x), -1, *total.shape[3:])
 
 
 def _windows(x: Ints, kernel: Pair, stride: Pair) -> Iterator[tuple[int, int, Ints]]:

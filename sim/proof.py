@@ -1,0 +1,244 @@
+"""Kernels of libraries, each tried against int64 before it computes with what it will be used for.
+
+Which code a library runs depends on geometry, number type, sizes, strides, batch and threads, and some of that code is
+wrong where nobody looked: oneDNN's convolutions on AVX-512, for one input channel and an output one pixel wide. So a
+kernel answers known sums in exactly that case, once a process, in memory that holds what is no number.
+
+All outputs are compared, though not one by one: their sum over the channels, each times a random integer, is what one
+output channel with the sum of those weights gives, and that costs int64 little.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from sim.borrowed import exact_floats
+from sim.int8 import PAIR_LIMIT, PRODUCT_LIMIT, available, int8_kernel
+from tsn_hw import arithmetic, reference
+from tsn_hw.arithmetic import Ints
+from tsn_hw.layers import INPUT, Conv2d, Linear, Weighted
+
+Operation = Callable[..., Tensor]
+Floats = NDArray[np.float64]
+Weights = NDArray[np.signedinteger[Any]]
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "int64": torch.int64}
+SAMPLES, ROWS = 5, 61
+"""Different inputs of a batch, and different rows of weights: more of them repeat, in steps that no block divides."""
+
+
+class UnprovenError(Exception):
+    """A kernel is not right in a case; it was refused, so whoever asks again gets another."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What a library can know of a layer before it sees an input; name and inputs of the layer are blank.
+
+    wide: of int8, whether two products may exceed 16 bits (a register of processors without VNNI)
+    """
+
+    layer: Weighted
+    carrier: str
+    output: torch.dtype = torch.float32
+    wide: bool = False
+
+    def make(self, weights: Weights, factor: Floats, bias: Floats | None) -> Operation:
+        """x -> layer(x) * factor + bias a channel, all of which the carrier must hold exactly."""
+        if self.carrier == "int8":
+            assert bias is not None
+            return int8_kernel(self.layer, weights, factor, bias, self.output)
+        add = None if bias is None else torch.from_numpy(bias).to(DTYPES[self.carrier])
+        if self.carrier == "int64":
+            whole = weights * factor.astype(np.int64).reshape(-1, *[1] * (weights.ndim - 1))
+            return lambda x: torch.from_numpy(reference.sums(self.layer, x.numpy().astype(np.int64), whole))
+        kernel, operation = _scaled(weights, factor, DTYPES[self.carrier]), _operation(self.layer)
+        return lambda x: operation(x.to(kernel.dtype), kernel, add)
+
+
+def geometry(layer: Weighted, weights: Ints) -> Weighted:
+    """A layer over as many input channels as the weights have, and nameless."""
+    if isinstance(layer, Linear):
+        return replace(layer, name="", inputs=(INPUT,), in_features=weights.shape[1])
+    return replace(layer, name="", inputs=(INPUT,), in_channels=weights.shape[1] * layer.groups)
+
+
+def guarded(
+    kernel: Kernel, weights: Weights, factor: Floats, bias: Floats | None, refuse: Callable[[], None]
+) -> Operation:
+    """What the kernel makes, tried before it meets a new case. Where it is not right: ``refuse()``, UnprovenError."""
+    made, tried = cache(partial(kernel.make, weights, factor, bias)), set[Hashable]()
+
+    def call(x: Tensor) -> Tensor:
+        if kernel.carrier == "int64":  # nothing that a library chooses
+            return made()(x)
+        if x.ndim == 4 and x.shape[1] == 1:
+            x = x.squeeze(1).unsqueeze(1)  # of all strides that one channel may have, those of a contiguous tensor
+        case = x.dtype, x.shape, x.stride(), torch.get_num_threads(), torch.backends.mkldnn.enabled
+        if case not in tried:
+            if not _proven(kernel, x, bias is not None, case):
+                refuse()
+                raise UnprovenError
+            tried.add(case)
+        return made()(x)
+
+    return call
+
+
+@cache
+def int8_product_limit() -> int:
+    """The largest activation * weight for which int8 kernels can be exact on this processor; 0 where there are none."""
+    if not available():
+        return 0
+    kernel, x = Kernel(Linear("", 256, 64), "int8", wide=True), torch.zeros((8, 256), dtype=torch.uint8)
+    with exact_floats():
+        return PRODUCT_LIMIT if _answers(kernel, x, True, None) else PAIR_LIMIT
+
+
+_LARGEST = {
+    "int8": (255, 127, arithmetic.FLOAT32_EXACT),
+    "float32": (1023, 1023, arithmetic.FLOAT32_EXACT),
+    "float64": (2**16 - 1, 2**15 - 1, arithmetic.FLOAT64_EXACT),
+}
+"""Activation, weight and sum of a test; lower precisions than float32 would cut the first two."""
+
+_ANSWERS: dict[Hashable, bool] = {}
+
+
+def _proven(kernel: Kernel, x: Tensor, biased: bool, case: Hashable) -> bool:
+    """Whether the kernel is right for inputs like x, by test; asked once a process."""
+    key = kernel, biased, case
+    if key not in _ANSWERS:
+        _ANSWERS[key] = not len(x) or _answers(kernel, x, biased, case)
+    return _ANSWERS[key]
+
+
+def _answers(kernel: Kernel, x: Tensor, biased: bool, case: Hashable) -> bool:
+    rng = np.random.default_rng(0)
+    channel = np.arange(kernel.layer.channels)
+    highest = 255 if x.dtype == torch.uint8 else _LARGEST[kernel.carrier][0]
+    rows = _rows(rng, kernel, highest)
+    weights = rows[channel % len(rows)]
+    shift = channel * 5 % 13 * (kernel.carrier == "int8")
+    sign = np.where(channel % 4 == 3, -1, 1)
+    offset = (((channel * 37 % 256 * 2 + 1) << shift) >> 1) * biased  # where no input adds to them, these are ties
+    parameters = weights, np.ldexp(sign, -shift), np.ldexp(offset, -shift) if biased else None
+    samples = _samples(rng, kernel, x, highest)
+    if kernel.output == torch.uint8:
+        floats = replace(kernel, output=torch.float32)
+        if not _proven(floats, x, biased, case):
+            return False
+        run, rounded = kernel.make(*parameters), floats.make(*parameters)
+        return all(
+            torch.equal(run(batch), rounded(batch).round_().clamp_(0, 255).to(torch.uint8))
+            for _, batch in _batches(kernel, x, samples)
+        )
+    run = kernel.make(*parameters)
+    probe = rng.integers(1, 2**15, len(channel))
+    expected = _projected_sums(kernel.layer, samples, rows, probe * sign, probe * offset)
+    steps = torch.from_numpy(arithmetic.per_channel(2**shift, x.ndim))
+    for numbers, batch in _batches(kernel, x, samples):
+        scaled = run(batch) * steps
+        given = scaled.to(torch.int64)
+        first = given[:SAMPLES].numpy() * arithmetic.per_channel(probe, x.ndim)
+        projected = first.reshape(len(first), expected.shape[1], -1, *first.shape[2:]).sum(axis=2)
+        if (
+            not torch.equal(given.to(scaled.dtype), scaled)  # no fraction, no NaN
+            or not torch.equal(given[SAMPLES:], given[:-SAMPLES])
+            or not np.array_equal(projected, expected[numbers[:SAMPLES]])
+        ):
+            return False
+    return True
+
+
+def _rows(rng: np.random.Generator, kernel: Kernel, highest: int) -> NDArray[np.int16]:
+    """(rows, in, ...): weights of every magnitude that the carrier allows for activations up to ``highest``.
+
+    Each row spreads small weights over its inputs, and has a run of the largest ones over neighbouring channels.
+    """
+    shape = kernel.layer.weight_shape[1:]
+    length, count = math.prod(shape), min(ROWS, kernel.layer.channels)
+    _, largest, exact = _LARGEST[kernel.carrier]
+    if kernel.carrier == "int8" and not kernel.wide:
+        largest = PAIR_LIMIT // highest
+    share = (exact - 2**20) // highest // 2  # 2**20: the largest offset
+    rows = np.zeros((count, length), np.int16)
+    small = min(largest, max(1, share // length))
+    for magnitude, run in ((small, False), (largest, True)):
+        size = min(length, share // magnitude)
+        values = rng.integers(-magnitude, magnitude + 1, (count, size))
+        if run:
+            values[0::3], values[1::3] = magnitude, -magnitude
+        where = (rng.integers(0, length, (count, 1)) + np.arange(size)) % length
+        np.put_along_axis(rows, where, values, axis=1)
+    if len(shape) == 1:
+        return rows
+    return np.moveaxis(rows.reshape(count, *shape[1:], shape[0]), -1, 1)
+
+
+def _samples(rng: np.random.Generator, kernel: Kernel, x: Tensor, highest: int) -> Ints:
+    """(SAMPLES, in, ...): all highest, random, nothing, extremes, random."""
+    lowest = 0 if x.dtype == torch.uint8 or kernel.carrier == "int8" else -highest
+    samples = rng.integers(lowest, highest + 1, (SAMPLES, *x.shape[1:]))
+    samples[0], samples[2] = highest, 0
+    samples[3] = np.where(samples[3] * 2 < lowest + highest, lowest, highest)
+    return samples
+
+
+def _batches(kernel: Kernel, x: Tensor, samples: Ints) -> Iterator[tuple[NDArray[np.intp], Tensor]]:
+    """Numbers of samples, and a batch of them in type, shape and strides of x; freed memory holds no numbers then."""
+    span = 1 + sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
+    sources = torch.from_numpy(samples).to(x.dtype)
+    outputs = 4 * len(x) * math.prod(kernel.layer.output_shape(tuple(x.shape[1:])))
+    for start in range(0, SAMPLES, len(x)):
+        numbers = (start + np.arange(len(x))) % SAMPLES
+        batch = _no_numbers(span * x.element_size()).view(x.dtype).as_strided(x.shape, x.stride())
+        batch.copy_(sources[torch.from_numpy(numbers)])
+        freed = [_no_numbers(size) for size in (outputs, outputs, x.nbytes, 2**12, 2**16)]
+        del freed
+        yield numbers, batch
+
+
+def _no_numbers(size: int) -> Tensor:
+    """Bytes of which every float is NaN and every byte 255."""
+    return torch.full((size,), 255, dtype=torch.uint8)
+
+
+def _projected_sums(layer: Weighted, samples: Ints, rows: NDArray[np.int16], factor: Ints, offset: Ints) -> Ints:
+    """(samples, groups, ...): what the layer with these rows gives, times a factor a channel, plus offsets, added up.
+
+    What leaves 64 bits does so on both sides of the comparison alike.
+    """
+    groups = layer.groups if isinstance(layer, Conv2d) else 1
+    channel = np.arange(layer.channels)
+    uses = np.zeros((groups, len(rows)), np.int64)
+    np.add.at(uses, (channel * groups // len(channel), channel % len(rows)), factor)
+    joined = np.tensordot(uses, rows, 1)
+    one = replace(layer, out_features=1) if isinstance(layer, Linear) else replace(layer, out_channels=groups)
+    total = reference.sums(one, samples, joined)
+    return total + arithmetic.per_channel(offset.reshape(groups, -1).sum(axis=1), total.ndim)
+
+
+def _scaled(weights: Weights, factor: Floats, dtype: torch.dtype) -> Tensor:
+    """Weights times the factor of their output channel (exact by the plan), in the layout of the fastest kernel."""
+    kernel = torch.from_numpy(weights).to(dtype, copy=True)
+    kernel.mul_(torch.from_numpy(factor).to(dtype).reshape(-1, *[1] * (weights.ndim - 1)))
+    if kernel.ndim == 4 and dtype == torch.float32:
+        return kernel.contiguous(memory_format=torch.channels_last)
+    return kernel
+
+
+def _operation(layer: Weighted) -> Operation:
+    if isinstance(layer, Linear):
+        return functional.linear
+    return partial(functional.conv2d, stride=layer.stride, padding=layer.padding, groups=layer.groups)
