@@ -535,6 +535,8 @@ FLAT = {"w": (3 * 32 * 32, 10)}
 IN_FRONT = "stands in front of the first layer; scale and shift the data before the network"
 K = {"k": (4, 3, 3, 3)}
 POOL = {"kernel_shape": [2, 2]}
+ONE = {"kernel_shape": [1, 1]}
+TRAINING = "is in training mode; export the model for inference"
 WRONG: list[tuple[str, list[str], dict[str, Any], dict[str, tuple[int, ...]], str]] = [
     ("Sigmoid", ["x"], {}, {}, "use Relu: activations are saturated integers, and Relu is the saturation at 0"),
     ("LSTM", ["x"], {}, {}, f"has no counterpart; supported are {SUPPORTED}"),
@@ -673,6 +675,88 @@ def test_a_trained_run_is_supported() -> None:
 
 
 def test_a_model_that_contradicts_itself_is_told() -> None:
-    model = model_of([("Flatten", ["x"], ["f"], {}), ("Odd", ["f"], ["y"], {})], {}, domain="odd")
-    del model.opset_import[1:]
+    model = model_of([("Flatten", ["x"], ["y"], {})], {})
+    del model.opset_import[:]
     assert read_foreign(model).problems[0].startswith("the model contradicts itself: ")
+
+
+@pytest.mark.parametrize("domain", ["qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general"])
+@pytest.mark.parametrize("is_imported", [True, False])
+def test_a_quantized_model_is_sent_back_to_its_float_model(domain: str, is_imported: bool) -> None:
+    """Whatever stands behind quantized weights is read as with the weights themselves."""
+    model = model_of(
+        [("Odd", ["k", "s", "s", "s"], ["q"], {}), ("Gemm", ["f0", "q"], ["y"], {})],
+        {"k": (3072, 4), "s": ()},
+        domain=domain,
+    )
+    model.graph.node[0].op_type = "Quant"
+    model.graph.node.insert(0, helper.make_node("Flatten", ["x"], ["f0"]))
+    if not is_imported:
+        del model.opset_import[1:]
+    foreign = read_foreign(model)
+    assert foreign.all_problems == [f"Quant 'n0': {QUANTIZED}"]
+    assert foreign.operators[2].becomes == "Linear 'fc1', 4 out"
+
+
+QUANTIZED = "give 'check' the float model that was quantized: the learner quantizes by itself"
+READ_TWICE = "its input is read elsewhere too; a layer gives its output with it or without, not both"
+NO_BIAS = "adds constants of shape {}; must be a bias a channel, (3, 1, 1)"
+SUM: tuple[str, list[str], list[str], dict[str, Any]] = ("Add", ["c", "e"], ["s"], {})
+BEHIND: list[tuple[str, list[tuple[str, list[str], list[str], dict[str, Any]]], str]] = [
+    ("a bias a channel", [("Add", ["c", "b311"], ["e"], {})], ""),
+    ("the same with a batch of one", [("Add", ["b1311", "c"], ["e"], {})], ""),
+    ("one number", [("Add", ["c", "b"], ["e"], {})], ""),
+    ("constants a pixel", [("Add", ["c", "pixel"], ["e"], {})], NO_BIAS.format("(1, 3, 32, 32)")),
+    ("constants a column", [("Add", ["c", "b32"], ["e"], {})], NO_BIAS.format("(32,)")),
+    ("constants a sample", [("Add", ["c", "b2111"], ["e"], {})], NO_BIAS.format("(2, 1, 1, 1)")),
+    ("one dimension more", [("Add", ["c", "b11311"], ["e"], {})], NO_BIAS.format("(1, 1, 3, 1, 1)")),
+    ("a cast to bytes", [("Cast", ["c"], ["e"], {"to": 2})], "cuts numbers down to whole ones; leave them as they are"),
+    ("a cast to half floats", [("Cast", ["c"], ["e"], {"to": 10})], ""),
+    ("a dropout of training", [("Dropout", ["c", "b", "yes"], ["e"], {})], TRAINING),
+    ("a pool, then its ReLU", [("MaxPool", ["c"], ["p"], ONE), ("Relu", ["p"], ["e"], {}), SUM],
+     READ_TWICE),
+    ("a copy, then its ReLU", [("Identity", ["c"], ["p"], {}), ("Relu", ["p"], ["e"], {}), SUM],
+     READ_TWICE),
+    ("a bias on one of two ways", [("Add", ["c", "b311"], ["e"], {}), SUM], READ_TWICE),
+    ("a tensor twice", [("Identity", ["c"], ["c"], {})], "computes 'c', which is there already"),
+    ("a batch of pixels", [("Reshape", ["c", "rows"], ["e"], {})],
+     "must bring (N, channels, height, width) to (N, features); other shapes have no counterpart"),
+    ("too few inputs", [("Conv", ["c"], ["e"], {})],
+     "is no valid ONNX: Node(n1) with schema(::Conv:11) has input size 1 not in range [min=2, max=3]."),
+    ("an attribute of another type", [("Conv", ["c", "k"], ["e"], {"strides": 2})],
+     "is no valid ONNX: Mismatched attribute type in 'n1 : strides'. Expected: 'INTS', actual: 'INT'"),
+    ("pads of half their number", [("Conv", ["c", "k"], ["e"], {"pads": [1, 1]})],
+     "pads [1, 1] differ between both sides; must be the same before and after"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("nodes", "problem"), [case[1:] for case in BEHIND], ids=[case[0] for case in BEHIND])
+def test_what_stands_behind_a_convolution_is_part_of_it_or_told(nodes: list[Any], problem: str) -> None:
+    sizes = {"b311": (3, 1, 1), "b1311": (1, 3, 1, 1), "b": (), "pixel": (1, 3, 32, 32), "b32": (32,)}
+    sizes |= {"b2111": (2, 1, 1, 1), "b11311": (1, 1, 3, 1, 1), "k": (3, 3, 3, 3), "yes": ()}
+    model = model_of([("Conv", ["x", "k"], ["c"], {"pads": [1] * 4}), *nodes], sizes)
+    model.graph.initializer.append(numpy_helper.from_array(np.array([-1, 3]), "rows"))
+    told = [f"{nodes[0][0] if len(nodes) < 2 else nodes[-2][0]} 'n{max(1, len(nodes) - 1)}': {problem}"] * bool(problem)
+    assert [line for line in read_foreign(model).all_problems if not line.startswith("the model must end in")] == told
+
+
+@pytest.mark.parametrize(
+    ("operator", "attributes", "is_right"),
+    [
+        ("ArgMax", {"axis": 1}, True),
+        ("ArgMax", {"axis": -1}, True),
+        ("ArgMax", {}, False),  # over the batch
+        ("ArgMax", {"axis": 1, "select_last_index": 1}, False),
+        ("Softmax", {}, True),
+        ("Softmax", {"axis": 0}, False),
+    ],
+)
+def test_the_end_chooses_among_the_classes(operator: str, attributes: dict[str, Any], is_right: bool) -> None:
+    nodes = [("Flatten", ["x"], ["f"], {}), ("Gemm", ["f", "w"], ["l"], {}), (operator, ["l"], ["y"], attributes)]
+    problem = f"{operator} 'n2': must choose among the classes, axis 1, and of equal ones the first"
+    assert found_in(nodes, FLAT).all_problems == [problem] * (not is_right)
+
+
+def test_weights_of_another_number_type_are_weights() -> None:
+    nodes = [("Flatten", ["x"], ["f"], {}), ("Cast", ["w"], ["v"], {"to": 1}), ("Gemm", ["f", "v"], ["y"], {})]
+    assert found_in(nodes, FLAT).all_problems == []

@@ -6,45 +6,30 @@ a Softmax at the end) becomes nothing. Weights are not taken over: subnetworks a
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import onnx
-from onnx import helper, numpy_helper, shape_inference
+from onnx import TensorProto, helper, shape_inference
 
-from tsn_hw.errors import NetworkError
-from tsn_hw.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, MaxPool, Pair, Shape
-
-SUPPORTED = (
-    "Conv, Gemm, MatMul, Relu, MaxPool, AveragePool, GlobalMaxPool, GlobalAveragePool, BatchNormalization, Add, "
-    "Flatten, Reshape to (N, features), Dropout, Identity, and Softmax or ArgMax at the end"
+from tsn_hw.app.foreign_operators import (
+    ADVICE,
+    FLOATS,
+    LAST,
+    QUANTIZERS,
+    SUPPORTED,
+    TRANSPARENT,
+    is_list,
+    require_valid,
+    sizes_of,
+    window,
+    without_weights,
 )
-_ADVICE = {
-    "use Relu: activations are saturated integers, and Relu is the saturation at 0": (
-        "LeakyRelu PRelu Sigmoid HardSigmoid Tanh Elu Selu Celu Gelu Softplus Softsign Swish HardSwish Mish Clip "
-        "ThresholdedRelu"
-    ),
-    "use BatchNormalization: its statistics stand still after training": (
-        "LayerNormalization InstanceNormalization GroupNormalization RMSNormalization LpNormalization LRN"
-    ),
-    "give 'check' the float model that was quantized: the learner quantizes by itself": (
-        "QuantizeLinear DequantizeLinear DynamicQuantizeLinear QLinearConv QLinearMatMul ConvInteger MatMulInteger "
-        "Quant BipolarQuant Trunc MultiThreshold"
-    ),
-    "sum the branches with Add": "Concat",
-    "put the padding into the Conv": "Pad",
-    "use GlobalAveragePool for the mean of a map": "ReduceMean",
-    "export the model with channels first, (N, channels, height, width)": "Transpose",
-    "scale and shift the data before the network, which takes pixels as they are": "Sub Mul Div",
-    "use a Conv with a stride, or a pool": "Resize Upsample ConvTranspose SpaceToDepth DepthToSpace",
-    "export the model without control flow": "If Loop Scan",
-}
-ADVICE = {operator: advice for advice, operators in _ADVICE.items() for operator in operators.split()}
-_TRANSPARENT = {"Dropout", "Identity", "Cast", "Relu", "BatchNormalization"}
-_LAST = {"Softmax", "LogSoftmax", "ArgMax"}
+from tsn_hw.errors import NetworkError, brief, shown
+from tsn_hw.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, MaxPool, Pair, Shape
 
 
 @dataclass(frozen=True)
@@ -82,23 +67,26 @@ def read_foreign(model: onnx.ModelProto) -> Foreign:
 class _Reader:
     """Follows activations through the graph: ``values`` maps their names to layers, None where that is not known.
 
-    ``figures`` are what is computed from shapes alone, to give a Reshape its target. ``inferred`` is the number of
-    dimensions of every tensor, where it is known.
+    ``constants`` are sizes of constant tensors by name; ``figures`` are what is computed from shapes alone, to give a
+    Reshape its target; ``inferred`` are the sizes of tensors, 0 where one is not known. ``origin`` is the tensor that
+    another holds the same numbers of, or of which a pool took some, or in another order.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        self.graph, self.found = model.graph, Foreign()
-        self.inferred: dict[str, int] = {}
+        self.model, self.graph, self.found = model, model.graph, Foreign()
+        self.inferred: dict[str, list[int]] = {}
         try:
-            inferred = shape_inference.infer_shapes(model).graph
+            inferred = shape_inference.infer_shapes(without_weights(model)).graph
         except shape_inference.InferenceError as error:
-            self.found.problems.append(f"the model contradicts itself: {' '.join(str(error).split())}")
+            self.found.problems.append(f"the model contradicts itself: {brief(str(error))}")
         else:
             known = [*inferred.value_info, *inferred.output]
-            self.inferred = {value.name: len(value.type.tensor_type.shape.dim) for value in known}
-        self.constants = {tensor.name: tensor for tensor in self.graph.initializer}
+            self.inferred = {value.name: sizes_of(value) for value in known}
+        self.constants = {tensor.name: list(tensor.dims) for tensor in self.graph.initializer}
         self.figures: set[str] = set()
         self.readers = Counter(name for node in self.graph.node for name in node.input)
+        self.readers.update(value.name for value in self.graph.output)
+        self.origin: dict[str, str] = {}
         self.values: dict[str, int | None] = {}
         self.rectified: set[str] = set()
         self.shapes: list[Shape] = []
@@ -106,23 +94,30 @@ class _Reader:
     def read(self) -> Foreign:
         self.read_input()
         for node in self.graph.node:
-            if node.op_type == "Constant":
-                value = helper.get_attribute_value(node.attribute[0])
-                is_tensor = isinstance(value, onnx.TensorProto)
-                self.constants[node.output[0]] = value if is_tensor else numpy_helper.from_array(np.array(value))
-                continue
-            if node.op_type == "Shape" or (self.figures and set(node.input) <= self.figures | self.constants.keys()):
+            if self.is_figure(node):
                 self.figures.update(node.output)
                 continue
             name, becomes, problem = node.name or (node.output[0] if node.output else ""), "", ""
             try:
+                self.require_new(node)
                 becomes = self.read_node(node)
             except NetworkError as error:
                 problem = str(error)
                 self.values |= dict.fromkeys(node.output)
-            self.found.operators.append(Operator(name, node.op_type, becomes, problem))
+            if node.op_type == "Constant" and not problem:
+                continue  # like an initializer
+            self.found.operators.append(Operator(brief(name, 60), brief(node.op_type, 60), becomes, problem))
         self.read_end()
         return self.found
+
+    def is_figure(self, node: onnx.NodeProto) -> bool:
+        """Whether an operator computes with shapes alone."""
+        inputs = set(node.input)
+        if node.op_type == "Shape":
+            return True
+        if node.op_type in {*TRANSPARENT, *QUANTIZERS} and inputs <= self.constants.keys():
+            return False
+        return bool(self.figures and inputs) and inputs <= self.figures | self.constants.keys()
 
     def read_end(self) -> None:
         """The last layer must give the logits, and nothing else may leave the graph."""
@@ -144,13 +139,13 @@ class _Reader:
         if len(inputs) != 1:
             self.found.problems.append(f"the model has {len(inputs)} inputs; a network has one")
         for value in inputs:
-            dims = [dim.dim_value for dim in value.type.tensor_type.shape.dim][1:]
+            dims = sizes_of(value)[1:]
             self.values[value.name] = INPUT
             if len(dims) not in (1, 3) or min(dims) < 1:
-                shown = ", ".join(str(size or "?") for size in dims)
+                sizes = ", ".join(str(size or "?") for size in dims)
                 self.found.problems.append(
-                    f"input {value.name!r}: has shape (N, {shown}); must be (N, features) or (N, channels, height, "
-                    f"width) with fixed sizes"
+                    f"input {shown(value.name)}: has shape (N, {brief(sizes, 60)}); must be (N, features) or "
+                    f"(N, channels, height, width) with fixed sizes"
                 )
                 self.values[value.name] = None
             else:
@@ -160,9 +155,12 @@ class _Reader:
 
     def read_node(self, node: onnx.NodeProto) -> str:
         """What an operator becomes, as text; its outputs are then known."""
+        if node.op_type in QUANTIZERS:
+            if node.output and node.input and node.input[0] in self.constants:  # quantized weights are weights
+                self.constants[node.output[0]] = self.constants[node.input[0]]
+            raise NetworkError(ADVICE[node.op_type])
         if node.domain not in ("", "ai.onnx"):
-            raise NetworkError(f"operators of the domain {node.domain!r} are unknown; supported are {SUPPORTED}")
-        attributes = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+            raise NetworkError(f"operators of the domain {shown(node.domain)} are unknown; supported are {SUPPORTED}")
         readers: dict[str, Callable[[onnx.NodeProto, dict[str, Any]], str]] = {
             "Conv": self.read_conv,
             "Gemm": self.read_linear,
@@ -175,28 +173,48 @@ class _Reader:
             "Flatten": self.read_flatten,
             "Reshape": self.read_flatten,
         }
+        if node.op_type not in {*readers, *LAST, *TRANSPARENT, "Constant"}:
+            raise NetworkError(ADVICE.get(node.op_type, f"has no counterpart; supported are {SUPPORTED}"))
+        require_valid(node, self.model)
+        attributes = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+        if node.op_type == "Constant":
+            (value,) = attributes.values()
+            self.constants[node.output[0]] = (
+                list(value.dims) if isinstance(value, TensorProto) else [len(value)] * is_list(value)
+            )
+            return ""
         if node.op_type in readers:
             return readers[node.op_type](node, attributes)
-        if node.op_type in _LAST and node.output[0] in {value.name for value in self.graph.output}:
+        if node.op_type in LAST:
+            if node.output[0] not in {value.name for value in self.graph.output}:
+                raise NetworkError(f"has no counterpart; supported are {SUPPORTED}")
+            axis = attributes.get("axis", 0 if node.op_type == "ArgMax" else -1)
+            if axis not in (1, -1) or attributes.get("select_last_index"):
+                raise NetworkError("must choose among the classes, axis 1, and of equal ones the first")
             self.values[node.output[0]] = self.source(node)
             return "nothing: the class is the first largest logit"
-        if node.op_type not in _TRANSPARENT:
-            raise NetworkError(ADVICE.get(node.op_type, f"has no counterpart; supported are {SUPPORTED}"))
+        if node.op_type == "Cast" and attributes["to"] not in FLOATS:
+            raise NetworkError("cuts numbers down to whole ones; leave them as they are")
+        if attributes.get("training_mode") or (node.op_type == "Dropout" and len(node.input) > 2):
+            raise NetworkError("is in training mode; export the model for inference")
         return self.read_transparent(node)
 
     def read_transparent(self, node: onnx.NodeProto) -> str:
+        if node.input[0] in self.constants:
+            self.constants[node.output[0]] = self.constants[node.input[0]]
+            return "nothing"
         source = self.source(node)
-        self.values[node.output[0]] = source
+        self.pass_on(node, source)
         if node.input[0] in self.rectified:
             self.rectified.add(node.output[0])
         if node.op_type not in ("Relu", "BatchNormalization"):
             return "nothing"
         if source == INPUT:
             raise NetworkError("stands in front of the first layer; scale and shift the data before the network")
-        if self.readers[node.input[0]] > 1:
-            raise NetworkError("its input is read elsewhere too; a layer gives its output with it or without, not both")
+        self.require_alone(node.input[0])
         if node.op_type == "BatchNormalization":
             self.require_sum(node)
+            self.require_constants(node, 1)
         if source is None:
             return "part of the layer before"
         if node.op_type == "BatchNormalization":
@@ -209,6 +227,36 @@ class _Reader:
         self.found.unrectified.discard(computing)
         return "nothing" if computing == INPUT else f"part of {self.found.layers[computing].name!r}"
 
+    def require_new(self, node: onnx.NodeProto) -> None:
+        """Every tensor is computed once: this also keeps whoever follows tensors back to their origin from a circle."""
+        for name in node.output:
+            if name in self.values or name in self.constants:
+                raise NetworkError(f"computes {shown(name)}, which is there already")
+
+    def require_alone(self, name: str) -> None:
+        """Nobody else may read a tensor, nor what it is made of, back to the layer that computes it."""
+        while True:
+            if self.readers[name] > 1:
+                raise NetworkError(
+                    "its input is read elsewhere too; a layer gives its output with it or without, not both"
+                )
+            if name not in self.origin:
+                return
+            name = self.origin[name]
+
+    def require_constants(self, node: onnx.NodeProto, first: int) -> None:
+        """What a layer computes with must be constant, from this input on."""
+        for name in node.input[first:]:
+            if name and name not in self.constants:
+                raise NetworkError("multiplies two activations; one factor must be constant weights")
+
+    def require_channels(self, sizes: Sequence[int], shape: Sequence[int]) -> None:
+        """Constants that are added may differ from channel to channel of a shape without batch, and by nothing else."""
+        wanted = [1, shape[0], *[1] * (len(shape) - 1)]
+        padded = [*[1] * (len(wanted) - len(sizes)), *sizes]
+        if len(sizes) > len(wanted) or any(size not in (1, whole) for size, whole in zip(padded, wanted, strict=True)):
+            raise NetworkError(f"adds constants of shape {tuple(sizes)}; must be a bias a channel, {tuple(wanted[1:])}")
+
     def require_sum(self, node: onnx.NodeProto) -> None:
         """A constant scale or offset must meet the sums of a layer with weights, nothing behind them."""
         source = self.source(node)
@@ -218,9 +266,10 @@ class _Reader:
 
     def read_conv(self, node: onnx.NodeProto, attributes: dict[str, Any]) -> str:
         shape = self.weight_shape(node)
+        self.require_constants(node, 2)
         if len(shape) != 4:
             raise NetworkError(f"has {len(shape) - 2} spatial dimensions, must have 2")
-        kernel, stride, padding = _window(attributes, shape[2:])
+        kernel, stride, padding = window(attributes, shape[2:])
         groups = int(attributes.get("group", 1))
         name = self.new_name("conv")
         return self.add(
@@ -234,6 +283,9 @@ class _Reader:
         if len(shape) != 2:
             raise NetworkError(f"multiplies with weights of {len(shape)} dimensions, must have 2")
         inward, outward = reversed(shape) if attributes.get("transB") else shape
+        self.require_constants(node, 2)
+        for bias in node.input[2:]:
+            self.require_channels(self.constants.get(bias, []), (outward,))
         name = self.new_name("fc")
         return self.add(node, lambda source: Linear(name, inward, outward, source))
 
@@ -247,7 +299,7 @@ class _Reader:
             kernel: Pair = self.shape(source)[1:]  # type: ignore[assignment]
             stride, padding = kernel, (0, 0)
         else:
-            kernel, stride, padding = _window(attributes, attributes.get("kernel_shape", []))
+            kernel, stride, padding = window(attributes, attributes.get("kernel_shape", []))
         if max(padding):
             raise NetworkError(
                 f"pads by {padding}; pools have no padding: use a Conv with padding, or a smaller kernel"
@@ -263,7 +315,11 @@ class _Reader:
             if source == INPUT:
                 raise NetworkError("stands in front of the first layer; scale and shift the data before the network")
             self.require_sum(node)
-            self.values[node.output[0]] = source
+            if source is not None:
+                self.require_channels(self.constants[constants[0]], self.shape(source))
+            activation = next((name for name in node.input if name not in self.constants), "")
+            self.require_alone(activation)
+            self.pass_on(node, source, activation)
             return "part of the layer before" if source is None else f"part of {self.found.layers[source].name!r}"
         first, second = (self.values.get(name) for name in node.input)
         if first is None or second is None:
@@ -273,7 +329,9 @@ class _Reader:
 
     def read_flatten(self, node: onnx.NodeProto, attributes: dict[str, Any]) -> str:
         if node.op_type == "Reshape":
-            if self.inferred.get(node.output[0]) != 2:
+            sizes, source = self.inferred.get(node.output[0], []), self.source(node)
+            whole = None if source is None else math.prod(self.shape(source))
+            if len(sizes) != 2 or (whole and sizes[1] not in (0, whole)):
                 raise NetworkError(
                     "must bring (N, channels, height, width) to (N, features); other shapes have no counterpart"
                 )
@@ -281,7 +339,7 @@ class _Reader:
             raise NetworkError(f"has axis {attributes['axis']}, must have 1")
         source = self.source(node)
         if source is not None and len(self.shape(source)) == 1:
-            self.values[node.output[0]] = source
+            self.pass_on(node, source)
             return "nothing"
         name = self.new_name("flatten")
         return self.add(node, lambda source: Flatten(name, source))
@@ -292,14 +350,17 @@ class _Reader:
         """The layer whose output an operator reads; None if it is not known."""
         return next((self.values[name] for name in node.input if name in self.values), None)
 
+    def pass_on(self, node: onnx.NodeProto, source: int | None, name: str = "") -> None:
+        """The output of an operator is still that of a layer; ``name``: of the tensor that it is made of."""
+        self.values[node.output[0]] = source
+        self.origin[node.output[0]] = name or node.input[0]
+
     def shape(self, index: int) -> Shape:
         return self.found.input_shape if index == INPUT else self.shapes[index]
 
     def weight_shape(self, node: onnx.NodeProto) -> list[int]:
-        weights = self.constants.get(node.input[1])
-        if weights is None:
-            raise NetworkError("multiplies two activations; one factor must be constant weights")
-        return list(weights.dims)
+        self.require_constants(node, 1)
+        return self.constants.get(node.input[1], [])
 
     def new_name(self, stem: str) -> str:
         """The next free name of a kind of layer: conv1, conv2 ..."""
@@ -320,26 +381,11 @@ class _Reader:
         self.values[node.output[0]] = index
         if isinstance(layer, Linear | Conv2d | Add | AvgPool):
             self.found.unrectified.add(index)
+        else:
+            self.origin[node.output[0]] = node.input[0]
         sizes = " x ".join(map(str, shape))
         return f"{type(layer).__name__} {layer.name!r}, {sizes} out"
 
     def unknown(self, node: onnx.NodeProto, kind: str) -> str:
         self.values[node.output[0]] = None
         return f"{kind}, of unknown size because of what stands before it"
-
-
-def _window(attributes: dict[str, Any], shape: Sequence[int]) -> tuple[Pair, Pair, Pair]:
-    """Kernel, stride and padding of a Conv or a pool, if they have a counterpart."""
-    kernel = tuple(attributes.get("kernel_shape", shape))
-    if len(kernel) != 2:
-        raise NetworkError(f"has {len(kernel)} spatial dimensions, must have 2")
-    automatic = attributes.get("auto_pad", b"NOTSET")
-    if automatic not in (b"NOTSET", b"VALID"):
-        raise NetworkError(f"has auto_pad {automatic.decode()}; export it with explicit pads")
-    pads = list(attributes.get("pads", [0, 0, 0, 0]))
-    if pads[:2] != pads[2:]:
-        raise NetworkError(f"pads {pads} differ between both sides; must be the same before and after")
-    if any(size != 1 for size in attributes.get("dilations", [])):
-        raise NetworkError("has dilations; use a larger kernel, or more layers")
-    stride = tuple(attributes.get("strides", [1, 1]))
-    return kernel, stride, (pads[0], pads[1])
