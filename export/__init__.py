@@ -7,6 +7,7 @@ from export.onnx_check import check_folder
 from export.onnx_files import write_onnx, write_onnx_shared
 from export.onnx_graph import onnx_graph
 from export.qonnx import qonnx_graph, write_qonnx
+from export.rtl import write_rtl
 
 __all__ = [
     "GoldenRun",
@@ -19,4 +20,5 @@ __all__ = [
     "write_onnx",
     "write_onnx_shared",
     "write_qonnx",
+    "write_rtl",
 ]

@@ -12,6 +12,7 @@ from export.hls_load import load_files
 from export.hls_numbers import check_widths, config_header, memory_header
 from tsn_hw.dataflow import dataflow
 from tsn_hw.errors import ExportError
+from tsn_hw.files import StrPath
 from tsn_hw.images import Kind, MemoryImage, is_loaded, memory_images
 from tsn_hw.units import Accelerator
 
@@ -21,7 +22,7 @@ COPIED = (".h", ".hpp", ".cpp")
 
 def write_hls(
     accelerator: Accelerator,
-    folder: Path,
+    folder: StrPath,
     *,
     golden: Sequence[GoldenRun],
     extra_files: Mapping[str, bytes] | None = None,
@@ -39,7 +40,7 @@ def write_hls(
     twice = sorted(files.keys() & extra.keys())
     if twice:
         raise ExportError(f"file {twice[0]!r}: is written by the project itself")
-    write_folder(folder, files | extra)
+    write_folder(Path(folder), files | extra)
 
 
 def project_files(accelerator: Accelerator, golden: Sequence[GoldenRun]) -> dict[str, bytes]:

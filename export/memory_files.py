@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 from export.memory_formats import MEMORY_FORMATS, c_name, read_memory, words_sha256, write_memory
 from tsn_hw.errors import ArtifactError, ExportError, shown
-from tsn_hw.files import read_bytes, write_atomically
+from tsn_hw.files import StrPath, read_bytes, write_atomically
 from tsn_hw.images import Field, Kind, MemoryImage, MemoryLayout, memory_images
 from tsn_hw.records import Bounds, build, parse_json
 from tsn_hw.rules import NAME
@@ -68,21 +68,21 @@ def files_of(images: Iterable[MemoryImage], formats: Sequence[str]) -> dict[str,
 
 
 def write_memories(
-    accelerator: Accelerator, folder: Path, formats: Sequence[str] = tuple(MEMORY_FORMATS)
+    accelerator: Accelerator, folder: StrPath, formats: Sequence[str] = tuple(MEMORY_FORMATS)
 ) -> list[Path]:
     """Write all memory files into a folder, the index last; each file is replaced as a whole or not at all."""
-    files = memory_files(accelerator, formats)
+    folder, files = Path(folder), memory_files(accelerator, formats)
     for name, data in files.items():
         write_atomically(folder / name, data)
     return [folder / name for name in files]
 
 
-def read_memories(folder: Path) -> tuple[MemoryImage, ...]:
+def read_memories(folder: StrPath) -> tuple[MemoryImage, ...]:
     """The memories of a folder, every file of every format read and checked against the index.
 
     Raises FileError where a file cannot be read, ArtifactError where it is not what was written.
     """
-    images = []
+    folder, images = Path(folder), []
     for entry in _read_index(read_bytes(folder / INDEX)):
         found = [_read_file(folder, entry, form) for form in entry.files]
         if _crc32(found[0]) != entry.crc32:

@@ -18,7 +18,7 @@ from export.onnx_metadata import FORMAT_VERSION, golden_inputs, is_sealed, logit
 from export.onnx_session import constants, parse, run_graph
 from tsn_hw.arithmetic import ActFormat, Ints
 from tsn_hw.errors import ArtifactError, FileError
-from tsn_hw.files import read_bytes
+from tsn_hw.files import StrPath, read_bytes
 
 
 @dataclass(frozen=True)
@@ -144,12 +144,12 @@ def open_graph(path: Path) -> GraphFile:
     return graph
 
 
-def check_folder(folder: Path) -> list[GraphFile]:
+def check_folder(folder: StrPath) -> list[GraphFile]:
     """Check every graph of a folder: digests, pins, words, logits of the golden inputs, and that one network has all.
 
     Raises FileError where there is none, ArtifactError at the first that is not what was written.
     """
-    paths = sorted(folder.glob("*.onnx"))
+    paths = sorted(Path(folder).glob("*.onnx"))
     if not paths:
         raise FileError(f"{folder}: holds no .onnx file")
     graphs = [open_graph(path) for path in paths]

@@ -23,11 +23,11 @@ from export.onnx_plan import Forms
 from export.onnx_session import parse, run_graph
 from tsn_hw import reference
 from tsn_hw.errors import ExportError, FileError
-from tsn_hw.files import read_bytes, write_atomically
+from tsn_hw.files import StrPath, read_bytes, write_atomically
 from tsn_hw.network import PackedNetwork
 
 
-def write_onnx(net: PackedNetwork, folder: Path, *, fold: bool = False, form: Forms = None) -> list[Path]:
+def write_onnx(net: PackedNetwork, folder: StrPath, *, fold: bool = False, form: Forms = None) -> list[Path]:
     """Write the graph of every task as ``folder/task_00.onnx``, ``task_01.onnx`` ...: same network, same bytes.
 
     ``fold`` also writes ``task_00.folded.onnx`` ...: the weights decoded, for a fast start. ``form`` forces how layers
@@ -37,7 +37,7 @@ def write_onnx(net: PackedNetwork, folder: Path, *, fold: bool = False, form: Fo
     Raises ExportError where a task has no exact graph or the folder holds graphs that are not ours, FileError where a
     file cannot be written.
     """
-    network = network_digests(net)
+    folder, network = Path(folder), network_digests(net)
     files = _task_files(net, network, folder, None, fold, form)
     others = other_graphs(folder, files)
     for path, model in others.items():
@@ -49,7 +49,7 @@ def write_onnx(net: PackedNetwork, folder: Path, *, fold: bool = False, form: Fo
     return list(files)
 
 
-def write_onnx_shared(net: PackedNetwork, folder: Path, *, fold: bool = False, form: Forms = None) -> list[Path]:
+def write_onnx_shared(net: PackedNetwork, folder: StrPath, *, fold: bool = False, form: Forms = None) -> list[Path]:
     """Write one bank file and a small graph a task around it: ``folder/banks.bin``, ``task_00.onnx`` ...
 
     The files of a network that has more tasks replace those of the shorter one; the graphs of earlier tasks stay the
@@ -58,7 +58,7 @@ def write_onnx_shared(net: PackedNetwork, folder: Path, *, fold: bool = False, f
     Raises ExportError where a task has no exact graph or the folder holds graphs that are not ours, FileError where a
     file cannot be written.
     """
-    layout = bank_layout(net)
+    folder, layout = Path(folder), bank_layout(net)
     files = _task_files(net, network_digests(net), folder, layout, fold, form)
     for path in other_graphs(folder, files):
         remove(path)  # before a bank file in which it might find other words

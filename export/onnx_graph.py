@@ -32,7 +32,7 @@ HEAD = "head"
 
 def onnx_graph(
     net: PackedNetwork,
-    task: int,
+    task: int | str,
     *,
     taps: bool = False,
     form: Forms = None,
@@ -47,6 +47,7 @@ def onnx_graph(
     Raises ExportError where no exact form exists, or the forced one is not exact.
     """
     check_forms(net, form)
+    task = net.task_number(task)
     graph = Graph()
     tensors = {INPUT: Tensor("x", str(input_dtype(net)))}
     outputs = [helper.make_tensor_value_info("logits", TensorProto.INT32, ["N", len(net.tasks[task].classes)])]

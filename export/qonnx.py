@@ -23,7 +23,7 @@ from export.qonnx_nodes import DOMAIN, DOMAIN_VERSION, OPSET, QonnxGraph
 from export.qonnx_plan import qonnx_layer
 from export.qonnx_quant import quant_format, quant_layer
 from export.qonnx_thresholds import integer_type, threshold_layer
-from tsn_hw.files import write_atomically
+from tsn_hw.files import StrPath, write_atomically
 from tsn_hw.layers import INPUT, Flatten, MaxPool
 from tsn_hw.network import PackedNetwork
 
@@ -33,7 +33,7 @@ FORMAT_VERSION = "2"
 FOLDER = "qonnx"
 
 
-def qonnx_graph(net: PackedNetwork, task: int, flavour: Flavour) -> onnx.ModelProto:
+def qonnx_graph(net: PackedNetwork, task: int | str, flavour: Flavour) -> onnx.ModelProto:
     """The QONNX model of one task, batch 1: x (1, *input_shape) -> logits (1, classes), both float32.
 
     "quant" takes and gives real values, integer * 2**exponent; "multithreshold" takes and gives integers. Logits whose
@@ -41,7 +41,7 @@ def qonnx_graph(net: PackedNetwork, task: int, flavour: Flavour) -> onnx.ModelPr
 
     Raises ExportError where the flavour does not hold the task exactly.
     """
-    graph = QonnxGraph()
+    task, graph = net.task_number(task), QonnxGraph()
     tensors, shape = {INPUT: "x"}, (1, *net.input_shape)
     if flavour == "quant":
         tensors[INPUT] = quant_format(graph, "input", "x", "x.quantized", shape, net.input)
@@ -66,7 +66,7 @@ def qonnx_graph(net: PackedNetwork, task: int, flavour: Flavour) -> onnx.ModelPr
     return _model(net, task, flavour, graph, summaries)
 
 
-def write_qonnx(net: PackedNetwork, folder: Path, flavour: Flavour) -> list[Path]:
+def write_qonnx(net: PackedNetwork, folder: StrPath, flavour: Flavour) -> list[Path]:
     """Write every task as ``folder/qonnx/task_00.quant.onnx`` (or ``.multithreshold.onnx``): same network, same bytes.
 
     They have a folder of their own because they are no graphs for stock onnxruntime. Files of another network are
@@ -76,7 +76,7 @@ def write_qonnx(net: PackedNetwork, folder: Path, flavour: Flavour) -> list[Path
     written), FileError where a file cannot be written.
     """
     files: dict[Path, bytes] = {}
-    network = network_digests(net)
+    folder, network = Path(folder), network_digests(net)
     for task in range(len(net.tasks)):
         told = {"network": network[: TASK_LETTERS * (task + 1)], "golden": golden_digest(net, task)}
         content = sealed(qonnx_graph(net, task, flavour), told)

@@ -15,6 +15,7 @@ from export.memory_files import memory_files
 from export.rtl_top import bench_module, top_module
 from tsn_hw.dataflow import dataflow
 from tsn_hw.errors import ExportError
+from tsn_hw.files import StrPath
 from tsn_hw.units import Accelerator
 
 RTL_FOLDER = "tsn-hw rtl project 1"
@@ -24,7 +25,7 @@ SOURCE_NAME = re.compile(r"rtl/\w+\.sv", re.ASCII)
 """Names that stand for themselves in every script and on every command line."""
 
 
-def write_rtl(accelerator: Accelerator, folder: Path, extra_files: Mapping[str, bytes] | None = None) -> None:
+def write_rtl(accelerator: Accelerator, folder: StrPath, extra_files: Mapping[str, bytes] | None = None) -> None:
     """Write the RTL project of an accelerator: same accelerator, same bytes; whole or not at all.
 
     extra_files: what other writers add, path in the folder → content (README.md, folding.json ...).
@@ -37,7 +38,7 @@ def write_rtl(accelerator: Accelerator, folder: Path, extra_files: Mapping[str, 
     twice = sorted(files.keys() & extra.keys())
     if twice:
         raise ExportError(f"file {twice[0]!r}: is written by the project itself")
-    write_folder(folder, files | extra, RTL_FOLDER)
+    write_folder(Path(folder), files | extra, RTL_FOLDER)
 
 
 def rtl_files(accelerator: Accelerator) -> dict[str, bytes]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sim.devices import Device, Family
 from tsn_hw.errors import SettingsError
+from tsn_hw.files import StrPath
 from tsn_hw.records import build, read_json
 from tsn_hw.units import SHIFT_BITS, Accelerator, AddUnit, HardwareUnit, MatrixUnit
 
@@ -90,9 +91,9 @@ class Logic:
     dsp: int
 
 
-def read_coefficients(path: Path = OWN_FILE) -> Coefficients:
+def read_coefficients(path: StrPath = OWN_FILE) -> Coefficients:
     """A coefficient file; FileError or SettingsError says what is wrong with it."""
-    return build(Coefficients, read_json(path), path.name if path == OWN_FILE else str(path))
+    return build(Coefficients, read_json(path), OWN_FILE.name if path == OWN_FILE else str(path))
 
 
 def model_of(device: Device, coefficients: Coefficients) -> AreaModel:

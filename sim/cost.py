@@ -20,6 +20,7 @@ from tsn_hw.errors import SettingsError
 from tsn_hw.images import memory_layouts
 from tsn_hw.layers import Weighted
 from tsn_hw.network import PackedNetwork
+from tsn_hw.pipeline import least_accelerator
 from tsn_hw.records import build, merged, read_toml
 from tsn_hw.units import Accelerator, HardwareUnit, MatrixUnit
 
@@ -217,13 +218,17 @@ class NetworkCost:
 
 
 def estimate_cost(
-    accelerator: Accelerator,
+    design: Accelerator | PackedNetwork,
     *,
     stored: Capacity | None = None,
     rules: Rules | None = None,
     energy: EnergyTable | None = None,
 ) -> NetworkCost:
-    """What the network of an accelerator costs; ``stored``: its capacity, if that is known already."""
+    """What the network of an accelerator costs, of a network alone on the least one.
+
+    stored: its capacity, if that is known already.
+    """
+    accelerator = least_accelerator(design) if isinstance(design, PackedNetwork) else design
     net = accelerator.net
     rules, energy, stored = rules or Rules(), energy or read_energy(), stored or capacity(net)
     tasks = tuple(

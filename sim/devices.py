@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tsn_hw.errors import SettingsError
+from tsn_hw.files import StrPath
 from tsn_hw.records import build, merged, read_toml
 
 OWN_FILE = Path(__file__).with_name("devices.toml")
@@ -99,7 +100,7 @@ def die_of(part: str) -> str:
     return series7[0] if series7 else part.partition("-")[0]
 
 
-def devices(user_file: Path | None = None) -> dict[str, Device]:
+def devices(user_file: StrPath | None = None) -> dict[str, Device]:
     """All parts by name; those of a user's file, and its changes to ours, included.
 
     >>> devices()["xc7z020"].capacities.dsp
@@ -127,7 +128,7 @@ def devices(user_file: Path | None = None) -> dict[str, Device]:
     return found
 
 
-def device(name: str, user_file: Path | None = None) -> Device:
+def device(name: str, user_file: StrPath | None = None) -> Device:
     """A part by its name; SettingsError with the nearest names if there is none."""
     return named(name, devices(user_file))
 

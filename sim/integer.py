@@ -29,17 +29,18 @@ CHUNK_BYTES = 2**25
 
 
 class Simulator:
-    """Integer inference of one task. A layer is prepared when it first runs: weights decoded, number type proven.
+    """Integer inference of one task, given by number or name.
+
+    A layer is prepared when it first runs: weights decoded, number type proven.
 
     ``int8=False`` keeps off the int8 kernels, even where they are right.
     """
 
-    def __init__(self, net: PackedNetwork, task: int, *, int8: bool = True) -> None:
+    def __init__(self, net: PackedNetwork, task: int | str, *, int8: bool = True) -> None:
         from sim import kernels
         from sim.proof import int8_product_limit
 
-        if not 0 <= task < len(net.tasks):
-            raise SettingsError(f"simulator: task {task}, must be 0..{len(net.tasks) - 1}")
+        task = net.task_number(task)
         self.net, self.task = net, task
         self._head = net.head(task)
         self._plans = LayerPlans(net, task, int8_product_limit() if int8 else 0)
@@ -85,7 +86,7 @@ class Simulator:
             yield checked[start : start + self._chunk]
 
 
-def simulate(net: PackedNetwork, task: int, x: ArrayLike) -> Int32s:
+def simulate(net: PackedNetwork, task: int | str, x: ArrayLike) -> Int32s:
     """Logits (batch, classes) of a task for integers ``x``; make a :class:`Simulator` to run more than one batch."""
     return Simulator(net, task)(x)
 

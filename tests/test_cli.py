@@ -113,7 +113,6 @@ def test_the_version_is_the_package_s(say: Say) -> None:
         "show",
         "train x.toml",
         "simulate n",
-        "simulate n --task one",
         "simulate n --task 0 --run r --input i",
         "demo x",
         "verify n --samples many",
@@ -217,6 +216,7 @@ def test_simulate_measures_the_accuracy_of_the_test_images(say: Say, net: Path) 
     assert (code, text) == (0, f"task 1 (digits-permuted-1): {percent:.2f} % of 120 test images\n")
     code, text, _ = say("simulate", net, "--task", 1, "--json")
     values = json.loads(text)
+    assert json.loads(say("simulate", net, "--task", "digits-permuted-1", "--json")[1]) == values
     assert (values["task"], values["name"], values["accuracy_percent"]) == (1, "digits-permuted-1", percent)
     assert [layer["layer"] for layer in values["plan"]] == ["fc1", "head_digits-permuted-1"]
 
@@ -296,14 +296,14 @@ def test_a_network_that_cannot_be_read_is_one_line(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("task", [-1, 2, 10**30])
+@pytest.mark.parametrize("task", [-1, 2, 10**30, "digits"])
 def test_a_task_that_is_not_there_is_one_line(
-    task: int, refused: Callable[..., str], net: Path, tmp_path: Path
+    task: int | str, refused: Callable[..., str], net: Path, tmp_path: Path
 ) -> None:
-    assert refused("simulate", net, "--task", task) == f"simulator: task {task}, must be 0..1"
+    told = f"task {task!r}: must be 0..1 or a name, such as 'digits-permuted-0'"
+    assert refused("simulate", net, "--task", task) == told
     np.save(tmp_path / "x.npy", np.zeros((1, 1, 8, 8), np.uint8))
-    line = refused("simulate", net, "--task", task, "--input", tmp_path / "x.npy")
-    assert line == f"simulator: task {task}, must be 0..1"
+    assert refused("simulate", net, "--task", task, "--input", tmp_path / "x.npy") == told
 
 
 @pytest.mark.parametrize("command", [["simulate", "--task", "0"], ["verify"]], ids=lambda command: command[0])
@@ -495,7 +495,11 @@ def test_a_process_prints_json_and_nothing_else(net: Path) -> None:
 
 def test_a_process_that_is_refused_says_one_line(net: Path) -> None:
     found = user("simulate", str(net), "--task", "7")
-    assert (found.returncode, found.stdout, found.stderr) == (2, "", "tsn-hw: simulator: task 7, must be 0..1\n")
+    assert (found.returncode, found.stdout, found.stderr) == (
+        2,
+        "",
+        "tsn-hw: task 7: must be 0..1 or a name, such as 'digits-permuted-0'\n",
+    )
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(net: Path) -> None:

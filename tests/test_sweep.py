@@ -301,6 +301,20 @@ def test_a_network_that_does_not_fit_the_part_says_so() -> None:
     )
 
 
+def test_the_part_of_a_sweep_may_be_the_user_s_and_counts_by_what_its_file_holds(tmp_path: Path) -> None:
+    mine, text = tmp_path / "mine.toml", "[values]\ncode_bits = [2]\n[budget.part]\ndevice = 'xc7z010'\n"
+    mine.write_text("[device.xc7z010]\nclock_mhz = 50\n")
+    own = read_sweep(sweep_file(tmp_path, text, run=tmp_path)).budget.part
+    theirs = read_sweep(sweep_file(tmp_path, text + "device_file = 'mine.toml'\n", run=tmp_path)).budget.part
+    assert own is not None
+    assert theirs is not None
+    assert [part.platform.device.capacities.clock_mhz for part in (own, theirs)] == [100, 50]
+    assert own.to_json() == {"device": "xc7z010", "target_fps": 1.0, "limit_percent": 80.0}
+    first = theirs.to_json()
+    mine.write_text("[device.xc7z010]\nclock_mhz = 25\n")
+    assert first != theirs.to_json() != own.to_json()
+
+
 def test_every_point_is_put_on_the_part(tmp_path: Path) -> None:
     part = "[budget.part]\ndevice = 'xc7z010'\ntarget_fps = {}\n"
     with pytest.raises(SettingsError, match="does not fit the part"):
@@ -406,7 +420,10 @@ def test_bad_input_is_one_line_and_exit_code_2(
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (["--jobs", "0"], "--jobs 0: must be at least 1"),
+        (
+            ["--jobs", "0"],
+            "--jobs: must be a whole number within 1..1024, found 0 ('tsn-hw sweep --help' tells more)",
+        ),
         (["--engine", "dask"], "--engine dask and --scheduler go together"),
         (["--scheduler", "tcp://127.0.0.1:1"], "--engine dask and --scheduler go together"),
     ],

@@ -37,7 +37,6 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,7 +46,7 @@ from safetensors.numpy import save as save_container
 
 from tsn_hw.arithmetic import Ints
 from tsn_hw.errors import ArtifactError, NetworkError, brief, shown
-from tsn_hw.files import read_bytes, write_atomically
+from tsn_hw.files import StrPath, read_bytes, write_atomically
 from tsn_hw.header import (
     FORMAT,
     VERSION,
@@ -75,12 +74,12 @@ _METADATA_KEY = "tsn"
 _BANK_SECTIONS = ("masks", "codes", "codebooks")
 
 
-def save(net: PackedNetwork, path: Path) -> None:
+def save(net: PackedNetwork, path: StrPath) -> None:
     """Write a network to a .tsn file: whole or not at all. FileError if the folder cannot be written."""
     write_atomically(path, to_bytes(net))
 
 
-def load(path: Path) -> PackedNetwork:
+def load(path: StrPath) -> PackedNetwork:
     """The network of a .tsn file; ArtifactError if it is damaged, FileError if it cannot be read."""
     data = read_bytes(path)
     with _at(str(path)):

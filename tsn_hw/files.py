@@ -8,9 +8,13 @@ from pathlib import Path
 
 from tsn_hw.errors import FileError
 
+StrPath = str | os.PathLike[str]
+"""What names a file or a folder wherever users call."""
 
-def write_atomically(path: Path, data: bytes) -> None:
+
+def write_atomically(path: StrPath, data: bytes) -> None:
     """Write a file under a temporary name in its folder, then rename it; creates the folder."""
+    path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -26,9 +30,9 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise FileError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: StrPath) -> bytes:
     """The content of a file, or FileError in one line."""
     try:
-        return path.read_bytes()
+        return Path(path).read_bytes()
     except OSError as error:
         raise FileError(f"cannot read {path}: {error.strerror or error}") from error

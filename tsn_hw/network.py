@@ -18,7 +18,7 @@ import numpy as np
 
 from tsn_hw import arithmetic, rules
 from tsn_hw.arithmetic import ActFormat, Ints
-from tsn_hw.errors import NetworkError
+from tsn_hw.errors import NetworkError, SettingsError
 from tsn_hw.layers import INPUT, Add, AvgPool, Layer, Shape, Weighted
 from tsn_hw.parts import (
     MAX_CODE_BITS,
@@ -101,6 +101,15 @@ class PackedNetwork:
     def bank_tasks(self, bank: int) -> tuple[int, ...]:
         """Tasks that live in a bank, oldest first. A prefix is a position in this tuple."""
         return tuple(t for t, task in enumerate(self.tasks) if task.bank == bank)
+
+    def task_number(self, task: int | str) -> int:
+        """The number of a task that is given by its number or its name; SettingsError if there is none."""
+        names = [known.name for known in self.tasks]
+        if isinstance(task, str):
+            task = names.index(task) if task in names else task
+        if isinstance(task, str | bool | float) or not 0 <= task < len(names):
+            raise SettingsError(f"task {task!r}: must be 0..{len(names) - 1} or a name, such as {names[0]!r}")
+        return int(task)
 
     def run_order(self, task: int) -> Iterator[tuple[int, Layer, Step]]:
         """(index, layer, step) of every layer that a task runs, in execution order."""

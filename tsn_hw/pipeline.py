@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from tsn_hw import arithmetic
 from tsn_hw.arithmetic import Ints
 from tsn_hw.errors import ExportError, FoldingError
-from tsn_hw.folding import HardwareSettings, UnitSettings, check_divides
+from tsn_hw.folding import Folding, HardwareSettings, MaskMode, UnitSettings, check_divides
 from tsn_hw.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, MaxPool, Pair, Shape, Weighted
 from tsn_hw.memory import index_bits
 from tsn_hw.network import BankLayer, PackedNetwork, Requantization, code_bits
@@ -85,6 +85,11 @@ def layer_values(net: PackedNetwork, task: int, inputs: Ints, of_units: Mapping[
         of_layer = values[layer.inputs[0]] if isinstance(layer, Flatten) else of_units[layer.name]
         values[index] = of_layer.reshape(len(inputs), *net.shapes[index])
     return {net.layers[index].name: of_layer for index, of_layer in values.items() if index != INPUT}
+
+
+def least_accelerator(net: PackedNetwork, mask: MaskMode = "deep") -> Accelerator:
+    """The accelerator that takes one weight a cycle in every layer."""
+    return accelerator(net, HardwareSettings(dict.fromkeys(unit_names(net), UnitSettings(Folding(1), mask))))
 
 
 def accelerator(net: PackedNetwork, settings: HardwareSettings) -> Accelerator:

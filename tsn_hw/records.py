@@ -15,11 +15,10 @@ import types
 from collections.abc import Hashable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import cache
-from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from tsn_hw.errors import NetworkError, SettingsError, TsnError, brief, shown
-from tsn_hw.files import read_bytes
+from tsn_hw.files import StrPath, read_bytes
 
 T = TypeVar("T")
 Wrong = type[TsnError]
@@ -37,7 +36,7 @@ INTEGER = Bounds(1 - 2**63, 2**63 - 1)
 """Every integer that is read, where nothing narrower is said."""
 
 
-def read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: StrPath) -> dict[str, Any]:
     """The tables of a TOML file; FileError or SettingsError if it cannot be read."""
     try:
         return tomllib.loads(read_bytes(path).decode("utf-8-sig"))
@@ -45,7 +44,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path}: not a TOML file ({brief(str(error))})") from error
 
 
-def read_json(path: Path, error: Wrong = SettingsError) -> Any:
+def read_json(path: StrPath, error: Wrong = SettingsError) -> Any:
     """The value of a JSON file; FileError, or an error of this kind, if it cannot be read."""
     return parse_json(read_bytes(path), str(path), error)
 

@@ -21,10 +21,10 @@ from tsn_hw.app.platform import Platform
 from tsn_hw.app.tables import table
 from tsn_hw.errors import ExportError, FoldingError, SettingsError, TsnError
 from tsn_hw.files import read_bytes
-from tsn_hw.folding import Folding, HardwareSettings, MaskMode, UnitSettings
+from tsn_hw.folding import HardwareSettings, MaskMode
 from tsn_hw.layers import INPUT, Conv2d, Layer, Linear, Shape, Weighted
 from tsn_hw.network import PackedNetwork
-from tsn_hw.pipeline import accelerator, obstacles, refold, unit_names
+from tsn_hw.pipeline import least_accelerator, obstacles, refold
 from tsn_hw.records import build, read_toml
 
 if TYPE_CHECKING:
@@ -133,12 +133,11 @@ def _least_hardware(net: PackedNetwork, platform: Platform) -> tuple[list[str], 
     Also whether one of them is surely found by a search.
     """
     part = platform.device
-    units = dict.fromkeys(unit_names(net), UnitSettings(Folding(1)))
-    design, fits = accelerator(net, HardwareSettings(units)), False
+    design, fits = least_accelerator(net), False
     notes = [f"one weight a cycle in every layer, on {part.name} as estimated:"]
     for mask in get_args(MaskMode)[:2]:
-        settings = HardwareSettings({name: replace(unit, mask=mask) for name, unit in units.items()})
-        estimate = estimate_resources(refold(design, settings), part, coefficients=platform.coefficients)
+        units = {name: replace(unit, mask=mask) for name, unit in design.settings.units.items()}
+        estimate = estimate_resources(refold(design, HardwareSettings(units)), part, coefficients=platform.coefficients)
         worst = estimate.binding
         used, whole = getattr(estimate.resources, worst), getattr(capacities(part), worst)
         percent = estimate.utilization_percent[worst]

@@ -24,6 +24,7 @@ from tsn_hw.app.command import (
     add_platform_options,
     path,
     require_device,
+    task,
     whole,
 )
 from tsn_hw.app.hardware_cli import add_hardware_commands
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # names may hold what the console's encoding lacks
     options = argparse.Namespace(interrupted="")
     try:
-        _parser().parse_args(arguments, options)
+        parser().parse_args(arguments, options)
         command: Callable[[argparse.Namespace], Result] = options.command
         text, data, code = command(options)
     except (TsnError, OSError, MemoryError) as error:
@@ -65,7 +66,8 @@ def _refused(message: str) -> int:
     return EXIT_BAD_INPUT
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
+    """The parser of every command and option."""
     parser = Parser(
         prog="tsn-hw",
         description="TinySubNets on hardware: one network, many tasks, the same integers in every engine.",
@@ -132,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
 
     simulate = add_command(commands, "simulate", _simulate, "integer inference and accuracy of one task")
     simulate.add_argument("network", type=path, help=".tsn file")
-    simulate.add_argument("--task", type=int, required=True, help="number of the task, from 0")
+    simulate.add_argument("--task", type=task, required=True, help="number of the task, from 0, or its name")
     source = simulate.add_mutually_exclusive_group()
     source.add_argument("--run", type=path, help="training run whose test data is used (default: the file's folder)")
     source.add_argument("--input", type=path, help=".npy file: uint8 images, or integers of the input format")

@@ -48,6 +48,14 @@ def path(text: str) -> Path:
     return Path(text)
 
 
+def task(text: str) -> int | str:
+    """The type of an option that names a task, by its number or its name."""
+    try:
+        return int(text)
+    except ValueError:
+        return text
+
+
 @dataclass(frozen=True)
 class Number:
     """The type of an option that is a number within a range, its ends included.

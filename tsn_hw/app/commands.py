@@ -97,9 +97,10 @@ def _capacity_json(sizes: Capacity) -> dict[str, Any]:
     return asdict(sizes) | {name: getattr(sizes, name) for name in derived}
 
 
-def simulate(path: Path, task: int, run: Path | None, source: Path | None) -> Told:
+def simulate(path: Path, wanted: int | str, run: Path | None, source: Path | None) -> Told:
     """Integer inference of one task: classes of an input file, or accuracy on a run's test data."""
     net = artifact.load(path)
+    task = net.task_number(wanted)
     simulator = Simulator(net, task)
     plan = [layer.summary() for layer in simulator.plan]
     classes = net.tasks[task].classes

@@ -18,8 +18,7 @@ from tsn_hw.app.hardware import Chosen, HardwareWishes, choose, unit_table
 from tsn_hw.app.tables import table
 from tsn_hw.capacity import capacity
 from tsn_hw.files import read_bytes, write_atomically
-from tsn_hw.folding import Folding, HardwareSettings, UnitSettings
-from tsn_hw.pipeline import accelerator, unit_names
+from tsn_hw.pipeline import least_accelerator
 
 Told = tuple[str, Any]
 
@@ -42,7 +41,7 @@ def cost(
     net = artifact.load(path)
     chosen = None
     if wishes is None:
-        design = accelerator(net, HardwareSettings(dict.fromkeys(unit_names(net), UnitSettings(Folding(1)))))
+        design = least_accelerator(net)
     else:
         chosen = choose(net, wishes)
         design = chosen.accelerator

@@ -9,6 +9,7 @@ from sim.area import OWN_FILE, Coefficients, read_coefficients
 from sim.devices import Device, devices, named, of_part
 from tsn_hw.app.command import DEFAULT_DEVICE
 from tsn_hw.errors import SettingsError
+from tsn_hw.files import StrPath
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,19 @@ class Platform:
 
 
 def platform_of(options: argparse.Namespace, name: str | None = None) -> Platform:
-    """The part of a name, else that of --device, else that of --part, else the default.
+    """The part of a name, else the one that the options of a command name."""
+    part, coefficients = getattr(options, "part", None), getattr(options, "coefficients", None)
+    return platform(name or options.device, part, options.device_file, coefficients)
 
-    SettingsError if there is none, or --part is of another one.
+
+def platform(
+    name: str | None, part: str | None = None, device_file: StrPath | None = None, coefficients: StrPath | None = None
+) -> Platform:
+    """The part of a name, else that of a part in full, else the default; files of the user's in place of ours.
+
+    SettingsError if there is none, or ``part`` is of another one.
     """
-    known = devices(options.device_file)
-    part: str | None = getattr(options, "part", None)
-    name = name or options.device
+    known = devices(device_file)
     meant = None if part is None else of_part(part, known)
     if name is not None:
         found = named(name, known)
@@ -41,5 +48,4 @@ def platform_of(options: argparse.Namespace, name: str | None = None) -> Platfor
             )
     else:
         found = meant or named(DEFAULT_DEVICE, known)
-    file = getattr(options, "coefficients", None) or OWN_FILE
-    return Platform(found, read_coefficients(file), part or found.capacities.part)
+    return Platform(found, read_coefficients(coefficients or OWN_FILE), part or found.capacities.part)

@@ -20,8 +20,7 @@ from tsn_hw.app.synth import synthesized
 from tsn_hw.capacity import capacity
 from tsn_hw.errors import SettingsError
 from tsn_hw.files import read_bytes, write_atomically
-from tsn_hw.folding import Folding, HardwareSettings, UnitSettings
-from tsn_hw.pipeline import accelerator, unit_names
+from tsn_hw.pipeline import least_accelerator
 from tsn_hw.records import read_json
 
 if TYPE_CHECKING:
@@ -49,8 +48,7 @@ def gather(path: Path, sweep_folder: Path | None, wishes: HardwareWishes | None,
     data, net = read_bytes(file), artifact.load(file)
     sizes = capacity(net, data)
     chosen = None if wishes is None else choose(net, wishes)
-    units = dict.fromkeys(unit_names(net), UnitSettings(Folding(1)))
-    design = accelerator(net, HardwareSettings(units)) if chosen is None else chosen.accelerator
+    design = least_accelerator(net) if chosen is None else chosen.accelerator
     verified = _verification(file.parent / VERIFICATION, data)
     measured = () if rtl is None else synthesized(net, rtl)
     return Subject(file, data, net, sizes, estimate_cost(design, stored=sizes), verified, run, found, chosen, measured)

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sim.cost import estimate_cost
-from sim.devices import device
 from sim.integer import Simulator
 from sim.prefix import PrefixCache
 from sim.search import search_folding
@@ -30,7 +29,6 @@ from tsn_hw.arithmetic import ActFormat, Ints, quantize
 from tsn_hw.capacity import capacity
 from tsn_hw.errors import FoldingError, TrainingError
 from tsn_hw.files import read_bytes
-from tsn_hw.folding import Folding, HardwareSettings, UnitSettings
 from tsn_hw.learn.codebook import fit_codebook
 from tsn_hw.learn.run import train
 from tsn_hw.learn.settings import Settings
@@ -39,7 +37,6 @@ from tsn_hw.learn.train import reproducible
 from tsn_hw.learn.trained import trained_path
 from tsn_hw.learn.variants import TrainedStream, Variant, float_accuracies, load_trained, pack
 from tsn_hw.network import PackedNetwork
-from tsn_hw.pipeline import accelerator, unit_names
 
 SECTIONS = ("codes_bits", "codebooks_bits", "masks_bits", "heads_bits", "requantization_bits")
 _ONE_AT_A_TIME = threading.Lock()
@@ -141,8 +138,7 @@ def _result(net: PackedNetwork, accuracies: tuple[float, ...], part: Part | None
     """The row of a network and its file."""
     written = artifact.to_bytes(net)
     sizes = capacity(net, written)
-    units = dict.fromkeys(unit_names(net), UnitSettings(Folding(1)))
-    costs = estimate_cost(accelerator(net, HardwareSettings(units)), stored=sizes)
+    costs = estimate_cost(net, stored=sizes)
     row = {
         "accuracy_percent": sum(accuracies) / len(accuracies),
         "total_percent": sizes.total_percent,
@@ -163,7 +159,11 @@ def _on(part: Part, net: PackedNetwork) -> Row:
     """The share of its scarcest resource that the accelerator takes, and its rate; None where it does not fit."""
     try:
         estimate = search_folding(
-            net, device(part.device), target_fps=part.target_fps, limit_percent=part.limit_percent
+            net,
+            part.platform.device,
+            target_fps=part.target_fps,
+            limit_percent=part.limit_percent,
+            coefficients=part.platform.coefficients,
         ).estimate
     except FoldingError:
         return {"device_percent": None, "inferences_per_second": None}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
@@ -80,7 +80,7 @@ class Runner:
         return self.bases[point.keep_ratio]
 
     def _identity(self, point: Point) -> str:
-        part = None if self.part is None else asdict(self.part)
+        part = None if self.part is None else self.part.to_json()
         return identity({"run": self._base(point).digest, "version": __version__, "part": part, **point.to_json()})
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from sim.devices import device
+from tsn_hw.app.platform import Platform, platform
 from tsn_hw.errors import SettingsError
+from tsn_hw.files import read_bytes
 from tsn_hw.learn.settings import ActBits
 from tsn_hw.records import build, read_toml
 
 MAX_CODE_BITS = 8
+FILES = ("device_file", "coefficients")
 
 
 @dataclass(frozen=True)
@@ -70,18 +75,33 @@ class Search:
 
 @dataclass(frozen=True)
 class Part:
-    """An accelerator of every point on one part: the smallest of a rate, within a share of every resource."""
+    """An accelerator of every point on one part: the smallest of a rate, within a share of every resource.
+
+    device_file, coefficients: as in the options of the command line; empty: ours.
+    """
 
     device: str
     target_fps: float = 1.0
     limit_percent: float = 80.0
+    device_file: str = ""
+    coefficients: str = ""
 
     def __post_init__(self) -> None:
-        device(self.device)
         if not 0 < self.target_fps < math.inf:
             raise SettingsError(f"target_fps = {self.target_fps:g}: must be above 0")
         if not 0 < self.limit_percent <= 100:
             raise SettingsError(f"limit_percent = {self.limit_percent:g}: must be above 0 and at most 100")
+
+    @cached_property
+    def platform(self) -> Platform:
+        """The part and the coefficients that the names stand for; an error in one line if there are none."""
+        return platform(self.device, None, self.device_file or None, self.coefficients or None)
+
+    def to_json(self) -> dict[str, Any]:
+        """What results on it follow from: of files their content, and nothing where there is none."""
+        files = {name: getattr(self, name) for name in FILES}
+        digests = {name: hashlib.sha256(read_bytes(file)).hexdigest() for name, file in files.items() if file}
+        return {name: value for name, value in asdict(self).items() if name not in FILES} | digests
 
 
 @dataclass(frozen=True)
@@ -116,5 +136,17 @@ class SweepSettings:
 def read_sweep(path: Path) -> SweepSettings:
     """Read a sweep file; relative paths start at its folder."""
     settings = build(SweepSettings, read_toml(path), str(path))
-    run, train = (str((path.parent / name).resolve()) if name else "" for name in (settings.run, settings.train))
-    return replace(settings, run=run, train=train)
+    run, train = (_beside(path, name) for name in (settings.run, settings.train))
+    part = settings.budget.part
+    if part is not None:
+        device_file, coefficients = (_beside(path, name) for name in (part.device_file, part.coefficients))
+        part = replace(part, device_file=device_file, coefficients=coefficients)
+        try:
+            _ = part.platform  # refused before anything is learned
+        except SettingsError as error:
+            raise SettingsError(f"{path}: budget: part: {error}") from error
+    return replace(settings, run=run, train=train, budget=replace(settings.budget, part=part))
+
+
+def _beside(path: Path, name: str) -> str:
+    return str((path.parent / name).resolve()) if name else ""
