@@ -10,7 +10,10 @@ from sim.calibration import measured
 from tsn_hw.app import calibrate
 from tsn_hw.app.calibrate import Run
 from tsn_hw.app.cli import main
-from tsn_hw.app.trials import KINDS, Trial, design, trials
+from tsn_hw.app.sweep.results import identity, line_of
+from tsn_hw.app.trials import KINDS, Trial, design, trial_of, trials
+
+GOOD = {"lut": 9, "ff": 9, "bram": 0, "dsp": 0}
 
 
 @pytest.fixture
@@ -23,7 +26,7 @@ def synthesized(monkeypatch):
 
     def count(trial: Trial, family: str) -> Run:
         asked.append(trial)
-        part = Run(family, "a tool", trial, {}).part
+        part = Run(family, "a tool", trial, GOOD).part
         given = [features(design(trial), unit, part) for unit in design(trial).units]
         memories = measured(design(trial), part, 0, 0)
         lut = memories.memory_lut + sum(100 * one.loops + 3 * one.sum_bits for one in given)
@@ -49,7 +52,7 @@ def test_calibrate_goes_on_where_it_was_and_writes_a_file_for_coefficients(tmp_p
     runs, out = tmp_path / "runs.jsonl", tmp_path / "coefficients.json"
     first = calibrate.synthesize_trial(trials(1)[0], "xc7")
     point, row = {"target": "xc7", "trial": asdict(first.trial)}, {"tool": first.tool, "resources": first.resources}
-    runs.write_text(json.dumps({"point": point, "result": row}) + '\n{"point": {"ta')  # killed in the second line
+    runs.write_bytes(line_of(identity(point), row) + b'{"point": {"ta')  # killed in the second line
     synthesized.clear()
     arguments = ["calibrate", "--runs", str(runs), "-o", str(out), "--target", "xc7", "--trials", "12", "--quiet"]
     assert main([*arguments, "--json"]) == 0
@@ -67,11 +70,27 @@ def test_calibrate_goes_on_where_it_was_and_writes_a_file_for_coefficients(tmp_p
     assert synthesized == []
 
 
+def run_line(target="xc7", trial=None, resources=GOOD):
+    """A line whose digest is right, whatever it says."""
+    return line_of(
+        identity({"target": target, "trial": trial or asdict(trial_of(0))}), {"tool": "x", "resources": resources}
+    ).decode()
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("[]\n", "{file}, line 1: damaged; delete the line, and its point is done again"),
-        ('{"point": {"target": "xc7"}, "result": {}}\n', "{file}: has no 'tool'"),
+        ('{"point": {}, "result": {}}\n', "{file}, line 1: damaged; delete the line, and its point is done again"),
+        (run_line(target="xc9"), "{file}: target = 'xc9': must be one of xc7, ecp5, ice40"),
+        (run_line(trial=asdict(trial_of(0)) | {"rows": 2**20}), "{file}: trial: is not the one of seed 0"),
+        (run_line(resources={"lut": 1, "ff": 1}), "{file}: resources: has no 'bram'"),
+        (run_line(resources=GOOD | {"ff": 0}), "{file}: resources: no design has no LUTs or no flip-flops"),
+        (run_line(resources=GOOD | {"ff": -1}), "{file}: resources.ff = -1: must be 0..2147483648"),
+        (
+            run_line().replace('"lut": 9', '"lut": 8'),
+            "{file}, line 1: damaged; delete the line, and its point is done again",
+        ),
     ],
 )
 def test_a_wrong_file_of_runs_is_one_line(tmp_path, capsys, text, message):

@@ -4,7 +4,9 @@ import base64
 import io
 import json
 import re
+from collections.abc import Callable
 from dataclasses import asdict
+from hashlib import sha256
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -26,8 +28,10 @@ from tsn_hw.app.report.charts import PALETTE, Bars, Dots, Line, Scatter, bars, s
 from tsn_hw.app.report.memory_map import FREE, layer_maps, owner_colors, owner_picture, readers_picture
 from tsn_hw.app.rtl import FamilyEstimate
 from tsn_hw.app.runs import RunFolder
+from tsn_hw.app.sweep.summary import read_sweep_summary
 from tsn_hw.app.synth import Synthesis
 from tsn_hw.capacity import capacity
+from tsn_hw.errors import SettingsError
 from tsn_hw.network import UNUSED
 
 NAMES = [f"digits-permuted-{task}" for task in range(3)]
@@ -212,6 +216,70 @@ def test_a_verification_that_is_missing_or_of_another_network_is_not_shown(
     assert expected in page.text
     assert "not shown" in page.text
     assert "Test accuracy in percent" not in page.tables  # a network alone has no data
+
+
+ANEW = "tsn-hw verify net.tsn -o verify.json makes it anew"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda found: found.pop("engines"), "has no 'engines'"),
+        (lambda found: found.update(engines=[]), "engines = []: must be a table"),
+        (lambda found: found["engines"]["onnx"].pop("tasks"), f"engines.onnx: has no task 'task0'; {ANEW}"),
+        (lambda found: found["engines"].update(x=3), "engines.x: must be a table, found int"),
+        (lambda found: found.update(mismatches="x" * 5000), f"mismatches = '{'x' * 76}...: must be a whole number"),
+    ],
+)  # fmt: skip
+def test_a_verification_of_another_form_is_one_line(
+    change: Callable[[Any], Any], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    artifact.save(random_network(Recipe(tasks=2, kind="conv")), tmp_path / "net.tsn")
+    path = tmp_path / "verify.json"
+    found = {"passed": True, "network": sha256((tmp_path / "net.tsn").read_bytes()).hexdigest(), "mismatches": 0}
+    found |= {"first_difference": None, "broken_seals": [], "changed_snapshots": [], "inputs": {}}
+    layer = {"outputs": 1, "mismatches": 0, "first": None}
+    tasks = {f"task{task}": {"digest": "", "layers": {"conv": layer}} for task in range(2)}
+    found["engines"] = {"onnx": {"mismatches": 0, "inputs": 1, "tasks": tasks}}
+    path.write_text(json.dumps(found))
+    assert main(["report", str(tmp_path / "net.tsn")]) == 0
+    change(found)
+    path.write_text(json.dumps(found))
+    capsys.readouterr()
+    assert main(["report", str(tmp_path / "net.tsn")]) == 2
+    assert capsys.readouterr().err == f"tsn-hw: {path}: {message}\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda found: found["rows"][0].pop("bops"), "rows[0]: has no 'bops'"),
+        (lambda found: found["rows"][1].update(point="8"), "rows[1]: point = '8': must be a whole number"),
+        (lambda found: found["rows"][0].update({"bits.fc1": None}), "rows[0]: bits.fc1 = None: must be a whole number"),
+        (lambda found: found.update(chosen=99), "names point 99, and has 2"),
+        (lambda found: found.update(front=[-1]), "names point -1, and has 2"),
+        (lambda found: found.update(float_percent=1e300), "float_percent = 1e+300: must be 0..100"),
+        (lambda found: found.update(rows=[]), "names point 0, and has 0"),
+    ],
+)  # fmt: skip
+def test_a_sweep_of_another_form_is_one_line(change: Callable[[Any], Any], message: str, tmp_path: Path) -> None:
+    row = {"point": 0, "bits.fc1": 2, "activation_bits": 8, "accuracy_percent": 50.0, "total_percent": 5.0, "bops": 1e6}
+    row |= {"used_weights": 1, "sha256": "0" * 64}
+    found = {
+        "rows": [row, row | {"point": 1}],
+        "runs": ["x"],
+        "float_percent": 51.0,
+        "front": [0],
+        "budget": {},
+        "chosen": 1,
+    }
+    (tmp_path / "sweep.json").write_text(json.dumps(found))
+    assert read_sweep_summary(tmp_path).chosen == 1
+    change(found)
+    (tmp_path / "sweep.json").write_text(json.dumps(found))
+    with pytest.raises(SettingsError) as error:
+        read_sweep_summary(tmp_path)
+    assert str(error.value) == f"{tmp_path / 'sweep.json'}: {message}"
 
 
 def test_the_sweep_is_told_with_its_choice_and_every_point(swept: Path) -> None:

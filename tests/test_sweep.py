@@ -43,7 +43,7 @@ from tsn_hw.app.sweep.evaluate import Base, base_of, bench, evaluate
 from tsn_hw.app.sweep.pareto import SIZE, betters, choose, front, nearest
 from tsn_hw.app.sweep.plots import pictures
 from tsn_hw.app.sweep.points import space_of
-from tsn_hw.app.sweep.results import open_results
+from tsn_hw.app.sweep.results import check_row, line_of, open_results
 from tsn_hw.app.sweep.run import run_sweep
 from tsn_hw.app.sweep.settings import Budget, Part, Search, SweepSettings, Values, read_sweep
 from tsn_hw.capacity import capacity
@@ -172,10 +172,39 @@ def test_a_torn_last_line_is_cut_off_and_its_point_done_again(left: str, tmp_pat
 
 def test_a_damaged_line_in_the_middle_is_told(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
-    path.write_text('{"point": {"a": 1}, "result": {"b": 2}}\nnonsense\n{"point": {}, "result": {}}\n')
+    path.write_bytes(line_of('{"a": 1}', {"b": 2}) + b"nonsense\n" + line_of("{}", {}))
     with pytest.raises(FileError) as error, open_results(path):
         pass
     assert str(error.value) == f"{path}, line 2: damaged; delete the line, and its point is done again"
+
+
+@pytest.mark.parametrize(("old", "new"), [("31.4", "91.4"), ('"a": 1', '"a": 2'), ("sha256", "sha512"), (": ", ":")])
+def test_a_changed_digit_is_told(old: str, new: str, tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    path.write_text(line_of('{"a": 1}', {"accuracy_percent": 31.4}).decode().replace(old, new, 1))
+    with pytest.raises(FileError) as error, open_results(path):
+        pass
+    assert str(error.value) == f"{path}, line 1: damaged; delete the line, and its point is done again"
+
+
+ROW = {"accuracy_percent": 50.0, "total_percent": 5, "bops": 1.0, "used_weights": 1, "sha256": "0" * 64}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({}, "has no 'accuracy_percent'"),
+        (ROW | {"accuracy_percent": 101}, "accuracy_percent = 101: must be 0..100"),
+        (ROW | {"bops": "1"}, "bops = '1': must be a number"),
+        (ROW | {"sha256": "../" * 20}, f"sha256 = '{'../' * 20}': must be 64 hexadecimal digits"),
+        (ROW | {"device_percent": -1}, "device_percent = -1: must be 0..1000000000000"),
+    ],
+)
+def test_a_row_that_no_sweep_writes_is_told(row: dict[str, object], message: str) -> None:
+    check_row(ROW, "file")
+    with pytest.raises(SettingsError) as error:
+        check_row(row, "file")
+    assert str(error.value) == f"file: {message}"
 
 
 class KilledError(BaseException):

@@ -1,7 +1,7 @@
 """What files say, read strictly: JSON and TOML as frozen dataclasses, or one line that names place, rule and value.
 
 A field may be an int, float, str or bool, a Literal, a tuple of one length or of any, a dict, another dataclass, or one
-of these or None; or Any, of which nothing is checked. ``Annotated[int, Bounds(0, 7)]`` limits an integer, and so the
+of these or None; or Any, of which nothing is checked. ``Annotated[int, Bounds(0, 7)]`` limits a number, and so the
 number of entries of a tuple. Keys that are unknown, missing or stand twice are errors.
 """
 
@@ -26,10 +26,13 @@ Wrong = type[TsnError]
 
 @dataclass(frozen=True)
 class Bounds:
-    """Least and largest value of an integer, or number of entries of a tuple."""
+    """Least and largest value of a number, or number of entries of a tuple."""
 
     low: int
     high: int
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value <= self.high
 
 
 INTEGER = Bounds(1 - 2**63, 2**63 - 1)
@@ -79,7 +82,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _integer(digits: str) -> int:
-    if len(digits) > 20 or not INTEGER.low <= int(digits) <= INTEGER.high:
+    if len(digits) > 20 or int(digits) not in INTEGER:
         raise SettingsError(f"{brief(digits, 40)} is beyond 64 bits")
     return int(digits)
 
@@ -135,9 +138,9 @@ def convert(kind: Any, value: Any, where: str, error: Wrong = SettingsError) -> 
     if origin is Annotated:
         inner, bounds = arguments
         found = convert(inner, value, where, error)
-        if isinstance(found, tuple) and not bounds.low <= len(found) <= bounds.high:
+        if isinstance(found, tuple) and len(found) not in bounds:
             raise error(f"{where}: {len(found)} entries, must be {bounds.low}..{bounds.high}")
-        if isinstance(found, int) and not bounds.low <= found <= bounds.high:
+        if isinstance(found, int | float) and found not in bounds:
             raise error(f"{where} = {shown(value)}: must be {bounds.low}..{bounds.high}")
         return found
     if is_dataclass(kind):
@@ -171,7 +174,7 @@ def _tuple(kinds: tuple[Any, ...], value: Any, where: str, error: Wrong) -> tupl
 
 def _plain(kind: Any, value: Any, where: str, error: Wrong) -> Any:
     is_number = isinstance(value, int) and not isinstance(value, bool)
-    if is_number and kind in (int, float) and not INTEGER.low <= value <= INTEGER.high:
+    if is_number and kind in (int, float) and value not in INTEGER:
         raise error(f"{where} = {shown(value)}: is beyond 64 bits")
     if kind is float and is_number:
         return float(value)

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from tqdm import tqdm
 
@@ -20,11 +20,11 @@ from sim.resources import estimate_resources
 from tsn_hw.app.rtl import PARTS
 from tsn_hw.app.sweep.results import Row, identity, open_results, rows_of
 from tsn_hw.app.tables import table
-from tsn_hw.app.trials import Trial, design, trials
-from tsn_hw.errors import SettingsError
+from tsn_hw.app.trials import Trial, design, trial_of, trials
+from tsn_hw.errors import SettingsError, shown
 from tsn_hw.files import read_bytes, write_atomically
 from tsn_hw.locks import lock_of, sole_writer
-from tsn_hw.records import build
+from tsn_hw.records import Bounds, build, parse_json
 
 Told = tuple[str, Any]
 
@@ -40,7 +40,18 @@ class Run:
     target: str
     tool: str
     trial: Trial
-    resources: dict[str, int]
+    resources: dict[str, Annotated[int, Bounds(0, 2**31)]]
+
+    def __post_init__(self) -> None:
+        if self.target not in PARTS:
+            raise SettingsError(f"target = {shown(self.target)}: must be one of {', '.join(PARTS)}")
+        if self.trial != trial_of(self.trial.seed):
+            raise SettingsError(f"trial: is not the one of seed {self.trial.seed}")
+        for name in ("lut", "ff", "bram", "dsp"):
+            if name not in self.resources:
+                raise SettingsError(f"resources: has no {name!r}")
+        if not (self.resources["lut"] and self.resources["ff"]):
+            raise SettingsError("resources: no design has no LUTs or no flip-flops")
 
     @property
     def part(self) -> Device:
@@ -77,7 +88,7 @@ def read_runs(path: Path) -> list[Run]:
 
 
 def _runs(path: Path, rows: Mapping[str, Row]) -> list[Run]:
-    return [build(Run, json.loads(point) | row, str(path)) for point, row in rows.items()]
+    return [build(Run, parse_json(point, str(path)) | row, str(path)) for point, row in rows.items()]
 
 
 def _line(run: Run) -> tuple[str, Row]:

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from tsn_hw.arithmetic import ActFormat
+from tsn_hw.errors import SettingsError
 from tsn_hw.folding import Folding, HardwareSettings, MaskMode, UnitSettings, divisors
 from tsn_hw.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, MaxPool, Shape, Weighted
 from tsn_hw.network import Bank, BankLayer, PackedNetwork, Requantization, Step, Task
@@ -55,10 +56,13 @@ class Trial:
 
 def trials(count: int) -> list[Trial]:
     """The first so many trials, each kind of layer and each width of codes in turn."""
-    return [_trial(number) for number in range(count)]
+    return [trial_of(number) for number in range(count)]
 
 
-def _trial(number: int) -> Trial:
+def trial_of(number: int) -> Trial:
+    """The trial of a number, which is its seed."""
+    if number < 0:
+        raise SettingsError(f"trial {number}: must be at least 0")
     rng = np.random.default_rng(number)
 
     def one_of(*values: int) -> int:

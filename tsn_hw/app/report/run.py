@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +13,13 @@ from tsn_hw.app.hardware import HardwareWishes, choose
 from tsn_hw.app.report import costs, sections
 from tsn_hw.app.report.blocks import Section
 from tsn_hw.app.report.sections import Subject
+from tsn_hw.app.report.verification import read_verification
 from tsn_hw.app.sweep.summary import Sweep, read_sweep_summary
 from tsn_hw.app.synth import synthesized
 from tsn_hw.capacity import capacity
 from tsn_hw.errors import SettingsError
 from tsn_hw.files import read_bytes, write_atomically
 from tsn_hw.pipeline import least_accelerator
-from tsn_hw.records import read_json
 
 if TYPE_CHECKING:
     from tsn_hw.app.runs import RunFolder
@@ -49,20 +47,10 @@ def gather(path: Path, sweep_folder: Path | None, wishes: HardwareWishes | None,
     sizes = capacity(net, data)
     chosen = None if wishes is None else choose(net, wishes)
     design = least_accelerator(net) if chosen is None else chosen.accelerator
-    verified = _verification(file.parent / VERIFICATION, data)
+    names = [task.name for task in net.tasks]
+    verified = read_verification(file.parent / VERIFICATION, data, names)
     measured = () if rtl is None else synthesized(net, rtl)
     return Subject(file, data, net, sizes, estimate_cost(design, stored=sizes), verified, run, found, chosen, measured)
-
-
-def _verification(path: Path, network: bytes) -> Mapping[str, Any] | str:
-    """What verify wrote of this very network, or why there is nothing to show."""
-    how = f"tsn-hw verify {NETWORK} -o {VERIFICATION}"
-    if not path.is_file():
-        return f"there is no {path.name} beside the network; {how} makes it"
-    found: Mapping[str, Any] = read_json(path)
-    if found.get("network") != hashlib.sha256(network).hexdigest():
-        return f"the {path.name} beside the network is of another one; {how} makes it anew"
-    return found
 
 
 def _run(folder: Path) -> RunFolder:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -18,6 +18,7 @@ from tsn_hw import artifact
 from tsn_hw.app.hardware import Chosen
 from tsn_hw.app.metrics import Metrics
 from tsn_hw.app.report.blocks import Block, Cards, Cell, Note, Section, Table, Value
+from tsn_hw.app.report.verification import Compared, Verified
 from tsn_hw.app.sweep.summary import Sweep
 from tsn_hw.app.synth import Synthesis
 from tsn_hw.capacity import Capacity
@@ -50,7 +51,7 @@ class Subject:
     net: PackedNetwork
     sizes: Capacity
     costs: NetworkCost
-    verification: Mapping[str, Any] | str
+    verification: Verified | str
     run: RunFolder | None = None
     sweep: Sweep | None = None
     chosen: Chosen | None = None
@@ -95,12 +96,12 @@ def _cards(subject: Subject) -> Iterator[tuple[str, str, str, str]]:
         yield f"point {row['point']}", "", "Choice of the sweep", meaning
 
 
-def _verified(verification: Mapping[str, Any] | str) -> tuple[str, str, str, str]:
+def _verified(verification: Verified | str) -> tuple[str, str, str, str]:
     if isinstance(verification, str):
         return "not shown", "", "Verification", verification
-    engines = sum("tasks" in engine for engine in verification["engines"].values())
-    meaning = f"{verification['mismatches']:,} integers differ between {engines} engines"
-    return "passed" if verification["passed"] else "FAILED", "", "Verification", meaning
+    engines = sum(engine.absent is None for engine in verification.engines.values())
+    meaning = f"{verification.mismatches:,} integers differ between {engines} engines"
+    return "passed" if verification.passed else "FAILED", "", "Verification", meaning
 
 
 # -------------------------------------------------------------------------------------------------- tasks, accuracies
@@ -157,27 +158,27 @@ def verification(subject: Subject) -> Section:
     else:
         blocks.append(Note(COMPARED))
         blocks.append(_engine_table(found, subject.names))
-        if found["first_difference"]:
-            blocks.append(Note(f"First difference: {found['first_difference']}"))
+        if found.first_difference:
+            blocks.append(Note(f"First difference: {found.first_difference}"))
     return Section("verification", "Verification", [*blocks, _seal_table(subject)])
 
 
-def _engine_table(found: Mapping[str, Any], names: list[str]) -> Table:
+def _engine_table(found: Verified, names: list[str]) -> Table:
     rows: list[list[Value | Cell]] = []
-    for name, engine in found["engines"].items():
-        if "tasks" not in engine:
-            rows.append([name, Cell(engine["absent"], state="absent"), *[""] * len(names)])
+    for name, engine in found.engines.items():
+        if engine.absent is not None:
+            rows.append([name, Cell(engine.absent, state="absent"), *[""] * len(names)])
             continue
-        cells = [_compared(engine["tasks"][task]["layers"].values(), name == REFERENCE) for task in names]
-        rows.append([name, engine["inputs"], *cells])
+        cells = [_compared(list(engine.tasks[task].layers.values()), name == REFERENCE) for task in names]
+        rows.append([name, engine.inputs, *cells])
     return Table("Integers that differ from the int64 loop", ["engine", "inputs a task", *names], rows)
 
 
-def _compared(layers: Any, reference: bool) -> Cell:
-    outputs = sum(layer["outputs"] for layer in layers)
+def _compared(layers: Sequence[Compared], reference: bool) -> Cell:
+    outputs = sum(layer.outputs for layer in layers)
     if reference:
         return Cell(f"{outputs:,} integers")
-    mismatches = sum(layer["mismatches"] for layer in layers)
+    mismatches = sum(layer.mismatches for layer in layers)
     return Cell(f"{mismatches:,} of {outputs:,}", state="bad" if mismatches else "good")
 
 

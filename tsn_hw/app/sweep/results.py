@@ -1,23 +1,27 @@
 """Results of a sweep: one JSON line a point, appended as it comes, and tables made of them.
 
-Only one process appends, which its caller sees to. A line counts when its newline is there: what a kill left of the
-last one is cut off, and its point is evaluated again.
+Every line ends in the SHA-256 of what it says, so that a changed digit does not become a figure in a table. Only one
+process appends, which its caller sees to. A line counts when its newline is there: what a kill left of the last one is
+cut off, and its point is evaluated again.
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import importlib.util
 import io
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
-from tsn_hw.errors import EngineError, FileError
+from tsn_hw.errors import EngineError, FileError, SettingsError, shown
+from tsn_hw.records import Bounds, build, convert, parse_json
 
 Row = dict[str, Any]
 
@@ -31,7 +35,7 @@ class Results:
 
     def append(self, point: str, row: Row) -> None:
         """Add the row of a point; it is on disk when this returns."""
-        self.file.write(f'{{"point": {point}, "result": {json.dumps(row)}}}\n'.encode())
+        self.file.write(line_of(point, row))
         self.file.flush()
         os.fsync(self.file.fileno())
         self.rows[point] = row
@@ -65,13 +69,54 @@ def open_results(path: Path) -> Iterator[Results]:
 def rows_of(path: Path, data: bytes) -> dict[str, Row]:
     """The rows in the content of a file of results, by the identity of their point; FileError names a damaged line."""
     rows = {}
-    for number, line in enumerate(data.splitlines(), start=1):
+    for number, line in enumerate(data.splitlines(keepends=True), start=1):
+        where = f"{path}, line {number}"
         try:
-            entry = json.loads(line)
-            rows[identity(entry["point"])] = dict(entry["result"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise FileError(f"{path}, line {number}: damaged; delete the line, and its point is done again") from error
+            entry = build(_Line, parse_json(line, where), where)
+            point = identity(entry.point)
+            if line_of(point, entry.result) != line:
+                raise SettingsError(f"{where}: its SHA-256 does not match")
+        except SettingsError as error:
+            raise FileError(f"{where}: damaged; delete the line, and its point is done again") from error
+        rows[point] = entry.result
     return rows
+
+
+@dataclass(frozen=True)
+class _Line:
+    point: Row
+    result: Row
+    sha256: str
+
+
+def line_of(point: str, row: Row) -> bytes:
+    """The line of a point, given by its identity, and its row."""
+    said = f'"point": {point}, "result": {json.dumps(row)}'
+    return f'{{{said}, "sha256": "{hashlib.sha256(said.encode()).hexdigest()}"}}\n'.encode()
+
+
+ACCURACY_COLUMN: dict[str, Any] = {"accuracy_percent": Annotated[float, Bounds(0, 100)]}
+"""All that there is of float weights."""
+COLUMNS = ACCURACY_COLUMN | {
+    "total_percent": Annotated[float, Bounds(0, 10**12)],
+    "bops": Annotated[float, Bounds(0, 10**18)],
+    "used_weights": Annotated[int, Bounds(0, 2**62)],
+    "sha256": str,
+}
+SHOWN_COLUMNS = COLUMNS | {"point": int, "activation_bits": Annotated[int, Bounds(1, 64)]}
+_DIGEST = re.compile("[0-9a-f]{64}")
+
+
+def check_row(row: Row, where: str, columns: Mapping[str, Any] = COLUMNS) -> None:
+    """Refuse a row that lacks what tables and pictures are made of; SettingsError names the column."""
+    for name, kind in columns.items():
+        if name not in row:
+            raise SettingsError(f"{where}: has no {name!r}")
+        convert(kind, row[name], f"{where}: {name}")
+    if row.get("device_percent") is not None:
+        convert(Annotated[float, Bounds(0, 10**12)], row["device_percent"], f"{where}: device_percent")
+    if "sha256" in columns and not _DIGEST.fullmatch(row["sha256"]):  # the name of its network's file
+        raise SettingsError(f"{where}: sha256 = {shown(row['sha256'])}: must be 64 hexadecimal digits")
 
 
 def to_csv(rows: Sequence[Row]) -> bytes:

@@ -16,7 +16,16 @@ from tsn_hw.app.sweep.evaluate import Base, base_of, learn
 from tsn_hw.app.sweep.pareto import ACCURACY, OPERATIONS, SIZE, choose, excesses, front, nearest
 from tsn_hw.app.sweep.plots import pictures, widths
 from tsn_hw.app.sweep.points import Point, Space, space_of
-from tsn_hw.app.sweep.results import Row, open_results, require_pyarrow, to_csv, to_parquet
+from tsn_hw.app.sweep.results import (
+    ACCURACY_COLUMN,
+    COLUMNS,
+    Row,
+    check_row,
+    open_results,
+    require_pyarrow,
+    to_csv,
+    to_parquet,
+)
 from tsn_hw.app.sweep.runner import Runner, network_name
 from tsn_hw.app.sweep.search import require_optuna, search
 from tsn_hw.app.sweep.settings import Budget, SweepSettings, read_sweep
@@ -50,6 +59,8 @@ def run_sweep(file: Path, folder: Path, engine: Engine, parquet: bool = False, q
     space = space_of(settings.values, trained, _layer_names(trained, stream))
     points = space.points() if settings.search is None else []  # refused before anything is learned
     with sole_writer(folder / LOCK), open_results(folder / RESULTS) as results:
+        for row in results.rows.values():
+            check_row(row, str(folder / RESULTS), COLUMNS if "sha256" in row else ACCURACY_COLUMN)
         bases = _bases(settings, trained, stream, space, folder, engine, quiet)
         runner = Runner(bases, results, engine, settings.budget.part, folder / "networks", quiet)
         sweep = _evaluate(settings, space, points, runner, trained)

@@ -12,9 +12,9 @@ from tqdm import tqdm
 from tsn_hw import __version__
 from tsn_hw.app.sweep.engines import Engine
 from tsn_hw.app.sweep.evaluate import Base, evaluate, float_accuracy
-from tsn_hw.app.sweep.pareto import SIZE, betters
+from tsn_hw.app.sweep.pareto import betters
 from tsn_hw.app.sweep.points import Point
-from tsn_hw.app.sweep.results import Results, Row, identity
+from tsn_hw.app.sweep.results import Results, Row, check_row, identity
 from tsn_hw.app.sweep.settings import Part
 from tsn_hw.files import write_atomically
 
@@ -48,7 +48,10 @@ class Runner:
                     self._keep(row, written)
                     self.results.append(self._identity(point), row)
                     bar.update()
-        return [known[self._identity(point)] for point in points]
+        rows = [known[self._identity(point)] for point in points]
+        for row in rows:
+            check_row(row, "results.jsonl")
+        return rows
 
     def float_percent(self) -> float:
         """Mean test accuracy of the float weights, of the base where it is best."""
@@ -72,7 +75,7 @@ class Runner:
 
     def _keep(self, row: Row, written: bytes) -> None:
         """Write a network unless another one betters it, which one that is not kept at the end does not need."""
-        rows = [other for other in self.results.rows.values() if SIZE.column in other]
+        rows = [other for other in self.results.rows.values() if "sha256" in other]
         if not any(betters(other, row) for other in rows):
             write_atomically(self.networks / network_name(row), written)
 

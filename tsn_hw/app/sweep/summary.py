@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from tsn_hw.app.sweep.results import Row
+from tsn_hw.app.sweep.results import SHOWN_COLUMNS, Row, check_row
 from tsn_hw.app.sweep.settings import Budget
-from tsn_hw.records import build, read_json
+from tsn_hw.errors import SettingsError
+from tsn_hw.records import Bounds, build, convert, read_json
 
 SUMMARY = "sweep.json"
 
@@ -24,7 +26,7 @@ class Sweep:
 
     rows: tuple[Row, ...]
     runs: tuple[str, ...]
-    float_percent: float
+    float_percent: Annotated[float, Bounds(0, 100)]
     front: tuple[int, ...]
     budget: Budget
     chosen: int | None
@@ -33,4 +35,18 @@ class Sweep:
 def read_sweep_summary(folder: Path) -> Sweep:
     """The sweep of a folder; FileError or SettingsError if there is none."""
     path = folder / SUMMARY
-    return build(Sweep, read_json(path), str(path))
+    found = build(Sweep, read_json(path), str(path))
+    for number, row in enumerate(found.rows):
+        where = f"{path}: rows[{number}]"
+        check_row(row, where, SHOWN_COLUMNS)
+        bits = {name: value for name, value in row.items() if name.startswith("bits.")}
+        if set(bits) <= {"bits.head"}:
+            raise SettingsError(f"{where}: has no 'bits.' of a layer")
+        for name, value in bits.items():
+            convert(int, value, f"{where}: {name}")
+    for number in (*found.front, *(() if found.chosen is None else (found.chosen,))):
+        if not 0 <= number < len(found.rows):
+            raise SettingsError(f"{path}: names point {number}, and has {len(found.rows)}")
+    if not found.rows:
+        raise SettingsError(f"{path}: has no rows")
+    return found
