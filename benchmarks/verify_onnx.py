@@ -1,14 +1,18 @@
 """Every integer of exported graphs on every engine, at scale: how many were compared, and that none differs.
 
-    python benchmarks/verify_onnx.py [--old-python PYTHON] [--network FILE.tsn] [--quick]
+    python benchmarks/verify_onnx.py [--old-python PYTHON] [--network FILE.tsn] [--random COUNT] [--quick]
 
-Networks: a three-task ResNet-18, a ten-task AlexNet, 200 random networks of tests/networks.py, and a trained one if
-named (``tsn-hw demo`` writes build/demo/net.tsn). Of every task, both layouts are written as they are exported, and
-once more with an output for every layer. All their outputs must be the integers of tsn_hw.reference on
+Networks: random ones of tests/networks.py, every second of them with requantizations at the ends of what the core
+allows; a three-task ResNet-18, a ten-task AlexNet, and a trained one if named (``tsn-hw demo`` writes
+build/demo/net.tsn). Every task is written by itself, around the bank file and folded, a random one also in every form
+that holds it; all that as it is exported, and once more with an output for every layer. All outputs must be the
+integers of tsn_hw.reference on
 
 * the simulator, and ONNX's reference evaluator (fewer inputs: it is slow),
-* this onnxruntime, and the one of ``--old-python``, in processes of their own,
+* this onnxruntime, and the one of ``--old-python``, in processes of their own, with optimizations off, basic and all,
 * this onnxruntime under ``valgrind --tool=none``, a processor without VNNI, for a sample of the files.
+
+A random network is tried with its last task.
 """
 
 from __future__ import annotations
@@ -23,8 +27,10 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import onnx
@@ -38,28 +44,36 @@ from tqdm import tqdm  # noqa: E402
 
 from benchmarks.nets import random_alexnet, random_resnet18  # noqa: E402
 from benchmarks.streams import stream_of  # noqa: E402
-from export import onnx_graph, write_onnx, write_onnx_shared  # noqa: E402
-from export.onnx_bank import bank_layout  # noqa: E402
-from export.onnx_graph import input_dtype  # noqa: E402
+from export import onnx_graph  # noqa: E402
+from export.onnx_bank import BANK_FILE, bank_file, bank_layout  # noqa: E402
+from export.onnx_fold import folded  # noqa: E402
+from export.onnx_graph import TAP, input_dtype  # noqa: E402
+from export.onnx_plan import Form  # noqa: E402
 from sim.integer import Simulator  # noqa: E402
 from tests.networks import Recipe, adversarial_inputs, random_network, recipes  # noqa: E402
 from tsn_hw import artifact, reference  # noqa: E402
+from tsn_hw.errors import ExportError  # noqa: E402
 from tsn_hw.network import PackedNetwork  # noqa: E402
 
-LAYOUTS = ("alone", "shared")
+LAYOUTS = ("alone", "shared", "folded")
+EVALUATED = ("alone", "shared")
+"""Layouts that the reference evaluator sees: folding is proven by comparing the folded weights on onnxruntime."""
+LEVELS = ("ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_ALL")
 RUN = """
 import hashlib, json, pathlib, sys
 import numpy, onnxruntime
 
-options = onnxruntime.SessionOptions()
-options.intra_op_num_threads = options.inter_op_num_threads = 1
-options.log_severity_level = 3
 digests = {}
 for path in map(pathlib.Path, sys.stdin.read().split("\\n")):
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    outputs = session.run(None, {"x": numpy.load(path.parent.parent / f"x_{path.stem[-2:]}.npy")})
-    names = [output.name for output in session.get_outputs()]
-    digests[str(path)] = {n: hashlib.sha256(v.tobytes()).hexdigest() for n, v in zip(names, outputs)}
+    for level in sys.argv[1:]:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 4
+        options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        outputs = session.run(None, {"x": numpy.load(path.parent.parent / f"x_{path.stem[-2:]}.npy")})
+        names = [output.name for output in session.get_outputs()]
+        digests[f"{path} {level}"] = {n: hashlib.sha256(v.tobytes()).hexdigest() for n, v in zip(names, outputs)}
 print(json.dumps({"onnxruntime": onnxruntime.__version__, "digests": digests}))
 """
 
@@ -72,39 +86,52 @@ class Folder:
     expected: dict[str, dict[str, str]] = field(default_factory=dict)
     integers: dict[str, int] = field(default_factory=dict)
     """Outputs of every file, counted."""
+    simulated: int = 0
+    """Outputs of the simulator."""
 
 
-def export(net: PackedNetwork, folder: Path, inputs: int, result: Folder) -> None:
-    """Write every task in both layouts, as exported and with an output for every layer; compare the simulator."""
-    write_onnx(net, folder / "alone")
-    write_onnx_shared(net, folder / "shared")
+def models(net: PackedNetwork, task: int, *, with_forms: bool) -> Iterator[tuple[str, bool, onnx.ModelProto]]:
+    """(layout or form, whether it has an output for every layer, model) of a task."""
     layout = bank_layout(net)
-    for task in range(len(net.tasks)):
+    for taps in (False, True):
+        alone = onnx_graph(net, task, taps=taps)
+        yield "alone", taps, alone
+        yield "shared", taps, onnx_graph(net, task, taps=taps, bank=layout)
+        yield "folded", taps, folded(alone)
+        for form in get_args(Form) if with_forms else ():
+            with suppress(ExportError):  # no form holds everything
+                yield form, taps, onnx_graph(net, task, taps=taps, form=form)
+
+
+def export(net: PackedNetwork, folder: Path, tasks: Iterable[int], inputs: int, with_forms: bool, to: Folder) -> None:
+    """Write tasks in all layouts, as exported and with an output for every layer; compare the simulator."""
+    for task in tasks:
         x = adversarial_inputs(net, inputs, task)
+        folder.mkdir(exist_ok=True)
         np.save(folder / f"x_{task:02d}.npy", x.astype(input_dtype(net)))
         layers = reference.run(net, task, x)
         simulated = Simulator(net, task).taps(x)
         for name, values in layers.items():
             np.testing.assert_array_equal(simulated[name], values, err_msg=f"simulator, task {task}, {name}")
-        layers["logits"] = list(layers.values())[-1]
-        np.testing.assert_array_equal(Simulator(net, task)(x), layers["logits"], err_msg=f"simulator, task {task}")
-        digests = {
-            name: hashlib.sha256(values.astype(np.int32).tobytes()).hexdigest() for name, values in layers.items()
-        }
-        for kind in LAYOUTS:
-            model = onnx_graph(net, task, taps=True, bank=layout if kind == "shared" else None)
-            tapped, exported = (folder / kind / f"{stem}_{task:02d}.onnx" for stem in ("taps", "task"))
-            tapped.write_bytes(model.SerializeToString())
-            outputs = {tapped: layers, exported: {"logits": layers["logits"]}}
-            for path, values in outputs.items():
-                result.nets[str(path)] = net
-                result.expected[str(path)] = {name: digests[name] for name in values}
-                result.integers[str(path)] = sum(value.size for value in values.values())
+        logits = list(layers.values())[-1]
+        np.testing.assert_array_equal(Simulator(net, task)(x), logits, err_msg=f"simulator, task {task}")
+        expected = {"logits": logits} | {f"{name}{TAP}": values for name, values in layers.items()}
+        to.simulated += sum(value.size for value in expected.values())
+        digests = {n: hashlib.sha256(values.astype(np.int32).tobytes()).hexdigest() for n, values in expected.items()}
+        for kind, taps, model in models(net, task, with_forms=with_forms):
+            path = folder / kind / f"{'taps' if taps else 'task'}_{task:02d}.onnx"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(model.SerializeToString())
+            outputs = list(expected) if taps else ["logits"]
+            to.nets[str(path)] = net
+            to.expected[str(path)] = {name: digests[name] for name in outputs}
+            to.integers[str(path)] = sum(expected[name].size for name in outputs)
+    (folder / "shared" / BANK_FILE).write_bytes(bank_file(net, bank_layout(net)))
 
 
 def run(interpreter: Sequence[str], files: Iterable[str]) -> tuple[str, dict[str, dict[str, str]]]:
-    """The version of an interpreter's onnxruntime, and the digests of the outputs of files."""
-    command = [*interpreter, "-c", RUN]
+    """The version of an interpreter's onnxruntime, and the digests of the outputs of files at every level."""
+    command = [*interpreter, "-c", RUN, *LEVELS]
     done = subprocess.run(command, input="\n".join(files), check=True, capture_output=True, text=True)
     told = json.loads(done.stdout)
     return told["onnxruntime"], told["digests"]
@@ -114,26 +141,29 @@ def compare_onnxruntime(name: str, interpreter: Sequence[str], folder: Folder, f
     """Compare files on the onnxruntime of an interpreter; gives its name and the number of integers."""
     files = list(files)
     version, digests = run(interpreter, files)
-    for file in files:
-        different = [output for output, digest in folder.expected[file].items() if digests[file][output] != digest]
+    for file, level in itertools.product(files, LEVELS):
+        found = digests[f"{file} {level}"]
+        different = [output for output, digest in folder.expected[file].items() if found[output] != digest]
         if different:
-            raise SystemExit(f"{name} {version}, {file}: other integers in {', '.join(different)}")
-    return f"{name} {version}", sum(folder.integers[file] for file in files)
+            raise SystemExit(f"{name} {version}, {level}, {file}: other integers in {', '.join(different)}")
+    return f"{name} {version}", len(LEVELS) * sum(folder.integers[file] for file in files)
 
 
 def compare_evaluator(folder: Folder, inputs: int) -> tuple[str, int]:
     """Compare all files on ONNX's reference evaluator, with the first inputs of each."""
     count = 0
     for file, net in ((Path(file), net) for file, net in folder.nets.items()):
+        if file.parent.name not in EVALUATED:
+            continue
         task = int(file.stem[-2:])
         x = np.load(file.parent.parent / f"x_{task:02d}.npy")[:inputs]
         layers = reference.run(net, task, x.astype(np.int64))
-        layers["logits"] = list(layers.values())[-1]
+        expected = {"logits": list(layers.values())[-1]} | {f"{name}{TAP}": value for name, value in layers.items()}
         evaluator = ReferenceEvaluator(onnx.load(file))
         with np.errstate(invalid="ignore"):  # its max pooling pads integers with NaN on the way
             outputs = dict(zip(evaluator.output_names, evaluator.run(None, {"x": x}), strict=True))
         for name, values in outputs.items():
-            np.testing.assert_array_equal(values, layers[name], err_msg=f"reference evaluator, {file}, {name}")
+            np.testing.assert_array_equal(values, expected[name], err_msg=f"reference evaluator, {file}, {name}")
             count += values.size
     return f"reference evaluator {onnx.__version__}", count
 
@@ -146,14 +176,19 @@ def verify(
     evaluator_inputs: int,
     old_python: str | None,
     emulated: int,
+    with_forms: bool = False,
 ) -> Counter[str]:
-    """Compare all engines on networks; gives the number of integers an engine. ``emulated``: files for valgrind."""
+    """Compare all engines on networks; gives the number of integers an engine. ``emulated``: files for valgrind.
+
+    ``with_forms``: the last task alone, in every form too.
+    """
     with tempfile.TemporaryDirectory(dir=scratch) as name:
         folder = Folder()
         for number, net in enumerate(nets):
-            export(net, Path(name) / str(number), inputs, folder)
+            tasks = range(len(net.tasks))[-1:] if with_forms else range(len(net.tasks))
+            export(net, Path(name) / str(number), tasks, inputs, with_forms, folder)
         files = list(folder.expected)
-        counts = Counter({"simulator": sum(folder.integers.values()) // len(LAYOUTS)})
+        counts = Counter({"simulator": folder.simulated})
         interpreters = {"onnxruntime": [sys.executable]}
         if old_python is not None:
             interpreters["the old onnxruntime"] = [old_python]
@@ -190,10 +225,15 @@ def random_recipes(count: int) -> list[Recipe]:
     return drawn[:count]
 
 
-def networks(options: argparse.Namespace) -> Iterator[tuple[str, list[PackedNetwork], dict[str, int]]]:
+def networks(options: argparse.Namespace) -> Iterator[tuple[str, list[PackedNetwork], dict[str, Any]]]:
     """Name, some networks, and how many inputs and files they are tried with."""
     for path in options.network:
         yield str(path), [artifact.load(path)], {"inputs": 64, "evaluator_inputs": 4, "emulated": 2}
+    drawn = random_recipes(20 if options.quick else options.random)
+    for start in range(0, len(drawn), 100):
+        recipes = [replace(recipe, extremes=bool(i % 2)) for i, recipe in enumerate(drawn[start : start + 100])]
+        effort = {"inputs": 8, "evaluator_inputs": 2, "emulated": 20 if start < 300 else 0, "with_forms": True}
+        yield "random networks", [random_network(recipe) for recipe in recipes], effort
     large = {"inputs": 8, "evaluator_inputs": 1, "emulated": 2}
     streams = {
         "ResNet-18 with batch norms, 3 tasks": lambda: stream_of(random_resnet18(), 3),
@@ -202,30 +242,24 @@ def networks(options: argparse.Namespace) -> Iterator[tuple[str, list[PackedNetw
     for name, stream in streams.items():
         net = stream()
         yield name, [net.first_tasks(1) if options.quick else net], large
-    drawn = random_recipes(20 if options.quick else 200)
-    for start in range(0, len(drawn), 20):
-        yield (
-            "random networks",
-            [random_network(recipe) for recipe in drawn[start : start + 20]],
-            {"inputs": 8, "evaluator_inputs": 8, "emulated": 20},
-        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--old-python", help="an interpreter that has an older onnxruntime, such as 1.17")
     parser.add_argument("--network", type=Path, action="append", default=[], help="also a trained network, a .tsn file")
-    parser.add_argument("--quick", action="store_true", help="a tenth of it all")
+    parser.add_argument("--random", type=int, default=2000, help="random networks (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="a hundredth of it all")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         for name, group in itertools.groupby(networks(options), key=lambda network: network[0]):
             counts: Counter[str] = Counter()
-            tasks = 0
+            total = 0
             for _, nets, effort in tqdm(group, desc=name, leave=False):
                 counts.update(verify(nets, Path(scratch), old_python=options.old_python, **effort))
-                tasks += sum(len(net.tasks) for net in nets)
+                total += len(nets)
             lines = [f"  {engine:40} {integers:15,} integers" for engine, integers in counts.items()]
-            print(f"{name}: {tasks} tasks in {len(LAYOUTS)} layouts, 0 integers differ", *lines, sep="\n", flush=True)
+            print(f"{name}: {total} networks, 0 integers differ", *lines, sep="\n", flush=True)
 
 
 if __name__ == "__main__":

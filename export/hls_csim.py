@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import hashlib
+import os
 import shutil
 import subprocess
 import tempfile
@@ -56,7 +57,8 @@ class CompiledAccelerator:
 def compiled(design: Accelerator, ap_types: Path | None = None) -> CompiledAccelerator:
     """Compile an accelerator, once a process; ``ap_types``: folder of the vendor's ap_int.h, to compile against it.
 
-    Raises EngineError without g++, FoldingError where words are wider than HLS allows.
+    Raises EngineError without g++ or where the temporary folder lets no program run, FoldingError where words are wider
+    than HLS allows.
     """
     if shutil.which(COMPILER) is None:
         raise EngineError(f"{COMPILER} is not installed")
@@ -69,6 +71,10 @@ def compiled(design: Accelerator, ap_types: Path | None = None) -> CompiledAccel
             write_atomically(folder / name, content)
         source, bench = folder / "firmware" / "accelerator.cpp", _test_bench_object(ap_types)
         _compile(ap_types, f"-I{folder / 'firmware'}", str(source), str(bench), "-o", str(program))
+    if not os.access(program, os.X_OK):
+        raise EngineError(
+            f"{_workplace().parent}: no program runs there (mounted noexec?); set TMPDIR to another folder"
+        )
     return CompiledAccelerator(design, program)
 
 

@@ -28,6 +28,8 @@ from tsn_hw.network import MAX_CODE_BITS, PackedNetwork
 
 HEAD = "head"
 """The name of every head in the graph of its task."""
+TAP = ":tap"
+"""What follows the name of a layer in that of its tap: no layer is called so, whatever it is called."""
 
 
 def onnx_graph(
@@ -40,7 +42,7 @@ def onnx_graph(
 ) -> onnx.ModelProto:
     """The ONNX model of one task, opset 19 and IR 9: x (N, *input_shape) -> logits int32 (N, classes).
 
-    ``taps`` adds an int32 output for every layer, named after it, that holds the layer's integers. ``form`` forces the
+    ``taps`` adds an int32 output for every layer, ``NAME:tap``, that holds the layer's integers. ``form`` forces the
     form of all layers that compute, or of some by name, see :mod:`export.onnx_plan`. With ``bank``, the words of all
     layers but the head are external data in ``banks.bin``, see :mod:`export.onnx_bank`.
 
@@ -70,8 +72,8 @@ def onnx_graph(
             plan = replace(plan, layer=replace(plan.layer, name=names[index]))
             tensors[index] = computed(graph, plan, sources, _weights(graph, plan, words, is_bank=bank is not None))
         if taps:
-            cast(graph, as_features(graph, tensors[index]), "int32", layer.name)
-            outputs.append(helper.make_tensor_value_info(layer.name, TensorProto.INT32, ["N", *net.shapes[index]]))
+            tap = cast(graph, as_features(graph, tensors[index]), "int32", f"{layer.name}{TAP}")
+            outputs.append(helper.make_tensor_value_info(tap, TensorProto.INT32, ["N", *net.shapes[index]]))
     logits = as_features(graph, tensors[net.head(task)])
     if (logits.dtype, logits.zero_point) == ("int32", 0):
         graph.rename(logits.name, "logits")

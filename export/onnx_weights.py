@@ -38,7 +38,7 @@ def survivor_weights(graph: Graph, plan: Plan, layer: Weighted) -> Tensor:
     if words is None:
         return _ones(graph, plan, layer)
     codes = words.code if len(words.code) else np.zeros(1, np.int64)  # no tensor is empty
-    read = _codes(graph, name, codes, words.widths)
+    read = _codes(graph, f"{name}.", codes, words.widths)
     mask = graph.constant(f"{name}.mask", packed(words.mask.reshape(1, -1)))
     return _looked_up(graph, plan, layer, "CodebookLookup", [read, mask], words.codebook)
 
@@ -50,20 +50,20 @@ def bank_weights(graph: Graph, plan: Plan, layer: Weighted, words: LayerWords) -
     return _looked_up(graph, plan, layer, "BankLookup", inputs, words.table.reshape(-1))
 
 
-def _codes(graph: Graph, name: str, codes: Ints, widths: tuple[int, ...]) -> str:
+def _codes(graph: Graph, prefix: str, codes: Ints, widths: tuple[int, ...]) -> str:
     """Codes as bit planes: the low bits of all, and those that need more of them escape to a level of their own."""
     (bits, *wider), columns = widths, 1 << widths[0]
-    planes = graph.constant(f"{name}.codes", _planes(codes % columns, bits))
+    planes = graph.constant(f"{prefix}codes", _planes(codes % columns, bits))
     read = graph.call(
-        "ReadCodes", [planes, _units(graph, bits)], f"{name}.low_codes" if wider else f"{name}.read_codes"
+        "ReadCodes", [planes, _units(graph, bits)], f"{prefix}low_codes" if wider else f"{prefix}read_codes"
     )
     if not wider:
         return read
     further = codes // columns - 1
-    escapes = graph.constant(f"{name}.escapes", packed((further >= 0)[None]))
-    escaped = _codes(graph, f"{name}.escaped", further[further >= 0], tuple(wider))
+    escapes = graph.constant(f"{prefix}escapes", packed((further >= 0)[None]))
+    escaped = _codes(graph, f"{prefix}escaped_", further[further >= 0], tuple(wider))
     inputs = [read, escapes, escaped, graph.scalar(columns, "int32")]
-    return graph.call("Escape", inputs, f"{name}.read_codes")
+    return graph.call("Escape", inputs, f"{prefix}read_codes")
 
 
 def _looked_up(graph: Graph, plan: Plan, layer: Weighted, kind: str, inputs: list[str], centroids: Ints) -> Tensor:

@@ -26,7 +26,12 @@ def run_tool(command: Sequence[str], folder: Path, see: Path | None = None) -> s
 
     If it fails: EngineError with its first line of complaint, and where to ``see`` more.
     """
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    except PermissionError as error:
+        raise EngineError(
+            f"{command[0]}: {error.strerror} in {folder} (mounted noexec?); set TMPDIR or choose another folder"
+        ) from error
     if done.returncode:
         told = (done.stderr + done.stdout).strip().splitlines() or ["failed without a word"]
         complaint = next((line for line in told if "error" in line.lower()), told[0])

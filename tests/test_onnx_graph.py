@@ -19,7 +19,7 @@ from small_network import NET, put, step, words
 from export import onnx_graph, write_onnx
 from export.onnx_fold import folded
 from export.onnx_functions import DOMAIN, function
-from export.onnx_graph import input_dtype
+from export.onnx_graph import TAP, input_dtype
 from tsn_hw import arithmetic, reference
 from tsn_hw.arithmetic import ActFormat
 from tsn_hw.errors import ExportError, FileError
@@ -43,7 +43,7 @@ def session(model, **options):
 def on_onnxruntime(model):
     """A model as a function from named inputs to named outputs."""
     running = session(model)
-    names = [output.name for output in running.get_outputs()]
+    names = [output.name.removesuffix(TAP) for output in running.get_outputs()]
     return lambda **feeds: dict(zip(names, running.run(None, feeds), strict=True))
 
 
@@ -52,7 +52,8 @@ def on_evaluator(model):
 
     def run(**feeds):
         with np.errstate(invalid="ignore"):  # its MaxPool pads uint8 tensors with NaN, be the padding empty or not
-            return dict(zip(evaluator.output_names, evaluator.run(None, feeds), strict=True))
+            values = evaluator.run(None, feeds)
+        return {name.removesuffix(TAP): value for name, value in zip(evaluator.output_names, values, strict=True)}
 
     return run
 
@@ -381,9 +382,9 @@ def test_rare_centroids_escape_to_levels_of_their_own(engine, shares, widths):
     layers = told(model)["layers"]
     assert layers["code_bits"][0] == (widths if len(widths) > 1 else widths[0])
     constants = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
-    planes = [constants[f"fc{'.escaped' * level}.codes"] for level in range(len(widths))]
+    planes = [constants[f"fc.{'escaped_' * level}codes"] for level in range(len(widths))]
     assert [len(codes) for codes in planes] == widths
-    escapes = [constants[f"fc{'.escaped' * level}.escapes"] for level in range(len(widths) - 1)]
+    escapes = [constants[f"fc.{'escaped_' * level}escapes"] for level in range(len(widths) - 1)]
     counts = [int(np.unpackbits(mask).sum()) for mask in escapes]
     assert [codes.shape[2] for codes in planes] == [-(-count // 8) for count in (120 * 180, *counts)]
     model.graph.output.append(helper.make_empty_tensor_value_info("fc.weights"))
@@ -596,12 +597,22 @@ def test_a_layer_too_wide_for_int32_sums_of_bytes_is_refused():
     )
 
 
-def test_names_that_meet_in_the_graph_are_refused():
-    layers = (replace(NET.layers[0], name="x"), *NET.layers[1:])
-    net = replace(NET, layers=layers)
-    onnx.checker.check_model(onnx_graph(net, 0), full_check=True)
-    with pytest.raises(ExportError, match="two tensors of the graph would be named 'x'"):
-        onnx_graph(net, 0, taps=True)
+def test_layers_may_have_the_names_of_tensors():
+    names = ["x", "logits", "flat", "mix.escaped", "x.codes", "128_u8", "head"]
+    layers = tuple(replace(layer, name=name) for layer, name in zip(NET.layers, names, strict=False))
+    net = replace(NET, layers=(*layers, *NET.layers[len(names) :]))
+    integers, x = reference.run(net, 1, adversarial_inputs(net, 6)), adversarial_inputs(net, 6)
+    for form in (None, "float32", "integer"):
+        model = onnx_graph(net, 1, taps=True, form=form)
+        onnx.checker.check_model(model, full_check=True)
+        running = session(model)
+        outputs = dict(
+            zip([o.name for o in running.get_outputs()], running.run(None, {"x": x.astype(np.uint8)}), strict=True)
+        )
+        assert outputs.keys() == {"logits", *(f"{name}:tap" for name in integers)}
+        for name, values in integers.items():
+            np.testing.assert_array_equal(outputs[f"{name}:tap"], values)
+        np.testing.assert_array_equal(outputs["logits"], list(integers.values())[-1])
 
 
 # on disk ------------------------------------------------------------------------------------------------------------

@@ -2,7 +2,9 @@
 
 import importlib.util
 import json
+import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -150,6 +152,32 @@ def test_the_compiled_accelerator_is_absent_without_a_compiler_and_where_tasks_s
     )
 
 
+def test_the_compiled_accelerator_is_absent_where_the_temporary_folder_runs_no_program(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if shutil.which("g++") is None:
+        pytest.skip("g++ is not installed")
+    access = os.access
+
+    def runs_nothing(path: Any, mode: int, **others: Any) -> bool:
+        """As on a noexec mount."""
+        return Path(path).name != "testbench" and access(path, mode, **others)
+
+    monkeypatch.setattr(os, "access", runs_nothing)
+
+    assert verify(NET, samples=4, quiet=True).engines["hls"].absent == (
+        f"{tempfile.gettempdir()}: no program runs there (mounted noexec?); set TMPDIR to another folder"
+    )
+
+
+def test_layers_may_be_called_as_tensors_of_the_graphs() -> None:
+    names = ("x", "flat", "logits")
+    layers = tuple(replace(layer, name=name) for layer, name in zip(NET.layers, names, strict=False))
+    found = verify(replace(NET, layers=(*layers, *NET.layers[len(names) :])), samples=4, quiet=True)
+    assert found.passed
+    assert list(found.engines["onnxruntime"].layers["a"])[: len(names)] == list(names)
+
+
 def one_more(values: Any, place: tuple[int, ...]) -> Any:
     changed = np.array(values)
     changed[place] += 1
@@ -183,7 +211,7 @@ def test_a_simulator_that_is_off_by_one_in_one_integer_is_found(
 
 
 @pytest.mark.parametrize(
-    ("output", "layer", "place"), [("logits", "head_digits-permuted-0", (3, 9)), ("fc1", "fc1", (15, 0))]
+    ("output", "layer", "place"), [("logits", "head_digits-permuted-0", (3, 9)), ("fc1:tap", "fc1", (15, 0))]
 )
 def test_an_onnxruntime_that_is_off_by_one_in_one_integer_is_found(
     output: str,

@@ -214,7 +214,7 @@ def _onnxruntime(net: PackedNetwork) -> Engine:
     """The plain graph gives the logits; a copy with an output a layer gives all other integers."""
     import onnxruntime
 
-    from export.onnx_graph import input_dtype, onnx_graph
+    from export.onnx_graph import TAP, input_dtype, onnx_graph
 
     def run(task: int, x: Ints) -> dict[str, Ints]:
         typed = x.astype(input_dtype(net))
@@ -225,8 +225,8 @@ def _onnxruntime(net: PackedNetwork) -> Engine:
             names = [output.name for output in session.get_outputs()]
             outputs |= dict(zip(names, session.run(names, {"x": typed}), strict=True))
         head = net.layers[net.head(task)].name
-        outputs[head] = outputs.pop("logits")  # of the plain graph, which ran last
-        return outputs
+        layers = {name.removesuffix(TAP): values for name, values in outputs.items() if name.endswith(TAP)}
+        return layers | {head: outputs["logits"]}  # of the plain graph, which ran last
 
     return run
 
@@ -234,14 +234,14 @@ def _onnxruntime(net: PackedNetwork) -> Engine:
 def _onnx_reference(net: PackedNetwork) -> Engine:
     from onnx.reference import ReferenceEvaluator
 
-    from export.onnx_graph import input_dtype, onnx_graph
+    from export.onnx_graph import TAP, input_dtype, onnx_graph
 
     def run(task: int, x: Ints) -> dict[str, Ints]:
         evaluator = ReferenceEvaluator(onnx_graph(net, task, taps=True))
         with np.errstate(invalid="ignore"):  # its max pooling pads integers with NaN on the way
             values = evaluator.run(None, {"x": x.astype(input_dtype(net))})
         outputs = dict(zip(evaluator.output_names, values, strict=True))
-        return {name: value for name, value in outputs.items() if name != "logits"}
+        return {name.removesuffix(TAP): value for name, value in outputs.items() if name.endswith(TAP)}
 
     return run
 
