@@ -4,8 +4,8 @@ Which code a library runs depends on geometry, number type, sizes, strides, batc
 wrong where nobody looked: oneDNN's convolutions on AVX-512, for one input channel and an output one pixel wide. So a
 kernel answers known sums in exactly that case, once a process, in memory that holds what is no number.
 
-All outputs are compared, though not one by one: their sum over the channels, each times a random integer, is what one
-output channel with the sum of those weights gives, and that costs int64 little.
+All outputs are compared, though not one by one: their sum over the channels, each weighed by a random integer, is what
+one output channel gives whose weights are the same sum, and that costs int64 little.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ Weights = NDArray[np.signedinteger[Any]]
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "int64": torch.int64}
 SAMPLES, ROWS = 5, 61
 """Different inputs of a batch, and different rows of weights: more of them repeat, in steps that no block divides."""
+MARGIN = 1024
+"""Elements before and after a batch in memory."""
 
 
 class UnprovenError(Exception):
@@ -102,7 +104,7 @@ def int8_product_limit() -> int:
         return 0
     kernel, x = Kernel(Linear("", 256, 64), "int8", wide=True), torch.zeros((8, 256), dtype=torch.uint8)
     with exact_floats():
-        return PRODUCT_LIMIT if _answers(kernel, x, True, None) else PAIR_LIMIT
+        return PRODUCT_LIMIT if _answers(kernel, x, True) else PAIR_LIMIT
 
 
 _LARGEST = {
@@ -119,46 +121,43 @@ def _proven(kernel: Kernel, x: Tensor, biased: bool, case: Hashable) -> bool:
     """Whether the kernel is right for inputs like x, by test; asked once a process."""
     key = kernel, biased, case
     if key not in _ANSWERS:
-        _ANSWERS[key] = not len(x) or _answers(kernel, x, biased, case)
+        _ANSWERS[key] = not len(x) or _answers(kernel, x, biased)
     return _ANSWERS[key]
 
 
-def _answers(kernel: Kernel, x: Tensor, biased: bool, case: Hashable) -> bool:
+def _answers(kernel: Kernel, x: Tensor, biased: bool) -> bool:
+    """Whether the kernel gives the integers of the contract, times powers of two, and rounds them as it says."""
     rng = np.random.default_rng(0)
     channel = np.arange(kernel.layer.channels)
     highest = 255 if x.dtype == torch.uint8 else _LARGEST[kernel.carrier][0]
-    rows = _rows(rng, kernel, highest)
-    weights = rows[channel % len(rows)]
+    rows, samples = _rows(rng, kernel, highest), _samples(rng, kernel, x, highest)
     shift = channel * 5 % 13 * (kernel.carrier == "int8")
     sign = np.where(channel % 4 == 3, -1, 1)
     offset = (((channel * 37 % 256 * 2 + 1) << shift) >> 1) * biased  # where no input adds to them, these are ties
-    parameters = weights, np.ldexp(sign, -shift), np.ldexp(offset, -shift) if biased else None
-    samples = _samples(rng, kernel, x, highest)
-    if kernel.output == torch.uint8:
-        floats = replace(kernel, output=torch.float32)
-        if not _proven(floats, x, biased, case):
-            return False
-        run, rounded = kernel.make(*parameters), floats.make(*parameters)
-        return all(
-            torch.equal(run(batch), rounded(batch).round_().clamp_(0, 255).to(torch.uint8))
-            for _, batch in _batches(kernel, x, samples)
-        )
-    run = kernel.make(*parameters)
-    probe = rng.integers(1, 2**15, len(channel))
-    expected = _projected_sums(kernel.layer, samples, rows, probe * sign, probe * offset)
-    steps = torch.from_numpy(arithmetic.per_channel(2**shift, x.ndim))
+    bias = np.ldexp(offset, -shift) if biased else None
+    parameters = rows[channel % len(rows)], np.ldexp(sign, -shift), bias
+    run = replace(kernel, output=torch.float32).make(*parameters)
+    run_rounded = kernel.make(*parameters) if kernel.output == torch.uint8 else None
+    weighing = rng.integers(1, 2**15, len(channel))
+    expected = _weighed_sums(kernel.layer, samples, rows, weighing * sign, weighing * offset)
     for numbers, batch in _batches(kernel, x, samples):
-        scaled = run(batch) * steps
-        given = scaled.to(torch.int64)
-        first = given[:SAMPLES].numpy() * arithmetic.per_channel(probe, x.ndim)
-        projected = first.reshape(len(first), expected.shape[1], -1, *first.shape[2:]).sum(axis=2)
-        if (
-            not torch.equal(given.to(scaled.dtype), scaled)  # no fraction, no NaN
-            or not torch.equal(given[SAMPLES:], given[:-SAMPLES])
-            or not np.array_equal(projected, expected[numbers[:SAMPLES]])
-        ):
+        result = run(batch)
+        if not _is_right(result, expected[numbers[:SAMPLES]], shift, weighing):
+            return False
+        if run_rounded and not torch.equal(run_rounded(batch), result.round_().clamp_(0, 255).to(torch.uint8)):
             return False
     return True
+
+
+def _is_right(result: Tensor, expected: Ints, shift: Ints, weighing: Ints) -> bool:
+    """Whether a batch holds integers over 2**shift that add up, weighed, over the channels of a group as expected."""
+    if not torch.equal(result[SAMPLES:], result[:-SAMPLES]):
+        return False
+    scaled = result[:SAMPLES] * torch.from_numpy(arithmetic.per_channel(2**shift, result.ndim))
+    integers = scaled.to(torch.int64)
+    weighed = integers.numpy() * arithmetic.per_channel(weighing, result.ndim)
+    total = weighed.reshape(*expected.shape[:2], -1, *result.shape[2:]).sum(axis=2)
+    return torch.equal(integers.to(scaled.dtype), scaled) and np.array_equal(total, expected)  # no fraction, no NaN
 
 
 def _rows(rng: np.random.Generator, kernel: Kernel, highest: int) -> NDArray[np.int16]:
@@ -196,13 +195,17 @@ def _samples(rng: np.random.Generator, kernel: Kernel, x: Tensor, highest: int) 
 
 
 def _batches(kernel: Kernel, x: Tensor, samples: Ints) -> Iterator[tuple[NDArray[np.intp], Tensor]]:
-    """Numbers of samples, and a batch of them in type, shape and strides of x; freed memory holds no numbers then."""
+    """Numbers of samples, and a batch of them in type, shape and strides of x; all memory around it is no number.
+
+    There are two at least: what a kernel reads by chance may be right by chance.
+    """
     span = 1 + sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
     sources = torch.from_numpy(samples).to(x.dtype)
     outputs = 4 * len(x) * math.prod(kernel.layer.output_shape(tuple(x.shape[1:])))
-    for start in range(0, SAMPLES, len(x)):
+    for start in range(0, max(SAMPLES, len(x) + 1), len(x)):
         numbers = (start + np.arange(len(x))) % SAMPLES
-        batch = _no_numbers(span * x.element_size()).view(x.dtype).as_strided(x.shape, x.stride())
+        batch = _no_numbers((span + 2 * MARGIN) * x.element_size()).view(x.dtype)
+        batch = batch.as_strided(x.shape, x.stride(), MARGIN)
         batch.copy_(sources[torch.from_numpy(numbers)])
         freed = [_no_numbers(size) for size in (outputs, outputs, x.nbytes, 2**12, 2**16)]
         del freed
@@ -214,7 +217,7 @@ def _no_numbers(size: int) -> Tensor:
     return torch.full((size,), 255, dtype=torch.uint8)
 
 
-def _projected_sums(layer: Weighted, samples: Ints, rows: NDArray[np.int16], factor: Ints, offset: Ints) -> Ints:
+def _weighed_sums(layer: Weighted, samples: Ints, rows: NDArray[np.int16], factor: Ints, offset: Ints) -> Ints:
     """(samples, groups, ...): what the layer with these rows gives, times a factor a channel, plus offsets, added up.
 
     What leaves 64 bits does so on both sides of the comparison alike.

@@ -78,7 +78,8 @@ def laid_out(values: Tensor, layout: str) -> Tensor:
     if layout == "transposed":
         return values.transpose(2, 3).contiguous().transpose(2, 3)
     if layout == "part of more channels":
-        return torch.cat([values, torch.full_like(values, 77), values], dim=1)[:, : values.shape[1]]
+        other = torch.full_like(values, float("nan") if values.is_floating_point() else 255)
+        return torch.cat([other, values, other], dim=1)[:, values.shape[1] : 2 * values.shape[1]]
     return values
 
 
@@ -89,7 +90,7 @@ def soil() -> None:
 
 
 def differing(case: Case, used: Counter[str]) -> int:
-    """How many integers of a case differ from int64's; counts the carrier that was used in the end."""
+    """How many integers of a case differ from int64's; counts them, and the carrier that was used in the end."""
     rng = np.random.default_rng(case.seed)
     length = int(np.prod(case.layer.weight_shape[1:]))
     highest = 255 if case.bytes_in or case.carrier == "int8" else int(rng.choice([255, 2**12 - 1, 2**16 - 1]))
@@ -108,6 +109,7 @@ def differing(case: Case, used: Counter[str]) -> int:
     expected = reference.sums(case.layer, x, weights) + arithmetic.per_channel(offset, x.ndim)
     if given.dtype == torch.uint8:
         expected = arithmetic.requantize(expected, np.array(1), np.array(0), 4, BYTE)
+    used["integers"] += expected.size
     return int((given.numpy() != expected).sum())
 
 

@@ -211,7 +211,7 @@ def test_check_says_whether_a_network_is_supported_and_exits_accordingly(say: Sa
 def test_simulate_measures_the_accuracy_of_the_test_images(say: Say, net: Path) -> None:
     run = RunFolder(finished_run())
     data = run.stream.task(1)
-    percent = accuracy(run.network, 1, data.x_test, data.y_test)
+    percent = accuracy(Simulator(run.network, 1), data.x_test, data.y_test)
     code, text, _ = say("simulate", net, "--task", 1)
     assert (code, text) == (0, f"task 1 (digits-permuted-1): {percent:.2f} % of 120 test images\n")
     code, text, _ = say("simulate", net, "--task", 1, "--json")

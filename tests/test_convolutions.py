@@ -144,9 +144,9 @@ def test_a_kernel_is_tried_once_a_process_in_every_case(monkeypatch: pytest.Monk
     tried: list[tuple[int, ...]] = []
     answers = proof._answers
 
-    def counted(kernel: proof.Kernel, x: Tensor, biased: bool, case: object) -> bool:
+    def counted(kernel: proof.Kernel, x: Tensor, biased: bool) -> bool:
         tried.append((*x.shape, torch.get_num_threads()))
-        return answers(kernel, x, biased, case)
+        return answers(kernel, x, biased)
 
     monkeypatch.setattr(proof, "_answers", counted)
     monkeypatch.setattr(proof, "int8_product_limit", lambda: 0)
@@ -182,8 +182,8 @@ def test_parts_are_tried_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
 @needs_int8
 def test_where_products_saturate_in_pairs_the_kernel_for_wide_ones_is_refused() -> None:
     kernel = proof.Kernel(Conv2d("", 16, 8, (3, 3)), "int8", torch.uint8, wide=True)
-    x, case = torch.zeros((4, 16, 5, 6), dtype=torch.uint8), "any"
-    assert proof._proven(kernel, x, True, case) == (proof.int8_product_limit() >= 255 * 127)
+    x = torch.zeros((4, 16, 5, 6), dtype=torch.uint8)
+    assert proof._answers(kernel, x, True) == (proof.int8_product_limit() >= 255 * 127)
 
 
 @needs_int8

@@ -423,10 +423,11 @@ def test_threads_at_once_compute_what_one_does(nnpack: Callable[[bool], bool], m
 
 
 FORK = """
-import os, signal, sys
+import os, signal, threading
 import numpy as np, torch
 from handmade import U8, linear, requantization
 from sim import Simulator
+from sim.borrowed import exact_floats
 from tsn_hw.reference import run
 
 torch.set_num_threads(2)
@@ -440,6 +441,22 @@ for parent in (lambda: torch.ones(900, 900) @ torch.ones(900, 900), lambda: Simu
         signal.alarm(20)  # ends a child that waits for ever
         os._exit(not np.array_equal(Simulator(net, 0)(x), expected))
     print(os.waitpid(child, 0)[1], torch.get_num_threads())
+torch.backends.nnpack.set_flags(True)
+begun, ended = threading.Event(), threading.Event()
+
+def computing():
+    with exact_floats():
+        begun.set()
+        ended.wait(20)
+
+threading.Thread(target=computing).start()
+begun.wait(20)
+child = os.fork()  # while another thread has the settings
+if child == 0:
+    signal.alarm(20)
+    os._exit(torch.backends.nnpack.set_flags(True) != (True,) or not np.array_equal(Simulator(net, 0)(x), expected))
+print(os.waitpid(child, 0)[1], torch.backends.nnpack.set_flags(False)[0])
+ended.set()
 """
 
 
@@ -447,7 +464,7 @@ for parent in (lambda: torch.ones(900, 900) @ torch.ones(900, 900), lambda: Simu
 def test_a_forked_child_of_a_process_that_computed_gives_the_same_logits() -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", FORK], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["0", "2"] * 2
+    assert done.stdout.split() == ["0", "2", "0", "2", "0", "False"]
 
 
 def wide_convolution() -> tuple[PackedNetwork, np.ndarray]:

@@ -8,6 +8,7 @@ import pytest
 from small_network import put
 from tiny_run import copied_run, finished_run
 
+from sim import Simulator
 from tsn_hw import artifact, reference
 from tsn_hw.app.metrics import Metrics, accuracy, measure
 from tsn_hw.app.runs import RunFolder
@@ -61,7 +62,7 @@ def test_cells_that_do_not_exist_are_null_in_json() -> None:
 def test_accuracy_counts_the_first_of_the_largest_logits() -> None:
     net = always(RunFolder(finished_run()).network, 0, label=3)
     images = np.zeros((5, 1, 8, 8), np.uint8)
-    assert accuracy(net, 0, images, np.array([3, 3, 3, 0, 9])) == 60.0
+    assert accuracy(Simulator(net, 0), images, np.array([3, 3, 3, 0, 9])) == 60.0
 
 
 def test_a_run_is_measured_with_the_network_of_every_moment() -> None:

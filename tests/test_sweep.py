@@ -30,6 +30,7 @@ from sweeping import (
 )
 from tiny_run import TINY, TINY_TOML, copied_run, finished_run
 
+from sim import Simulator
 from sim.cost import estimate_cost
 from sim.devices import device
 from sim.search import search_folding
@@ -85,7 +86,7 @@ def test_every_accuracy_is_that_of_a_fresh_evaluation_of_a_fresh_network(tmp_pat
         prune = row["prune_iterations"], row["prune_drop"]
         variant = Variant(bits, row["centroid_bits"], row["activation_bits"], *prune, row["qat_epochs"])
         net = pack(trained, variant)
-        fresh = [accuracy(net, task, data[task].x_test, data[task].y_test) for task in range(3)]
+        fresh = [accuracy(Simulator(net, task), data[task].x_test, data[task].y_test) for task in range(3)]
         assert [row[f"accuracy_percent.{task.name}"] for task in net.tasks] == fresh
         assert row["accuracy_percent"] == sum(fresh) / 3
         sizes = capacity(net)
@@ -105,7 +106,7 @@ def test_the_networks_of_the_front_are_written_and_no_others(tmp_path: Path) -> 
     for number in sweep.front:
         row = sweep.rows[number]
         net = artifact.load(tmp_path / "out" / "networks" / f"{row['sha256'][:16]}.tsn")
-        assert accuracy(net, 1, data.x_test, data.y_test) == row[f"accuracy_percent.{net.tasks[1].name}"]
+        assert accuracy(Simulator(net, 1), data.x_test, data.y_test) == row[f"accuracy_percent.{net.tasks[1].name}"]
         assert net.input.bits == row["activation_bits"]
 
 

@@ -102,18 +102,18 @@ def simulate(path: Path, wanted: int | str, run: Path | None, source: Path | Non
     net = artifact.load(path)
     task = net.task_number(wanted)
     simulator = Simulator(net, task)
-    plan = [layer.summary() for layer in simulator.plan]
     classes = net.tasks[task].classes
     if source is not None:
         predicted = [classes[i] for i in simulator.predict(_inputs(net, source))]
-        return "\n".join(predicted), {"classes": predicted, "plan": plan}
+        return "\n".join(predicted), {"classes": predicted, "plan": [layer.summary() for layer in simulator.plan]}
     from tsn_hw.app.metrics import accuracy
     from tsn_hw.app.runs import RunFolder
 
     data = RunFolder(run or path.parent).stream.task(task)
     if data.classes != classes:
         raise SettingsError(f"task {task}: the run's classes {data.classes} are not the network's {classes}")
-    percent = accuracy(net, task, data.x_test, data.y_test)
+    percent = accuracy(simulator, data.x_test, data.y_test)
+    plan = [layer.summary() for layer in simulator.plan]  # as it is after the run: no kernel that proved wrong in it
     text = f"task {task} ({data.name}): {percent:.2f} % of {len(data.y_test)} test images"
     return text, {"task": task, "name": data.name, "accuracy_percent": percent, "plan": plan}
 

@@ -49,9 +49,9 @@ class Metrics:
         return {"acc_percent": self.acc, "bwt": self.bwt, "fwt": self.fwt, "accuracy_matrix_percent": matrix}
 
 
-def accuracy(net: PackedNetwork, task: int, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> float:
+def accuracy(simulator: Simulator, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> float:
     """Test accuracy in percent of integer inference."""
-    predicted = Simulator(net, task).predict(quantize(images / 256.0, net.input))
+    predicted = simulator.predict(quantize(images / 256.0, simulator.net.input))
     return 100 * float((predicted == labels).mean())
 
 
@@ -62,7 +62,7 @@ def measure(snapshots: Sequence[PackedNetwork], alone: dict[int, PackedNetwork],
     for j in range(count):
         data = stream.task(j)
         for i in range(j, count):
-            matrix[i, j] = accuracy(snapshots[i], j, data.x_test, data.y_test)
+            matrix[i, j] = accuracy(Simulator(snapshots[i], j), data.x_test, data.y_test)
         if j in alone:
-            by_itself[j] = accuracy(alone[j], 0, data.x_test, data.y_test)
+            by_itself[j] = accuracy(Simulator(alone[j], 0), data.x_test, data.y_test)
     return Metrics(matrix, by_itself)
