@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import math
 import os
 import subprocess
 import sys
@@ -396,7 +395,7 @@ def test_a_small_file_cannot_ask_for_huge_masks():
 
     assert (
         refusal(forged(enlarge, empty))
-        == "the tasks have 2147483648 mask bits, at most 67239936 are read from 16 bytes"
+        == "the network takes 15034482688 bytes in memory, at most 134348800 for 16 bytes of sections"
     )
 
 
@@ -416,7 +415,7 @@ def test_a_small_file_cannot_ask_for_huge_activations():
         header["banks"] = [[header["banks"][0][0], None]]
         header["tasks"] = [header["tasks"][0] | {"steps": [[0, 0, 0, 8, False, 0]] * 2}]
 
-    message = f"layer 'conv': its output (2, {2 * side + 3}, {2 * side + 2}) has more than 268435456 activations"
+    message = f"layer 'conv': its output (2, {2 * side + 3}, {2 * side + 2}) has more than 16777216 activations"
     assert refusal(forged(enlarge)) == message
 
 
@@ -527,7 +526,8 @@ def test_layer_numbers_that_shift_leave_a_seal_alone():
     assert [seal(shifted, task) for task in (0, 1)] == [seal(NET, task) for task in (0, 1)]
 
 
-def test_the_mask_limit_leaves_room_for_real_networks():
-    """ResNet-18 of 11 million weights, 100 tasks, one bit a used weight, a hundredth of them used."""
+def test_the_limit_of_memory_leaves_room_for_real_networks():
+    """ResNet-18 of 11 million weights and 100 tasks, each of which uses a hundredth: 9 bits of mask a used weight."""
     weights = 11_000_000
-    assert 100 * weights <= artifact.FREE_MASK_BITS + artifact.MASK_BITS_PER_BYTE * math.ceil(weights / 100 / 8 * 11)
+    needed = weights * (artifact.WORK_BYTES + artifact.WORD_BYTES + 100)
+    assert needed <= artifact.FREE_BYTES + artifact.BYTES_PER_BYTE * (weights // 100 * 9 * 100 // 8) / 3

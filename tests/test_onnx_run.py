@@ -1,6 +1,8 @@
 """`tsn-hw onnx` and `tsn-hw run`: from a network to the classes of images, by files alone."""
 
 import json
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +110,19 @@ def test_an_image_of_another_size_is_refused_not_resized(tmp_path, capsys):
     assert refused(capsys, "run", graph, good, image) == (
         f"{image}: has 3 x 2 pixels (height x width), the graph takes 2 x 3"
     )
+
+
+def test_a_small_file_of_many_pixels_is_refused_before_they_are_decoded(tmp_path, capsys, monkeypatch):
+    graph = written(picked((1, 2, 3), (0, 0, 0)), tmp_path)
+    monkeypatch.setattr(Image.Image, "load", lambda image: pytest.fail(f"{image.size} pixels are decoded"))
+    for size in (4_000, 12_000):  # beyond Pillow's own limit, too
+        image = tmp_path / f"{size}.png"
+        ihdr = struct.pack(">IIBBBBB", size, size, 8, 0, 0, 0, 0)
+        chunks = ((b"IHDR", ihdr), (b"IDAT", zlib.compress(b"")), (b"IEND", b""))
+        packed = (struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
+        image.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(packed))
+        wanted = f"{image}: has {size} x {size} pixels (height x width), the graph takes 2 x 3"
+        assert refused(capsys, "run", graph, image) == wanted
 
 
 def test_an_image_of_16_bits_and_a_file_that_is_none_are_refused(tmp_path, capsys):

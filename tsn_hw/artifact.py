@@ -66,10 +66,15 @@ from tsn_hw.memory import pack_fields, unpack_fields
 from tsn_hw.network import UNUSED, Bank, BankLayer, Bools, PackedNetwork, Requantization, Step, Task, code_bits
 from tsn_hw.records import parse_json
 
-MAX_ACTIVATIONS = 2**28
+MAX_ACTIVATIONS = 2**24
 """Most activations of one layer that are read."""
-FREE_MASK_BITS, MASK_BITS_PER_BYTE = 2**26, 2**13
-"""Most mask bits over all tasks that are read, whatever the size of a file, and more for every byte of its sections."""
+FREE_BYTES, BYTES_PER_BYTE = 2**27, 2**13
+"""Most bytes that a network may take in memory, whatever the size of its file, and more for every byte of its sections.
+
+Weights of which each of 100 tasks uses one in a hundred take a third of that.
+"""
+WORD_BYTES, WORK_BYTES, SCALE_BYTES = 3, 24, 16
+"""Of a weight in a bank: its owner and code; of the largest layer besides, while it is read. Of a channel of a task."""
 _METADATA_KEY = "tsn"
 _BANK_SECTIONS = ("masks", "codes", "codebooks")
 
@@ -312,15 +317,19 @@ def _check_sizes(header: Header, size: int) -> None:
     for layer, shape in zip(header.layers, geometry.shapes, strict=True):
         if math.prod(shape) > MAX_ACTIVATIONS:
             raise ArtifactError(f"layer {layer.name!r}: its output {shape} has more than {MAX_ACTIVATIONS} activations")
-    mask_bits = sum(
-        math.prod(layer.weight_shape)
-        for task in header.tasks
-        for layer, step in zip(header.layers, task.steps, strict=True)
-        if step is not None and isinstance(layer, Weighted)
-    )
-    most = FREE_MASK_BITS + MASK_BITS_PER_BYTE * size
-    if mask_bits > most:
-        raise ArtifactError(f"the tasks have {mask_bits} mask bits, at most {most} are read from {size} bytes")
+    weights = [math.prod(layer.weight_shape) if isinstance(layer, Weighted) else 0 for layer in header.layers]
+    channels = [layer.channels if isinstance(layer, Weighted) else 1 for layer in header.layers]
+    promised = WORK_BYTES * max(weights, default=0)
+    for bank in header.banks:
+        promised += WORD_BYTES * sum(of for of, words in zip(weights, bank, strict=True) if words)
+    for task in header.tasks:
+        run = (pair for *pair, step in zip(weights, channels, task.steps, strict=True) if step)
+        promised += sum(of + SCALE_BYTES * own for of, own in run)
+    most = FREE_BYTES + BYTES_PER_BYTE * size
+    if promised > most:
+        raise ArtifactError(
+            f"the network takes {promised} bytes in memory, at most {most} for {size} bytes of sections"
+        )
 
 
 def _words(

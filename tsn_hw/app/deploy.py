@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -17,7 +18,7 @@ from export.qonnx import Flavour
 from tsn_hw import artifact
 from tsn_hw.app.tables import table
 from tsn_hw.arithmetic import Ints, quantize
-from tsn_hw.errors import DataError, SettingsError
+from tsn_hw.errors import DataError, SettingsError, brief
 
 Told = tuple[str, Any]
 
@@ -115,22 +116,34 @@ def _read_array(source: Path) -> NDArray[Any]:
 
 
 def _read_image(graph: GraphFile, source: Path) -> NDArray[np.uint8]:
-    """Pixels in the shape of the input; grey or colour as the graph takes them, never resized."""
-    from PIL import Image, UnidentifiedImageError
+    """Pixels in the shape of the input; grey or colour as the graph takes them, never resized.
 
+    The size is looked at before anything is decoded: a small file may claim any.
+    """
+    from PIL import Image
+
+    refusals = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
     try:
-        with Image.open(source) as image:
-            image.load()
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise DataError(f"cannot read {source} as an image: {error}") from error
-    if image.mode.startswith(("I", "F")):
-        raise DataError(f"{source}: has pixels of mode {image.mode!r}, must have 8 bits a channel")
-    shape, area = graph.input_shape, image.width * image.height
-    channels = shape[0] if len(shape) == 3 else max(1, shape[0] // area)
-    size = (image.height, image.width)
-    fits = (channels, *size) == shape if len(shape) == 3 else channels * area == shape[0]
+        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
+            image = Image.open(source)
+        with image:
+            channels = _channels(graph, image.size, source)
+            if image.mode.startswith(("I", "F")):
+                raise DataError(f"{source}: has pixels of mode {image.mode!r}, must have 8 bits a channel")
+            pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"), dtype=np.uint8)
+    except DataError:
+        raise
+    except refusals as error:
+        raise DataError(f"cannot read {source} as an image: {brief(str(error))}") from error
+    return pixels.reshape(*pixels.shape[:2], channels).transpose(2, 0, 1).reshape(graph.input_shape)
+
+
+def _channels(graph: GraphFile, size: tuple[int, int], source: Path) -> int:
+    """How many channels an image of a width and height must have for a graph."""
+    shape, (width, height) = graph.input_shape, size
+    channels = shape[0] if len(shape) == 3 else max(1, shape[0] // (width * height))
+    fits = (channels, height, width) == shape if len(shape) == 3 else channels * width * height == shape[0]
     if channels not in (1, 3) or not fits:
         wanted = f"{shape[1]} x {shape[2]}" if len(shape) == 3 else f"{math.prod(shape)} values"
-        raise DataError(f"{source}: has {size[0]} x {size[1]} pixels (height x width), the graph takes {wanted}")
-    pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"), dtype=np.uint8)
-    return pixels.reshape(*size, channels).transpose(2, 0, 1).reshape(shape)
+        raise DataError(f"{source}: has {height} x {width} pixels (height x width), the graph takes {wanted}")
+    return channels
