@@ -1,8 +1,9 @@
 """All memories of an accelerator as files, and the index that says what they are: ``memories.json``.
 
-The index has an entry a memory: unit, kind, depth and width; what its addresses count through (the outermost first) and
-what its words are made of (the lowest bits first); SHA-256 and CRC-32 of its words, each in whole bytes, the lowest
-first; and the SHA-256 of each of its files. Files are named after unit, kind and format: ``fc1.words.mem``.
+The index has its own SHA-256, over its entries, and an entry a memory: unit, kind, depth and width; what its addresses
+count through (the outermost first) and what its words are made of (the lowest bits first); SHA-256 and CRC-32 of its
+words, each in whole bytes, the lowest first; and the SHA-256 of each of its files. Files are named after unit, kind and
+format: ``fc1.words.mem``.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from tsn_hw.rules import NAME
 from tsn_hw.units import Accelerator
 
 INDEX = "memories.json"
-VERSION = 1
+VERSION = 2
 MAX_MEMORIES = 2**16
 
 
@@ -113,8 +114,11 @@ def _crc32(image: MemoryImage) -> str:
 
 def _index(entries: Iterable[MemoryEntry]) -> str:
     """The index as JSON, one line a memory."""
-    lines = (f"  {json.dumps(_entry_json(entry))}" for entry in entries)
-    return f'{{\n "format": "tsn memories",\n "version": {VERSION},\n "memories": [\n' + ",\n".join(lines) + "\n ]\n}\n"
+    lines = ",\n".join(f"  {json.dumps(_entry_json(entry))}" for entry in entries)
+    head = (
+        f' "format": "tsn memories",\n "version": {VERSION},\n "sha256": "{hashlib.sha256(lines.encode()).hexdigest()}"'
+    )
+    return f'{{\n{head},\n "memories": [\n{lines}\n ]\n}}\n'
 
 
 def _entry_json(entry: MemoryEntry) -> dict[str, Any]:
@@ -181,6 +185,7 @@ class _Memory(LayoutEntry):
 class _Index:
     format: str
     version: int
+    sha256: str
     memories: Annotated[tuple[_Memory, ...], Bounds(0, MAX_MEMORIES)]
 
 
@@ -190,7 +195,7 @@ def _read_index(data: bytes) -> list[MemoryEntry]:
         raise ArtifactError(f"{INDEX}: is no index of memories of version {VERSION}")
     entries = [_read_entry(entry, f"{INDEX}: memories[{i}]") for i, entry in enumerate(given.memories)]
     if _index(entries).encode() != data:
-        raise ArtifactError(f"{INDEX}: is not written as the format asks")
+        raise ArtifactError(f"{INDEX}: its SHA-256 does not match, or it is not written as the format asks")
     return entries
 
 

@@ -264,6 +264,15 @@ def test_what_is_wrong_with_a_run_is_told_before_it_is_trained(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_body_that_is_too_large_to_be_drawn_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text("[data]\nsource = 'digits'\n[stream]\ntasks = 2\n[model]\nhidden = [16000, 16000]\n")
+    assert checked_on_zynq(path).problems["model"] == [
+        "model: its 257024000 weights in 2 tasks take 6682624000 bytes to be held against back ends, "
+        "at most 1073741824 are; check a smaller model of the same layers"
+    ]
+
+
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_a_draft_has_the_masks_and_the_code_widths_of_its_settings(batch_norm: bool) -> None:
     settings = Settings(

@@ -9,6 +9,7 @@ from hashlib import sha256
 
 import numpy as np
 import pytest
+from handmade import U8, linear, requantization
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -19,7 +20,8 @@ from export.memory_files import INDEX, files_of, memory_files, read_memories, wr
 from export.memory_formats import MEMORY_FORMATS, read_memory, words_sha256, write_memory
 from sim.cost import estimate_cost
 from sim.memories import unit_memories
-from tsn_hw.errors import ArtifactError, ExportError, FileError
+from tsn_hw.errors import ArtifactError, ExportError, FileError, FoldingError
+from tsn_hw.folding import Folding, HardwareSettings, UnitSettings
 from tsn_hw.images import Field, MemoryImage, MemoryLayout, memory_images
 from tsn_hw.pipeline import accelerator
 
@@ -323,6 +325,14 @@ def test_an_unknown_format_is_refused(design):
         memory_files(design, ["mem", "bin"])
 
 
+def test_memories_that_no_part_has_are_refused_before_they_are_built():
+    settings = HardwareSettings({"head": UnitSettings(Folding(1))}, max_classes=2**20, max_tasks=4096)
+    net = linear([[1, 2]], requantization(None, channels=1), U8, head=False)
+    with pytest.raises(FoldingError) as caught:
+        memory_files(accelerator(net, settings))
+    assert str(caught.value) == "the memories of the accelerator have 124554260480 bits, at most 4294967296 are built"
+
+
 def test_two_memories_of_one_name_in_c_are_refused_where_c_is_written():
     images = [image_of([1], 1, unit) for unit in ("a.b", "a-b")]
     assert len(files_of(images, ["mem"])) == 3
@@ -335,20 +345,42 @@ CRC = f"{zlib.crc32(bytes([0x01, 0x1F, 0x0A])):08x}"
 FILE_DIGEST = sha256("01 1f 0a ".replace(" ", "\n").encode()).hexdigest()
 
 
+NOT_OURS = "memories.json: its SHA-256 does not match, or it is not written as the format asks"
+
+
+def resealed(text):
+    """An index with the digest that its entries have."""
+    entries = text.partition('"memories": [\n')[2].rpartition("\n ]")[0]
+    return re.sub('"sha256": "[0-9a-f]*",\n', f'"sha256": "{sha256(entries.encode()).hexdigest()}",\n', text, count=1)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("line", "lime"), ("code", "mode"), ("false", "true"), ('"sha256"', '"sha265"')]
+)
+def test_no_change_of_an_index_is_believed(tmp_path, old, new):
+    """Names of axes and fields, and signs, stand in no file that they tell about."""
+    files = files_of([SMALL], ["dat"])
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / INDEX).write_text(files[INDEX].decode().replace(old, new, 1))
+    with pytest.raises(ArtifactError, match=r"^memories\.json: "):
+        read_memories(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("{", "[{", "memories.json: not JSON (Expecting ',' delimiter: line 8 column 1 (char 454))"),
-        ('"version": 1', '"version": 2', "memories.json: is no index of memories of version 1"),
-        ('"format"', '"form"', "memories.json: unknown key 'form'; known are format, version, memories"),
+        ("{", "[{", "memories.json: not JSON (Expecting ',' delimiter: line 9 column 1 (char 533))"),
+        ('"version": 2', '"version": 1', "memories.json: is no index of memories of version 2"),
+        ('"format"', '"form"', "memories.json: unknown key 'form'; known are format, version, sha256, memories"),
         ('"fc"', '"../x"', "memories.json: memories[0]: there is no memory '../x', 'words'"),
         (
             '"words"',
             '"word"',
             "memories.json: memories[0]: kind = 'word': must be one of 'words', 'codebook', 'mask', 'scales', 'task'",
         ),
-        ('"depth": 3', '"depth": 4', "memories.json: is not written as the format asks"),
-        ('"length": 3', '"length": 4', "memories.json: is not written as the format asks"),
+        ('"depth": 3', '"depth": 4', NOT_OURS),
+        ('"length": 3', '"length": 4', NOT_OURS),
         ('"signed": false', '"signed": 0', "memories.json: memories[0]: lane[0]: signed = 0: must be true or false"),
         ('"lanes": 1', '"lanes": 0', "memories.json: memories[0]: lanes = 0: must be 1..65536"),
         ('[{"name": "code", "bits": 5, "signed": false}]', "[]", "memories.json: memories[0]: its words have no bits"),
@@ -367,7 +399,7 @@ def test_a_damaged_index_is_refused(tmp_path, old, new, message):
     files = files_of([SMALL], ["dat"])
     text = files[INDEX].decode()
     assert old in text
-    (tmp_path / INDEX).write_text(text.replace(old, new, 1))
+    (tmp_path / INDEX).write_text(resealed(text.replace(old, new, 1)))
     (tmp_path / "fc.words.dat").write_bytes(files["fc.words.dat"])
     with pytest.raises(ArtifactError) as caught:
         read_memories(tmp_path)

@@ -32,6 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsn_hw.arithmetic import Ints
+from tsn_hw.errors import FoldingError
 from tsn_hw.memory import index_bits
 from tsn_hw.network import BankLayer, Requantization
 from tsn_hw.parts import UNUSED
@@ -43,6 +44,8 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 Limbs = NDArray[np.uint64]
 
 LIMB_BITS = 64
+MAX_BITS = 2**32
+"""Most bits of all memories of an accelerator; the largest parts have an eighth of that on chip."""
 
 
 @dataclass(frozen=True)
@@ -209,7 +212,10 @@ def memory_layouts(accelerator: Accelerator, unit: Unit) -> tuple[MemoryLayout, 
 
 
 def memory_images(accelerator: Accelerator) -> tuple[MemoryImage, ...]:
-    """All memories of an accelerator, unit by unit."""
+    """All memories of an accelerator, unit by unit; FoldingError where they are larger than any part's."""
+    whole = sum(layout.bits for unit in accelerator.units for layout in memory_layouts(accelerator, unit))
+    if whole > MAX_BITS:
+        raise FoldingError(f"the memories of the accelerator have {whole} bits, at most {MAX_BITS} are built")
     tasks = range(len(accelerator.net.tasks))
     return tuple(
         _image(accelerator, unit, layout, [0] if unit.settings.mask == "runtime" else tasks)

@@ -19,7 +19,7 @@ from tsn_hw import artifact
 from tsn_hw.app.hardware import HardwareWishes, choose
 from tsn_hw.app.platform import Platform
 from tsn_hw.app.tables import table
-from tsn_hw.errors import ExportError, FoldingError, SettingsError, TsnError
+from tsn_hw.errors import ExportError, FoldingError, SettingsError, TsnError, shown
 from tsn_hw.files import read_bytes
 from tsn_hw.folding import HardwareSettings, MaskMode
 from tsn_hw.layers import INPUT, Conv2d, Layer, Linear, Shape, Weighted
@@ -233,7 +233,10 @@ def check_settings(path: Path, platform: Platform) -> Checked:
     if body is None or plan.problems["train"]:
         return Checked(title, [], [], plan.problems)
     title = f"{title}, {len(stream)} tasks, images {_sizes(stream.input_shape)}"
-    drawn = _check_network(draft(body, settings, stream.classes), title, platform)
+    net = plan.note("model", lambda: draft(body, settings, stream.classes))
+    if net is None:
+        return Checked(title, [], [], plan.problems)
+    drawn = _check_network(net, title, platform)
     of_body = zip(drawn.rows[: len(body.layers)], body.layers, strict=True)
     rows = [[*row[:3], _weights(layer), *row[3:]] for row, layer in of_body]
     header = [*drawn.header[:3], "weights", *drawn.header[3:]]
@@ -251,7 +254,7 @@ def _settings(path: Path, plan: _Plan) -> Settings | None:
     known, hints = [entry.name for entry in fields(Settings)], get_type_hints(Settings)
     for key, value in values.items():
         if key not in known:
-            plan.problems["settings"].append(f"unknown key {key!r}; known are {', '.join(known)}")
+            plan.problems["settings"].append(f"unknown key {shown(key)}; known are {', '.join(known)}")
         elif key != "data" and key != "seed":
             plan.note("settings", lambda kind=hints[key], value=value, key=key: build(kind, value, key))  # type: ignore[misc]
     if plan.problems["settings"]:

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from tsn_hw.arithmetic import ActFormat, Ints
+from tsn_hw.errors import SettingsError
 from tsn_hw.layers import Add, AvgPool, Layer, Linear, Weighted
 from tsn_hw.learn.architectures import Architecture
 from tsn_hw.learn.models import average
 from tsn_hw.learn.settings import Settings
 from tsn_hw.network import UNUSED, Bank, BankLayer, Bools, PackedNetwork, Requantization, Step, Task
 
+MAX_BYTES, BYTES_PER_WEIGHT = 2**30, 24
+"""Most bytes that a network takes that is drawn, and what a weight of it takes besides a byte a task."""
 SHIFT = 8
 """Of every requantization: no cost and no limit depends on it."""
 
@@ -21,7 +24,14 @@ def draft(body: Architecture, settings: Settings, classes: Sequence[tuple[str, .
     """A packed network of these layers and tasks: masks of the keep ratio, codes of the most bits that are allowed.
 
     All tasks live in one bank. With batch norm every multiplier has the largest width that the settings allow.
+    SettingsError where that is too large to be drawn.
     """
+    needed = body.body_weights * (BYTES_PER_WEIGHT + len(classes))
+    if needed > MAX_BYTES:
+        raise SettingsError(
+            f"model: its {body.body_weights} weights in {len(classes)} tasks take {needed} bytes to be held against "
+            f"back ends, at most {MAX_BYTES} are; check a smaller model of the same layers"
+        )
     rng = np.random.default_rng(settings.seed)
     count = len(classes)
     last = (len(body.layers) - 1,)
