@@ -17,7 +17,7 @@ from export.hls_firmware import TEMPLATES
 from export.hls_golden import input_data, read_dump
 from tsn_hw.arithmetic import Ints
 from tsn_hw.errors import EngineError
-from tsn_hw.files import read_bytes, write_atomically
+from tsn_hw.files import read_bytes, write_files
 from tsn_hw.folding import Folding, HardwareSettings, UnitSettings, divisors
 from tsn_hw.network import PackedNetwork
 from tsn_hw.pipeline import accelerator, layer_values, unit_names
@@ -50,7 +50,7 @@ class CompiledAccelerator:
         """Run the test bench on the content of a golden.dat; its exit code is 0 if all is equal."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "golden.dat"
-            write_atomically(path, data)
+            path.write_bytes(data)
             return _run(str(self.test_bench), str(path), *options)
 
 
@@ -67,8 +67,7 @@ def compiled(design: Accelerator, ap_types: Path | None = None) -> CompiledAccel
     folder = _workplace() / digest
     program = folder / "testbench"
     if not program.exists():
-        for name, content in files.items():
-            write_atomically(folder / name, content)
+        write_files(folder, files)
         source, bench = folder / "firmware" / "accelerator.cpp", _test_bench_object(ap_types)
         _compile(ap_types, f"-I{folder / 'firmware'}", str(source), str(bench), "-o", str(program))
     if not os.access(program, os.X_OK):

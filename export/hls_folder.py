@@ -2,45 +2,51 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
+import os
 import shutil
-import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from tsn_hw.errors import ArtifactError, ExportError, FileError
-from tsn_hw.files import read_bytes, write_atomically
+from tsn_hw.files import write_files
+from tsn_hw.locks import lock_of, sole_writer
+from tsn_hw.records import build, read_json
 
 MANIFEST = "manifest.json"
 FORMAT = "tsn-hw hls project 1"
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    format: str
+    files: dict[str, str]
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes], form: str = FORMAT) -> None:
     """Write files (path in the folder → content) and a manifest of them; an earlier export is replaced as a whole.
 
     Files of others in the folder, such as what a build left there, stay. ``form``: what kind of export it is. Raises
-    ExportError where the folder is not empty and no export of ours of that kind, FileError where it cannot be written.
+    ExportError where the folder is not empty and no export of ours of that kind, or a file of others is in the way;
+    FileError where it cannot be written.
     """
     for name in files:
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or name == MANIFEST:
             raise ExportError(f"file {name!r}: must be a path within the folder, other than {MANIFEST}")
-    earlier = manifest_of(folder, form) if _is_occupied(folder) else {}
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
     manifest = json.dumps({"format": form, "files": digests}, indent=1) + "\n"
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    if Path.cwd().is_relative_to(folder.resolve()):
+        raise FileError(f"cannot write {folder}: it is replaced as a whole, and holds the current folder; leave it")
+    place = folder.resolve() if folder.is_symlink() else folder
+    with sole_writer(lock_of(place)):
         try:
-            new.chmod(0o755)
-            for path, content in (dict(files) | {MANIFEST: manifest.encode()}).items():
-                write_atomically(new / path, content)
-            _replace(folder, new, set(earlier) | {MANIFEST})
-        finally:
-            shutil.rmtree(new, ignore_errors=True)  # renamed by now, unless something went wrong
-    except OSError as error:
-        raise FileError(f"cannot write {folder}: {error.strerror or error}") from error
+            _write(place, dict(files) | {MANIFEST: manifest.encode()}, form)
+        except OSError as error:
+            raise FileError(f"cannot write {folder}: {error.strerror or error}") from error
 
 
 def manifest_of(folder: Path, form: str = FORMAT) -> dict[str, str]:
@@ -48,36 +54,73 @@ def manifest_of(folder: Path, form: str = FORMAT) -> dict[str, str]:
     path = folder / MANIFEST
     if not path.is_file():
         raise ExportError(f"{folder}: is not empty and no earlier export; choose another folder")
-    try:
-        content: Any = json.loads(read_bytes(path))
-    except ValueError as error:
-        raise ArtifactError(f"{path}: no JSON: {error}") from error
-    if not isinstance(content, dict) or content.get("format") != form or not isinstance(content.get("files"), dict):
+    manifest = build(_Manifest, read_json(path, ArtifactError), str(path), ArtifactError)
+    if manifest.format != form:
         raise ExportError(f"{folder}: {MANIFEST} is not of a {form!r}; choose another folder")
-    return {str(name): str(digest) for name, digest in content["files"].items()}
+    return manifest.files
 
 
-def _is_occupied(folder: Path) -> bool:
+def _write(folder: Path, files: Mapping[str, bytes], form: str) -> None:
+    """Make the new folder beside the old one, what others put there included, and let them change places.
+
+    A kill leaves the old folder or the new one, and a hidden one beside it, which the next call removes.
+    """
+    hidden = folder.with_name(f".{folder.name}.new")
+    new, old = hidden / "new", hidden / "old"
+    _tidy(folder, hidden)
     if folder.exists() and not folder.is_dir():
         raise FileError(f"cannot write {folder}: is no folder")
-    return folder.is_dir() and any(folder.iterdir())
-
-
-def _replace(folder: Path, new: Path, ours: set[str]) -> None:
-    """Put the new folder in the place of the old one, and what was not ours in the old one into it."""
-    old = new.with_name(f"{new.name}.old")
-    if folder.exists():
-        folder.rename(old)
+    is_occupied = folder.is_dir() and any(folder.iterdir())
+    earlier = manifest_of(folder, form) if is_occupied else {}
     try:
-        new.rename(folder)
-    except BaseException:
-        if old.exists():
-            old.rename(folder)
-        raise
-    for path in sorted(old.rglob("*")):
-        target = folder / path.relative_to(old)
-        if path.is_dir() or path.relative_to(old).as_posix() in ours or target.exists():
-            continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        path.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
+        hidden.mkdir()
+        write_files(new, files)
+        new.chmod(0o755)
+        for name in _others(folder, {*earlier, MANIFEST}):
+            _keep(folder, name, new)
+        if not folder.exists():
+            new.rename(folder)
+        elif not _exchange(new, folder):
+            folder.rename(old)
+            new.rename(folder)
+    finally:
+        _tidy(folder, hidden)
+
+
+def _tidy(folder: Path, hidden: Path) -> None:
+    """Remove a hidden folder; first put the old folder in it back, where the new one did not take its place."""
+    if (hidden / "old").exists() and not (folder / MANIFEST).exists():
+        if folder.exists():
+            folder.rmdir()
+        (hidden / "old").rename(folder)
+    shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _others(folder: Path, ours: set[str]) -> list[str]:
+    """What lies in a folder and is not ours: files, links, and folders that hold nothing of ours, outer ones first."""
+    ours = ours | {parent.as_posix() for name in ours for parent in PurePosixPath(name).parents}
+    below = (Path(where) / name for where, folders, names in os.walk(folder) for name in (*folders, *names))
+    return [name for name in (path.relative_to(folder).as_posix() for path in below) if name not in ours]
+
+
+def _keep(folder: Path, name: str, new: Path) -> None:
+    """Give the new folder what another put into the old one: the same file, not a copy, where links are to be had."""
+    source, target = folder / name, new / name
+    if source.is_dir() and not source.is_symlink():
+        target.mkdir(parents=True, exist_ok=True)
+        return
+    if target.exists():
+        raise ExportError(f"{folder}: {name!r} is not of the earlier export, and the new one writes it; move it away")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(source, target, follow_symlinks=False)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Let two folders change places at once, which Linux can on most file systems; whether they did."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    return rename is not None and not rename(
+        AT_FDCWD, os.fsencode(first), AT_FDCWD, os.fsencode(second), RENAME_EXCHANGE
+    )

@@ -1,6 +1,7 @@
 """Files are written whole or not at all."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,12 @@ class HalfWritten:
 
     def __exit__(self, *error: object) -> None:
         self.file.close()
+
+    def fileno(self) -> int:
+        return self.file.fileno()
+
+    def truncate(self) -> None:
+        self.file.truncate()
 
     def write(self, data: bytes) -> None:
         self.file.write(data[: len(data) // 2])
@@ -94,3 +101,15 @@ def test_what_cannot_be_read_is_one_error_with_the_reason(name: str, reason: str
     with pytest.raises(FileError) as error:
         read_bytes(tmp_path / name)
     assert str(error.value) == f"cannot read {tmp_path / name}: {reason}"
+
+
+def test_what_a_kill_left_is_used_again_and_what_is_being_written_is_waited_for(tmp_path: Path) -> None:
+    (tmp_path / ".file.new").write_bytes(b"half of something long")
+    (tmp_path / ".file.mine").write_bytes(b"of another")
+    write_atomically(tmp_path / "file", b"1")
+    assert (sorted(names_in(tmp_path)), (tmp_path / "file").read_bytes()) == ([".file.mine", "file"], b"1")
+    with ThreadPoolExecutor(8) as pool:
+        contents = [bytes([number]) * 100_000 for number in range(40)]
+        list(pool.map(lambda data: write_atomically(tmp_path / "file", data), contents))
+    assert sorted(names_in(tmp_path)) == [".file.mine", "file"]
+    assert (tmp_path / "file").read_bytes() in contents

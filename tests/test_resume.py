@@ -284,7 +284,7 @@ def test_a_start_without_a_network_keeps_nothing_of_an_earlier_run(tmp_path: Pat
     for name in (CHECKPOINT, "net.tsn", "tasks/after_00.tsn", "tasks/after_01.tsn"):
         (folder / name).unlink()
     (folder / "notes.txt").write_text("mine")
-    (folder / ".net.tsn.a1b2c3d4").write_text("half a network that a kill left")
+    (folder / ".net.tsn.new").write_text("half a network that a kill left")
     other = replace(TINY, seed=1)
     learn(other, folder, resume=True)
     assert networks_of(folder) == networks_of(finished_run(other))

@@ -78,5 +78,5 @@ def discard(folder: Path, partial: bool) -> None:
     """Remove what a run wrote into a folder, or only what a kill left of it: ``partial`` files, never renamed."""
     for pattern in FILES:
         place, _, name = pattern.rpartition("/")
-        for path in (folder / place).glob(f".{name}.????????" if partial else name):  # as write_atomically names them
+        for path in (folder / place).glob(f".{name}.new" if partial else name):  # as write_atomically names them
             path.unlink()
