@@ -14,16 +14,16 @@ from tsn_hw.units import MatrixUnit, Unit
 TEMPLATES = Path(__file__).parent.parent / "hls_templates"
 STORAGE = {"auto": "", "block": " impl=bram", "distributed": " impl=lutram", "ultra": " impl=uram"}
 FUNCTIONS = {"MatrixUnit": "matrix", "PoolUnit": "average_pool", "AddUnit": "add"}
-LOAD_PARAMETERS = ", unsigned load_beats,\n                    bool &is_refused"
+LOAD_PARAMETERS = ", tsn::limb_t load_head,\n                    bool &is_refused"
 EXECUTION = "        execute(s_axis, m_axis, task, number);"
 LOADING_EXECUTION = """\
         const bool is_load = command.to_uint() == tsn::LOAD;
         bool is_refused = false;
-        execute(s_axis, m_axis, is_load ? 0 : task, is_load ? 0 : number, is_load ? number : 0, is_refused);
+        execute(s_axis, m_axis, is_load ? 0 : task, is_load ? 0 : number, is_load ? tsn::load_head(task, number) : 0,
+                is_refused);
         if (is_load) {
-            const bool is_accepted = !is_refused && number != 0;
-            tsn::note(now, task, is_accepted);
-            if (!is_accepted) verdict = tsn::BAD_PACKET;
+            tsn::note(now, task, !is_refused);
+            if (is_refused) verdict = tsn::BAD_PACKET;
         }"""
 
 UNIT = Template("""\
@@ -158,7 +158,7 @@ def _call(graph: Dataflow, process: Process, held: Mapping[int, Memories], loadi
     name = struct_name(graph, process)
     inputs, outputs = ([graph.channels[i].name for i in ends] for ends in (process.inputs, process.outputs))
     if process.kind == "input" and loading:
-        return f"tsn::read_input<config::{name}>(s_axis, load0, {outputs[0]}, inferences, load_beats)"
+        return f"tsn::read_input<config::{name}, config::control>(s_axis, load0, {outputs[0]}, inferences, load_head)"
     if process.kind == "input":
         return f"tsn::read_activations<config::{name}>(s_axis, {outputs[0]}, inferences)"
     if process.kind == "output":
@@ -186,7 +186,7 @@ def _probe(index: int, unit: Unit, held: Memories) -> str:
     else:
         call = f"""[&](auto &in, auto &out, unsigned inferences) {{
                 hls::stream<load_beat> load_in("load_in"), load_out("load_out");
-                load_in.write(load_end());
+                load_in.write(load_end(true));
                 {name}(in, load_in, load_out, out, task, inferences);
                 load_out.read();
             }}"""

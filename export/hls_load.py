@@ -1,14 +1,16 @@
-"""Load packets: what the bus brings into memories that have no content of their own. The format is in docs/hls.md."""
+"""Loads: what the bus brings into memories that have no content of their own. The format is in docs/hls.md."""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from export.hls_numbers import loads_all, loads_task
+from export.hls_numbers import design_number, loads_all, loads_task
 from tsn_hw.arithmetic import Ints
+from tsn_hw.dataflow import dataflow
 from tsn_hw.images import KINDS, MemoryImage, is_loaded, memory_images, task_images
 from tsn_hw.units import Accelerator
 
@@ -18,8 +20,20 @@ Beats = NDArray[np.uint64]
 
 
 def load_packets(accelerator: Accelerator, task: int) -> Beats:
-    """The 64-bit beats that load a task, or with ALL_TASKS what lies in UltraRAM."""
-    return packets(accelerator, loaded_images(accelerator, task))
+    """The 64-bit beats that load a task, or with ALL_TASKS what lies in UltraRAM: head, packets, CRC."""
+    beats = packets(accelerator, loaded_images(accelerator, task))
+    return sealed(beats, task, design_number(dataflow(accelerator)))
+
+
+def sealed(beats: Beats, task: int, design: int) -> Beats:
+    """Packets with the head in front, task and beats of the whole, and behind them the CRC-32 that began with a design.
+
+    >>> [f"{beat:016x}" for beat in sealed(np.array([5], np.uint64), task=3, design=0).tolist()]
+    ['0000000300000003', '0000000000000005', '00000000fa0d2333']
+    """
+    head = np.uint64(task | len(beats) + 2 << 32)
+    covered = np.concatenate([[head], beats]).astype("<u8")
+    return np.append(covered, np.uint64(zlib.crc32(covered.tobytes(), design))).astype(np.uint64)
 
 
 def load_files(accelerator: Accelerator) -> dict[str, bytes]:

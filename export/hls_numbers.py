@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 
 from tsn_hw.dataflow import Dataflow, Process, bus_container_bits, identifier
 from tsn_hw.errors import FoldingError
@@ -44,13 +45,13 @@ def check_packets(design: Accelerator) -> None:
 
 def config_header(graph: Dataflow) -> str:
     """config.hpp: one struct of numbers for every process."""
-    structs = [_struct(*_traits(graph, process)) for process in graph.processes]
     control = {
         "MAX_TASKS": graph.accelerator.max_tasks,
         "LOADS_ALL": loads_all(graph.accelerator),
         "LOADS_TASK": loads_task(graph.accelerator),
+        "DESIGN": design_number(graph),
     }
-    body = "\n".join([*structs, _struct("control", "the protocol", control)])
+    body = "\n".join([*_structs(graph), _struct("control", "the protocol", control)])
     return f"""// Rendered by tsn-hw: the numbers of every process.
 #ifndef TSN_CONFIG_HPP
 #define TSN_CONFIG_HPP
@@ -62,6 +63,11 @@ namespace config {{
 
 #endif
 """
+
+
+def design_number(graph: Dataflow) -> int:
+    """What tells an accelerator from others: the CRC-32 of the numbers of its processes. Its loads begin with it."""
+    return zlib.crc32("\n".join(_structs(graph)).encode())
 
 
 def memory_header(name: str, image: MemoryImage, loaded: bool) -> str:
@@ -103,12 +109,21 @@ def struct_name(graph: Dataflow, process: Process) -> str:
     return "output" if process.kind == "output" else graph.channels[process.outputs[0]].name
 
 
+def _structs(graph: Dataflow) -> list[str]:
+    return [_struct(*_traits(graph, process)) for process in graph.processes]
+
+
 def _struct(name: str, comment: str, numbers: dict[str, int]) -> str:
     members = "".join(
-        f"    static const {'bool' if isinstance(value, bool) else 'int'} {key} = {str(value).lower()};\n"
-        for key, value in numbers.items()
+        f"    static const {_type(value)} {key} = {str(value).lower()};\n" for key, value in numbers.items()
     )
     return f"// {comment}\nstruct {name} {{\n{members}}};\n"
+
+
+def _type(value: int) -> str:
+    if isinstance(value, bool):
+        return "bool"
+    return "int" if value < 1 << 31 else "unsigned"
 
 
 def _traits(graph: Dataflow, process: Process) -> tuple[str, str, dict[str, int]]:

@@ -79,9 +79,9 @@ class RtlSimulation:
         beats = [
             call.inputs.view(np.uint64) if call.command == LOAD else bus_beats(design, call.inputs) for call in calls
         ]
-        lines = [f"{stall_percent} {seed}\n"]
+        lines = [f"{stall_percent} {seed} 0\n"]
         lines += [
-            f"{call.task} {len(call.inputs)} {call.command} {words.size}\n"
+            f"{call.task} {len(call.inputs)} {call.command} {words.size} 0\n"
             for call, words in zip(calls, beats, strict=True)
         ]
         (self.folder / "calls.txt").write_text("".join(lines))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from string import Template
 
 from export.hls_firmware import TEMPLATES
-from export.hls_numbers import loads_all, loads_task
+from export.hls_numbers import design_number, loads_all, loads_task
 from tsn_hw.dataflow import Channel, Dataflow, Process, bus_container_bits, identifier
 from tsn_hw.images import KINDS, Kind, is_loaded, memory_layouts
 from tsn_hw.memory import index_bits
@@ -95,7 +95,7 @@ def storage(bits: int, style: str = "auto", writable: bool = False) -> str:
 
 
 def _loading(graph: Dataflow) -> str:
-    """The module that takes load packets; where nothing is loaded, its wires alone."""
+    """The module that takes loads; where nothing is loaded, its wires alone."""
     shapes = []
     for number, unit in enumerate(graph.accelerator.units):
         for layout in memory_layouts(graph.accelerator, unit):
@@ -106,19 +106,20 @@ def _loading(graph: Dataflow) -> str:
         return """\
     wire [128:0] load = 0;
     wire loader_tready = 0, loader_idle = 1;
-    wire unused_load = &{1'b0, begin_load, load};
+    wire unused_load = &{1'b0, begin_load, called_task, load};
     assign is_refused = 0;
 """
     return f"""\
     wire [128:0] load;
     wire loader_tready, loader_idle;
     tsn_loader #(
-        .MEMORIES({len(shapes)}), .SHAPES({{
+        .DESIGN(32'h{design_number(graph):08x}), .MEMORIES({len(shapes)}), .SHAPES({{
 {_columns(shapes[::-1])}
         }})
     ) i_loader (
-        .clk(aclk), .reset(reset), .begin_load(begin_load), .count(inferences), .s_valid(s_axis_tvalid),
-        .s_ready(loader_tready), .s_data(s_axis_tdata), .load(load), .idle(loader_idle), .is_refused(is_refused)
+        .clk(aclk), .reset(reset), .begin_load(begin_load), .task_id(called_task), .count(called_count),
+        .s_valid(s_axis_tvalid), .s_ready(loader_tready), .s_data(s_axis_tdata), .load(load), .idle(loader_idle),
+        .is_refused(is_refused)
     );
 """
 
@@ -153,7 +154,7 @@ def _process(graph: Dataflow, process: Process) -> str:
         ports["step"] = f"{name}_step"
         wires = f"    wire {name}_step, {name}_idle;\n"
     if process.kind in ("input", "output"):
-        ports |= {"begin_call": "begin_call", "count": "inferences"}
+        ports |= {"begin_call": "begin_call", "count": "called_count"}
     if process.kind == "unit" and not _is_max_pool(graph, process):
         runtime = graph.accelerator.units[process.unit].settings.mask == "runtime"
         ports |= {"task_index": "1'b0" if runtime else "task_index", "load": "load"}

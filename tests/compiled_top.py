@@ -13,6 +13,9 @@ needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is 
 
 _WRAPPER = r"""
 #include "accelerator.hpp"
+#include "tsn/simulation.hpp"
+
+extern "C" void reset() { tsn::simulation::reset(); }
 
 // One call; returns the status. `left`: beats that were not read. `words`: what came out, at most `most`.
 extern "C" unsigned call(unsigned command, unsigned task, unsigned count, const unsigned long long *beats,
@@ -49,6 +52,9 @@ class CompiledTop:
         sources = [str(folder / "firmware" / "accelerator.cpp"), str(wrapper)]
         subprocess.run(["g++", *flags, *includes, *sources, "-o", str(library)], check=True, capture_output=True)
         self.library = ctypes.CDLL(str(library))
+
+    def reset(self) -> None:
+        self.library.reset()
 
     def __call__(self, command: int, task: int, count: int, beats: list[int]) -> tuple[int, list[int]]:
         given = (ctypes.c_uint64 * max(1, len(beats)))(*beats)

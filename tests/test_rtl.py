@@ -79,7 +79,7 @@ def test_what_load_packets_bring_is_there_and_nothing_else_runs(tmp_path, mask, 
         assert different_integers(net, *zip(*ran, strict=True)) == 0
         if stall_percent == 0:  # a beat a cycle
             loads = [(len(c.inputs), r.cycles) for c, r in zip(calls, results, strict=True) if c.command == LOAD]
-            assert {cycles - beats for beats, cycles in loads} == {11}
+            assert {cycles - beats for beats, cycles in loads} == {10}
 
 
 @needs_iverilog

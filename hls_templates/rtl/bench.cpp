@@ -69,11 +69,17 @@ static std::string hexadecimal(const Port& port) {
 class Calls {
   public:
     explicit Calls(Model& model) : model_(model), calls_("calls.txt"), beats_("beats.txt") {
-        unsigned stalls = 0, seed = 0;
-        calls_ >> stalls >> seed;
+        unsigned stalls = 0, meddles = 0;
+        calls_ >> stalls >> seed_ >> meddles;
         beats_ >> std::hex;
         set(model_.PORT(stalls), stalls);
-        set(model_.PORT(seed), seed);
+        set(model_.PORT(meddles), meddles);
+        reset();
+    }
+
+    void reset() {
+        set(model_.PORT(reset), 1);
+        set(model_.PORT(seed), seed_++);
         set(model_.PORT(call), 0);
         set(model_.PORT(offered), 0);
     }
@@ -83,7 +89,7 @@ class Calls {
         std::uint64_t beat = 0;  // those that a refused call has not taken; one of them has been offered
         for (++taken_; taken_ < beats_of_call_; ++taken_) beats_ >> beat;
         unsigned task = 0, count = 0, command = 0;
-        if (!(calls_ >> task >> count >> command >> beats_of_call_)) return false;
+        if (!(calls_ >> task >> count >> command >> beats_of_call_ >> reset_after_)) return false;
         set(model_.PORT(call), 1);
         set(model_.PORT(taskid), task);
         set(model_.PORT(count), count);
@@ -99,6 +105,7 @@ class Calls {
     }
 
     unsigned long taken() const { return taken_; }
+    unsigned long reset_after() const { return reset_after_; }
 
   private:
     void offer() {
@@ -109,15 +116,16 @@ class Calls {
 
     Model& model_;
     std::ifstream calls_, beats_;
-    unsigned long beats_of_call_ = 0, taken_ = 0;
+    unsigned long beats_of_call_ = 0, taken_ = 0, reset_after_ = 0;
+    unsigned seed_ = 0;
 };
 
 int main() {
     begin();
     Model model;
     Calls calls(model);
-    set(model.PORT(reset), 1);
-    for (unsigned long cycle = 1;; ++cycle) {
+    unsigned long since_reset = 0, since_call = 0;  // cycles
+    for (;;) {
         set(model.PORT(clk), 0);
         settle(model);
         // What happens in this cycle; it is told before the clock rises, and answered after it.
@@ -134,14 +142,25 @@ int main() {
                         static_cast<unsigned>(get(model.PORT(cycles))), calls.taken() + is_taken,
                         hexadecimal(model.PORT(steps)).c_str());
         }
-        if (get(model.PORT(stuck))) {
-            std::puts("stuck");
+        if (get(model.PORT(stuck)) || get(model.PORT(misread))) {
+            std::puts(get(model.PORT(stuck)) ? "stuck" : "misread");
             return 0;
         }
+        ++since_reset;
+        ++since_call;
+        const bool is_reset = since_reset > 8 && !is_ended && since_call == calls.reset_after();
         set(model.PORT(clk), 1);
         settle(model);
         if (is_taken) calls.next_beat();
-        if (cycle == 4) set(model.PORT(reset), 0);
-        if ((is_ended || cycle == 8) && !calls.next_call()) return 0;
+        if (is_reset) {
+            std::puts("reset");
+            calls.reset();
+            since_reset = 0;
+        }
+        if (since_reset == 4) set(model.PORT(reset), 0);
+        if (is_ended || since_reset == 8) {
+            if (!calls.next_call()) return 0;
+            since_call = 0;
+        }
     }
 }

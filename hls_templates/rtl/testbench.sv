@@ -1,7 +1,8 @@
-// Runs tsn_bench in Icarus Verilog. calls.txt in the working folder has the line "STALLS SEED", then of every call
-// "TASK COUNT COMMAND BEATS"; beats.txt has the beats of all calls, in hexadecimal. Standard output tells what happens:
-// "words LOOPS WORDS", "logit VALUE KEEP LAST", and at the end of a call "call STATUS CYCLES BEATS STEPS". bench.cpp
-// does the same with the models of Verilator and CXXRTL.
+// Runs tsn_bench in Icarus Verilog. calls.txt in the working folder has the line "STALLS SEED MEDDLES", then of every
+// call "TASK COUNT COMMAND BEATS RESET"; beats.txt has the beats of all calls, in hexadecimal. RESET: the cycles after
+// which a reset ends the call; 0: it ends by itself. Standard output tells what happens: "words LOOPS WORDS", "logit
+// VALUE KEEP LAST", and at the end of a call "call STATUS CYCLES BEATS STEPS" or "reset". After a reset the stalls are
+// others. bench.cpp does the same with the models of Verilator and CXXRTL.
 `timescale 1ns / 1ns
 module testbench;
     reg clk = 0, reset = 1;
@@ -10,21 +11,22 @@ module testbench;
     reg [6:0] stalls;
     reg [30:0] seed;
     reg [31:0] count;
-    reg call = 0, offered = 0;
+    reg call = 0, offered = 0, meddles;
     reg [15:0] taskid;
     reg [7:0] command;
     reg [63:0] beat;
-    wire ended, taken, sends, given, last, stuck;
+    wire ended, taken, sends, given, last, stuck, misread;
     wire [31:0] status, cycles, logit;
     wire [3:0] keep;
     tsn_bench i_bench (
-        .clk(clk), .reset(reset), .stalls(stalls), .seed(seed), .call(call), .taskid(taskid), .count(count),
+        .clk(clk), .reset(reset), .stalls(stalls), .seed(seed), .meddles(meddles), .call(call), .taskid(taskid), .count(count),
         .command(command), .ended(ended), .status(status), .cycles(cycles), .offered(offered), .beat(beat),
         .taken(taken), .given(given), .logit(logit), .keep(keep), .last(last), .sends(sends),
-        .sent(), .words(), .steps(), .stuck(stuck)
+        .sent(), .words(), .steps(), .stuck(stuck), .misread(misread)
     );
 
-    integer calls, beats, resets = 0, sent = 0, total = 0;
+    integer calls, beats, sent = 0, total = 0;
+    integer since_reset = 0, since_call = 0, reset_after = 0;  // cycles
     task automatic next_beat;
         reg [63:0] next;
         integer found;
@@ -37,7 +39,9 @@ module testbench;
         integer next_task, next_count, next_command, found;
         reg [63:0] beat_of_none;  // that a refused call has not taken; another of them has been offered
         for (sent = sent + 1; sent < total; sent = sent + 1) found = $fscanf(beats, "%h", beat_of_none);
-        if ($fscanf(calls, "%d %d %d %d", next_task, next_count, next_command, total) != 4) $finish;
+        found = $fscanf(calls, "%d %d %d %d %d", next_task, next_count, next_command, total, reset_after);
+        if (found != 5) $finish;
+        since_call = 0;
         call <= 1;
         taskid <= next_task;
         count <= next_count;
@@ -49,9 +53,11 @@ module testbench;
     initial begin
         calls = $fopen("calls.txt", "r");
         beats = $fopen("beats.txt", "r");
-        if ($fscanf(calls, "%d %d", stalls, seed) != 2) $finish;
+        if ($fscanf(calls, "%d %d %d", stalls, seed, meddles) != 3) $finish;
     end
     always @(posedge clk) begin
+        since_reset = since_reset + 1;
+        since_call = since_call + 1;
         if (sends) $display("words %h %h", i_bench.sent, i_bench.words);
         if (given) $display("logit %h %h %b", logit, keep, last);
         if (taken) begin
@@ -62,12 +68,19 @@ module testbench;
             $display("call %0d %0d %0d %h", status, cycles, sent, i_bench.steps);
             next_call;
         end
-        if (stuck) begin
-            $display("stuck");
+        if (stuck || misread) begin
+            $display("%s", stuck ? "stuck" : "misread");
             $finish;
         end
-        resets = resets + 1;
-        if (resets == 4) reset <= 0;
-        if (resets == 8) next_call;
+        if (call && !reset && !ended && since_call == reset_after) begin
+            $display("reset");
+            reset <= 1;
+            call <= 0;
+            offered <= 0;
+            seed <= seed + 1;
+            since_reset = 0;
+        end
+        if (since_reset == 4) reset <= 0;
+        if (since_reset == 8) next_call;
     end
 endmodule

@@ -1,4 +1,5 @@
-// AXI4-Lite registers, as Vitis HLS lays them out, and the calls that they start.
+// AXI4-Lite registers, as Vitis HLS lays them out, and the calls that they start. The host may write task_id, count and
+// command at any time: a call has the values that they held when it began, and nothing else reads them.
 //
 // 0x00 bit 0 start, bit 1 done (cleared by reading), bit 2 idle, bit 3 ready; 0x10 task_id; 0x18 count; 0x20 command;
 // 0x28 status; 0x2C bit 0: the status is valid (cleared by reading); 0x30 cycles of the last call.
@@ -31,8 +32,10 @@ module tsn_control #(
     input wire s_axi_rready,
     output reg [31:0] s_axi_rdata,
     output wire [1:0] s_axi_rresp,
-    output reg [TASK_BITS-1:0] task_index,
-    output wire [31:0] inferences,
+    // Of the call.
+    output reg [15:0] called_task,
+    output reg [31:0] called_count,
+    output wire [TASK_BITS-1:0] task_index,
     output reg begin_call,
     output reg begin_load,
     input wire is_refused,  // what was loaded
@@ -55,7 +58,6 @@ module tsn_control #(
     assign s_axi_arready = read;
     assign s_axi_bresp = 0;
     assign s_axi_rresp = 0;
-    assign inferences = count;
 
     wire [31:0] mask = {{8{s_axi_wstrb[3]}}, {8{s_axi_wstrb[2]}}, {8{s_axi_wstrb[1]}}, {8{s_axi_wstrb[0]}}};
     wire [31:0] written = s_axi_wdata & mask;
@@ -78,8 +80,8 @@ module tsn_control #(
             if (write && s_axi_awaddr == TASK_ID) task_id <= written[15:0] | (task_id & ~mask[15:0]);
             if (write && s_axi_awaddr == COUNT) count <= written | (count & ~mask);
             if (write && s_axi_awaddr == COMMAND) command <= written[7:0] | (command & ~mask[7:0]);
-            if (is_begun) is_start <= 1;
-            else if (done) is_start <= 0;
+            if (done) is_start <= 0;
+            else if (is_begun) is_start <= 1;  // during a call it has no effect
             if (done) is_done <= 1;
             else if (read && s_axi_araddr == CONTROL) is_done <= 0;
             if (done) is_status_valid <= 1;
@@ -103,21 +105,23 @@ module tsn_control #(
     // IDLE, a wait until all memories have answered to the task, the decision, and the call itself.
     localparam [3:0] IDLE = 0, DECIDE = 7, BEGIN = 8, RUN = 9, END = 10;
     reg [3:0] state;
+    reg [7:0] called_command;
     wire is_listed;
-    wire is_known = 32'(task_id) < 32'(TASKS) && is_listed;
-    wire is_load = (LOADS_ALL != 0 || LOADS_TASK != 0) && command == 1, is_all = task_id == 16'hFFFF;
+    wire is_known = 32'(called_task) < 32'(TASKS) && is_listed;
+    wire is_load = (LOADS_ALL != 0 || LOADS_TASK != 0) && called_command == 1, is_all = called_task == 16'hFFFF;
     reg has_all, has_task;
     reg [15:0] loaded_task;
-    wire is_missing = (LOADS_ALL != 0 && !has_all) || (LOADS_TASK != 0 && !(has_task && loaded_task == task_id));
+    wire is_missing = (LOADS_ALL != 0 && !has_all) || (LOADS_TASK != 0 && !(has_task && loaded_task == called_task));
     reg [31:0] verdict;
     always_comb begin
         if (is_load) verdict = (is_all ? LOADS_ALL != 0 : LOADS_TASK != 0 && is_known) ? DONE : UNKNOWN_TASK;
-        else if (command != 0) verdict = UNKNOWN_COMMAND;
+        else if (called_command != 0) verdict = UNKNOWN_COMMAND;
         else if (!is_known) verdict = UNKNOWN_TASK;
         else verdict = is_missing ? NOT_LOADED : DONE;
     end
     assign idle = state == IDLE && !is_start;
     assign done = state == END;
+    assign task_index = TASK_BITS'(called_task);
     generate
         if (LISTS_TASKS != 0) begin : g_tasks
             wire [PARAMETER_BITS-1:0] parameters;
@@ -140,9 +144,12 @@ module tsn_control #(
         end else begin
             begin_call <= state == DECIDE && !is_load && verdict == DONE;
             begin_load <= state == DECIDE && is_load && verdict == DONE;
-            if (state == END && is_load && status != UNKNOWN_TASK) begin
-                if (is_all) has_all <= status == DONE;
-                else has_task <= status == DONE;
+            if (state == END && is_load && status == DONE) begin
+                if (is_all) has_all <= 1;
+                else has_task <= 1;
+            end else if (state == END && status == BAD_PACKET) begin  // it may have written anywhere
+                has_all <= 0;
+                has_task <= 0;
             end
             case (state)
                 IDLE: if (is_start) state <= 1;
@@ -153,10 +160,10 @@ module tsn_control #(
                 default: state <= state + 1;
             endcase
         end
-        if (state == IDLE) task_index <= TASK_BITS'(task_id);
+        if (state == IDLE) {called_task, called_count, called_command} <= {task_id, count, command};
         if (state == DECIDE) status <= verdict;
         else if (state == RUN && units_idle && is_load && is_refused) status <= BAD_PACKET;
-        if (state == END && is_load && !is_all) loaded_task <= task_id;
+        if (state == END && is_load && !is_all) loaded_task <= called_task;
         if (state == IDLE && is_start) cycles <= 0;
         else if (state != IDLE) cycles <= cycles + 1;
     end

@@ -2,6 +2,7 @@
 #ifndef TSN_AXI_HPP
 #define TSN_AXI_HPP
 
+#include "crc.hpp"
 #include "load.hpp"
 
 namespace tsn {
@@ -33,18 +34,32 @@ inferences:
     }
 }
 
-// Load packets to the units, as they come, and a mark that there are no more; then activations.
-template <class T>
+// Load packets to the units, as they come, and the mark that there are no more; then activations. A load is whole if its
+// first beat is `load_head` and its last one the CRC-32 of all others, which begins with the number of the design. It
+// has the beats that its head says; where the head is 0 there is none.
+template <class T, class CONTROL>
 void read_input(hls::stream<axis64> &s_axis, hls::stream<load_beat> &load,
                 hls::stream<ap_uint<64 / T::CONTAINER_BITS * T::BITS> > &out, unsigned inferences,
-                unsigned load_beats) {
+                limb_t load_head) {
+    const unsigned beats = static_cast<unsigned>(load_head >> 32);
+    unsigned crc = ~CONTROL::DESIGN;
+    bool is_whole = false;
 packets:
-    for (unsigned i = 0; i < load_beats; i++) {
+    for (unsigned i = 0; i < beats; i++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=1
 #pragma HLS PIPELINE II=1 style=flp
-        load.write(load_word(s_axis.read().data));
+        const ap_uint<64> data = s_axis.read().data;
+        const limb_t beat = data.to_uint64();
+        if (i == 0) {
+            is_whole = beat == load_head && beats > 1;
+        } else if (i == beats - 1) {
+            is_whole = is_whole && beat == static_cast<unsigned>(~crc);
+        } else {
+            load.write(load_word(data));
+        }
+        crc = crc_after(crc, beat);
     }
-    load.write(load_end());
+    load.write(load_end(is_whole));
     read_activations<T>(s_axis, out, inferences);
 }
 

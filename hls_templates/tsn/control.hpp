@@ -1,4 +1,4 @@
-// What a call may do: commands, status codes, and what has been loaded.
+// What a call may do: commands, status codes, and what has been loaded. docs/hls.md has the same as a table.
 #ifndef TSN_CONTROL_HPP
 #define TSN_CONTROL_HPP
 
@@ -11,6 +11,9 @@ enum status { DONE, UNKNOWN_TASK, NOT_LOADED, UNKNOWN_COMMAND, BAD_PACKET };
 
 // In place of a task: LOAD what lies in UltraRAM, once, for all tasks.
 const unsigned ALL_TASKS = 0xFFFF;
+
+// The first beat of a load: what it is for, and how many beats it has.
+inline limb_t load_head(unsigned task, unsigned beats) { return task | limb_t(beats) << 32; }
 
 // What load packets have brought so far.
 struct loaded {
@@ -33,15 +36,12 @@ status check(unsigned command, unsigned task, bool is_known, const loaded &now) 
     return DONE;
 }
 
-// What has been loaded after load packets, accepted or not.
+// What has been loaded after a load. One that was refused may have written anywhere: nothing is loaded any more.
 inline void note(loaded &now, unsigned task, bool is_accepted) {
 #pragma HLS INLINE
-    if (task == ALL_TASKS) {
-        now.has_all = is_accepted;
-    } else {
-        now.has_task = is_accepted;
-        now.task = task;
-    }
+    now.has_all = is_accepted && (now.has_all || task == ALL_TASKS);
+    now.has_task = is_accepted && (now.has_task || task != ALL_TASKS);
+    if (task != ALL_TASKS) now.task = task;
 }
 
 }  // namespace tsn

@@ -1,5 +1,5 @@
-// Load packets: how memories that hold one task, or lie in UltraRAM, get their content. They pass through all units
-// that have such memories, one after the other; each takes what is addressed to it, and what nobody took is an error.
+// Loads: how memories that hold one task, or lie in UltraRAM, get their content. Packets pass through all units that
+// have such memories, one after the other; each takes what is addressed to it, and what nobody took is an error.
 #ifndef TSN_LOAD_HPP
 #define TSN_LOAD_HPP
 
@@ -7,12 +7,12 @@
 
 namespace tsn {
 
-// A beat of a packet, or the mark behind the last one (bit 64).
+// A beat of a packet, or the mark behind the last one (bit 64): its lowest bit says whether the load came whole.
 typedef ap_uint<65> load_beat;
 
 inline load_beat load_word(ap_uint<64> data) { return load_beat(data); }
-inline load_beat load_end() {
-    load_beat end = 0;
+inline load_beat load_end(bool is_whole) {
+    load_beat end = is_whole;
     end[64] = 1;
     return end;
 }
@@ -60,7 +60,7 @@ void load(hls::stream<load_beat> &in, hls::stream<load_beat> &out, WORDS_T &word
           SCALES_T &scales, PARAMETERS_T &parameters_of) {
 #pragma HLS INLINE
     load_header header = load_header(load_beat(0));
-    bool is_mine = false, is_more = true;
+    bool is_mine = false, is_more = true, is_whole = false;
     unsigned limb = 0;
 beats:
     while (is_more) {
@@ -69,6 +69,7 @@ beats:
         const load_beat beat = in.read();
         if (beat[64]) {
             is_more = false;
+            is_whole = beat[0];
         } else if (limb == header.limbs) {
             header = load_header(beat);
             limb = 0;
@@ -89,19 +90,19 @@ beats:
             limb++;
         }
     }
-    if (is_mine && limb != header.limbs) out.write(load_word(0));
-    out.write(load_end());
+    out.write(load_end(is_whole && (!is_mine || limb == header.limbs)));
 }
 
-// The end of the chain: whether something arrives that no unit took.
+// The end of the chain: whether something arrives that no unit took, or the load did not come whole.
 inline void refuse(hls::stream<load_beat> &in, bool &is_refused) {
     bool is_more = true, found = false;
 beats:
     while (is_more) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=1
 #pragma HLS PIPELINE II=1 style=flp
-        is_more = !in.read()[64];
-        found = found || is_more;
+        const load_beat beat = in.read();
+        is_more = !beat[64];
+        found = found || is_more || !beat[0];
     }
     is_refused = found;
 }

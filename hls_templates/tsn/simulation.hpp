@@ -80,6 +80,9 @@ struct access {
 // All memories of the accelerator. It defines them.
 std::vector<memory> memories();
 
+// What a reset does to the accelerator. It defines it.
+void reset();
+
 // Send unit vectors, one a column, through a matrix unit alone: accumulators() gets the rows of each. Returns how many
 // rows there are. The accelerator defines it by calls of probe_unit.
 unsigned probe(int unit, unsigned task, const std::vector<unsigned> &columns);
