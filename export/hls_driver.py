@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+from typing import Any
 
 import numpy as np
 
-from export.hls_load import ALL_TASKS, loads
+from export.hls_load import ALL_TASKS, load_files, load_path
 from export.hls_scripts import Target
 from tsn_hw.arithmetic import Ints
 from tsn_hw.units import Accelerator
@@ -19,21 +21,15 @@ MAX_TRANSFER_BYTES = (1 << 26) - 1
 """Longest transfer of the DMA, whose length register has 26 bits."""
 
 
-def load_file(accelerator: Accelerator, task: int) -> str | None:
-    """The file of load packets of a task, or of ALL_TASKS, in the exported folder; None where none is needed."""
-    if task not in loads(accelerator):
-        return None
-    return "tasks/all.load" if task == ALL_TASKS else f"tasks/task_{task:02d}.load"
-
-
 def driver_json(accelerator: Accelerator, target: Target, interval_cycles: int, latency_cycles: int) -> str:
     """Text of ``driver/accelerator.json``; its keys are the fields of ``Numbers`` in ``driver.py``.
 
     interval_cycles, latency_cycles: of an inference, as estimated; the driver waits accordingly.
     """
     stream = accelerator.input
+    files = {path: _load_file(path, data) for path, data in load_files(accelerator).items()}
     tasks = [
-        {"name": task.name, "classes": task.classes, "load_file": load_file(accelerator, number)}
+        {"name": task.name, "classes": task.classes, "load_file": files.get(load_path(number))}
         for number, task in enumerate(accelerator.net.tasks)
     ]
     values = {
@@ -43,7 +39,7 @@ def driver_json(accelerator: Accelerator, target: Target, interval_cycles: int, 
         "input_exponent": accelerator.net.input.exponent,
         "outputs": accelerator.head.rows,
         "tasks": tasks,
-        "load_file": load_file(accelerator, ALL_TASKS),
+        "load_file": files.get(load_path(ALL_TASKS)),
         "registers": REGISTERS,
         "accelerator_cell": ACCELERATOR_CELL,
         "dma_cell": DMA_CELL,
@@ -53,6 +49,10 @@ def driver_json(accelerator: Accelerator, target: Target, interval_cycles: int, 
         "latency_cycles": latency_cycles,
     }
     return json.dumps(values, indent=1) + "\n"
+
+
+def _load_file(path: str, data: bytes) -> dict[str, Any]:
+    return {"path": path, "size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
 def golden_npz(inputs: Ints, logits: Ints) -> bytes:

@@ -38,10 +38,12 @@ def sealed(beats: Beats, task: int, design: int) -> Beats:
 
 def load_files(accelerator: Accelerator) -> dict[str, bytes]:
     """Path in a project → the beats of everything that can be loaded, in little-endian bytes."""
-    names = {task: "all" if task == ALL_TASKS else f"task_{task:02d}" for task in loads(accelerator)}
-    return {
-        f"tasks/{name}.load": load_packets(accelerator, task).astype("<u8").tobytes() for task, name in names.items()
-    }
+    return {load_path(task): load_packets(accelerator, task).astype("<u8").tobytes() for task in loads(accelerator)}
+
+
+def load_path(task: int) -> str:
+    """Where the load of a task, or of ALL_TASKS, lies in a project."""
+    return "tasks/all.load" if task == ALL_TASKS else f"tasks/task_{task:02d}.load"
 
 
 def loads(accelerator: Accelerator) -> list[int]:

@@ -3,9 +3,9 @@
 ``patch.json`` is the patch: for every memory of the accelerator what it is, SHA-256 before and after, how many bits
 change and how many earlier tasks read (none is both), and the changed words, as address and hexadecimal digits.
 ``overlay/fc1.words.mem`` ... hold the same words for ``$readmemh`` over the earlier content. ``memories/`` has the
-memories that change, whole, in every format, with their index. Memories that the bus writes get their load packets:
-``patch.load`` the changed words of what is loaded once for all tasks, ``tasks/task_03.load`` ... what is loaded for a
-new task. All other memories cannot be written at run time: they take a new memory file or bitstream.
+memories that change, whole, in every format, with their index. Memories that the bus writes get their loads, whole as
+every load is: ``tasks/all.load`` what is loaded once for all tasks, ``tasks/task_03.load`` ... what is loaded for a new
+task. All other memories cannot be written at run time: they take a new memory file or bitstream.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from export.hls_load import load_packets, word_packets
-from export.hls_numbers import loads_all, loads_task
+from export.hls_load import load_files, load_path
 from export.hls_patch import MemoryPatch, TaskPatch
 from export.memory_files import MAX_MEMORIES, LayoutEntry, files_of, layout_json
 from export.memory_formats import MEMORY_FORMATS, described
 from tsn_hw.errors import ArtifactError, shown
-from tsn_hw.images import LIMB_BITS, Limbs, MemoryLayout, is_loaded, memory_images
+from tsn_hw.images import LIMB_BITS, Limbs, MemoryLayout, memory_images
 from tsn_hw.records import Bounds, build, parse_json
 from tsn_hw.units import Accelerator
 
@@ -42,16 +41,8 @@ def patch_files(
     changes = [pair for pair in zip(images, patch.memories, strict=True) if len(pair[1].addresses)]
     files = {f"memories/{name}": data for name, data in files_of([image for image, _ in changes], formats).items()}
     files |= {f"overlay/{image.name}.mem": _overlay(change) for image, change in changes}
-    if loads_all(design):
-        units = {unit.name: (number, unit) for number, unit in enumerate(design.units)}
-        beats = [np.zeros(0, np.uint64)]
-        for image, change in changes:
-            number, unit = units[image.unit]
-            if is_loaded(unit, image.kind):  # what is loaded for one task is that of the first, and does not change
-                beats.append(word_packets(number, image, change.addresses))
-        files["patch.load"] = np.concatenate(beats).astype("<u8").tobytes()
-    for task in range(patch.tasks, len(design.net.tasks)) if loads_task(design) else ():
-        files[f"tasks/task_{task:02d}.load"] = load_packets(design, task).astype("<u8").tobytes()
+    earlier = {load_path(task) for task in range(patch.tasks)}
+    files |= {path: data for path, data in load_files(design).items() if path not in earlier}
     return files | {PATCH: patch_json(patch).encode()}
 
 

@@ -80,13 +80,13 @@ class Caller:
         return self.wrong(task) if kind == "wrong" else self.load(task, self.loads[task])
 
     def around_a_wrong_load(self) -> Iterator[Call]:
-        """All that a task needs is loaded; then a load that is wrong; then each load again, with a run in front of it."""
+        """All that a task needs is loaded; then a load that is wrong; then each load again, runs between."""
         task = int(self.rng.choice(list(self.loads)))
         needed = [number for number in (ALL_TASKS, task % ALL_TASKS) if number in self.loads]
         for number in needed:
             yield self.load(number, self.loads[number])
         yield self.wrong(task)
-        for number in needed:
+        for number in self.rng.permutation(needed).tolist():
             yield self.run(RUN)
             yield self.load(number, self.loads[number])
         yield self.run(RUN)

@@ -19,8 +19,8 @@ from networks import Recipe, adversarial_inputs, random_network
 from test_images import settings
 
 from export import GoldenRun, write_hls
-from export.hls_driver import MAX_TRANSFER_BYTES, REGISTERS, driver_json, golden_npz, load_file
-from export.hls_load import load_packets, loads
+from export.hls_driver import REGISTERS, driver_json, golden_npz
+from export.hls_load import load_files, load_packets
 from export.hls_scripts import TEMPLATES, Target
 from tsn_hw import reference
 from tsn_hw.arithmetic import quantize
@@ -68,8 +68,8 @@ def exported(design: Accelerator, folder: Path, clock_mhz: float = 100) -> Path:
     for task, x in enumerate(inputs):
         values = logits_of(net, task, x)
         logits[task, :, : values.shape[1]] = values
-    for task in loads(design):
-        (folder / str(load_file(design, task))).write_bytes(load_packets(design, task).astype("<u8").tobytes())
+    for path, data in load_files(design).items():
+        (folder / path).write_bytes(data)
     (folder / "driver/golden.npz").write_bytes(golden_npz(inputs, logits))
     return folder
 
@@ -266,7 +266,7 @@ def test_an_error_of_the_dma_and_a_short_packet_are_told(driver: ModuleType, tmp
         (1, "there is no such task"),
         (2, "the task is not loaded"),
         (3, "unknown command"),
-        (4, "a load packet was malformed, or is for no memory of this accelerator"),
+        (4, "what was loaded did not come whole, or is for another task or accelerator; nothing is loaded any more"),
         (9, "unknown status"),
     ],
 )
@@ -284,19 +284,45 @@ def test_a_status_of_the_accelerator_is_told_in_words(
     assert on_board_design.net is CONV
 
 
-@pytest.mark.parametrize("damage", [b"", b"\xff" * 16, b"1234567"])
-def test_load_packets_that_are_wrong_are_told(damage: bytes, driver: ModuleType, tmp_path: Path) -> None:
-    design = accelerator(CONV, settings(CONV, mask="runtime"))
-    _, on_board = board_of(driver, design, tmp_path)
-    path = tmp_path / "tasks/task_01.load"
-    path.write_bytes(damage)
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda data: data[:-8], "holds {short} bytes instead of {size}; copy it again"),
+        (lambda data: data + b"\0", "holds {long} bytes instead of {size}; copy it again"),
+        (lambda data: data[:-1] + b"\1", "is not the file of accelerator.json; copy both from the same export"),
+        (None, "cannot be read (No such file or directory)"),
+    ],
+    ids=["cut", "longer", "changed", "absent"],
+)
+def test_a_file_that_is_not_the_exported_one_is_told_before_anything_is_sent(
+    damage: Any, message: str, driver: ModuleType, tmp_path: Path
+) -> None:
+    board, on_board = board_of(driver, accelerator(CONV, settings(CONV, mask="runtime")), tmp_path)
+    calls, path = list(board.calls), tmp_path / "tasks/task_01.load"
+    data = path.read_bytes()
+    if damage is None:
+        path.unlink()
+    else:
+        path.write_bytes(damage(data))
     with pytest.raises(driver.DriverError) as caught:
         on_board.set_task(1)
-    if len(damage) == 16:
-        assert str(caught.value) == f"task 1, load of 2: {driver.STATUS[4]} (status 4)"
-    else:
-        assert str(caught.value) == f"{path}: holds 0 bytes, must be 8..{MAX_TRANSFER_BYTES}"
-    assert on_board.task == 0
+    size = len(data)
+    assert str(caught.value) == f"{path}: {message.format(short=size - 8, long=size + 1, size=size)}"
+    assert (board.calls, on_board.task) == (calls, 0)
+    on_board.set_task(0)  # which is still loaded
+    path.write_bytes(data)
+    on_board.set_task(1)
+
+
+def test_a_load_that_the_accelerator_refuses_is_told(driver: ModuleType, tmp_path: Path) -> None:
+    """The files are right, but those of an accelerator of another folding."""
+    design, other = (accelerator(CONV, settings(CONV, pe=pe, mask="runtime")) for pe in (1, 2))
+    root = exported(other, tmp_path)
+    board = Board(Model(design), REGISTERS)
+    with pytest.raises(driver.DriverError) as caught:
+        driver.TsnAccelerator(root, board.registers, board.dma, board.allocate)
+    beats = len(load_packets(other, 0))
+    assert str(caught.value) == f"task 0, load of {beats}: {driver.STATUS[4]} (status 4)"
 
 
 # --------------------------------------------------------------------------------------------------- checks and figures

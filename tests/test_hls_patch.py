@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -16,12 +17,14 @@ from test_images import decoded, settings
 
 from export import write_hls
 from export.hls_golden import LOAD, RUN, bus_beats
-from export.hls_load import ALL_TASKS, word_packets
+from export.hls_load import ALL_TASKS, load_files, word_packets
+from export.hls_numbers import design_number
 from export.hls_patch import _memory_patch, apply_patch, task_patch
 from export.memory_formats import MEMORY_FORMATS, write_memory
 from export.patch_files import PATCH, patch_files, patch_json, read_patch
 from tsn_hw import reference
 from tsn_hw.artifact import seal
+from tsn_hw.dataflow import dataflow
 from tsn_hw.errors import ArtifactError, ExportError, FoldingError
 from tsn_hw.images import Field, MemoryImage, MemoryLayout, memory_images, task_images
 from tsn_hw.pipeline import accelerator
@@ -40,9 +43,10 @@ def extension(recipe):
     return net.first_tasks(count), net, settings(net, pe=2, simd=3, mask=mask, **room)
 
 
-def with_packets(design, images, data):
-    """Memories after load packets, read by the rules of the format alone."""
-    beats = np.frombuffer(data, "<u8").tolist()
+def with_packets(design, images, task, data):
+    """Memories after a load, read by the rules of the format alone."""
+    head, *beats, crc = np.frombuffer(data, "<u8").tolist()
+    assert (head, crc) == (task | len(data) // 8 << 32, zlib.crc32(data[:-8], design_number(dataflow(design))))
     limbs = {image.name: image.limbs.copy() for image in images}
     while beats:
         header = beats.pop(0)
@@ -100,14 +104,18 @@ def test_packets_bring_what_the_bus_writes_to_the_new_state(recipe):
     files = patch_files(task_patch(old, new, room), design, ["dat"])
     images = {image.name: image for image in memory_images(design)}
     if style == "ultra":
-        loaded = with_packets(design, memory_images(accelerator(old, room)), files.pop("patch.load"))
+        earlier = accelerator(old, room)
+        assert design_number(dataflow(earlier)) == design_number(dataflow(design))
+        data = files.pop("tasks/all.load")
+        assert data == load_files(design)["tasks/all.load"]  # whole: nothing of what stood there before is left
+        loaded = with_packets(design, memory_images(earlier), ALL_TASKS, data)
         for unit in design.units:
             for kind in ("words", "mask") if isinstance(unit, MatrixUnit) else ():
                 np.testing.assert_array_equal(loaded[f"{unit.name}.{kind}"], images[f"{unit.name}.{kind}"].limbs)
     new_tasks = range(len(old.tasks), len(new.tasks)) if design.head.settings.mask == "runtime" else ()
     assert {name for name in files if name.endswith(".load")} == {f"tasks/task_{task:02d}.load" for task in new_tasks}
     for task in new_tasks:
-        loaded = with_packets(design, images.values(), files[f"tasks/task_{task:02d}.load"])
+        loaded = with_packets(design, images.values(), task, files[f"tasks/task_{task:02d}.load"])
         for unit in design.units:
             for image in task_images(design, unit, task):
                 np.testing.assert_array_equal(loaded[image.name], image.limbs)
@@ -133,7 +141,7 @@ def test_an_accelerator_that_was_built_for_the_old_network_computes_the_new_task
         return np.array(words, np.uint32).astype(np.int32).reshape(len(x), -1)[:, : len(NET.tasks[task].classes)]
 
     load(ALL_TASKS, (tmp_path / "hls" / "tasks" / "all.load").read_bytes())
-    load(ALL_TASKS, files["patch.load"])
+    load(ALL_TASKS, files["tasks/all.load"])
     for task, data in ((1, files["tasks/task_01.load"]), (0, (tmp_path / "hls/tasks/task_00.load").read_bytes())):
         load(task, data)
         expected = reference.run(NET, task, x)[NET.layers[NET.head(task)].name]

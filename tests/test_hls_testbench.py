@@ -166,7 +166,7 @@ def test_a_load_packet_says_where_a_line_goes():
     ]  # fmt: skip
     beats = load_packets(made, 1)
     mask = images[1]
-    first = 2 * images[0].depth  # the codebook's packets: a header and a limb each
+    first = 1 + 2 * images[0].depth  # behind the head and the codebook's packets, a header and a limb each
     assert [hex(beat) for beat in beats[first : first + 4]] == [
         "0x1020000",  # unit 0, kind 2 (mask), 1 limb, address 0
         hex(mask.limbs[0, 0]),

@@ -20,6 +20,7 @@ Python 3.8 or newer.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import time
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ STATUS = {
     1: "there is no such task",
     2: "the task is not loaded",
     3: "unknown command",
-    4: "a load packet was malformed, or is for no memory of this accelerator",
+    4: "what was loaded did not come whole, or is for another task or accelerator; nothing is loaded any more",
 }
 CONTROL, START, DONE, IDLE = 0x00, 1, 2, 4
 BEAT_BYTES = 8
@@ -54,12 +55,34 @@ class DriverTimeoutError(DriverError):
 
 
 @dataclass(frozen=True)
+class LoadFile:
+    """What is loaded over the bus: a file of the exported folder, and what shows that it is whole and the right one."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+
+    def read(self, folder: Path) -> NDArray[Any]:
+        """Its beats of 64 bits."""
+        path = folder / self.path
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise DriverError(f"{path}: cannot be read ({error.strerror})") from error
+        if len(data) != self.size_bytes:
+            raise DriverError(f"{path}: holds {len(data)} bytes instead of {self.size_bytes}; copy it again")
+        if hashlib.sha256(data).hexdigest() != self.sha256:
+            raise DriverError(f"{path}: is not the file of accelerator.json; copy both from the same export")
+        return np.frombuffer(data, np.dtype("<u8"))
+
+
+@dataclass(frozen=True)
 class Task:
     """A task: its classes in the order of the logits, and the file that loads it (none: it is always there)."""
 
     name: str
     classes: tuple[str, ...]
-    load_file: str | None
+    load_file: LoadFile | None
 
 
 @dataclass(frozen=True)
@@ -77,7 +100,7 @@ class Numbers:
     input_exponent: int
     outputs: int
     tasks: tuple[Task, ...]
-    load_file: str | None
+    load_file: LoadFile | None
     registers: dict[str, int]
     accelerator_cell: str
     dma_cell: str
@@ -112,6 +135,8 @@ def read_numbers(path: Path) -> Numbers:
     """Read accelerator.json."""
     try:
         values = json.loads(path.read_text())
+        for owner in (values, *values["tasks"]):
+            owner["load_file"] = owner["load_file"] and LoadFile(**owner["load_file"])
         tasks = tuple(Task(task["name"], tuple(task["classes"]), task["load_file"]) for task in values.pop("tasks"))
         return Numbers(tasks=tasks, input_shape=tuple(values.pop("input_shape")), **values)
     except (KeyError, TypeError, ValueError) as error:
@@ -210,7 +235,7 @@ class TsnAccelerator:
         self._sent = allocate((self.batch, self.numbers.beats), np.dtype("<u8"))
         self._received = allocate((self.batch, self.numbers.outputs), np.dtype("<i4"))
         if self.numbers.load_file is not None:
-            self._load(ALL_TASKS, folder / self.numbers.load_file)
+            self._load(ALL_TASKS, self.numbers.load_file)
         self.set_task(0)
 
     @classmethod
@@ -247,14 +272,14 @@ class TsnAccelerator:
             raise DriverError(f"task {task!r}: must be 0..{len(names) - 1} or one of {', '.join(names)}")
         load_file = self.numbers.tasks[task].load_file
         if load_file is not None and self._loaded != task:
-            self._load(task, self.folder / load_file)
+            self._load(task, load_file)
         self._call(RUN, task, 0)  # computes nothing, and tells whether the task is there
         self.task = task
 
-    def _load(self, task: int, path: Path) -> None:
-        packets = np.fromfile(path, np.dtype("<u8"))
-        if not len(packets) or packets.nbytes > self.numbers.max_transfer_bytes:
-            raise DriverError(f"{path}: holds {packets.nbytes} bytes, must be 8..{self.numbers.max_transfer_bytes}")
+    def _load(self, task: int, file: LoadFile) -> None:
+        packets = file.read(self.folder)
+        if packets.nbytes > self.numbers.max_transfer_bytes:
+            raise DriverError(f"{file.path}: a transfer has at most {self.numbers.max_transfer_bytes} bytes")
         self._loaded = None  # whatever happens now, no task is whole before the end
         buffer = self.allocate(packets.shape, packets.dtype)
         try:

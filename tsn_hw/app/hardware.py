@@ -12,7 +12,8 @@ import numpy as np
 
 from export import GoldenRun, write_hls
 from export.folding_json import final_config_json, folding_json, read_folding
-from export.hls_driver import driver_json, golden_npz, load_file
+from export.hls_driver import driver_json, golden_npz
+from export.hls_load import loads
 from export.hls_scripts import TEMPLATES, Target, render, scripts
 from export.memory_files import memory_files
 from sim.resources import RESOURCE_NAMES, Estimate, Resources, UnitEstimate, capacities, clock_of, estimate_resources
@@ -297,7 +298,7 @@ def readme(design: Design) -> str:
         outputs=made.head.rows,
         device=estimate.device.name,
         shares=_shares(estimate),
-        load=LOADED if load_file(made, 0) else ALWAYS_THERE,
+        load=LOADED if 0 in loads(made) else ALWAYS_THERE,
     )
 
 
