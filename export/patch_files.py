@@ -1,4 +1,4 @@
-"""A task patch as files: the list of changed words, the memories that change, and load packets.
+"""A task patch as files: the list of changed words, the memories that change, and loads.
 
 ``patch.json`` is the patch: for every memory of the accelerator what it is, SHA-256 before and after, how many bits
 change and how many earlier tasks read (none is both), and the changed words, as address and hexadecimal digits.

@@ -33,7 +33,7 @@ UNKNOWN = 16
 
 @dataclass(frozen=True, eq=False)
 class RtlCall:
-    """A call of the accelerator for a task: inputs (batch, *input_shape), or with LOAD the beats of load packets."""
+    """A call of the accelerator for a task: inputs (batch, *input_shape), or with LOAD the beats of a load."""
 
     task: int
     inputs: Ints

@@ -60,7 +60,7 @@ def with_packets(design, images, task, data):
 
 
 @examples(max_examples=15)
-@given(recipes().filter(lambda recipe: recipe.tasks > 1))
+@given(recipes(extremes=False).filter(lambda recipe: recipe.tasks > 1))
 def test_old_memories_and_a_patch_are_the_new_memories_byte_for_byte(recipe):
     old, new, room = extension(recipe)
     patch = task_patch(old, new, room)
@@ -77,7 +77,7 @@ def test_old_memories_and_a_patch_are_the_new_memories_byte_for_byte(recipe):
 
 
 @examples(max_examples=12)
-@given(recipes().filter(lambda recipe: recipe.tasks > 1))
+@given(recipes(extremes=False).filter(lambda recipe: recipe.tasks > 1))
 def test_earlier_tasks_decode_the_same_weights_from_the_new_memories(recipe):
     old, new, room = extension(recipe)
     earlier, later = accelerator(old, room), accelerator(new, room)
@@ -95,7 +95,7 @@ def test_earlier_tasks_decode_the_same_weights_from_the_new_memories(recipe):
 
 
 @examples(max_examples=12)
-@given(recipes().filter(lambda recipe: recipe.tasks > 1))
+@given(recipes(extremes=False).filter(lambda recipe: recipe.tasks > 1))
 def test_packets_bring_what_the_bus_writes_to_the_new_state(recipe):
     old, new, room = extension(recipe)
     style = ("ultra", "block")[recipe.seed // 3 % 2]
