@@ -1,13 +1,14 @@
 # tsn-hw. `make` lists the targets; the first one that needs it creates the environment.
 #
 #   PYTHON       interpreter of the environment, 3.11 or newer           make test PYTHON=python3.12
-#   TORCH_INDEX  package index with CPU-only torch wheels (pytorch.org names one). Without it pip takes torch from
-#                its usual sources, and the wheel on PyPI brings several GB of CUDA packages along.
+#   TORCH_INDEX  package index for torch. Without it, Linux without an NVIDIA GPU tries the CPU-only wheels of
+#                pytorch.org, since the one on PyPI brings 5 GB of CUDA packages along; else pip's usual sources.
 #   PIP_FLAGS    further flags of every `pip install`                    make test PIP_FLAGS=--no-index
 
 PYTHON ?= python3
 TORCH_INDEX ?=
 PIP_FLAGS ?=
+CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
 VENV := .venv
 OLD_VENV := .venv-onnxruntime-1.17
@@ -37,8 +38,8 @@ demo: $(STAMP) ## learn, freeze, export and verify on bundled data (3 minutes); 
 	$(VENV)/bin/tsn-hw demo --resume
 
 test: $(STAMP) tools peers ## run the tests
-	@[ ! -f $(OLD_STAMP) ] || export TSN_HW_OLD_PYTHON=$(CURDIR)/$(OLD_VENV)/bin/python; \
-	[ ! -f $(PEERS_STAMP) ] || export TSN_HW_PEERS_PYTHON=$(CURDIR)/$(PEERS_VENV)/bin/python; \
+	@[ ! -f $(OLD_STAMP) ] || export TSN_HW_OLD_PYTHON="$(CURDIR)/$(OLD_VENV)/bin/python"; \
+	[ ! -f $(PEERS_STAMP) ] || export TSN_HW_PEERS_PYTHON="$(CURDIR)/$(PEERS_VENV)/bin/python"; \
 	set -x; $(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 check: $(STAMP) ## formatting, lint, types
@@ -59,6 +60,9 @@ clean: ## remove build outputs and caches; the environments stay
 
 $(STAMP): pyproject.toml constraints.txt
 	$(call environment,$(VENV))
+	@[ -n '$(TORCH_INDEX)$(findstring index,$(PIP_FLAGS))' ] || [ "$$(uname -s)" != Linux ] || [ -e /proc/driver/nvidia ] || { \
+		set -x; $(VENV)/bin/python $(PIP) --retries 0 --timeout 15 -c constraints.txt --no-deps \
+		--index-url $(CPU_INDEX) torch; } || echo "make: no CPU-only torch there, the usual sources follow" >&2
 	$(VENV)/bin/python $(PIP) $(addprefix --extra-index-url ,$(TORCH_INDEX)) -c constraints.txt -e '.[test,dev]'
 	@touch $@
 

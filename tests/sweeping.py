@@ -43,7 +43,7 @@ def sweep_file(folder: Path, values: str = GRID, run: Path | None = None) -> Pat
 
 def sweep_into(folder: Path, values: str = GRID, run: Path | None = None, parquet: bool = False) -> Sweep:
     """Do a sweep in this process."""
-    return run_sweep(sweep_file(folder, values, run), folder / "out", HERE, parquet, quiet=True)
+    return run_sweep(sweep_file(folder, values, run), folder / "out", HERE, parquet)
 
 
 @cache

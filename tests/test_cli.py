@@ -7,11 +7,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from networks import Recipe, random_network
 from tiny_run import TINY, TINY_TOML, copied_run, finished_run, networks_of
 
 import tsn_hw
@@ -487,7 +489,7 @@ def test_an_interrupt_says_how_to_go_on(say: Say, toml: Path, tmp_path: Path, mo
 
 
 def test_a_process_prints_json_and_nothing_else(net: Path) -> None:
-    found = user("verify", str(net), "--samples=4", "--images=4", "--json")
+    found = user("verify", str(net), "--samples=4", "--images=4", "--json", "--quiet")
     assert found.returncode == 0, found.stderr
     assert json.loads(found.stdout)["passed"] is True
     assert found.stderr == ""
@@ -506,6 +508,48 @@ def test_a_reader_that_has_seen_enough_is_no_error(net: Path) -> None:
     shell = f"{sys.executable} -m tsn_hw.app.cli show {net} --json | true; echo ${{PIPESTATUS[0]}}"
     found = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, timeout=60, check=True)
     assert (found.stdout, found.stderr) == ("0\n", "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("arguments", ["cost --devices", "cost --devices --json", "show nowhere"])
+def test_output_that_cannot_be_written_is_one_line_and_no_difference_of_engines(arguments: str) -> None:
+    command = [sys.executable, "-m", "tsn_hw.app.cli", *arguments.split()]
+    with Path("/dev/full").open("w") as full:
+        found = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+        silent = subprocess.run(command, stdout=full, stderr=full, timeout=60, check=False)
+    told = "cannot write standard output: No space left on device"
+    told = "cannot read nowhere: No such file or directory" if "nowhere" in arguments else told
+    assert (found.returncode, found.stderr, silent.returncode) == (2, f"tsn-hw: {told}\n", 2)
+
+
+@pytest.mark.parametrize("coding", ["ascii", "cp1252", "gbk"])
+def test_names_that_the_console_cannot_show_are_escaped(
+    coding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = random_network(Recipe(kind="mlp", tasks=1, seed=14))
+    names = tuple(f"猫 é собака {number}" for number in range(len(net.tasks[0].classes)))
+    net = replace(net, tasks=(replace(net.tasks[0], classes=names),))
+    artifact.save(net, tmp_path / "net.tsn")
+    x = np.full((1, *net.input_shape), net.input.range[1], np.int64)
+    np.save(tmp_path / "x.npy", x)
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), coding))
+    assert main(["simulate", str(tmp_path / "net.tsn"), "--task", "0", "--input", str(tmp_path / "x.npy")]) == 0
+    (number,) = Simulator(net, 0).predict(x)
+    assert sys.stdout.buffer.getvalue().rstrip() == names[number].encode(coding, "backslashreplace")  # type: ignore[attr-defined]
+
+
+def test_the_module_and_the_script_are_one_program(net: Path) -> None:
+    script = Path(sys.executable).with_name("tsn-hw")
+    if not script.is_file():
+        pytest.skip("tsn-hw is not installed beside this interpreter")
+    for arguments in ("--help", "simulate net.tsn --task x", "show"):
+        found = subprocess.run([script, *arguments.split()], capture_output=True, text=True, timeout=60, check=False)
+        as_module = user(*arguments.split())
+        assert (found.returncode, found.stdout, found.stderr) == (
+            as_module.returncode,
+            as_module.stdout,
+            as_module.stderr,
+        )
 
 
 def test_help_and_bad_networks_do_not_wait_for_torch() -> None:

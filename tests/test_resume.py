@@ -388,7 +388,7 @@ def test_every_stream_and_model_verifies_without_a_difference(
     learn(settings, tmp_path)
     opened = RunFolder(tmp_path)
     net = opened.network
-    found = verify(net, lambda task: opened.images(task, 8), opened.brevitas(), opened.snapshots(), 8, quiet=True)
+    found = verify(net, lambda task: opened.images(task, 8), opened.brevitas(), opened.snapshots(), 8)
     assert found.mismatches == 0
     assert found.passed
     assert all(engine.absent is None for engine in found.engines.values())

@@ -222,9 +222,9 @@ def test_a_sweep_killed_after_every_result_gives_the_table_of_one_that_was_not(t
 
     for _ in range(1 + 6):  # float weights, and the chunks that are left, of two points and then of one
         with pytest.raises(KilledError):
-            run_sweep(file, tmp_path / "killed" / "out", one_result, quiet=True)
+            run_sweep(file, tmp_path / "killed" / "out", one_result)
     assert len(lines(tmp_path / "killed")) < 12
-    run_sweep(file, tmp_path / "killed" / "out", HERE, quiet=True)
+    run_sweep(file, tmp_path / "killed" / "out", HERE)
     assert_same_sweep(tmp_path / "killed", whole_sweep())
 
 
@@ -246,7 +246,7 @@ def test_a_sweep_whose_process_is_killed_gives_the_table_of_one_that_was_not(tmp
 
 
 def test_several_processes_give_what_one_gives(tmp_path: Path) -> None:
-    run_sweep(sweep_file(tmp_path), tmp_path / "out", processes(2), quiet=True)
+    run_sweep(sweep_file(tmp_path), tmp_path / "out", processes(2))
     assert_same_sweep(tmp_path, whole_sweep())
 
 
@@ -396,7 +396,7 @@ def test_a_keep_ratio_is_a_run_of_its_own_which_is_learned_once(tmp_path: Path) 
 def test_a_settings_file_is_learned_first(tmp_path: Path) -> None:
     (tmp_path / "tiny.toml").write_text(TINY_TOML)
     (tmp_path / "sweep.toml").write_text("train = 'tiny.toml'\n[values]\ncode_bits = [3]\n")
-    sweep = run_sweep(tmp_path / "sweep.toml", tmp_path / "out", HERE, quiet=True)
+    sweep = run_sweep(tmp_path / "sweep.toml", tmp_path / "out", HERE)
     (learned,) = (tmp_path / "out" / "runs").iterdir()
     assert RunFolder(learned).settings.train == replace(TINY.train, transfer=False)
     assert len(sweep.rows) == 1

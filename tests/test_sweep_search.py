@@ -110,7 +110,7 @@ total_percent = 90
         calls.extend(len(call[1]) for call in arguments if len(call) > 1)
         return HERE(function, arguments)
 
-    again = run_sweep(sweep_file(tmp_path, values), tmp_path / "out", counting, quiet=True)
+    again = run_sweep(sweep_file(tmp_path, values), tmp_path / "out", counting)
     assert again == sweep
     assert sum(calls) == len(sweep.rows) - 5
     assert json.loads((tmp_path / "out" / "sweep.json").read_text())["chosen"] == sweep.chosen

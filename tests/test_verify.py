@@ -143,10 +143,10 @@ def test_the_compiled_accelerator_is_absent_without_a_compiler_and_where_tasks_s
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    assert verify(NET, samples=4, quiet=True).engines["hls"].absent == "g++ is not installed"
+    assert verify(NET, samples=4).engines["hls"].absent == "g++ is not installed"
     narrow = replace(NET.step(1, 0).requantization, output=replace(U8, bits=7))  # type: ignore[type-var]
     other = put(NET, ("tasks", 1, "steps", 0, "requantization"), narrow)
-    assert verify(other, samples=4, quiet=True).engines["hls"].absent == (
+    assert verify(other, samples=4).engines["hls"].absent == (
         "no accelerator: layer 'conv': its output has 7 bits unsigned, 8 bits unsigned by task; "
         "a stream has one width and sign"
     )
@@ -308,7 +308,7 @@ def test_a_seal_that_later_tasks_broke_is_found(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(
         artifact, "seal", lambda of, task: "broken" if task == 1 and len(of.tasks) == 3 else seal(of, task)
     )
-    found = verify(net, samples=4, quiet=True)
+    found = verify(net, samples=4)
     assert found.broken_seals == ["task1"]
     assert not found.passed
     assert found.mismatches == 0
@@ -317,13 +317,13 @@ def test_a_seal_that_later_tasks_broke_is_found(monkeypatch: pytest.MonkeyPatch)
 def test_an_engine_without_the_head_is_refused() -> None:
     net = random_network(Recipe(tasks=1))
     with pytest.raises(EngineError, match="task 'task0': an engine gave no integers for the head 'head0'"):
-        verify(net, brevitas=lambda task, x: {"fc0": x}, samples=4, quiet=True)
+        verify(net, brevitas=lambda task, x: {"fc0": x}, samples=4)
 
 
 @pytest.mark.parametrize("kind", ["mlp", "conv", "residual"])
 @pytest.mark.parametrize("act_bits", [4, 8, 16])
 def test_random_networks_pass(kind: str, act_bits: int) -> None:
-    found = verify(random_network(Recipe(kind=kind, act_bits=act_bits, tasks=3, banks=2)), samples=12, quiet=True)
+    found = verify(random_network(Recipe(kind=kind, act_bits=act_bits, tasks=3, banks=2)), samples=12)
     assert found.passed
     assert found.engines["brevitas"].absent == "no checkpoint beside the network"
 
@@ -338,7 +338,7 @@ def test_real_images_reach_every_engine_that_takes_them() -> None:
         seen.append(x)
         return reference.run(net, task, x)
 
-    found = verify(net, lambda task: images, engine, samples=5, quiet=True)
+    found = verify(net, lambda task: images, engine, samples=5)
     assert found.inputs == {"adversarial": 5, "real": 3}
     assert seen[0].shape == (8, *net.input_shape)
     assert seen[0][5:7].max() == 0

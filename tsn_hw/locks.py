@@ -21,7 +21,7 @@ _held = threading.local()
 
 def lock_of(file: Path) -> Path:
     """The lock of a single file, beside it."""
-    return file.with_name(f".{file.name}{LOCK}")
+    return file.parent / f".{file.name}{LOCK}"  # a folder that is no file is told where it is opened
 
 
 @contextmanager

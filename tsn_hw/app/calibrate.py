@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from tqdm import tqdm
-
 from export.rtl import write_rtl
 from export.rtl_synthesis import synthesize
 from sim.area import FORMAT, AreaModel, Coefficients, Features, read_coefficients
@@ -24,6 +22,7 @@ from tsn_hw.app.trials import Trial, design, trial_of, trials
 from tsn_hw.errors import SettingsError, shown
 from tsn_hw.files import read_bytes, write_atomically
 from tsn_hw.locks import lock_of, sole_writer
+from tsn_hw.progress import progress
 from tsn_hw.records import Bounds, build, parse_json
 
 Told = tuple[str, Any]
@@ -60,7 +59,7 @@ class Run:
         return part if self.trial.dsps else replace(part, capacities=replace(part.capacities, dsp=0))
 
 
-def calibrate(runs_file: Path, out: Path, families: Sequence[str], count: int, quiet: bool = False) -> Told:
+def calibrate(runs_file: Path, out: Path, families: Sequence[str], count: int) -> Told:
     """Synthesize what is missing of the first ``count`` trials for some families, fit, and write the coefficients.
 
     The file of runs grows by a line a synthesis, as that of a sweep does: what was interrupted goes on where it was.
@@ -71,7 +70,7 @@ def calibrate(runs_file: Path, out: Path, families: Sequence[str], count: int, q
         runs = _runs(runs_file, results.rows)
         done = {(run.target, run.trial) for run in runs}
         missing = [(trial, family) for trial in trials(count) for family in families if (family, trial) not in done]
-        for trial, family in tqdm(missing, disable=quiet, unit="synthesis"):
+        for trial, family in progress(missing, "syntheses"):
             runs.append(synthesize_trial(trial, family))
             results.append(*_line(runs[-1]))
     models = fitted([run for run in runs if run.target in families])

@@ -6,10 +6,11 @@ import argparse
 import contextlib
 import io
 import json
+import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tsn_hw import __version__
@@ -29,6 +30,10 @@ from tsn_hw.app.command import (
 )
 from tsn_hw.app.hardware_cli import add_hardware_commands
 from tsn_hw.errors import SettingsError, TsnError
+from tsn_hw.progress import LOG, stage
+
+MOST_LETTERS = 900
+"""Of a line of complaint."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,13 +45,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         parser().parse_args(arguments, options)
         command: Callable[[argparse.Namespace], Result] = options.command
-        text, data, code = command(options)
+        with _told(options.quiet), stage(options.name):
+            text, data, code = command(options)
     except (TsnError, OSError, MemoryError) as error:
         return _refused(" ".join(str(error).split()) or "out of memory")
     except KeyboardInterrupt:
         _refused(f"interrupted{'; ' if options.interrupted else ''}{options.interrupted}")
         return EXIT_INTERRUPTED
     return _print(json.dumps(data, indent=1) if options.json else text, code)
+
+
+@contextlib.contextmanager
+def _told(quiet: bool) -> Iterator[None]:
+    """While a command runs, what takes long is told on standard error."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("tsn-hw: %(message)s"))
+    LOG.addHandler(handler)
+    LOG.setLevel(logging.WARNING if quiet else logging.INFO)
+    try:
+        yield
+    finally:
+        LOG.setLevel(logging.NOTSET)
+        LOG.removeHandler(handler)
 
 
 def _print(text: str, code: int) -> int:
@@ -61,6 +81,8 @@ def _print(text: str, code: int) -> int:
 
 
 def _refused(message: str) -> int:
+    if len(message) > MOST_LETTERS:  # some value is long
+        message = f"{message[: MOST_LETTERS // 2]} ... {message[-MOST_LETTERS // 2 :]}"
     with contextlib.suppress(OSError):  # without standard error, the exit code alone tells
         print(f"tsn-hw: {message}", file=sys.stderr, flush=True)
     return EXIT_BAD_INPUT
@@ -154,7 +176,6 @@ def parser() -> Parser:
     )
     sweep.add_argument("--scheduler", metavar="ADDRESS", help="of the Dask cluster, such as tcp://127.0.0.1:8786")
     sweep.add_argument("--parquet", action="store_true", help="also write the table as a Parquet file")
-    sweep.add_argument("--quiet", action="store_true", help="no progress bars")
 
     report = add_command(commands, "report", _report, "one HTML page: what a network does, holds and costs")
     report.add_argument("run", type=path, help="folder of a training run, or .tsn file")
@@ -178,7 +199,6 @@ def parser() -> Parser:
         "--images", type=whole(1, 10**7), default=256, help="test images a task, with a run (default: %(default)s)"
     )
     verify.add_argument("-o", "--out", type=path, help="also write the result as JSON here")
-    verify.add_argument("--quiet", action="store_true", help="no progress bars")
     verify.add_argument(
         "--rtl",
         type=path,
@@ -209,7 +229,6 @@ def parser() -> Parser:
 
 def _training_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
 def _demo(options: argparse.Namespace) -> Result:
@@ -279,7 +298,7 @@ def _sweep(options: argparse.Namespace) -> Result:
     if (options.engine == "dask") != (options.scheduler is not None):
         raise SettingsError("--engine dask and --scheduler go together")
     engine = processes(options.jobs) if options.scheduler is None else dask_cluster(options.scheduler)
-    sweep = run_sweep(options.settings, options.out, engine, options.parquet, options.quiet)
+    sweep = run_sweep(options.settings, options.out, engine, options.parquet)
     return *told(sweep, options.out), 0
 
 
@@ -294,7 +313,6 @@ def _verify(options: argparse.Namespace) -> Result:
         options.samples,
         options.images,
         options.out,
-        options.quiet,
         options.rtl,
         options.simulator,
     )

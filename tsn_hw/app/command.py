@@ -37,7 +37,8 @@ def add_command(
     """
     parser: argparse.ArgumentParser = commands.add_parser(name, help=help_text, description=f"{name}: {help_text}.")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    parser.set_defaults(command=function, interrupted=interrupted)
+    parser.add_argument("--quiet", action="store_true", help="do not tell how far it is")
+    parser.set_defaults(name=name, command=function, interrupted=interrupted)
     return parser
 
 

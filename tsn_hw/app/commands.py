@@ -137,7 +137,6 @@ def verify_network(
     samples: int,
     images: int,
     out: Path | None,
-    quiet: bool,
     rtl: Path | None = None,
     simulator: str | None = None,
 ) -> Told:
@@ -157,7 +156,7 @@ def verify_network(
         raise SettingsError(f"{path}: is not the network of the run {run}")
     with nullcontext() if rtl is None else simulated_rtl(net, rtl, simulator) as hardware:
         if beside is None:
-            result = verify(net, samples=samples, quiet=quiet, rtl=hardware)
+            result = verify(net, samples=samples, rtl=hardware)
         else:
             result = verify(
                 net,
@@ -165,7 +164,6 @@ def verify_network(
                 beside.brevitas(),
                 beside.snapshots(),
                 samples,
-                quiet=quiet,
                 rtl=hardware,
             )
     metrics = None if beside is None else beside.metrics()

@@ -97,7 +97,7 @@ def _demo(folder: Path, resume: bool, quiet: bool, device: str) -> DemoResult:
     run = RunFolder(folder)
     net = run.network  # read back from the file: what follows sees only what was written
     graphs = write_onnx(net, folder / "onnx")
-    checked = verify(net, lambda t: run.images(t, 256), run.brevitas(), run.snapshots(), quiet=quiet)
+    checked = verify(net, lambda t: run.images(t, 256), run.brevitas(), run.snapshots())
     write_atomically(folder / VERIFICATION, (json.dumps(checked.to_json(), indent=1) + "\n").encode())
     metrics = run.metrics()
     names = [task.name for task in net.tasks]

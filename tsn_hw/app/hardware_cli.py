@@ -75,7 +75,6 @@ def add_hardware_commands(commands: Any) -> None:
     calibrate.add_argument(
         "--trials", type=whole(1, 10**4), default=36, help="accelerators a family (default: %(default)s)"
     )
-    calibrate.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
 def _synth_options(synth: argparse.ArgumentParser) -> None:
@@ -252,7 +251,7 @@ def _calibrate(options: argparse.Namespace) -> Result:
     from tsn_hw.app.calibrate import calibrate
 
     targets = options.target or ["xc7", "ecp5", "ice40"]
-    return *calibrate(options.runs, options.out, list(dict.fromkeys(targets)), options.trials, options.quiet), 0
+    return *calibrate(options.runs, options.out, list(dict.fromkeys(targets)), options.trials), 0
 
 
 def _synth(options: argparse.Namespace) -> Result:

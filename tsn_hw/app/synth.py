@@ -20,6 +20,7 @@ from tsn_hw.errors import SettingsError
 from tsn_hw.files import read_bytes, write_atomically
 from tsn_hw.network import PackedNetwork
 from tsn_hw.pipeline import accelerator
+from tsn_hw.progress import stage
 from tsn_hw.records import build, read_json
 
 Told = tuple[str, Any]
@@ -75,7 +76,8 @@ def synthesize_project(folder: Path, target: str, chosen: Device, seed: int | No
     if not (folder / ESTIMATES).is_file():
         raise SettingsError(f"{folder}: holds no RTL project; tsn-hw rtl writes one")
     estimates = build(Estimates, read_json(folder / ESTIMATES), str(folder / ESTIMATES))
-    measured = synthesize(folder, target)
+    with stage(f"yosys synthesizes {folder} for {target}"):
+        measured = synthesize(folder, target)
     available = dict(zip(RESOURCES, capacities(chosen).counts, strict=True))
     found = Synthesis(
         target, measured.tool, measured.resources, measured.cells, getattr(estimates, target), chosen.name,
@@ -85,7 +87,8 @@ def synthesize_project(folder: Path, target: str, chosen: Device, seed: int | No
     if seed is not None:
         if not found.fits:
             raise SettingsError(f"--place-and-route: {found.verdict}; report/synthesis_{target}.json has the figures")
-        routed = place_and_route(folder, chosen.name, chosen.capacities.clock_mhz, seed)
+        with stage(f"nextpnr places and routes {folder} on {chosen.name}"):
+            routed = place_and_route(folder, chosen.name, chosen.capacities.clock_mhz, seed)
         found = replace(found, routed=routed)
         _write(folder, found)
     return _text(folder, found), asdict(found)

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from export.hls_csim import compiled, fast_settings
 from sim.integer import Simulator
@@ -23,6 +22,7 @@ from tsn_hw.arithmetic import Ints, quantize
 from tsn_hw.errors import EngineError
 from tsn_hw.network import PackedNetwork
 from tsn_hw.pipeline import accelerator, obstacles
+from tsn_hw.progress import progress
 
 RANDOM_SAMPLES = 64
 RTL_STALLS = {"rtl": 0, "rtl with stalls": 40}
@@ -135,7 +135,6 @@ def verify(
     brevitas: Engine | str = "no checkpoint beside the network",
     snapshots: dict[int, bytes] | None = None,
     samples: int = RANDOM_SAMPLES,
-    quiet: bool = False,
     rtl: SimulatedRtl | str | None = None,
 ) -> Verification:
     """Compare all engines with the int64 loop on every task.
@@ -159,7 +158,7 @@ def verify(
             results[name] = EngineResult(tool=rtl.tool)
             engines[name] = _simulated(net, rtl, stalls, results[name])
     seen = {"adversarial": samples, "real": 0}
-    for number, task in enumerate(tqdm(net.tasks, desc="verify", disable=True if quiet else None, leave=False)):
+    for number, task in enumerate(progress(net.tasks, "verify")):
         x = adversarial_integers(net, samples, seed=number)
         if images is not None:
             real = quantize(images(number) / 256.0, net.input)

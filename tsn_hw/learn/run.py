@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from tsn_hw import artifact
 from tsn_hw.errors import SettingsError, TrainingError, warn
@@ -71,6 +70,7 @@ from tsn_hw.learn.train import (
 from tsn_hw.learn.trained import capture, trained_path, write_trained
 from tsn_hw.locks import LOCK, sole_writer
 from tsn_hw.network import PackedNetwork
+from tsn_hw.progress import progress, stage
 
 CHECKPOINT_SECONDS = 15.0
 """Least time between two checkpoints within a task; the end of a task always writes one."""
@@ -140,7 +140,7 @@ class _Run:
 
     def __init__(self, settings: Settings, stream: Stream, folder: Path, device: torch.device, quiet: bool) -> None:
         self.settings, self.stream, self.folder, self.device = settings, stream, folder, device
-        self.quiet = True if quiet else None  # None: tqdm shows bars on a terminal only
+        self.quiet = quiet
         self.model = self._new_model()
         self.position = Position(settings_digest(settings), tasks=len(stream))
         self.saved, self.pause = time.monotonic(), CHECKPOINT_SECONDS
@@ -182,12 +182,11 @@ class _Run:
             write_atomically(self.folder / RECORDS, (json.dumps(self.position.records, indent=1) + "\n").encode())
 
     def _learn_all(self, tensors: dict[str, Tensor]) -> None:
-        bar = tqdm(total=len(self.stream), initial=self.position.task, desc="tasks", disable=self.quiet, leave=False)
-        while self.position.task < len(self.stream):
-            self._learn(self.stream.task(self.position.task), tensors)
-            tensors = {}
-            bar.update()
-        bar.close()
+        with stage("tasks", len(self.stream), self.position.task, quiet=self.quiet) as told:
+            while self.position.task < len(self.stream):
+                self._learn(self.stream.task(self.position.task), tensors)
+                tensors = {}
+                told.advance()
 
     def network(self) -> PackedNetwork:
         """The packed network of the finished tasks."""
@@ -262,16 +261,14 @@ class _Run:
         state = start_task(self.model, number, settings, len(self.stream))
         with refused_as_damaged(self.folder / CHECKPOINT):
             load_fit(state, self.position, tensors, trainable_state(self.model, number))
-        bar = tqdm(total=settings.epochs, initial=state.epoch, desc=name, disable=self.quiet, leave=False)
 
         def on_epoch(state: Fit) -> None:
-            bar.update()
-            bar.set_postfix(loss=f"{state.best_loss:.4f}")
+            told.advance(f"loss={state.best_loss:.4f}")
             if time.monotonic() - self.saved >= self.pause:
                 self._save(state)
 
-        fit(self.model, number, data, settings, state, self.settings.seed, on_epoch)
-        bar.close()
+        with stage(f"{name}, epochs", settings.epochs, state.epoch, quiet=self.quiet) as told:
+            fit(self.model, number, data, settings, state, self.settings.seed, on_epoch)
 
     def _begin(self, data: TaskData) -> None:
         """Route the next task, and append its modules."""
@@ -318,7 +315,7 @@ class _Run:
 
     def _learn_alone(self) -> None:
         """Learn every task but the first in a fresh network of its own: the yardstick of forward transfer."""
-        for number in tqdm(range(1, len(self.stream)), desc="alone", disable=self.quiet, leave=False):
+        for number in progress(range(1, len(self.stream)), "tasks alone", quiet=self.quiet):
             path = self.folder / "alone" / f"task_{number:02d}.tsn"
             if path.exists():
                 continue

@@ -7,8 +7,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from tsn_hw.app.config import read_settings, stream_of
 from tsn_hw.app.runs import RunFolder
 from tsn_hw.app.sweep.engines import Engine
@@ -40,11 +38,12 @@ from tsn_hw.learn.settings import Settings
 from tsn_hw.learn.tasks import Stream
 from tsn_hw.learn.trained import HEAD
 from tsn_hw.locks import LOCK, sole_writer
+from tsn_hw.progress import progress
 
 RESULTS = "results.jsonl"
 
 
-def run_sweep(file: Path, folder: Path, engine: Engine, parquet: bool = False, quiet: bool = False) -> Sweep:
+def run_sweep(file: Path, folder: Path, engine: Engine, parquet: bool = False) -> Sweep:
     """Do a sweep into a folder, or what is left of it.
 
     Raises SettingsError, after everything else is written, if no point is within the budget.
@@ -61,8 +60,8 @@ def run_sweep(file: Path, folder: Path, engine: Engine, parquet: bool = False, q
     with sole_writer(folder / LOCK), open_results(folder / RESULTS) as results:
         for row in results.rows.values():
             check_row(row, str(folder / RESULTS), COLUMNS if "sha256" in row else ACCURACY_COLUMN)
-        bases = _bases(settings, trained, stream, space, folder, engine, quiet)
-        runner = Runner(bases, results, engine, settings.budget.part, folder / "networks", quiet)
+        bases = _bases(settings, trained, stream, space, folder, engine)
+        runner = Runner(bases, results, engine, settings.budget.part, folder / "networks")
         sweep = _evaluate(settings, space, points, runner, trained)
         _write(sweep, folder, parquet)
     if sweep.chosen is None and settings.budget != Budget():
@@ -123,7 +122,6 @@ def _bases(
     space: Space,
     folder: Path,
     engine: Engine,
-    quiet: bool,
 ) -> dict[float, Base]:
     """A finished run for every keep ratio; those that are not there are learned into the sweep's folder."""
     runs: dict[float, tuple[Settings, Path]] = {}
@@ -137,7 +135,7 @@ def _bases(
     if settings.run:
         calls = [call for call in calls if call[1] != Path(settings.run)]  # it is finished, or refused below
     learned = engine(learn, calls)
-    for _ in tqdm(learned, total=len(calls), desc="runs", disable=quiet or None, leave=False):
+    for _ in progress(learned, "runs", len(calls)):
         pass
     return {ratio: base_of(wanted, stream, path) for ratio, (wanted, path) in runs.items()}
 

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from tsn_hw import __version__
 from tsn_hw.app.sweep.engines import Engine
 from tsn_hw.app.sweep.evaluate import Base, evaluate, float_accuracy
@@ -17,6 +15,7 @@ from tsn_hw.app.sweep.points import Point
 from tsn_hw.app.sweep.results import Results, Row, check_row, identity
 from tsn_hw.app.sweep.settings import Part
 from tsn_hw.files import write_atomically
+from tsn_hw.progress import stage
 
 CHUNKS, CHUNK_POINTS = 8, 8
 """Points are handed out in that many chunks, or in more of at most so many points."""
@@ -34,20 +33,19 @@ class Runner:
     engine: Engine
     part: Part | None
     networks: Path
-    quiet: bool
 
     def rows(self, points: Sequence[Point]) -> list[Row]:
         """The row of every point."""
         known = self.results.rows
         missing = [point for point in dict.fromkeys(points) if self._identity(point) not in known]
-        with tqdm(total=len(missing), desc="points", disable=self.quiet or None, leave=False) as bar:
+        with stage("points", len(missing)) as told:
             chunks = _chunks(missing)
             calls = [(self._base(chunk[0]), [point.variant for point in chunk], self.part) for chunk in chunks]
             for number, found in self.engine(evaluate, calls):
                 for point, (row, written) in zip(chunks[number], found, strict=True):
                     self._keep(row, written)
                     self.results.append(self._identity(point), row)
-                    bar.update()
+                    told.advance()
         rows = [known[self._identity(point)] for point in points]
         for row in rows:
             check_row(row, "results.jsonl")
