@@ -7,9 +7,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from hypothesis import HealthCheck, settings
 
-import tsn_hw.progress
+import tsn_hw.learn.progress
 
-tsn_hw.progress.FIRST_SECONDS = 1e6  # how slow a machine is, is no part of what a command says
+tsn_hw.learn.progress.FIRST_SECONDS = 1e6  # how slow a machine is, is no part of what a command says
 
 # HYPOTHESIS_PROFILE=thorough make test: other examples in every run, and many more of them
 settings.register_profile(

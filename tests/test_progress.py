@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from networks import Recipe, random_network
 
-import tsn_hw.progress
+import tsn_hw.learn.progress
 from tsn_hw import artifact
 from tsn_hw.app.cli import main
-from tsn_hw.progress import LOG, progress, stage
+from tsn_hw.learn.progress import LOG, progress, stage
 
 
 class Terminal(io.StringIO):
@@ -24,8 +24,8 @@ class Terminal(io.StringIO):
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes a hundredth of a second takes long."""
-    monkeypatch.setattr(tsn_hw.progress, "FIRST_SECONDS", 0.01)
-    monkeypatch.setattr(tsn_hw.progress, "EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(tsn_hw.learn.progress, "FIRST_SECONDS", 0.01)
+    monkeypatch.setattr(tsn_hw.learn.progress, "EVERY_SECONDS", 0.01)
 
 
 @pytest.fixture

@@ -165,7 +165,7 @@ def test_the_compiled_accelerator_is_absent_where_the_temporary_folder_runs_no_p
 
     monkeypatch.setattr(os, "access", runs_nothing)
 
-    assert verify(NET, samples=4, quiet=True).engines["hls"].absent == (
+    assert verify(NET, samples=4).engines["hls"].absent == (
         f"{tempfile.gettempdir()}: no program runs there (mounted noexec?); set TMPDIR to another folder"
     )
 
@@ -173,7 +173,7 @@ def test_the_compiled_accelerator_is_absent_where_the_temporary_folder_runs_no_p
 def test_layers_may_be_called_as_tensors_of_the_graphs() -> None:
     names = ("x", "flat", "logits")
     layers = tuple(replace(layer, name=name) for layer, name in zip(NET.layers, names, strict=False))
-    found = verify(replace(NET, layers=(*layers, *NET.layers[len(names) :])), samples=4, quiet=True)
+    found = verify(replace(NET, layers=(*layers, *NET.layers[len(names) :])), samples=4)
     assert found.passed
     assert list(found.engines["onnxruntime"].layers["a"])[: len(names)] == list(names)
 

@@ -21,8 +21,8 @@ from tsn_hw.app.tables import table
 from tsn_hw.app.trials import Trial, design, trial_of, trials
 from tsn_hw.errors import SettingsError, shown
 from tsn_hw.files import read_bytes, write_atomically
+from tsn_hw.learn.progress import progress
 from tsn_hw.locks import lock_of, sole_writer
-from tsn_hw.progress import progress
 from tsn_hw.records import Bounds, build, parse_json
 
 Told = tuple[str, Any]

@@ -30,7 +30,7 @@ from tsn_hw.app.command import (
 )
 from tsn_hw.app.hardware_cli import add_hardware_commands
 from tsn_hw.errors import SettingsError, TsnError
-from tsn_hw.progress import LOG, stage
+from tsn_hw.learn.progress import LOG, stage
 
 MOST_LETTERS = 900
 """Of a line of complaint."""

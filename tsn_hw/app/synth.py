@@ -18,9 +18,9 @@ from tsn_hw.app.rtl import ESTIMATES, PARTS, Estimates, FamilyEstimate
 from tsn_hw.app.tables import table
 from tsn_hw.errors import SettingsError
 from tsn_hw.files import read_bytes, write_atomically
+from tsn_hw.learn.progress import stage
 from tsn_hw.network import PackedNetwork
 from tsn_hw.pipeline import accelerator
-from tsn_hw.progress import stage
 from tsn_hw.records import build, read_json
 
 Told = tuple[str, Any]

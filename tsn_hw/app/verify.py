@@ -20,9 +20,9 @@ from sim.integer import Simulator
 from tsn_hw import artifact, reference
 from tsn_hw.arithmetic import Ints, quantize
 from tsn_hw.errors import EngineError
+from tsn_hw.learn.progress import progress
 from tsn_hw.network import PackedNetwork
 from tsn_hw.pipeline import accelerator, obstacles
-from tsn_hw.progress import progress
 
 RANDOM_SAMPLES = 64
 RTL_STALLS = {"rtl": 0, "rtl with stalls": 40}

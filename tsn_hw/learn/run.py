@@ -48,6 +48,7 @@ from tsn_hw.learn.folder import (
 from tsn_hw.learn.freeze import TaskLabel, commit, freeze
 from tsn_hw.learn.methods import METHODS
 from tsn_hw.learn.models import SubnetModel
+from tsn_hw.learn.progress import progress, stage
 from tsn_hw.learn.prune import Accuracy, CodedSize, post_prune
 from tsn_hw.learn.quantize import accuracy_by_bits, adapt_bits, train_quantized
 from tsn_hw.learn.ready import architecture_of, check_size, check_trainable, memory_errors
@@ -70,7 +71,6 @@ from tsn_hw.learn.train import (
 from tsn_hw.learn.trained import capture, trained_path, write_trained
 from tsn_hw.locks import LOCK, sole_writer
 from tsn_hw.network import PackedNetwork
-from tsn_hw.progress import progress, stage
 
 CHECKPOINT_SECONDS = 15.0
 """Least time between two checkpoints within a task; the end of a task always writes one."""

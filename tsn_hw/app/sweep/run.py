@@ -33,12 +33,12 @@ from tsn_hw.errors import SettingsError
 from tsn_hw.files import write_atomically
 from tsn_hw.layers import Weighted
 from tsn_hw.learn.folder import settings_digest
+from tsn_hw.learn.progress import progress
 from tsn_hw.learn.ready import architecture_of
 from tsn_hw.learn.settings import Settings
 from tsn_hw.learn.tasks import Stream
 from tsn_hw.learn.trained import HEAD
 from tsn_hw.locks import LOCK, sole_writer
-from tsn_hw.progress import progress
 
 RESULTS = "results.jsonl"
 

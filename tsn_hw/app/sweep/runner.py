@@ -15,7 +15,7 @@ from tsn_hw.app.sweep.points import Point
 from tsn_hw.app.sweep.results import Results, Row, check_row, identity
 from tsn_hw.app.sweep.settings import Part
 from tsn_hw.files import write_atomically
-from tsn_hw.progress import stage
+from tsn_hw.learn.progress import stage
 
 CHUNKS, CHUNK_POINTS = 8, 8
 """Points are handed out in that many chunks, or in more of at most so many points."""

@@ -15,8 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from tqdm import tqdm
-
 LOG = logging.getLogger("tsn_hw")
 FIRST_SECONDS, EVERY_SECONDS = 5.0, 30.0
 _OPEN: list[Stage] = []
@@ -72,6 +70,8 @@ def _telling(told: Stage, quiet: bool) -> Iterator[None]:
         yield
         return
     if told.steps is not None and sys.stderr.isatty():
+        from tqdm import tqdm  # the core needs it nowhere else
+
         with tqdm(desc=told.what, total=told.steps, initial=told.done, leave=False) as told.bar:
             yield
         return
