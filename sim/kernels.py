@@ -135,9 +135,8 @@ def _computing(net: PackedNetwork, task: int, index: int, plans: LayerPlans) -> 
         weights = net.weights(task, index)
         kernel = Kernel(geometry(layer, weights), plan.kernel)
         if plan.kernel == "int8":
-            kernel = replace(
-                kernel, wide=net.format(task, layer.inputs[0]).range[1] * arithmetic.magnitude(weights) > PAIR_LIMIT
-            )
+            largest = net.format(task, layer.inputs[0]).range[1] * arithmetic.magnitude(weights)
+            kernel = replace(kernel, wide=largest > PAIR_LIMIT)
             low, high = requant.bounds
             if plan.folded and low == 0 and high <= 255:  # the kernel rounds and saturates
                 kernel, finish = replace(kernel, output=torch.uint8), partial(torch.clamp_, max=high)

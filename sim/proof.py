@@ -56,7 +56,8 @@ class Kernel:
     wide: bool = False
 
     def make(self, weights: Weights, factor: Floats, bias: Floats | None) -> Operation:
-        """x -> layer(x) * factor + bias a channel, all of which the carrier must hold exactly."""
+        """x -> layer(x) * factor + bias a channel, all of which the carrier must hold exactly; in int64 bias is 0."""
+        weights = np.ascontiguousarray(weights)  # parts are slices, and strides of weights choose kernels, too
         if self.carrier == "int8":
             assert bias is not None
             return int8_kernel(self.layer, weights, factor, bias, self.output)

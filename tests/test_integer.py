@@ -544,7 +544,7 @@ def test_wrong_inputs_are_refused_with_rule_and_value(x: object, message: str) -
 @pytest.mark.parametrize("task", [-1, 1])
 def test_unknown_tasks_are_refused(task: int) -> None:
     net = linear([[1, 2]], requantization(None), U8, head=False)
-    with pytest.raises(SettingsError, match=rf"^simulator: task {task}, must be 0\.\.0$"):
+    with pytest.raises(SettingsError, match=rf"^task {task}: must be 0\.\.0 or a name, such as 'task0'$"):
         Simulator(net, task)
 
 
