@@ -193,7 +193,7 @@ def test_a_network_is_saved_and_loaded(tmp_path):
 def test_an_error_names_the_file(tmp_path):
     path = tmp_path / "net.tsn"
     path.write_bytes(SMALL[:-1])
-    with pytest.raises(ArtifactError, match=rf"^{path}: no safetensors container: "):
+    with pytest.raises(ArtifactError, match=rf"^{path}: no .tsn file, or a damaged one: "):
         load(path)
 
 
@@ -213,11 +213,11 @@ def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path):
 
 def test_a_file_cut_anywhere_is_refused():
     for end in range(len(SMALL)):
-        assert refusal(SMALL[:end]).startswith("no safetensors container: ")
+        assert refusal(SMALL[:end]).startswith("no .tsn file, or a damaged one: ")
 
 
 def test_a_longer_file_is_refused():
-    assert refusal(SMALL + b"\0").startswith("no safetensors container: ")
+    assert refusal(SMALL + b"\0").startswith("no .tsn file, or a damaged one: ")
 
 
 def test_a_flipped_bit_anywhere_is_refused():
@@ -230,7 +230,7 @@ def test_a_flipped_bit_anywhere_is_refused():
 
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"\x80\x04N.", bytes(100), b"\xff" * 100])
 def test_what_is_no_such_file_at_all_is_refused(data):
-    assert refusal(data).startswith("no safetensors container: ")
+    assert refusal(data).startswith("no .tsn file, or a damaged one: ")
 
 
 def test_a_safetensors_file_of_somebody_else_is_refused():

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from hashlib import sha256
@@ -323,6 +324,25 @@ def test_what_was_measured_in_gates_stands_beside_the_estimate(tmp_path: Path) -
         ["ice40-hx8k", "LUTs", "2,000", "1,900", "7,680", "26.04"],
         ["ice40-hx8k", "block RAMs", "40", "40", "32", "125.00"],
     ]
+
+
+def test_a_part_that_is_too_small_is_told_and_everything_else_too(tmp_path: Path) -> None:
+    net, page = tmp_path / "net.tsn", tmp_path / "page.html"
+    artifact.save(random_network(Recipe(kind="mlp", tasks=2, seed=14)), net)
+    assert main(["report", str(net), "-o", str(page), "--device", "ice40-hx8k", "--target-fps", "1e9"]) == 0
+    told = Page(page.read_text())
+    assert "No accelerator" in told.text
+    assert "device 'ice40-hx8k': nothing runs at 1000000000 inferences a second with 40 MHz; " in told.text
+    assert len(told.tables["Tasks"]) == 3
+
+
+def test_a_run_that_was_killed_says_which_tasks_are_missing(tmp_path: Path) -> None:
+    run = copied_run(tmp_path / "run")
+    (run / "tasks/after_01.tsn").unlink()
+    shutil.copy(run / "tasks/after_00.tsn", run / "net.tsn")
+    assert main(["report", str(run)]) == 0
+    told = Page((run / "report.html").read_text()).text
+    assert "1 tasks of the run are not learned yet: digits-permuted-1. tsn-hw train goes on with --resume." in told
 
 
 def test_names_are_text_and_never_markup(deep: Path) -> None:

@@ -27,7 +27,8 @@ said at :func:`seal`.
 
 Reading checks everything: the container rebuilt from what was parsed is the file, byte for byte; the digest and the
 seals match; counts agree with the sizes of sections before anything is allocated; the network does not contradict
-itself. Nothing is ever unpickled.
+itself. Nothing is ever unpickled. Digest and seals guard against corruption, not against a forger, who computes them
+anew; a signature over the file would.
 """
 
 from __future__ import annotations
@@ -268,7 +269,7 @@ def _open_container(data: bytes) -> tuple[dict[str, Any], dict[str, bytes]]:
     try:
         parts = {name: bytes(tensor["data"]) for name, tensor in deserialize(data)}  # type: ignore[no-untyped-call]
     except SafetensorError as error:
-        raise ArtifactError(f"no safetensors container: {brief(str(error))}") from error
+        raise ArtifactError(f"no .tsn file, or a damaged one: {brief(str(error))}") from error
     container = parse_json(data[8 : 8 + int.from_bytes(data[:8], "little")], "the container's header", ArtifactError)
     text = (container.get("__metadata__") or {}).get(_METADATA_KEY, "null")
     header = parse_json(text, "the header", ArtifactError)

@@ -9,16 +9,17 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from sim.cost import estimate_cost
 from tsn_hw import __version__, artifact
-from tsn_hw.app.hardware import HardwareWishes, choose
+from tsn_hw.app.hardware import Chosen, HardwareWishes, choose
 from tsn_hw.app.report import costs, sections
-from tsn_hw.app.report.blocks import Section
+from tsn_hw.app.report.blocks import Note, Section
 from tsn_hw.app.report.sections import Subject
 from tsn_hw.app.report.verification import read_verification
 from tsn_hw.app.sweep.summary import Sweep, read_sweep_summary
 from tsn_hw.app.synth import synthesized
 from tsn_hw.capacity import capacity
-from tsn_hw.errors import SettingsError
+from tsn_hw.errors import FoldingError, SettingsError
 from tsn_hw.files import read_bytes, write_atomically
+from tsn_hw.network import PackedNetwork
 from tsn_hw.pipeline import least_accelerator
 
 if TYPE_CHECKING:
@@ -45,12 +46,20 @@ def gather(path: Path, sweep_folder: Path | None, wishes: HardwareWishes | None,
     found = None if sweep_folder is None else _sweep(sweep_folder, run)
     data, net = read_bytes(file), artifact.load(file)
     sizes = capacity(net, data)
-    chosen = None if wishes is None else choose(net, wishes)
-    design = least_accelerator(net) if chosen is None else chosen.accelerator
+    chosen = None if wishes is None else _chosen(net, wishes)
+    design = chosen.accelerator if isinstance(chosen, Chosen) else least_accelerator(net)
     names = [task.name for task in net.tasks]
     verified = read_verification(file.parent / VERIFICATION, data, names)
     measured = () if rtl is None else synthesized(net, rtl)
     return Subject(file, data, net, sizes, estimate_cost(design, stored=sizes), verified, run, found, chosen, measured)
+
+
+def _chosen(net: PackedNetwork, wishes: HardwareWishes) -> Chosen | str:
+    """The accelerator that is asked for, or why there is none: the page tells it, and everything else."""
+    try:
+        return choose(net, wishes)
+    except FoldingError as error:
+        return str(error)
 
 
 def _run(folder: Path) -> RunFolder:
@@ -77,7 +86,9 @@ def render(subject: Subject) -> str:
     if subject.sweep is not None:
         parts.append(costs.sweep(subject.sweep))
     parts += [sections.tasks(subject), costs.memory(subject), costs.operations(subject)]
-    if subject.chosen is not None:
+    if isinstance(subject.chosen, str):
+        parts.append(Section("hardware", "No accelerator", [Note(subject.chosen)]))
+    elif subject.chosen is not None:
         parts.append(costs.hardware(subject.chosen))
     if subject.measured:
         parts.append(costs.gates(subject.measured))

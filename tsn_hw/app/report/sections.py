@@ -43,7 +43,8 @@ PACKAGES = ("brevitas", "numpy", "onnx", "onnxruntime", "torch")
 class Subject:
     """What a report is about. Without a run there are no accuracies, without a sweep no choice.
 
-    verification: what ``tsn-hw verify`` wrote of this network, or why there is nothing
+    verification: what ``tsn-hw verify`` wrote of this network, or why there is nothing. chosen: an accelerator on a
+    part, or why there is none
     """
 
     path: Path
@@ -54,7 +55,7 @@ class Subject:
     verification: Verified | str
     run: RunFolder | None = None
     sweep: Sweep | None = None
-    chosen: Chosen | None = None
+    chosen: Chosen | str | None = None
     measured: tuple[Synthesis, ...] = ()
 
     @cached_property
@@ -86,7 +87,7 @@ def _cards(subject: Subject) -> Iterator[tuple[str, str, str, str]]:
     bops = 100 * subject.costs.integer.bops / subject.costs.float32.bops
     yield f"{bops:.2f}", "%", "Bit operations", "of the dense float32 network"
     yield _verified(subject.verification)
-    if subject.chosen is not None:
+    if isinstance(subject.chosen, Chosen):
         estimate = subject.chosen.estimate
         meaning = f"{'fits' if estimate.fits else 'does not fit'}, estimated at {estimate.clock_mhz:g} MHz"
         yield f"{estimate.inferences_per_second:,.0f}", "a second", f"On {estimate.device.name}", meaning
@@ -110,6 +111,10 @@ def _verified(verification: Verified | str) -> tuple[str, str, str, str]:
 def tasks(subject: Subject) -> Section:
     """Every task, and the accuracies of all of them after each."""
     blocks: list[Block] = [_task_table(subject)]
+    missing = [] if subject.run is None else subject.run.stream.names[len(subject.net.tasks) :]
+    if missing:
+        told = f"{len(missing)} tasks of the run are not learned yet: {', '.join(missing)}."
+        blocks.append(Note(f"{told} tsn-hw train goes on with --resume."))
     if subject.metrics is not None:
         blocks += [
             Note(MEASURED),
