@@ -7,6 +7,9 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -257,6 +260,19 @@ def test_a_worker_process_that_is_killed_is_told_and_the_command_goes_on(tmp_pat
         "a worker process was killed, perhaps for memory (try fewer --jobs); "
         "what is finished is kept, the same command goes on from there"
     )
+
+
+def test_workers_of_a_killed_process_end_also_those_that_never_had_work() -> None:
+    code = "import time; from tsn_hw.app.sweep.engines import processes; list(processes(3)(time.sleep, [(600.0,)]))"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.DEVNULL) as process:
+        parent, end = psutil.Process(process.pid), time.monotonic() + 100
+        while sum("loky_posix" in "".join(child.cmdline()) for child in parent.children()) < 3:
+            assert time.monotonic() < end, "no workers"
+            time.sleep(0.01)
+        children = parent.children(recursive=True)
+        process.kill()
+    assert psutil.wait_procs(children, timeout=60)[1] == []
 
 
 def test_an_error_of_ours_in_a_worker_process_is_ours_here(tmp_path: Path) -> None:

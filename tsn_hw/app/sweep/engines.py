@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from functools import cache
 from typing import Any, TypeVar
 
 from joblib import Parallel, delayed
@@ -33,9 +32,11 @@ def numbered(function: Callable[..., T], number: int, arguments: tuple[Any, ...]
     return number, function(*arguments)
 
 
-@cache
 def end_with(parent: int) -> None:
-    """End this process when its parent has: a worker of a killed parent would wait for work for ever."""
+    """End this process when its parent has: a worker of a killed parent would wait for work for ever.
+
+    Workers begin with this, before they have work: the parent may be killed while they start.
+    """
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -45,19 +46,12 @@ def end_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def in_child(parent: int, function: Callable[..., T], number: int, arguments: tuple[Any, ...]) -> tuple[int, T]:
-    """A result with its number, in a child that ends with its parent."""
-    if os.getpid() != parent:
-        end_with(parent)
-    return numbered(function, number, arguments)
-
-
 def processes(jobs: int) -> Engine:
     """An engine of so many processes of this machine; 1 works in this one."""
 
     def run(function: Callable[..., T], calls: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, T]]:
-        parallel = Parallel(n_jobs=jobs, return_as="generator_unordered")
-        tasks = (delayed(in_child)(os.getpid(), function, number, call) for number, call in enumerate(calls))
+        parallel = Parallel(jobs, "loky", "generator_unordered", initializer=end_with, initargs=(os.getpid(),))
+        tasks = (delayed(numbered)(function, number, call) for number, call in enumerate(calls))
         try:
             yield from parallel(tasks)
         except BrokenProcessPool as error:
