@@ -105,4 +105,4 @@ def test_a_task_that_must_share_because_no_bank_is_left_is_told(
     net = learn(replace(TINY, route=apart, train=replace(TINY.train, transfer=False)), tmp_path)
     assert len(net.banks) == banks
     line = "warning: task 'digits-permuted-1' shares bank 0, which is unlike it: route.max_banks = 1 is reached\n"
-    assert capsys.readouterr().err == line * warnings
+    assert capsys.readouterr().err.splitlines(keepends=True)[1:] == [line] * warnings  # the first is of few images

@@ -3,8 +3,10 @@
 import functools
 import math
 import operator
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +25,8 @@ from learning import (
     state_of,
     train_task,
 )
+from tiny_run import TINY as RUN
+from tiny_run import learn
 from torch import Tensor, nn
 
 from tsn_hw.errors import SettingsError, TrainingError
@@ -33,6 +37,7 @@ from tsn_hw.learn.layers import kept_weights, top_k
 from tsn_hw.learn.models import SubnetModel
 from tsn_hw.learn.settings import TrainSettings
 from tsn_hw.learn.train import (
+    FEWEST_DECIDING,
     Evaluation,
     Fit,
     Tensors,
@@ -338,11 +343,38 @@ def test_seeds_are_the_same_on_every_machine() -> None:
 # --- what goes wrong ---------------------------------------------------------------------------------------------
 
 
+def test_small_validation_parts_do_not_decide_alone() -> None:
+    """One image of ten is a drop of ten points, or of none by luck."""
+    images, labels = torch.zeros(40, 1, 2, 2, dtype=torch.uint8), torch.arange(40)
+    for count in (10, FEWEST_DECIDING - 1, FEWEST_DECIDING):
+        x, y = torch.ones(count, 1, 2, 2, dtype=torch.uint8), torch.arange(count)
+        decided_x, decided_y = Tensors(images, labels, x, y).deciding
+        joined = [y] if count == FEWEST_DECIDING else [y, labels]
+        assert torch.equal(decided_y, torch.cat(joined))
+        assert int(decided_x[:, 0, 0, 0].sum()) == count
+
+
+def test_numbers_that_no_format_holds_are_told_as_divergence(tmp_path: Path) -> None:
+    settings = replace(
+        RUN, model=replace(RUN.model, batch_norm=True), train=replace(RUN.train, lr=1e30, transfer=False)
+    )
+    with pytest.raises(TrainingError) as error:
+        learn(settings, tmp_path)
+    assert re.fullmatch(
+        r"task 'digits-permuted-0': training diverged \(epoch 2 of 2, least validation loss [\d.e+]+: .+\); "
+        r"lower train\.lr \(1e\+30\)",
+        str(error.value),
+    )
+    assert not (tmp_path / "net.tsn").exists()
+
+
 def test_a_loss_that_is_never_finite_is_an_error() -> None:
-    with pytest.raises(
-        TrainingError, match=r"task 0: the validation loss was never finite; lower train\.lr \(1e\+38\)"
-    ):
+    with pytest.raises(TrainingError) as error:
         train_task(model_of(), 0, FEW, replace(TINY, lr=1e38))
+    assert str(error.value) == (
+        f"task 0: training diverged (epoch {TINY.epochs} of {TINY.epochs}, no validation loss was finite); "
+        "lower train.lr (1e+38)"
+    )
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

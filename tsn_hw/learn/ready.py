@@ -11,12 +11,13 @@ from pathlib import Path
 
 import torch
 
-from tsn_hw.errors import SettingsError, TrainingError
+from tsn_hw.errors import SettingsError, TrainingError, warn
 from tsn_hw.layers import Weighted
 from tsn_hw.learn.architectures import Architecture, alexnet, mlp, resnet18, tinynet
 from tsn_hw.learn.methods import METHODS
 from tsn_hw.learn.settings import Settings
 from tsn_hw.learn.tasks import Stream
+from tsn_hw.learn.train import FEWEST_DECIDING
 from tsn_hw.rules import MAX_WEIGHTS
 
 BYTES_A_WEIGHT = 48
@@ -44,13 +45,19 @@ def architecture_of(settings: Settings, input_shape: tuple[int, ...]) -> Archite
 
 
 def check_trainable(settings: Settings, stream: Stream, device: torch.device) -> None:
-    """Refuse a run that cannot end in a network."""
+    """Refuse a run that cannot end in a network; warn of one that learns from less than it should."""
     if not METHODS[settings.train.method].codes:
         raise SettingsError(
             f"train.method = {settings.train.method!r}: keeps float32 weights and ends in no network; "
             "it is a baseline of `tsn-hw bench paper`"
         )
     check_size(settings, stream, device)
+    images, name = min((images, name) for name, (_, images) in zip(stream.names, stream.images, strict=True))
+    if images < FEWEST_DECIDING:
+        warn(
+            f"task {name!r} has {images} validation images: pruning and code widths are decided on its training images "
+            f"too, as of every task with fewer than {FEWEST_DECIDING}; raise stream.validation_share or data.limit"
+        )
 
 
 def check_size(settings: Settings, stream: Stream, device: torch.device) -> None:

@@ -62,6 +62,7 @@ from tsn_hw.learn.train import (
     evaluate,
     fit,
     generator_of,
+    numbers_held,
     reproducible,
     seed_of,
     start_task,
@@ -235,12 +236,13 @@ class _Run:
         if len(self.position.routes) == number:
             self._begin(data)
         device_data = Tensors.of(data, self.device)
-        self._fit(data.name, device_data, tensors)
+        state = self._fit(data.name, device_data, tensors)
         if self.model.method.codes:
             test: Accuracy = lambda: test_accuracy(self.model, number, data)  # noqa: E731
-            record = prune_task(self.model, number, device_data, self.settings)
-            write_trained(trained_path(self.folder, number), capture(self.model, number), self.position.settings)
-            record |= finish_task(self.model, number, device_data, self.settings, test)
+            with numbers_held(data.name, state, self.settings.train):
+                record = prune_task(self.model, number, device_data, self.settings)
+                write_trained(trained_path(self.folder, number), capture(self.model, number), self.position.settings)
+                record |= finish_task(self.model, number, device_data, self.settings, test)
         else:
             record = self._finish_floats(number)
         if number == 0 and self.settings.route.enabled:
@@ -249,13 +251,14 @@ class _Run:
         taken = {"route": asdict(self.position.routes[number]), "seconds": round(time.monotonic() - started, 3)}
         self.position.records += ({"task": data.name} | taken | record,)
         self.position.task += 1
-        self._save(None)  # the networks below follow from it, also after a kill
-        if self.model.method.codes:
-            written = artifact.to_bytes(self.network())
+        with numbers_held(data.name, state, self.settings.train):
+            written = artifact.to_bytes(self.network()) if self.model.method.codes else b""
+        self._save(None)  # what is written below follows from it, also after a kill
+        if written:
             write_atomically(snapshot_path(self.folder, number), written)
             write_atomically(self.folder / NETWORK, written)
 
-    def _fit(self, name: str, data: Tensors, tensors: dict[str, Tensor]) -> None:
+    def _fit(self, name: str, data: Tensors, tensors: dict[str, Tensor]) -> Fit:
         """Train the task, from its start or from where a checkpoint's tensors leave it."""
         number, settings = self.position.task, self.settings.train
         state = start_task(self.model, number, settings, len(self.stream))
@@ -269,6 +272,7 @@ class _Run:
 
         with stage(f"{name}, epochs", settings.epochs, state.epoch, quiet=self.quiet) as told:
             fit(self.model, number, data, settings, state, self.settings.seed, on_epoch)
+        return state
 
     def _begin(self, data: TaskData) -> None:
         """Route the next task, and append its modules."""
@@ -330,9 +334,10 @@ def learn_alone(model: SubnetModel, data: TaskData, number: int, settings: Setti
     tensors, seed = Tensors.of(data, model.device), seed_of(settings.seed, "alone", number)
     state = start_task(model, 0, settings.train, tasks=1)
     fit(model, 0, tensors, settings.train, state, seed, lambda _: None)
-    prune_task(model, 0, tensors, settings)
-    finish_task(model, 0, tensors, settings, lambda: test_accuracy(model, 0, data))
-    return freeze(model, [TaskLabel(data.name, data.classes)])
+    with numbers_held(data.name, state, settings.train):
+        prune_task(model, 0, tensors, settings)
+        finish_task(model, 0, tensors, settings, lambda: test_accuracy(model, 0, data))
+        return freeze(model, [TaskLabel(data.name, data.classes)])
 
 
 def test_accuracy(model: SubnetModel, task: int, data: TaskData) -> float:
@@ -344,7 +349,7 @@ def test_accuracy(model: SubnetModel, task: int, data: TaskData) -> float:
 def prune_task(model: SubnetModel, task: int, data: Tensors, settings: Settings) -> dict[str, Any]:
     """Post-prune a trained task while its validation accuracy holds."""
     started = time.monotonic()
-    accuracy: Accuracy = lambda: evaluate(model, task, data.x_valid, data.y_valid).accuracy  # noqa: E731
+    accuracy: Accuracy = lambda: evaluate(model, task, *data.deciding).accuracy  # noqa: E731
     rng = np.random.default_rng(seed_of(settings.seed, "prune", task))
     size = CodedSize(to_real(data.x_train[:CALIBRATION_IMAGES]), settings.quantize.min_bits)
     pruned = post_prune(model, task, accuracy, settings.prune, rng, size if settings.prune.by == "coded_size" else None)
@@ -353,7 +358,7 @@ def prune_task(model: SubnetModel, task: int, data: Tensors, settings: Settings)
 
 def finish_task(model: SubnetModel, task: int, data: Tensors, settings: Settings, test: Accuracy) -> dict[str, Any]:
     """From trained weights to committed integers: quantize, train on if few bits are left, commit."""
-    accuracy: Accuracy = lambda: evaluate(model, task, data.x_valid, data.y_valid).accuracy  # noqa: E731
+    accuracy: Accuracy = lambda: evaluate(model, task, *data.deciding).accuracy  # noqa: E731
     by_bits = accuracy_by_bits(model, task, test, settings.quantize)
     quantized = adapt_bits(model, task, accuracy, settings.quantize)
     qat = min(quantized.bits.values()) <= settings.quantize.qat_bits

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tsn_hw.errors import TrainingError
+from tsn_hw.errors import NetworkError, TrainingError
 from tsn_hw.learn.augment import mirrored_and_moved
 from tsn_hw.learn.models import SubnetModel
 from tsn_hw.learn.settings import TrainSettings
@@ -22,6 +22,8 @@ from tsn_hw.learn.tasks import TaskData
 
 CALIBRATION_IMAGES = 1024
 EVALUATION_BATCH = 1000
+FEWEST_DECIDING = 100
+"""Validation images on which accuracies are compared; of fewer, one is more than a percentage point."""
 
 
 def seed_of(*parts: object) -> int:
@@ -89,6 +91,16 @@ class Tensors:
         arrays = (data.x_train, data.y_train, data.x_valid, data.y_valid)
         # C order: numpy leaves permuted images with their pixels far apart, and every batch gathers them
         return cls(*(torch.from_numpy(np.array(a, order="C")).to(device) for a in arrays))
+
+    @property
+    def deciding(self) -> tuple[Tensor, Tensor]:
+        """Images and labels that pruning and code widths are decided on: the validation part where it is large enough.
+
+        One image of a few is a drop of many points, or of none by luck: then training images have a say as well.
+        """
+        if len(self.x_valid) >= FEWEST_DECIDING:
+            return self.x_valid, self.y_valid
+        return torch.cat([self.x_valid, self.x_train]), torch.cat([self.y_valid, self.y_train])
 
 
 def to_real(images: Tensor, like: Tensor | None = None) -> Tensor:
@@ -184,11 +196,26 @@ def fit(
         state.epoch += 1
         on_epoch(state)
     if not state.best:
-        raise TrainingError(f"task {task}: the validation loss was never finite; lower train.lr ({settings.lr})")
+        raise TrainingError(
+            f"task {task}: training diverged (epoch {state.epoch} of {settings.epochs}, no validation loss was finite)"
+            f"; lower train.lr ({settings.lr:g})"
+        )
     restore(model, state.best)
     for index, layer in model.body_layers(task).items():
         layer.subnet.kept = kept[index]
         layer.subnet.fix(layer.subnet.mask())
+
+
+@contextmanager
+def numbers_held(name: str, state: Fit, settings: TrainSettings) -> Iterator[None]:
+    """Tell numbers of a trained task that no format of a network holds as what they are: training that diverged."""
+    try:
+        yield
+    except NetworkError as error:
+        raise TrainingError(
+            f"task {name!r}: training diverged (epoch {state.epoch} of {settings.epochs}, least validation loss "
+            f"{state.best_loss:.4g}: {error}); lower train.lr ({settings.lr:g})"
+        ) from error
 
 
 def train_epoch(

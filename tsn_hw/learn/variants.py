@@ -138,7 +138,7 @@ def _quantize(model: SubnetModel, trained: TrainedStream, task: int, variant: Va
     if data is not None and variant.prune_iterations:
         rng = np.random.default_rng(seed_of(settings.seed, "prune on", task))
         prune = replace(settings.prune, iterations=variant.prune_iterations, tolerated_drop=variant.prune_drop)
-        post_prune(model, task, lambda: evaluate(model, task, data.x_valid, data.y_valid).accuracy, prune, rng)
+        post_prune(model, task, lambda: evaluate(model, task, *data.deciding).accuracy, prune, rng)
     layers = layers_by_name(model, task)
     bits = dict(zip(layers, variant.code_bits, strict=True))
     for name, layer in layers.items():
