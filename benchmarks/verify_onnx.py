@@ -12,7 +12,8 @@ integers of tsn_hw.reference on
 * this onnxruntime, and the one of ``--old-python``, in processes of their own, with optimizations off, basic and all,
 * this onnxruntime under ``valgrind --tool=none``, a processor without VNNI, for a sample of the files.
 
-A random network is tried with its last task.
+A random network is tried with its last task; the first hundred on all of these, the others on the simulator and this
+onnxruntime.
 """
 
 from __future__ import annotations
@@ -173,9 +174,9 @@ def verify(
     scratch: Path,
     *,
     inputs: int,
-    evaluator_inputs: int,
-    old_python: str | None,
-    emulated: int,
+    evaluator_inputs: int = 0,
+    old_python: str | None = None,
+    emulated: int = 0,
     with_forms: bool = False,
 ) -> Counter[str]:
     """Compare all engines on networks; gives the number of integers an engine. ``emulated``: files for valgrind.
@@ -200,8 +201,9 @@ def verify(
             command = [valgrind, "-q", "--tool=none", sys.executable]
             engine, integers = compare_onnxruntime("without VNNI, onnxruntime", command, folder, files[-emulated:])
             counts[engine] += integers
-        engine, integers = compare_evaluator(folder, evaluator_inputs)
-        counts[engine] += integers
+        if evaluator_inputs:
+            engine, integers = compare_evaluator(folder, evaluator_inputs)
+            counts[engine] += integers
     return counts
 
 
@@ -227,14 +229,15 @@ def random_recipes(count: int) -> list[Recipe]:
 
 def networks(options: argparse.Namespace) -> Iterator[tuple[str, list[PackedNetwork], dict[str, Any]]]:
     """Name, some networks, and how many inputs and files they are tried with."""
+    slow = {"evaluator_inputs": 2, "emulated": 20, "old_python": options.old_python}
     for path in options.network:
-        yield str(path), [artifact.load(path)], {"inputs": 64, "evaluator_inputs": 4, "emulated": 2}
+        yield str(path), [artifact.load(path)], {"inputs": 64} | slow
     drawn = random_recipes(20 if options.quick else options.random)
     for start in range(0, len(drawn), 100):
         recipes = [replace(recipe, extremes=bool(i % 2)) for i, recipe in enumerate(drawn[start : start + 100])]
-        effort = {"inputs": 8, "evaluator_inputs": 2, "emulated": 20 if start < 300 else 0, "with_forms": True}
+        effort = {"inputs": 8, "with_forms": True} | (slow if start == 0 else {})
         yield "random networks", [random_network(recipe) for recipe in recipes], effort
-    large = {"inputs": 8, "evaluator_inputs": 1, "emulated": 2}
+    large = {"inputs": 8} | slow | {"evaluator_inputs": 1, "emulated": 2}
     streams = {
         "ResNet-18 with batch norms, 3 tasks": lambda: stream_of(random_resnet18(), 3),
         "AlexNet with batch norms, 10 tasks": lambda: stream_of(random_alexnet(multiplier_bits=12), 10),
@@ -256,7 +259,7 @@ def main() -> None:
             counts: Counter[str] = Counter()
             total = 0
             for _, nets, effort in tqdm(group, desc=name, leave=False):
-                counts.update(verify(nets, Path(scratch), old_python=options.old_python, **effort))
+                counts.update(verify(nets, Path(scratch), **effort))
                 total += len(nets)
             lines = [f"  {engine:40} {integers:15,} integers" for engine, integers in counts.items()]
             print(f"{name}: {total} networks, 0 integers differ", *lines, sep="\n", flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -14,81 +15,69 @@ from onnx import TensorProto
 
 from export.onnx_bank import BANK_FILE, words_digest
 from export.onnx_functions import IR_VERSION, OPSET
-from export.onnx_metadata import FORMAT_VERSION, golden_inputs, is_sealed, logits_digest, properties
+from export.onnx_metadata import FORMAT_VERSION, MODES, Metadata, golden_inputs, is_sealed, logits_digest, properties
+from export.onnx_nodes import element_type, onnx_type
 from export.onnx_session import constants, parse, run_graph
-from tsn_hw.arithmetic import ActFormat, Ints
-from tsn_hw.errors import ArtifactError, FileError
+from tsn_hw.arithmetic import Ints
+from tsn_hw.errors import ArtifactError, FileError, shown
 from tsn_hw.files import StrPath, read_bytes
+from tsn_hw.layers import Shape
+from tsn_hw.records import build
+
+MAX_ELEMENTS = 2**26
+"""Of one input; what a file says is not believed beyond it."""
 
 
 @dataclass(frozen=True)
 class GraphFile:
-    """A graph of ours and what its metadata tell."""
+    """A graph of ours, what its metadata tell, and the shape of one input."""
 
     path: Path
     model: onnx.ModelProto
-    told: dict[str, Any]
+    told: Metadata
+    input_shape: Shape
 
     @property
     def task(self) -> str:
         """Name of the task."""
-        return str(self.told["task"])
+        return self.told.task
 
     @property
-    def network(self) -> str:
-        """Digests of the tasks up to this one."""
-        return str(self.told["network"])
-
-    @property
-    def classes(self) -> list[str]:
+    def classes(self) -> tuple[str, ...]:
         """Names, in the order of the logits."""
-        return [str(name) for name in self.told["classes"]]
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Shape of one input."""
-        return tuple(dim.dim_value for dim in self.model.graph.input[0].type.tensor_type.shape.dim[1:])
-
-    @property
-    def input_format(self) -> ActFormat:
-        """Integers that the graph takes."""
-        told = self.told["input"]
-        return ActFormat(told["bits"], told["signed"], told["exponent"])
+        return self.told.classes
 
     @property
     def input_dtype(self) -> np.dtype[Any]:
         """Element type of the input."""
-        return onnx.helper.tensor_dtype_to_np_dtype(self.model.graph.input[0].type.tensor_type.elem_type)
-
-    @property
-    def logit_exponent(self) -> int | None:
-        """Real logit = integer * 2**exponent; None where the logits have a scale of their own."""
-        exponent = self.told["output"]["exponent"]
-        return None if exponent is None else int(exponent)
+        return element_type(self.told.input)
 
     def run(self, x: Ints) -> NDArray[np.int32]:
         """Logits (inputs, classes) of integers (inputs, *shape), on onnxruntime."""
-        (logits,) = run_graph(self.path, {"x": x.astype(self.input_dtype)})
+        (logits,) = run_graph(self.path, {"x": x.astype(self.input_dtype)}, ["logits"])
+        if logits.dtype != np.int32 or logits.shape != (len(x), len(self.classes)):
+            raise ArtifactError(f"{self.path}: gives {logits.dtype} {logits.shape}, not a logit a class")
         return logits
 
     @property
     def words(self) -> dict[str, str]:
         """Digests of the words in the bank file, by layer."""
-        layers = self.told["layers"]
-        digests = layers.get("words", [])
-        return {name: digest for name, digest in zip(layers["name"], digests, strict=False) if digest is not None}
+        layers = self.told.layers
+        return {name: digest for name, digest in zip(layers.name, layers.words, strict=False) if digest is not None}
 
 
-def read_graph(path: Path) -> GraphFile:
+def read_graph(path: StrPath) -> GraphFile:
     """Read one exported file and check that it is whole and of this version; its bank file is not read.
 
     Raises FileError where it cannot be read, ArtifactError where it is not what was written.
     """
-    content = read_bytes(path)
+    path, content = Path(path), read_bytes(path)
     model = parse(content, str(path))
     told = properties(model)
     if told.get("format") != FORMAT_VERSION:
-        raise ArtifactError(f"{path}: is no graph of tsn-hw of format {FORMAT_VERSION}, but {told.get('format')}")
+        raise ArtifactError(
+            f"{path}: is no graph of tsn-hw of format {FORMAT_VERSION}, but {shown(told.get('format'))}"
+        )
     if not is_sealed(content, str(told.get("sha256"))):
         raise ArtifactError(f"{path}: was altered: it is not the file whose digest it holds")
     versions = {entry.domain: entry.version for entry in model.opset_import}
@@ -96,7 +85,21 @@ def read_graph(path: Path) -> GraphFile:
         raise ArtifactError(
             f"{path}: has IR {model.ir_version} and opset {versions.get('')}, must have {IR_VERSION} and {OPSET}"
         )
-    return GraphFile(path, model, told)
+    metadata = build(Metadata, told, f"{path}: metadata", ArtifactError)
+    return GraphFile(path, model, metadata, _input_shape(f"{path}: input", model, metadata))
+
+
+def _input_shape(where: str, model: onnx.ModelProto, told: Metadata) -> Shape:
+    """The shape of one input, which must be what the metadata tell of."""
+    tensors = [entry.type.tensor_type for entry in model.graph.input if entry.name == "x"]
+    shape = tuple(dim.dim_value for dim in tensors[0].shape.dim[1:]) if tensors else ()
+    if len(shape) not in (1, 3) or min(shape) < 1 or math.prod(shape) > MAX_ELEMENTS:
+        raise ArtifactError(f"{where}: has shape {shown(shape)}, must be (features,) or (channels, height, width)")
+    if tensors[0].elem_type != onnx_type(str(element_type(told.input))):
+        raise ArtifactError(f"{where}: has no {element_type(told.input)}, as its format says")
+    if told.image is not None and (MODES.get(shape[0]), *shape[1:]) != (told.image.mode, *told.image.size):
+        raise ArtifactError(f"{where}: has shape {shape}, its pictures {told.image.mode} {told.image.size}")
+    return shape
 
 
 def uses_bank(model: onnx.ModelProto) -> bool:
@@ -116,10 +119,12 @@ def check_words(graph: GraphFile, bank: bytes) -> None:
         if tensor.data_location != TensorProto.EXTERNAL:
             continue
         place = {entry.key: entry.value for entry in tensor.external_data}
-        if place["location"] != BANK_FILE:
-            raise ArtifactError(f"{graph.path}: {tensor.name!r} lies in {place['location']!r}, must be {BANK_FILE}")
-        start = int(place["offset"])
-        end = start + int(place["length"])
+        if place.get("location") != BANK_FILE:
+            raise ArtifactError(
+                f"{graph.path}: {shown(tensor.name)} lies in {shown(place.get('location'))}, must be {BANK_FILE}"
+            )
+        start, size = (_place(graph.path, tensor.name, place.get(key, "")) for key in ("offset", "length"))
+        end = start + size
         if end > len(bank):
             raise ArtifactError(
                 f"{file}: is truncated: {reader} reads {tensor.name!r} in bytes {start}..{end} of {len(bank)}"
@@ -134,6 +139,13 @@ def check_words(graph: GraphFile, bank: bytes) -> None:
                 f"{file}: layer {layer!r} of {reader} finds other words than were exported: the file was altered, "
                 f"or belongs to another network"
             )
+
+
+def _place(path: Path, name: str, digits: str) -> int:
+    """An offset or a length in the bank file."""
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 18):
+        raise ArtifactError(f"{path}: {shown(name)} lies at {shown(digits)} in {BANK_FILE}, must be a number of bytes")
+    return int(digits)
 
 
 def open_graph(path: Path) -> GraphFile:
@@ -153,14 +165,14 @@ def check_folder(folder: StrPath) -> list[GraphFile]:
     if not paths:
         raise FileError(f"{folder}: holds no .onnx file")
     graphs = [open_graph(path) for path in paths]
-    for first, second in pairwise(sorted(graphs, key=lambda graph: len(graph.network))):
-        if not second.network.startswith(first.network):
+    for first, second in pairwise(sorted(graphs, key=lambda graph: len(graph.told.network))):
+        if not second.told.network.startswith(first.told.network):
             raise ArtifactError(
                 f"{second.path}: is of another network than {first.path.name}: a folder holds the graphs of one network"
             )
     for graph in graphs:
-        logits = graph.run(golden_inputs(graph.input_shape, graph.input_format))
-        if logits_digest(logits) != graph.told["golden"]:
+        logits = graph.run(golden_inputs(graph.input_shape, graph.told.input))
+        if logits_digest(logits) != graph.told.golden:
             raise ArtifactError(
                 f"{graph.path}: task {graph.task!r}: onnxruntime gives other logits than the int64 loops"
             )

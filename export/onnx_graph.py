@@ -20,7 +20,7 @@ from export.onnx_bank import BankLayout
 from export.onnx_functions import DOMAIN, DOMAIN_VERSION, IR_VERSION, OPSET, functions
 from export.onnx_layers import as_features, cast, computed, moved
 from export.onnx_metadata import metadata
-from export.onnx_nodes import Graph, Tensor, onnx_type
+from export.onnx_nodes import Graph, Tensor, element_type, onnx_type
 from export.onnx_plan import Forms, Plan, check_forms, plan_layer
 from export.onnx_weights import LayerWords, bank_weights, dense_words, shared_words, survivor_weights
 from tsn_hw.layers import INPUT, Flatten, MaxPool, Weighted
@@ -101,7 +101,7 @@ def _weights(graph: Graph, plan: Plan, words: LayerWords | None, *, is_bank: boo
 
 def input_dtype(net: PackedNetwork) -> np.dtype[Any]:
     """The element type of the graph input ``x``: the smallest integer type that holds ``net.input``."""
-    return np.dtype(f"{'' if net.input.signed else 'u'}int{8 if net.input.bits <= 8 else 16}")
+    return element_type(net.input)
 
 
 def _model(

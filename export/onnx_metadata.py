@@ -4,6 +4,9 @@
 
 * format: version of all this.  task: its name.  classes: names, in the order of the logits.
 * input: bits, signed, exponent; real value = integer * 2**exponent.
+* image: how a picture becomes an input, where it can: mode of its pixels (L, RGB), size (height, width) that it is
+  resized to, the filter that training resized with, the layout of the input. A pixel of 0..255 has the real value
+  pixel / 256.
 * output: exponent of the logits, null where they have a scale of their own.
 * layers: lists with an entry a layer that computes, in order, null where it has none: name; form of its computation;
   the largest magnitudes that it was chosen for ("accumulator", with offset and multiplier "bound"); bits of its output;
@@ -21,8 +24,9 @@ import base64
 import hashlib
 import json
 import math
+from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -31,12 +35,16 @@ from onnx import helper
 
 from tsn_hw import artifact
 from tsn_hw.arithmetic import ActFormat, Ints
+from tsn_hw.errors import ArtifactError
 from tsn_hw.layers import Shape, Weighted
 from tsn_hw.network import PackedNetwork
+from tsn_hw.records import parse_json
 
 FORMAT_VERSION = 4
 """Version of the graphs: names of tensors, functions and metadata."""
 KEY = "tsn_hw"
+MODES = {1: "L", 3: "RGB"}
+"""Channels of an input -> what Pillow calls such pixels."""
 GOLDEN_INPUTS = 8
 DIGEST_LETTERS = 12
 TASK_LETTERS = 8
@@ -56,15 +64,64 @@ def metadata(
         "output": {"exponent": logit_exponent(net, task)},
         "layers": {key: [layer.get(key) for layer in layers] for key in dict.fromkeys(chain(*layers))},
     }
+    if len(net.input_shape) == 3 and net.input_shape[0] in MODES:
+        channels, *size = net.input_shape
+        values["image"] = {"mode": MODES[channels], "size": size, "resize": "bilinear", "layout": "CHW"}
     return {KEY: _json(values | (others or {}))}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """How a picture becomes an input."""
+
+    mode: Literal["L", "RGB"]
+    size: tuple[int, int]
+    resize: Literal["bilinear"]
+    layout: Literal["CHW"]
+
+
+@dataclass(frozen=True)
+class Output:
+    """Real logit = integer * 2**exponent; None where the logits have a scale of their own."""
+
+    exponent: int | None
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Lists with an entry a layer; what only people read is not checked."""
+
+    name: tuple[str, ...]
+    words: tuple[str | None, ...] = ()
+    form: Any = None
+    accumulator: Any = None
+    bound: Any = None
+    bits: Any = None
+    code_bits: Any = None
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a whole file tells, see the module's docstring."""
+
+    format: int
+    task: str
+    classes: tuple[str, ...]
+    input: ActFormat
+    output: Output
+    layers: Layers
+    network: str
+    golden: str
+    sha256: str
+    image: Picture | None = None
 
 
 def properties(model: onnx.ModelProto) -> dict[str, Any]:
     """What a model of ours tells; nothing where it is none."""
     texts = [entry.value for entry in model.metadata_props if entry.key == KEY]
     try:
-        told = json.loads(texts[0]) if texts else {}
-    except ValueError:  # damaged, or somebody else's
+        told = parse_json(texts[0], KEY, ArtifactError) if texts else {}
+    except ArtifactError:  # damaged, or somebody else's
         return {}
     return told if isinstance(told, dict) else {}
 

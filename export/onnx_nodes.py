@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from export.onnx_functions import DOMAIN
+from tsn_hw.arithmetic import ActFormat
 from tsn_hw.errors import ExportError
 
 
@@ -88,6 +89,11 @@ class Graph:
         if name in self.names:
             raise ExportError(f"layer names: two tensors of the graph would be named {name!r}")
         self.names.add(name)
+
+
+def element_type(form: ActFormat) -> np.dtype[Any]:
+    """The smallest integer type that holds a format and that graphs take."""
+    return np.dtype(f"{'' if form.signed else 'u'}int{8 if form.bits <= 8 else 16}")
 
 
 def onnx_type(dtype: str) -> int:

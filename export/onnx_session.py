@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from tsn_hw.errors import ArtifactError
+from tsn_hw.errors import ArtifactError, brief
 
 
 def run_graph(
@@ -21,17 +22,21 @@ def run_graph(
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-    refusals = (state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf, state.RuntimeException)
+    theirs = [kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    refusals: tuple[type[Exception], ...] = (ValueError, RuntimeError, TypeError, *theirs)
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 4
     settings.intra_op_num_threads = 1
+    name = "a graph" if isinstance(source, bytes) else str(source)
     content = source if isinstance(source, bytes) else str(source)
     try:
         session = onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
-        return list(session.run(outputs, feeds))
-    except (*refusals, state.NoSuchFile, state.NotImplemented) as error:
-        name = "a graph" if isinstance(source, bytes) else str(source)
-        raise ArtifactError(f"{name}: onnxruntime refuses it: {error}") from error
+        found = list(session.run(outputs, feeds))
+    except refusals as error:
+        raise ArtifactError(f"{name}: onnxruntime refuses it: {brief(str(error))}") from error
+    if not all(isinstance(values, np.ndarray) and values.dtype.kind in "iuf" for values in found):
+        raise ArtifactError(f"{name}: gives what are no tensors of numbers")
+    return found
 
 
 def parse(content: bytes, name: str) -> onnx.ModelProto:

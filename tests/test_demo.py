@@ -98,6 +98,16 @@ def test_the_folder_is_a_run_with_graphs_verification_and_picture(finished: tupl
     assert result.files["net.tsn"] == (folder / "net.tsn").stat().st_size
 
 
+def test_the_sample_pictures_are_read_right_by_the_graph_of_the_first_task(
+    finished: tuple[Path, DemoResult], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, _ = finished
+    pictures = sorted((folder / "samples").iterdir())
+    assert len(pictures) > 2
+    assert main(["run", str(folder / "onnx" / "task_00.onnx"), str(folder / "samples")]) == 0
+    assert capsys.readouterr().out.splitlines() == [f"{picture}: {picture.stem}" for picture in pictures]
+
+
 def test_the_report_shows_what_was_measured(finished: tuple[Path, DemoResult]) -> None:
     folder, result = finished
     text = report(result, folder)
@@ -107,7 +117,8 @@ def test_the_report_shows_what_was_measured(finished: tuple[Path, DemoResult]) -
     assert ["mean", f"{result.metrics.acc:.2f}", f"{np.mean(result.dense):.2f}"] in [line.split() for line in lines]
     assert "mismatching integers between engines: 0" in lines
     assert any(line.startswith("backward transfer 0.0 points, forward transfer ") for line in lines)
-    assert str(folder) in lines[-1]
+    assert str(folder) in lines[-2]
+    assert lines[-1] == f"test pictures: tsn-hw run {folder}/onnx/task_00.onnx {folder}/samples/*.png"
 
 
 @pytest.mark.usefixtures("_tiny")
@@ -195,7 +206,7 @@ def test_the_command_prints_the_report_or_the_summary_and_fails_with_a_differenc
 
 
 def test_the_real_demo_is_five_permuted_tasks_with_four_bit_codebooks_and_eight_bit_activations() -> None:
-    assert (DEMO.stream.kind, DEMO.stream.tasks) == ("permuted", 5)
+    assert (DEMO.stream.kind, DEMO.stream.tasks, DEMO.stream.natural_first) == ("permuted", 5, True)
     assert (DEMO.quantize.min_bits, DEMO.quantize.max_bits, DEMO.formats.act_bits) == (4, 4, 8)
     assert [data.source for data in DEMO.data] == ["digits"]
     assert DEMO.train.threads == 1  # the same bytes on any number of cores

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+from contextlib import suppress
 
 import numpy as np
 import onnx
@@ -14,7 +15,7 @@ from small_network import NET, other_network, put
 from export import check_folder, onnx_files, write_onnx, write_onnx_shared
 from export.onnx_bank import bank_file, bank_layout, code_planes
 from export.onnx_check import open_graph, read_graph
-from export.onnx_metadata import golden_inputs, sealed
+from export.onnx_metadata import Picture, golden_inputs, sealed
 from tsn_hw import artifact, reference
 from tsn_hw.app.cli import main
 from tsn_hw.arithmetic import ActFormat
@@ -99,8 +100,9 @@ def test_the_digest_of_words_is_that_of_the_words_under_the_mask(tmp_path):
 
 def test_a_graph_file_reads_what_was_written(tmp_path):
     graph = open_graph(write_onnx(NET, tmp_path)[1])
-    assert (graph.task, graph.classes, graph.logit_exponent) == ("b", ["0", "1", "2"], -7)
-    assert (graph.input_shape, graph.input_format, graph.input_dtype) == ((1, 3, 2), NET.input, np.uint8)
+    assert (graph.task, graph.classes, graph.told.output.exponent) == ("b", ("0", "1", "2"), -7)
+    assert (graph.input_shape, graph.told.input, graph.input_dtype) == ((1, 3, 2), NET.input, np.uint8)
+    assert graph.told.image == Picture("L", (3, 2), "bilinear", "CHW")
 
 
 # what is refused ----------------------------------------------------------------------------------------------------
@@ -256,6 +258,86 @@ def test_files_of_others_are_refused(tmp_path):
     model = onnx.ModelProto(ir_version=8)
     (tmp_path / "other.onnx").write_bytes(model.SerializeToString())
     assert refusal(tmp_path) == "other.onnx: is no graph of tsn-hw of format 4, but None"
+
+
+def forged(path, values):
+    """The file with other metadata, whole by its digest."""
+    model = onnx.load(path, load_external_data=False)
+    onnx.helper.set_model_props(model, {"tsn_hw": json.dumps(values)})
+    path.write_bytes(sealed(model, {}) if isinstance(values, dict) else model.SerializeToString())
+
+
+def places(value, path=()):
+    """Paths to all values within JSON."""
+    yield path
+    entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, entry in entries:
+        yield from places(entry, (*path, key))
+
+
+def changed(value, path, new):
+    if not path:
+        return new
+    copy = value.copy()
+    copy[path[0]] = changed(value[path[0]], path[1:], new)
+    return copy
+
+
+WRONG = (None, True, -1, 0, 3, 2**40, 1.5, "", "x" * 5000, [], {}, [1], ["a", None], {"a": {}}, [[[]]])
+
+
+def test_forged_metadata_end_in_one_line(tmp_path):
+    for path in write_onnx_shared(NET.first_tasks(1), tmp_path):
+        if path.suffix == ".onnx":
+            content, values = path.read_bytes(), told(path)
+    refused, spots, rng = 0, list(places(values)), np.random.default_rng(0)
+    for number in range(2000):
+        new = WRONG[rng.integers(len(WRONG))]
+        forged(path, changed(values, spots[rng.integers(len(spots))], new))
+        try:
+            read_graph(path)
+        except ArtifactError as error:
+            message, refused = str(error), refused + 1
+            assert (message.startswith(f"{path}: "), "\n" in message, len(message) < 400) == (True, False, True)
+            continue
+        if number % 20 == 0:
+            with suppress(ArtifactError):  # what reads as ours may still be wrong
+                check_folder(tmp_path)
+    assert 500 < refused < 1500
+    path.write_bytes(content)
+    assert len(check_folder(tmp_path)) == 1
+
+
+def renamed(model):
+    model.graph.input[0].name = "y"
+
+
+def widened(model):
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 2**40
+
+
+def signed(model):
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.INT8
+
+
+def moved(model):
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            entry.value = "-1" if entry.key == "offset" else entry.value
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (renamed, "task_00.onnx: input: has shape (), must be (features,) or (channels, height, width)"),
+        (widened, f"task_00.onnx: input: has shape ({2**40}, 3, 2), must be (features,) or (channels, height, width)"),
+        (signed, "task_00.onnx: input: has no uint8, as its format says"),
+        (moved, "task_00.onnx: 'conv.bank_masks' lies at '-1' in banks.bin, must be a number of bytes"),
+    ],
+)
+def test_graphs_that_are_not_what_their_metadata_say_are_refused(tmp_path, change, message):
+    rewritten(write_onnx_shared(NET, tmp_path)[1], change)
+    assert refusal(tmp_path) == message
 
 
 # the command --------------------------------------------------------------------------------------------------------

@@ -3,20 +3,25 @@
 import json
 import struct
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 from handmade import linear, network, requantization
-from PIL import Image
+from PIL import Image, ImageOps
 from small_network import NET
 
 from export import write_onnx_shared
-from export.onnx_check import read_graph
+from export.onnx_check import open_graph, read_graph
 from tsn_hw import artifact
 from tsn_hw.app.cli import main
+from tsn_hw.app.deploy import read_input
 from tsn_hw.arithmetic import ActFormat
+from tsn_hw.errors import DataError
 from tsn_hw.layers import Flatten, Linear
+from tsn_hw.learn.data import load_data
+from tsn_hw.learn.data_files import decoded, npy_integers
 
 PIXELS = ActFormat(8, signed=False, exponent=-8)
 
@@ -104,25 +109,48 @@ def test_pixels_are_quantized_to_the_input_format(tmp_path, capsys):
     assert json.loads(told(capsys, "run", graph, image, "--json"))["predictions"][0]["logits"] == [0, 2, 2, 15]
 
 
-def test_an_image_of_another_size_is_refused_not_resized(tmp_path, capsys):
-    graph = written(picked((1, 2, 3), (0, 0, 0)), tmp_path)
-    good, image = saved(tmp_path / "good.png", np.zeros((2, 3))), saved(tmp_path / "image.png", np.zeros((3, 2)))
-    assert refused(capsys, "run", graph, good, image) == (
-        f"{image}: has 3 x 2 pixels (height x width), the graph takes 2 x 3"
-    )
+@pytest.mark.parametrize("colour", [False, True])
+def test_a_picture_of_the_training_folder_becomes_the_integers_that_training_saw(tmp_path, colour):
+    """Of other sizes than the input's, turned by EXIF, with alpha or a palette."""
+    rng = np.random.default_rng(0)
+    modes = ["RGB", "RGBA", "P", "L"] if colour else ["L", "L", "1"]
+    for part, name, mode in ((p, c, m) for p in ("train", "test") for c in "ab" for m in range(len(modes))):
+        exif = Image.Exif()
+        exif[0x0112] = 1 + int(rng.integers(8))
+        picture = Image.fromarray(rng.integers(0, 256, (*rng.integers(5, 40, 2), 3), dtype=np.uint8)).convert(
+            modes[mode]
+        )
+        (tmp_path / part / name).mkdir(parents=True, exist_ok=True)
+        picture.save(tmp_path / part / name / f"{mode}.png", exif=exif)
+    data = load_data("folder", tmp_path, name="photos", side=16)
+    graph = open_graph(written(picked(data.shape, (0, 0, 0)), tmp_path))
+    files = [path for name in "ab" for path in sorted((tmp_path / "test" / name).iterdir())]
+    np.testing.assert_array_equal(np.concatenate([read_input(graph, file) for file in files]), data.x_test)
+
+
+def test_pictures_are_turned_as_their_exif_says(tmp_path):
+    pixels = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    for orientation in range(1, 10):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.fromarray(pixels).save(tmp_path / "x.png", exif=exif)
+        with Image.open(tmp_path / "x.png") as stored:
+            np.testing.assert_array_equal(decoded(tmp_path / "x.png"), ImageOps.exif_transpose(stored))
 
 
 def test_a_small_file_of_many_pixels_is_refused_before_they_are_decoded(tmp_path, capsys, monkeypatch):
     graph = written(picked((1, 2, 3), (0, 0, 0)), tmp_path)
     monkeypatch.setattr(Image.Image, "load", lambda image: pytest.fail(f"{image.size} pixels are decoded"))
-    for size in (4_000, 12_000):  # beyond Pillow's own limit, too
+    for size in (9_000, 12_000, 20_000):  # beyond Pillow's own limits, too
         image = tmp_path / f"{size}.png"
         ihdr = struct.pack(">IIBBBBB", size, size, 8, 0, 0, 0, 0)
         chunks = ((b"IHDR", ihdr), (b"IDAT", zlib.compress(b"")), (b"IEND", b""))
         packed = (struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
         image.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(packed))
-        wanted = f"{image}: has {size} x {size} pixels (height x width), the graph takes 2 x 3"
-        assert refused(capsys, "run", graph, image) == wanted
+        told = (
+            f"{size}x{size} pixels are more than 67108864" if size < 20_000 else "Image size (400000000 pixels) exceeds"
+        )
+        assert refused(capsys, "run", graph, image).startswith(f"cannot read {image} as an image: {told}")
 
 
 def test_an_image_of_16_bits_and_a_file_that_is_none_are_refused(tmp_path, capsys):
@@ -130,15 +158,41 @@ def test_an_image_of_16_bits_and_a_file_that_is_none_are_refused(tmp_path, capsy
     deep, text = tmp_path / "deep.png", tmp_path / "text.png"
     Image.fromarray(np.array([[1, 60000]], np.uint16)).save(deep)
     text.write_text("no image")
-    assert refused(capsys, "run", graph, deep) == f"{deep}: has pixels of mode 'I;16', must have 8 bits a channel"
+    assert refused(capsys, "run", graph, deep) == (
+        f"cannot read {deep} as an image: pixels of mode I;16, must be one of 1, L, LA, P, RGB, RGBA, CMYK, YCbCr"
+    )
     assert refused(capsys, "run", graph, text).startswith(f"cannot read {text} as an image: ")
     assert refused(capsys, "run", graph, tmp_path / "none.png").startswith(f"cannot read {tmp_path}/none.png as an ")
+
+
+def test_folders_are_run_with_all_pictures_in_them(tmp_path, capsys):
+    graph = written(picked((1, 1, 2), (0, 0, 0), (0, 0, 1)), tmp_path)
+    pictures = tmp_path / "pictures"
+    (pictures / "deeper" / ".hidden").mkdir(parents=True)
+    for name, pixels in (("b.png", [[9, 3]]), ("deeper/a.JPG", [[0, 255]]), ("deeper/.hidden/c.png", [[1, 2]])):
+        saved(pictures / name, pixels)
+    (pictures / "notes.txt").write_text("no picture")
+    capsys.readouterr()
+    assert told(capsys, "run", graph, pictures) == f"{pictures}/b.png: class0\n{pictures}/deeper/a.JPG: class1\n"
+    (tmp_path / "empty").mkdir()
+    assert refused(capsys, "run", graph, tmp_path / "empty") == (
+        f"{tmp_path}/empty: holds no image (.png .jpg .jpeg .jfif .bmp .webp) and no .npy file"
+    )
+
+
+def test_the_best_classes_are_told_in_their_order(tmp_path, capsys):
+    graph = written(picked((1, 1, 3), (0, 0, 0), (0, 0, 1), (0, 0, 2)), tmp_path)
+    image = saved(tmp_path / "x.png", [[5, 9, 9]])
+    capsys.readouterr()
+    assert told(capsys, "run", graph, image, "--top", 2) == f"{image}: class1, class2\n"
+    data = json.loads(told(capsys, "run", graph, image, "--top", 99, "--json"))
+    assert data["predictions"][0]["top"] == ["class1", "class2", "class0"]
 
 
 def test_a_graph_of_two_channels_takes_no_image(tmp_path, capsys):
     graph = written(picked((2, 1, 1), (0, 0, 0)), tmp_path)
     image = saved(tmp_path / "image.png", [[1]])
-    assert refused(capsys, "run", graph, image) == f"{image}: has 1 x 1 pixels (height x width), the graph takes 1 x 1"
+    assert refused(capsys, "run", graph, image) == f"{image}: has 1 x 1 pixels, the graph takes (2, 1, 1) values"
 
 
 # arrays -------------------------------------------------------------------------------------------------------------
@@ -156,16 +210,56 @@ def test_an_array_holds_one_input_or_a_batch(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("array", "reason"),
     [
-        (np.zeros((2, 2), np.uint8), "has shape (2, 2), the graph takes (1, 1, 2) or a batch of them"),
+        (np.zeros((2, 3), np.uint8), "has shape (2, 3), the graph takes (1, 1, 2) or a batch of them"),
         (np.zeros((0, 1, 1, 2), np.uint8), "has shape (0, 1, 1, 2), the graph takes (1, 1, 2) or a batch of them"),
         (np.array([[[-1, 256]]]), "holds -1..256, the graph takes integers 0..255"),
-        (np.zeros((1, 1, 2)), "must hold one array of integers"),
     ],
 )
 def test_an_array_that_does_not_fit_is_refused(tmp_path, capsys, array, reason):
     graph = written(picked((1, 1, 2), (0, 0, 0)), tmp_path)
     np.save(tmp_path / "x.npy", array)
     assert refused(capsys, "run", graph, tmp_path / "x.npy") == f"{tmp_path}/x.npy: {reason}"
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 3), (1, 2, 3, 3), (3, 2, 3), (4, 3, 2, 3)])
+def test_channels_of_arrays_stand_first_or_last(tmp_path, shape):
+    graph = open_graph(written(picked((3, 2, 3), (0, 0, 0)), tmp_path))
+    array = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+    np.save(tmp_path / "x.npy", array)
+    batch = array if array.ndim == 4 else array[None]
+    expected = batch if batch.shape[1:] == (3, 2, 3) else batch.transpose(0, 3, 1, 2)
+    np.testing.assert_array_equal(read_input(graph, tmp_path / "x.npy"), expected)
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (4, 2, 3), (4, 2, 3, 1)])
+def test_one_channel_of_arrays_may_be_left_out(tmp_path, shape):
+    graph = open_graph(written(picked((1, 2, 3), (0, 0, 0)), tmp_path))
+    array = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+    np.save(tmp_path / "x.npy", array)
+    np.testing.assert_array_equal(read_input(graph, tmp_path / "x.npy"), array.reshape(-1, 1, 2, 3))
+
+
+def test_every_damaged_array_is_refused_in_one_line(tmp_path):
+    """numpy's own reader ends some of them with errors of Python's parser."""
+    np.save(tmp_path / "x.npy", np.arange(6, dtype=np.int16).reshape(2, 3))
+    content, file, rng = (tmp_path / "x.npy").read_bytes(), tmp_path / "damaged.npy", np.random.default_rng(0)
+    for _ in range(1000):
+        damaged = bytearray(content)
+        for place in rng.integers(0, len(content), rng.integers(1, 4)):
+            damaged[place] = rng.integers(256)
+        file.write_bytes(damaged[: rng.integers(len(content) + 1)] if rng.random() < 0.3 else damaged)
+        with suppress(DataError):  # and nothing else
+            assert npy_integers(file).nbytes <= len(content)
+    np.save(file, np.zeros((1, 1, 2)))
+    assert damage(file) == f"cannot read {file} as an .npy file: it is of type float64, must be integers"
+    file.write_bytes(content.replace(b"(2, 3), }", b"(2, 3, } "))
+    assert "as an .npy file: it has a header that describes no plain array" in damage(file)
+
+
+def damage(file):
+    with pytest.raises(DataError) as error:
+        npy_integers(file)
+    return str(error.value)
 
 
 # onnxruntime alone --------------------------------------------------------------------------------------------------
@@ -175,12 +269,15 @@ def test_the_ten_lines_of_the_documentation_run(tmp_path, monkeypatch, capsys):
     graph = written(picked((1, 2, 3), (0, 0, 1), (0, 1, 2)), tmp_path)
     graph.rename(tmp_path / "task_03.onnx")
     saved(tmp_path / "image.png", [[1, 7, 3], [4, 5, 128]])
+    pixels = [[[7, 7, 7]] * 4] * 4  # of another size and colour
+    saved(tmp_path / "large.png", pixels)
     monkeypatch.chdir(tmp_path)
     text = (Path(__file__).parent.parent / "docs" / "deploy.md").read_text()
     lines = text.partition("```python\n")[2].partition("```")[0]
     capsys.readouterr()
     exec(compile(lines, "docs/deploy.md", "exec"), {})
-    assert capsys.readouterr().out == "class1 [0.02734375 0.5       ]\n"
+    exec(compile(lines.replace("image.png", "large.png"), "docs/deploy.md", "exec"), {})
+    assert capsys.readouterr().out == "class1 [0.02734375 0.5       ]\nclass0 [0.02734375 0.02734375]\n"
 
 
 # the commands -------------------------------------------------------------------------------------------------------
@@ -212,8 +309,8 @@ def test_the_command_forces_forms(tmp_path, capsys):
 
     def forms(*options):
         told(capsys, "onnx", tmp_path / "net.tsn", "-o", tmp_path, *options)
-        layers = read_graph(tmp_path / "task_01.onnx").told["layers"]
-        return dict(zip(layers["name"], layers["form"], strict=True))
+        layers = read_graph(tmp_path / "task_01.onnx").told.layers
+        return dict(zip(layers.name, layers.form, strict=True))
 
     free = forms()
     assert (free["conv"], free["mix"], free["head_b"]) == ("quantized", "quantized", "quantized")

@@ -85,6 +85,15 @@ def test_validation_comes_from_training_and_test_stays_whole(stream):
 # --- streams -----------------------------------------------------------------------------------------------------
 
 
+def test_the_first_of_the_permuted_tasks_may_stay_as_it_is():
+    data = digits()
+    natural, moved = (permuted(data, 2, seed=3, valid_share=0.2, natural_first=first) for first in (True, False))
+    np.testing.assert_array_equal(natural.task(0).x_test, data.x_test)
+    assert (moved.task(0).x_test != data.x_test).any()
+    np.testing.assert_array_equal(natural.task(0).y_train, moved.task(0).y_train)
+    np.testing.assert_array_equal(natural.task(1).x_train, moved.task(1).x_train)
+
+
 def test_permuted_tasks_move_pixels_by_one_fixed_order_a_task():
     data = photo()
     stream = permuted(data, 3, seed=5, valid_share=0.25)

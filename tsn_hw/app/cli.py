@@ -150,7 +150,8 @@ def parser() -> Parser:
 
     run = add_command(commands, "run", _run, "classes of images from an exported graph alone")
     run.add_argument("graph", type=path, help="task_00.onnx ...; a shared banks.bin lies beside it")
-    run.add_argument("input", type=path, nargs="+", help="image of the size that the graph takes, or .npy file")
+    run.add_argument("input", type=path, nargs="+", help="image, which is resized as in training; .npy file; or folder")
+    run.add_argument("--top", type=whole(1, 2**31), default=1, metavar="K", help="the K best classes (default: 1)")
 
     add_hardware_commands(commands)
 
@@ -269,7 +270,7 @@ def _onnx(options: argparse.Namespace) -> Result:
 def _run(options: argparse.Namespace) -> Result:
     from tsn_hw.app.deploy import run_on_files
 
-    return *run_on_files(options.graph, options.input), 0
+    return *run_on_files(options.graph, options.input, options.top), 0
 
 
 def _simulate(options: argparse.Namespace) -> Result:

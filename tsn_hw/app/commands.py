@@ -16,8 +16,9 @@ from tsn_hw import artifact
 from tsn_hw.app.tables import capacity_table, table
 from tsn_hw.arithmetic import quantize
 from tsn_hw.capacity import Capacity, capacity
-from tsn_hw.errors import DataError, SettingsError
+from tsn_hw.errors import SettingsError
 from tsn_hw.files import read_bytes, write_atomically
+from tsn_hw.learn.data_files import npy_integers
 from tsn_hw.network import PackedNetwork
 
 if TYPE_CHECKING:
@@ -120,12 +121,7 @@ def simulate(path: Path, wanted: int | str, run: Path | None, source: Path | Non
 
 def _inputs(net: PackedNetwork, source: Path) -> NDArray[np.integer]:
     """Integers for the network from an .npy file: images (uint8) are quantized, other integers taken as they are."""
-    try:  # a memory map unpickles nothing, and takes no memory for sizes that are not there
-        array: NDArray[Any] = np.lib.format.open_memmap(source, mode="r")
-    except (OSError, ValueError, OverflowError) as error:
-        raise DataError(f"cannot read {source} as an .npy file: {error}") from error
-    if array.dtype.kind not in "iu":
-        raise DataError(f"{source}: holds {array.dtype}, must be integers")
+    array = npy_integers(source)
     if array.shape == net.input_shape:
         array = array[None]
     return quantize(array / 256.0, net.input) if array.dtype == np.uint8 else array

@@ -37,7 +37,7 @@ def stream_of(settings: Settings) -> Stream:
         raise SettingsError(f"stream.kind = {stream.kind!r}: needs exactly one data set, found {len(sets)}")
     if stream.kind == "split":
         return split(sets[0], stream.classes_per_task, **shared)  # type: ignore[arg-type]
-    return permuted(sets[0], stream.tasks, **shared)  # type: ignore[arg-type]
+    return permuted(sets[0], stream.tasks, natural_first=stream.natural_first, **shared)  # type: ignore[arg-type]
 
 
 def _load(data: DataSettings) -> DataSet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from dataclasses import dataclass
@@ -10,13 +11,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from export import write_onnx
+from sim.integer import Simulator
 from tsn_hw.app.config import settings_from_json, stream_of
 from tsn_hw.app.metrics import Metrics
 from tsn_hw.app.runs import NETWORK, SETTINGS, RunFolder
 from tsn_hw.app.tables import accuracy_heat_map, capacity_table, table
 from tsn_hw.app.verify import Verification, verify
+from tsn_hw.arithmetic import quantize
 from tsn_hw.capacity import Capacity, capacity
 from tsn_hw.errors import SettingsError
 from tsn_hw.files import write_atomically
@@ -35,16 +39,18 @@ from tsn_hw.learn.settings import (
 from tsn_hw.learn.tasks import Stream
 from tsn_hw.learn.train import Tensors, evaluate, reproducible, seed_of
 from tsn_hw.locks import LOCK, sole_writer
+from tsn_hw.network import PackedNetwork
 
 DEMO = Settings(
-    stream=StreamSettings(kind="permuted", tasks=5),
+    stream=StreamSettings(kind="permuted", tasks=5, natural_first=True),
     model=ModelSettings(hidden=(256, 128), dropout=0.2),
     train=TrainSettings(epochs=60, batch=64, lr=3e-3, keep_ratio=0.4, threads=1, transfer=True),
     prune=PruneSettings(iterations=5),
     quantize=QuantizeSettings(min_bits=4, max_bits=4, qat_bits=4, qat_epochs=20),
 )
-"""Permuted digits, five tasks, 4-bit codebooks, 8-bit activations."""
+"""Digits as they are and four permutations of them, 4-bit codebooks, 8-bit activations."""
 SUMMARY, VERIFICATION, PICTURE = RESULTS = ("summary.json", "verify.json", "accuracy_matrix.png")
+SAMPLES = "samples"
 
 
 @dataclass(frozen=True)
@@ -103,11 +109,23 @@ def _demo(folder: Path, resume: bool, quiet: bool, device: str) -> DemoResult:
     names = [task.name for task in net.tasks]
     picture = accuracy_heat_map(metrics.matrix, names, "A column that does not change: nothing is forgotten")
     write_atomically(folder / PICTURE, picture)
+    write_samples(net, run.stream, folder / SAMPLES)
     files = {path.name: path.stat().st_size for path in [folder / NETWORK, *graphs]}
     dense = dense_accuracies(run.settings, run.stream, device)
     result = DemoResult(names, metrics, dense, checked, capacity(net), files, time.monotonic() - started)
     write_atomically(folder / SUMMARY, (json.dumps(result.summary(), indent=1) + "\n").encode())
     return result
+
+
+def write_samples(net: PackedNetwork, stream: Stream, folder: Path) -> None:
+    """Of every class, the first test picture of task 0 that it reads right, as a file for ``tsn-hw run``."""
+    data = stream.task(0)
+    right = Simulator(net, 0).predict(quantize(data.x_test / 256.0, net.input)) == data.y_test
+    for label, name in enumerate(data.classes):
+        for picture in data.x_test[right & (data.y_test == label)][:1]:
+            content = io.BytesIO()
+            Image.fromarray(picture[0]).save(content, "PNG")
+            write_atomically(folder / f"{name}.png", content.getvalue())
 
 
 def dense_accuracies(settings: Settings, stream: Stream, device: str = "cpu") -> list[float]:
@@ -143,5 +161,6 @@ def report(result: DemoResult, folder: Path) -> str:
         table(["file", "bytes"], [[name, size] for name, size in result.files.items()]),
         "",
         f"{result.seconds:.0f} s; everything is in {folder} (summary.json, verify.json, accuracy_matrix.png)",
+        f"test pictures: tsn-hw run {folder}/onnx/task_00.onnx {folder}/{SAMPLES}/*.png",
     ]
     return "\n".join(lines)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,12 +11,15 @@ from numpy.typing import NDArray
 
 from export import check_folder, write_onnx, write_onnx_shared, write_qonnx
 from export.onnx_check import GraphFile, open_graph
+from export.onnx_metadata import MODES
 from export.onnx_plan import Form, Forms
 from export.qonnx import Flavour
 from tsn_hw import artifact
 from tsn_hw.app.tables import table
 from tsn_hw.arithmetic import Ints, quantize
 from tsn_hw.errors import DataError, SettingsError, brief
+from tsn_hw.layers import Shape
+from tsn_hw.learn.data_files import DAMAGE, IMAGE_SUFFIXES, decoded, npy_integers, resized
 
 Told = tuple[str, Any]
 
@@ -68,35 +69,47 @@ def check_graphs(folder: Path) -> Told:
     return text, {"files": {graph.path.name: graph.task for graph in graphs}, "passed": True}
 
 
-def run_on_files(path: Path, inputs: Sequence[Path]) -> Told:
-    """Classes of images or arrays, from an exported file alone."""
+def run_on_files(path: Path, inputs: Sequence[Path], top: int = 1) -> Told:
+    """The ``top`` classes of images or arrays, or of all that lie in folders, from an exported file alone."""
     graph = open_graph(path)
     predictions: list[dict[str, Any]] = []
-    for source in inputs:
+    lines: list[str] = []
+    for source in _files(inputs):
         logits = graph.run(read_input(graph, source))
-        numbered = len(logits) > 1
         for number, row in enumerate(logits):
-            name = f"{source}[{number}]" if numbered else str(source)
-            winner = graph.classes[int(row.argmax())]
-            predictions.append({"input": name, "class": winner, "logits": row.tolist()})
-    text = "\n".join(f"{entry['input']}: {entry['class']}" for entry in predictions)
-    data = {"task": graph.task, "classes": graph.classes, "logit_exponent": graph.logit_exponent}
-    return text, data | {"predictions": predictions}
+            name = f"{source}[{number}]" if len(logits) > 1 else str(source)
+            best = [graph.classes[i] for i in np.argsort(-row.astype(np.int64), kind="stable")[:top]]
+            entry = {"input": name, "class": best[0], "logits": row.tolist()}
+            predictions.append(entry if top == 1 else entry | {"top": best})
+            lines.append(f"{name}: {', '.join(best)}")
+    data = {"task": graph.task, "classes": graph.classes, "logit_exponent": graph.told.output.exponent}
+    return "\n".join(lines), data | {"predictions": predictions}
+
+
+def _files(inputs: Sequence[Path]) -> Iterator[Path]:
+    """Files, and the images and arrays in folders and below them, in the order of their names; hidden ones left out."""
+    for source in inputs:
+        if not source.is_dir():
+            yield source
+            continue
+        below = [path for path in sorted(source.rglob("*")) if path.suffix.lower() in (*IMAGE_SUFFIXES, ".npy")]
+        found = [path for path in below if not any(part[0] == "." for part in path.relative_to(source).parts)]
+        if not found:
+            raise DataError(f"{source}: holds no image ({' '.join(IMAGE_SUFFIXES)}) and no .npy file")
+        yield from found
 
 
 def read_input(graph: GraphFile, source: Path) -> Ints:
     """Integers of the input format, (inputs, *shape), from an image or an .npy file.
 
     Images and uint8 arrays hold pixels of 0..255 for the real values 0..255/256; other integers are taken as they are.
-    Raises DataError where the file does not fit the graph.
+    Images are brought to the input's size as in training. Raises DataError where the file does not fit the graph.
     """
-    is_array = source.suffix == ".npy"
-    values = _read_array(source) if is_array else _read_image(graph, source)
-    shape, form = graph.input_shape, graph.input_format
-    if values.shape == shape:
-        values = values[None]
-    if values.shape[1:] != shape or not len(values):
-        raise DataError(f"{source}: has shape {values.shape}, the graph takes {shape} or a batch of them")
+    shape, form = graph.input_shape, graph.told.input
+    array = npy_integers(source) if source.suffix == ".npy" else _read_image(graph, source)
+    values = _as_inputs(array, shape)
+    if values is None or not len(values):
+        raise DataError(f"{source}: has shape {array.shape}, the graph takes {shape} or a batch of them")
     if values.dtype == np.uint8:
         return quantize(values / 256.0, form)
     low, high = form.range
@@ -105,45 +118,33 @@ def read_input(graph: GraphFile, source: Path) -> Ints:
     return values.astype(np.int64)
 
 
-def _read_array(source: Path) -> NDArray[Any]:
-    try:
-        array = np.load(source, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {source} as an .npy file: {error}") from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "iu":
-        raise DataError(f"{source}: must hold one array of integers")
-    return array
+def _as_inputs(array: NDArray[Any], shape: Shape) -> NDArray[Any] | None:
+    """One input or several as (inputs, *shape), or None; the channels of images may stand last, and one be left out."""
+    batches = (array[None], array)
+    found = [batch for batch in batches if batch.shape[1:] == shape]
+    if len(shape) == 3:
+        channels, *size = shape
+        found += [batch.transpose(0, 3, 1, 2) for batch in batches if batch.shape[1:] == (*size, channels)]
+        found += [batch[:, None] for batch in batches if batch.shape[1:] == tuple(size) and channels == 1]
+    return found[0] if found else None
 
 
 def _read_image(graph: GraphFile, source: Path) -> NDArray[np.uint8]:
-    """Pixels in the shape of the input; grey or colour as the graph takes them, never resized.
+    """Pixels in the shape of the input: read, turned, made grey or colour, and resized as in training.
 
-    The size is looked at before anything is decoded: a small file may claim any.
+    A flat input takes a picture of as many pixels, of whatever size.
     """
-    from PIL import Image
-
-    refusals = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
     try:
-        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
-            image = Image.open(source)
-        with image:
-            channels = _channels(graph, image.size, source)
-            if image.mode.startswith(("I", "F")):
-                raise DataError(f"{source}: has pixels of mode {image.mode!r}, must have 8 bits a channel")
-            pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"), dtype=np.uint8)
-    except DataError:
-        raise
-    except refusals as error:
+        picture = decoded(source)
+    except (DataError, *DAMAGE) as error:
         raise DataError(f"cannot read {source} as an image: {brief(str(error))}") from error
-    return pixels.reshape(*pixels.shape[:2], channels).transpose(2, 0, 1).reshape(graph.input_shape)
-
-
-def _channels(graph: GraphFile, size: tuple[int, int], source: Path) -> int:
-    """How many channels an image of a width and height must have for a graph."""
-    shape, (width, height) = graph.input_shape, size
-    channels = shape[0] if len(shape) == 3 else max(1, shape[0] // (width * height))
-    fits = (channels, height, width) == shape if len(shape) == 3 else channels * width * height == shape[0]
-    if channels not in (1, 3) or not fits:
-        wanted = f"{shape[1]} x {shape[2]}" if len(shape) == 3 else f"{math.prod(shape)} values"
-        raise DataError(f"{source}: has {height} x {width} pixels (height x width), the graph takes {wanted}")
-    return channels
+    shape, told = graph.input_shape, graph.told.image
+    if told is not None:
+        height, width = told.size
+        picture = resized(picture.convert(told.mode), width, height)
+    elif len(shape) == 1 and shape[0] in (area := picture.width * picture.height, 3 * area):
+        picture = picture.convert(MODES[shape[0] // area])
+    else:
+        raise DataError(f"{source}: has {picture.height} x {picture.width} pixels, the graph takes {shape} values")
+    pixels = np.asarray(picture, dtype=np.uint8).reshape(picture.height, picture.width, -1)
+    return pixels.transpose(2, 0, 1).reshape(shape)

@@ -234,7 +234,7 @@ def read_folder(name: str, folder: Path, side: int | None = None) -> DataSet:
             else:
                 with reading(name, file):
                     image = decoded(file)
-                yield file, np.asarray(image if side is None else resized(image, side))
+                yield file, np.asarray(image if side is None else resized(image, side, side))
 
     def class_of(entry: Path) -> str | None:
         if not entry.is_dir():
@@ -270,7 +270,7 @@ def read_tinyimagenet(name: str, folder: Path) -> DataSet:
         found = [np.zeros((0, 3, 64, 64), np.uint8)]
         for file, _ in files:
             with reading(name, file):
-                found.append(np.asarray(resized(decoded(file).convert("RGB"), 64)).transpose(2, 0, 1)[None])
+                found.append(np.asarray(resized(decoded(file).convert("RGB"), 64, 64)).transpose(2, 0, 1)[None])
         return np.concatenate(found)
 
     def numbers(files: list[tuple[Path, str]]) -> Labels:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import re
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -19,9 +20,9 @@ from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
 
-from tsn_hw.errors import DataError
+from tsn_hw.errors import DataError, brief
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -37,8 +38,12 @@ _MAT_MATRIX, _MAT_COMPRESSED = 14, 15
 _MAT_NUMERIC = range(6, 16)
 """Classes of MATLAB arrays that hold plain numbers, from double to uint64."""
 _CHUNK = 1 << 20
-_DAMAGE = (
-    *(OSError, EOFError, ValueError, TypeError, SyntaxError, RuntimeError),
+_TURNS: dict[Any, Image.Transpose] = dict(
+    zip(range(2, 9), (Image.Transpose(turn) for turn in (0, 3, 1, 5, 4, 6, 2)), strict=True)
+)
+"""EXIF orientation -> what sets an image upright; 1 is upright."""
+DAMAGE = (
+    *(OSError, EOFError, ValueError, TypeError, SyntaxError, RuntimeError, OverflowError),
     *(struct.error, zlib.error, zipfile.BadZipFile, Image.DecompressionBombError),
 )
 """What gzip, zipfile, numpy and Pillow raise for damaged files (Pillow raises SyntaxError for a broken PNG)."""
@@ -51,7 +56,7 @@ def reading(name: str, file: Path) -> Iterator[None]:
         yield
     except DataError as error:
         raise DataError(f"data {name!r}: {file}: {error}") from None
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise DataError(f"data {name!r}: {file}: cannot be read: {' '.join(str(error).split())}") from error
 
 
@@ -74,18 +79,32 @@ def npz_array(archive: zipfile.ZipFile, key: str) -> NDArray[Any]:
     if f"{key}.npy" not in archive.namelist():
         raise DataError(f"holds no {key}, only {', '.join(archive.namelist())}")
     with archive.open(f"{key}.npy") as stream:
-        magic = _read_exactly(stream, 8)
-        if magic[:6] != b"\x93NUMPY" or magic[6] not in (1, 2):
-            raise DataError(f"{key} begins with {magic.hex()}, must begin with 934e554d505901 or 934e554d505902")
-        length = int.from_bytes(_read_exactly(stream, 2 * magic[6]), "little")
-        header = _NPY_HEADER.fullmatch(_read_exactly(stream, length).decode("latin-1"))
-        if header is None:
-            raise DataError(f"{key} has a header that describes no plain array")
-        dtype = np.dtype(header[1])
-        if dtype.kind not in "uiSU":
-            raise DataError(f"{key} is of type {dtype}, must be integers or strings")
-        shape = tuple(int(size) for size in header[3].split(",") if size.strip())
-        data = _read_all(stream, prod(shape) * dtype.itemsize)
+        return _npy_array(stream, key, "uiSU", "integers or strings")
+
+
+def npy_integers(file: Path) -> NDArray[np.integer]:
+    """The integers of an .npy file."""
+    try:
+        with file.open("rb") as stream:
+            return _npy_array(stream, "it", "ui", "integers")
+    except (DataError, *DAMAGE) as error:
+        raise DataError(f"cannot read {file} as an .npy file: {brief(str(error))}") from error
+
+
+def _npy_array(stream: IO[bytes], what: str, kinds: str, wanted: str) -> NDArray[Any]:
+    """An array of the .npy format, of numpy's kinds of types."""
+    magic = _read_exactly(stream, 8)
+    if magic[:6] != b"\x93NUMPY" or magic[6] not in (1, 2):
+        raise DataError(f"{what} begins with {magic.hex()}, must begin with 934e554d505901 or 934e554d505902")
+    length = int.from_bytes(_read_exactly(stream, 2 * magic[6]), "little")
+    header = _NPY_HEADER.fullmatch(_read_exactly(stream, length).decode("latin-1"))
+    if header is None:
+        raise DataError(f"{what} has a header that describes no plain array")
+    dtype = np.dtype(header[1])
+    if dtype.kind not in kinds:
+        raise DataError(f"{what} is of type {dtype}, must be {wanted}")
+    shape = tuple(int(size) for size in header[3].split(",") if size.strip())
+    data = _read_all(stream, prod(shape) * dtype.itemsize)
     return np.frombuffer(data, dtype).reshape(shape, order="F" if header[2] == "True" else "C")
 
 
@@ -182,7 +201,12 @@ def is_image(file: Path) -> bool:
 
 
 def decoded(file: Path) -> Image.Image:
-    """An image file as mode L or RGB; transparency is dropped."""
+    """An image file as mode L or RGB, upright as its EXIF orientation says; transparency is dropped."""
+    with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):  # our limit is lower
+        return _decoded(file)
+
+
+def _decoded(file: Path) -> Image.Image:
     with Image.open(file) as image:
         image.verify()  # the checksums of a PNG, which decoding ignores; it leaves the image unusable
     with Image.open(file) as image:
@@ -191,13 +215,16 @@ def decoded(file: Path) -> Image.Image:
         if image.mode not in _GREY + _COLOUR:
             raise DataError(f"pixels of mode {image.mode}, must be one of {', '.join(_GREY + _COLOUR)}")
         if image.mode in _GREY:
-            return image.convert("L")
-        return (image.convert("RGBA") if image.mode == "P" else image).convert("RGB")
+            pixels = image.convert("L")
+        else:
+            pixels = (image.convert("RGBA") if image.mode == "P" else image).convert("RGB")
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    return pixels if turn is None else pixels.transpose(turn)
 
 
-def resized(image: Image.Image, side: int) -> Image.Image:
-    """The image at side x side pixels: bilinear, aspect ratio not kept, unchanged if it has that size."""
-    return image.resize((side, side), Image.Resampling.BILINEAR)
+def resized(image: Image.Image, width: int, height: int) -> Image.Image:
+    """The image at a size in pixels: bilinear, aspect ratio not kept, unchanged if it has that size."""
+    return image.resize((width, height), Image.Resampling.BILINEAR)
 
 
 def _read_exactly(stream: IO[bytes], count: int) -> bytes:

@@ -36,12 +36,14 @@ class DataSettings:
 class StreamSettings:
     """How data becomes a sequence of tasks.
 
-    permuted: ``tasks`` fixed pixel permutations of the first data set; split: its classes,
-    ``classes_per_task`` at a time; mixed: one task a data set, all brought to ``channels`` x ``side`` x ``side``.
+    permuted: ``tasks`` fixed pixel permutations of the first data set, of which the first leaves all pixels in place if
+    ``natural_first``; split: its classes, ``classes_per_task`` at a time; mixed: one task a data set, all brought to
+    ``channels`` x ``side`` x ``side``.
     """
 
     kind: Literal["permuted", "split", "mixed"] = "permuted"
     tasks: int = 5
+    natural_first: bool = False
     classes_per_task: int = 2
     side: int = 32
     channels: Literal[1, 3] = 3

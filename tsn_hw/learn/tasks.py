@@ -71,10 +71,10 @@ class Stream:
         return self.build(index)
 
 
-def permuted(data: DataSet, tasks: int, *, seed: int, valid_share: float) -> Stream:
+def permuted(data: DataSet, tasks: int, *, seed: int, valid_share: float, natural_first: bool = False) -> Stream:
     """Every task is the whole data set with its pixels in another fixed order, the same in all channels.
 
-    The first task is permuted as well.
+    The first task is permuted as well, as in the literature, unless ``natural_first``.
 
     >>> from tsn_hw.learn.data import digits
     >>> stream = permuted(digits(), 3, seed=0, valid_share=0.1)
@@ -89,6 +89,8 @@ def permuted(data: DataSet, tasks: int, *, seed: int, valid_share: float) -> Str
     def build(index: int) -> TaskData:
         rng = np.random.default_rng([seed, index])
         order = rng.permutation(data.shape[1] * data.shape[2])
+        if natural_first and index == 0:
+            order.sort()
 
         def permute(images: Images) -> Images:
             return images.reshape(*images.shape[:2], -1)[:, :, order].reshape(images.shape)
@@ -223,7 +225,7 @@ def _resized_images(images: Images, side: int) -> Images:
     if images.shape[2:] == (side, side):
         return images
     planes = images.reshape(-1, *images.shape[2:])
-    small = [np.asarray(resized(Image.fromarray(plane), side)) for plane in planes]
+    small = [np.asarray(resized(Image.fromarray(plane), side, side)) for plane in planes]
     return np.stack(small).reshape(*images.shape[:2], side, side)
 
 
