@@ -16,8 +16,8 @@ from tsn_hw.files import StrPath
 from tsn_hw.images import Kind, MemoryImage, is_loaded, memory_images
 from tsn_hw.units import Accelerator
 
-COPIED = (".h", ".hpp", ".cpp")
-"""Endings of the files of ``hls_templates`` that go into a project as they are, besides the Makefile."""
+COPIED = ("Makefile", "csim/*.h", "firmware/*.hpp", "testbench/*.[ch]pp", "tsn/*.hpp")
+"""The files of ``hls_templates`` that go into a project as they are; those of tsn into its firmware."""
 
 
 def write_hls(
@@ -45,7 +45,7 @@ def write_hls(
 
 def project_files(accelerator: Accelerator, golden: Sequence[GoldenRun]) -> dict[str, bytes]:
     """Path in the folder → content of everything that compiles, runs and checks the accelerator."""
-    copied = sorted(path for path in TEMPLATES.rglob("*") if path.suffix in COPIED or path.name == "Makefile")
+    copied = sorted(path for pattern in COPIED for path in TEMPLATES.glob(pattern))
     files = {path.relative_to(TEMPLATES).as_posix(): path.read_bytes() for path in copied}
     files = {f"firmware/{path}" if path.startswith("tsn/") else path: content for path, content in files.items()}
     files |= rendered_files(accelerator)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from string import Template
 
 from export.hls_firmware import TEMPLATES
 from export.hls_folder import manifest_of, write_folder
 from export.hls_load import load_files
 from export.hls_numbers import check_packets
+from export.hls_scripts import render
 from export.memory_files import memory_files
 from export.rtl_top import bench_module, top_module
 from tsn_hw.dataflow import dataflow
@@ -20,6 +20,8 @@ from tsn_hw.units import Accelerator
 
 RTL_FOLDER = "tsn-hw rtl project 1"
 TOP = "tsn_accelerator"
+MEMORIES = '-DTSN_MEMORIES="memories/"'
+"""Tells a program that runs in the folder of a project where the files of its memories lie."""
 RTL_TEMPLATES = TEMPLATES / "rtl"
 SOURCE_NAME = re.compile(r"rtl/\w+\.sv", re.ASCII)
 """Names that stand for themselves in every script and on every command line."""
@@ -48,13 +50,25 @@ def rtl_files(accelerator: Accelerator) -> dict[str, bytes]:
     graph = dataflow(accelerator)
     sources["rtl/tsn_accelerator.sv"] = top_module(graph).encode()
     memories = {f"memories/{name}": data for name, data in memory_files(accelerator, ["mem"]).items()}
-    core = Template((RTL_TEMPLATES / "tsn_accelerator.core.in").read_text()).substitute(
+    contents = [name for name in memories if name.endswith(".mem")]
+    core = render(
+        "rtl/tsn_accelerator.core.in",
         sources="\n".join(f"      - {name}" for name in sources),
-        memories="\n".join(f"      - {name}: {{copyto: {name}}}" for name in memories if name.endswith(".mem")),
+        memories="\n".join(f"      - {name}: {{copyto: {Path(name).name}}}" for name in contents),
     )
+    script = render("rtl/vivado.tcl.in", files="\n".join(f"    {name}" for name in [*sources, *contents]))
     benches = {f"testbench/{name}": (RTL_TEMPLATES / name).read_bytes() for name in ("testbench.sv", "bench.cpp")}
     benches["testbench/tsn_bench.sv"] = bench_module(graph).encode()
-    return sources | memories | benches | load_files(accelerator) | {"tsn_accelerator.core": core.encode()}
+    return (
+        sources
+        | memories
+        | benches
+        | load_files(accelerator)
+        | {
+            "tsn_accelerator.core": core.encode(),
+            "scripts/vivado.tcl": script.encode(),
+        }
+    )
 
 
 def rtl_sources(folder: Path) -> list[str]:

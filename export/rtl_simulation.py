@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from export.hls_golden import bus_beats, from_stream_order
 from export.hls_load import ALL_TASKS, load_packets, loads
-from export.rtl import rtl_sources
+from export.rtl import MEMORIES, rtl_sources
 from export.rtl_simulators import BENCH, BUILD, Simulator, simulator
 from export.rtl_top import watches
 from export.tools import run_tool
@@ -157,7 +157,7 @@ def compile_rtl(
     Raises EngineError where there is none or it refuses.
     """
     chosen = chosen or simulator("icarus" if netlist else None)
-    sources = netlist or [WATCH, *rtl_sources(folder)]
+    sources = netlist or [WATCH, MEMORIES, *rtl_sources(folder)]
     (folder / BUILD / chosen.name).mkdir(parents=True, exist_ok=True)
     for command in chosen.compile([*sources, f"testbench/{BENCH}.sv"]):
         run_tool(command, folder)

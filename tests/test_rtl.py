@@ -144,7 +144,7 @@ def test_a_project_has_sources_memories_test_bench_and_core_file():
     core = files["tsn_accelerator.core"].decode().splitlines()
     assert core[0] == "CAPI=2:"
     assert "      - rtl/tsn_accelerator.sv" in core
-    assert "      - memories/fc0.words.mem: {copyto: memories/fc0.words.mem}" in core
+    assert "      - memories/fc0.words.mem: {copyto: fc0.words.mem}" in core
     assert {name for name in files if name.startswith("testbench/")} == {
         "testbench/bench.cpp",
         "testbench/testbench.sv",
@@ -152,7 +152,13 @@ def test_a_project_has_sources_memories_test_bench_and_core_file():
     }
     of_one_task = rtl_files(loaded(folded(net, np.random.default_rng(0)), "runtime", "auto"))
     assert of_one_task.keys() - files.keys() == {f"tasks/task_0{task}.load" for task in range(4)}
-    assert {name.split("/")[0] for name in files} == {"rtl", "memories", "testbench", "tsn_accelerator.core"}
+    assert {name.split("/")[0] for name in files} == {
+        "rtl",
+        "memories",
+        "testbench",
+        "scripts",
+        "tsn_accelerator.core",
+    }
 
 
 def test_a_line_that_no_load_packet_carries_is_refused(tmp_path):

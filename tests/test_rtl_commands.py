@@ -56,6 +56,7 @@ def test_rtl_writes_a_project_with_its_folding_and_estimates(files, capsys):
         "memories",
         "report",
         "rtl",
+        "scripts",
         "testbench",
         "tsn_accelerator.core",
     ]

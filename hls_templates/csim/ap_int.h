@@ -35,6 +35,7 @@ class ap_slice {
 
 public:
     ap_slice(ap_word<W, SIGNED> &word, int high, int low) : word(word), high(high), low(low) {}
+    ap_slice(const ap_slice &) = default;
 
     // up to 64 bits, from bit i of the slice on
     unsigned long long piece(int i) const {
@@ -54,7 +55,7 @@ public:
     ap_slice &operator=(const ap_word<V, Q> &other) {
         return assign(other);
     }
-    ap_slice &operator=(unsigned long long value) { return assign(ap_word<64, false>(value)); }
+    ap_slice &operator=(unsigned long long value);
 };
 
 // One bit of a word, to read and to assign.
@@ -65,6 +66,7 @@ class ap_bit {
 
 public:
     ap_bit(ap_word<W, SIGNED> &word, int index) : word(word), index(index) {}
+    ap_bit(const ap_bit &) = default;
     operator bool() const { return word.bits(index, 1) != 0; }
     ap_bit &operator=(bool value) {
         word.set_bits(index, 1, value);
@@ -193,6 +195,12 @@ public:
     }
     ap_word &operator++() { return *this += 1; }
 };
+
+// Behind the words: a compiler may look at what depends on no template argument where it stands.
+template <int W, bool SIGNED>
+ap_slice<W, SIGNED> &ap_slice<W, SIGNED>::operator=(unsigned long long value) {
+    return assign(ap_word<64, false>(value));
+}
 
 template <int W>
 struct ap_int : ap_word<W, true> {

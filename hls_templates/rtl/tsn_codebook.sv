@@ -1,5 +1,9 @@
 // The codebooks of all regions, of a file or of load packets. It answers in the same cycle, out of LUTs: every lane has
 // its own.
+`ifndef TSN_MEMORIES
+`define TSN_MEMORIES ""
+`endif
+
 module tsn_codebook #(
     parameter integer WIDTH = 1,
     parameter integer ADDRESS_BITS = 1,
@@ -26,7 +30,9 @@ module tsn_codebook #(
             assign centroid = content[address];
         end else begin : g_constant
             (* ram_style = "logic", rom_style = "logic" *) reg [WIDTH-1:0] content[0:DEPTH-1];
-            initial $readmemh(FILE, content);
+            if (FILE != "") begin : g_file
+                initial $readmemh({`TSN_MEMORIES, FILE}, content);
+            end
             assign centroid = content[address];
         end
     endgenerate

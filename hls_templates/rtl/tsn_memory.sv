@@ -1,5 +1,10 @@
 // A memory whose content is a file, or, with LOADS, what load packets bring (tsn_loader). A word takes two cycles: the
-// memory, and the output register that block RAMs have.
+// memory, and the output register that block RAMs have. FILE is a name alone, which Vivado finds among the sources; for
+// tools that look where they run, TSN_MEMORIES is defined as the folder with a slash at its end: "memories/".
+`ifndef TSN_MEMORIES
+`define TSN_MEMORIES ""
+`endif
+
 module tsn_memory #(
     parameter integer WIDTH = 1,
     parameter integer DEPTH = 1,
@@ -38,7 +43,9 @@ module tsn_memory #(
             end
         end else begin : g_constant
             (* ram_style = STYLE, rom_style = STYLE *) reg [WIDTH-1:0] content[0:DEPTH-1];
-            initial $readmemh(FILE, content);
+            if (FILE != "") begin : g_file
+                initial $readmemh({`TSN_MEMORIES, FILE}, content);
+            end
             reg [WIDTH-1:0] read, read_again;
             always_ff @(posedge clk) begin
                 if (enable) begin
