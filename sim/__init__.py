@@ -6,6 +6,5 @@ from sim.devices import device
 from sim.integer import Simulator, simulate
 from sim.resources import estimate_resources
 from sim.search import search_folding
-from tsn_hw import reference as reference
 
 __all__ = ["Simulator", "device", "estimate_cost", "estimate_resources", "search_folding", "simulate"]
