@@ -172,6 +172,9 @@ def test_settings_are_checked_down_to_a_network_of_their_size(tmp_path: Path) ->
     parts = ("settings", "data", "model", "train", "onnx", "hls", "xc7z020")
     assert checked.problems == {part: [] for part in parts}
     assert checked.title == f"{path}: settings of a run, 2 tasks, images 1 x 8 x 8"
+    assert checked.notes[0].startswith(
+        "task 'digits-permuted-0' has 30 validation images: pruning and code widths are "
+    )
     assert checked.rows == [
         ["flatten", "Flatten", "64", None, "yes", "yes"],
         ["fc1", "Linear", "12", 768, "yes", "yes"],

@@ -108,6 +108,7 @@ def test_every_command_that_writes_a_run_stops_before_a_folder_that_another_proc
     places = {"toml": tmp_path / "run.toml", "run": folder, "sweep": sweep_file(tmp_path)}
     with held_elsewhere(folder / LOCK) as process:
         before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        capsys.readouterr()
         assert main([part.format(**places) for part in command.split()]) == 2
         error = capsys.readouterr().err
         assert error.startswith(f"tsn-hw: {folder}: process {process.pid} on ")

@@ -218,7 +218,7 @@ def check_settings(path: Path, platform: Platform) -> Checked:
     """Check the settings of a run, its data, its body, and a network of that size against the back ends."""
     from tsn_hw.app.config import stream_of
     from tsn_hw.app.draft import draft
-    from tsn_hw.learn.ready import architecture_of, check_trainable
+    from tsn_hw.learn.ready import architecture_of, check_trainable, few_to_decide_on
     from tsn_hw.learn.run import device_of
 
     plan = _Plan()
@@ -240,7 +240,7 @@ def check_settings(path: Path, platform: Platform) -> Checked:
     of_body = zip(drawn.rows[: len(body.layers)], body.layers, strict=True)
     rows = [[*row[:3], _weights(layer), *row[3:]] for row, layer in of_body]
     header = [*drawn.header[:3], "weights", *drawn.header[3:]]
-    return Checked(title, header, rows, plan.problems | dict(drawn.problems), drawn.notes)
+    return Checked(title, header, rows, plan.problems | dict(drawn.problems), [*few_to_decide_on(stream), *drawn.notes])
 
 
 def _settings(path: Path, plan: _Plan) -> Settings | None:

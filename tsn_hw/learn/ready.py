@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from tsn_hw.errors import SettingsError, TrainingError, warn
+from tsn_hw.errors import SettingsError, TrainingError
 from tsn_hw.layers import Weighted
 from tsn_hw.learn.architectures import Architecture, alexnet, mlp, resnet18, tinynet
 from tsn_hw.learn.methods import METHODS
@@ -45,19 +45,24 @@ def architecture_of(settings: Settings, input_shape: tuple[int, ...]) -> Archite
 
 
 def check_trainable(settings: Settings, stream: Stream, device: torch.device) -> None:
-    """Refuse a run that cannot end in a network; warn of one that learns from less than it should."""
+    """Refuse a run that cannot end in a network."""
     if not METHODS[settings.train.method].codes:
         raise SettingsError(
             f"train.method = {settings.train.method!r}: keeps float32 weights and ends in no network; "
             "it is a baseline of `tsn-hw bench paper`"
         )
     check_size(settings, stream, device)
+
+
+def few_to_decide_on(stream: Stream) -> list[str]:
+    """A line where validation parts are so small that pruning and code widths are decided on more, else none."""
     images, name = min((images, name) for name, (_, images) in zip(stream.names, stream.images, strict=True))
-    if images < FEWEST_DECIDING:
-        warn(
-            f"task {name!r} has {images} validation images: pruning and code widths are decided on its training images "
-            f"too, as of every task with fewer than {FEWEST_DECIDING}; raise stream.validation_share or data.limit"
-        )
+    if images >= FEWEST_DECIDING:
+        return []
+    return [
+        f"task {name!r} has {images} validation images: pruning and code widths are decided on its training images "
+        f"too, as of every task with fewer than {FEWEST_DECIDING}; raise stream.validation_share or data.limit"
+    ]
 
 
 def check_size(settings: Settings, stream: Stream, device: torch.device) -> None:

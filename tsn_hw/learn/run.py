@@ -51,7 +51,7 @@ from tsn_hw.learn.models import SubnetModel
 from tsn_hw.learn.progress import progress, stage
 from tsn_hw.learn.prune import Accuracy, CodedSize, post_prune
 from tsn_hw.learn.quantize import accuracy_by_bits, adapt_bits, train_quantized
-from tsn_hw.learn.ready import architecture_of, check_size, check_trainable, memory_errors
+from tsn_hw.learn.ready import architecture_of, check_size, check_trainable, few_to_decide_on, memory_errors
 from tsn_hw.learn.route import Probe, Route, calibrated_threshold, check_memory, make_memory, route
 from tsn_hw.learn.settings import Settings
 from tsn_hw.learn.tasks import Stream, TaskData
@@ -176,6 +176,9 @@ class _Run:
                 self.restore(checkpoint)
                 self._check_files()
             write_atomically(self.folder / SETTINGS, settings_to_json(self.settings).encode())
+            if self.position.task < len(self.stream):
+                for line in few_to_decide_on(self.stream):
+                    warn(line)
             self._learn_all({} if checkpoint is None else checkpoint[1])
             if self.settings.train.transfer:
                 self._learn_alone()
