@@ -167,6 +167,10 @@ def of_another_task(caller: Caller, task: int, beats: list[int]) -> tuple[int, l
     return int(caller.rng.choice([other for other in caller.tasks if other != task])), beats
 
 
+def of_no_task(caller: Caller, task: int, beats: list[int]) -> tuple[int, list[int]]:
+    return caller.design.max_tasks, beats
+
+
 def of_another_design(caller: Caller, task: int, beats: list[int]) -> tuple[int, list[int]]:
     packets = np.array(beats[1:-1], np.uint64)
     return task, sealed(packets, task, caller.model.design ^ 1 << int(caller.rng.integers(32))).tolist()
@@ -201,6 +205,7 @@ WRONG: tuple[Wrong, ...] = (
     flipped,
     with_bits_above_the_crc,
     of_another_task,
+    of_no_task,
     of_another_design,
     with_another_head,
     with_a_packet_for_nobody,

@@ -23,7 +23,7 @@ from tsn_hw.pipeline import accelerator
 needs_iverilog = pytest.mark.skipif(shutil.which("iverilog") is None, reason="needs iverilog")
 
 IS_THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
-SEQUENCES = 2500 if IS_THOROUGH else 20
+SEQUENCES = 2500 if IS_THOROUGH else 22
 MLP = Recipe(kind="mlp", widths=(8, 4), classes=2, tasks=3, banks=2, seed=4)
 DESIGNS = {
     "nothing": (MLP, "deep", "auto"),

@@ -163,7 +163,7 @@ module tsn_control #(
         if (state == IDLE) {called_task, called_count, called_command} <= {task_id, count, command};
         if (state == DECIDE) status <= verdict;
         else if (state == RUN && units_idle && is_load && is_refused) status <= BAD_PACKET;
-        if (state == END && is_load && !is_all) loaded_task <= called_task;
+        if (state == END && is_load && !is_all && status == DONE) loaded_task <= called_task;
         if (state == IDLE && is_start) cycles <= 0;
         else if (state != IDLE) cycles <= cycles + 1;
     end
