@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from tsn_hw.errors import ArtifactError, ExportError, FileError
+from tsn_hw.errors import ArtifactError, ExportError, FileError, shown
 from tsn_hw.files import write_files
 from tsn_hw.locks import lock_of, sole_writer
 from tsn_hw.records import build, read_json
@@ -35,7 +35,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes], form: str = FORMAT) -
     FileError where it cannot be written.
     """
     for name in files:
-        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or name == MANIFEST:
+        if _leads_out(name) or name == MANIFEST:
             raise ExportError(f"file {name!r}: must be a path within the folder, other than {MANIFEST}")
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
     manifest = json.dumps({"format": form, "files": digests}, indent=1) + "\n"
@@ -57,7 +57,14 @@ def manifest_of(folder: Path, form: str = FORMAT) -> dict[str, str]:
     manifest = build(_Manifest, read_json(path, ArtifactError), str(path), ArtifactError)
     if manifest.format != form:
         raise ExportError(f"{folder}: {MANIFEST} is not of a {form!r}; choose another folder")
+    for name in manifest.files:
+        if _leads_out(name):
+            raise ArtifactError(f"{path}: {shown(name)} leads out of the folder")
     return manifest.files
+
+
+def _leads_out(name: str) -> bool:
+    return PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts
 
 
 def _write(folder: Path, files: Mapping[str, bytes], form: str) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from sim.devices import Device, Family
-from tsn_hw.errors import SettingsError
+from tsn_hw.errors import SettingsError, brief, shown
 from tsn_hw.files import StrPath
 from tsn_hw.records import build, read_json
 from tsn_hw.units import SHIFT_BITS, Accelerator, AddUnit, HardwareUnit, MatrixUnit
@@ -79,7 +79,7 @@ class Coefficients:
 
     def __post_init__(self) -> None:
         if self.format != FORMAT:
-            raise SettingsError(f"format = {self.format!r}: must be {FORMAT!r}")
+            raise SettingsError(f"format = {shown(self.format)}: must be {FORMAT!r}")
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def model_of(device: Device, coefficients: Coefficients) -> AreaModel:
     if device.family_name not in coefficients.families:
         raise SettingsError(
             f"device {device.name!r}: no coefficients of family {device.family_name!r}; "
-            f"known are {', '.join(coefficients.families)}"
+            f"known are {brief(', '.join(coefficients.families))}"
         )
     return coefficients.families[device.family_name]
 

@@ -7,12 +7,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from tsn_hw.errors import SettingsError
+from tsn_hw.errors import SettingsError, brief, shown
 from tsn_hw.files import StrPath
-from tsn_hw.records import build, merged, read_toml
+from tsn_hw.records import Bounds, build, merged, read_toml
 
+Size = Annotated[int, Bounds(1, 2**24)]
+Count = Annotated[int, Bounds(0, 2**40)]
 OWN_FILE = Path(__file__).with_name("devices.toml")
 
 
@@ -21,32 +23,25 @@ class Family:
     """What the cells of a family can do; the keys of a family in ``devices.toml``, which explains them."""
 
     source: str
-    lut_inputs: int
-    block_shapes: tuple[tuple[int, ...], ...]
-    block_byte_bits: int = 1
-    block_worth_luts: int = 128
-    muxed_luts: int = 1
-    ram_shapes: tuple[tuple[int, ...], ...] = ()
-    ultra_shapes: tuple[tuple[int, ...], ...] = ()
-    dsp_bits: tuple[int, ...] = ()
-    dsp_part_bits: int = 1
-    dsp_product_bits: int = 0
+    lut_inputs: Annotated[int, Bounds(2, 16)]
+    block_shapes: tuple[tuple[Size, ...], ...]
+    block_byte_bits: Size = 1
+    block_worth_luts: Size = 128
+    muxed_luts: Size = 1
+    ram_shapes: tuple[tuple[Size, ...], ...] = ()
+    ultra_shapes: tuple[tuple[Size, ...], ...] = ()
+    dsp_bits: tuple[Annotated[int, Bounds(2, 1024)], ...] = ()
+    dsp_part_bits: Size = 1
+    dsp_product_bits: Annotated[int, Bounds(0, 1024)] = 0
 
     def __post_init__(self) -> None:
-        if (
-            self.lut_inputs < 2
-            or min(self.muxed_luts, self.block_byte_bits, self.block_worth_luts, self.dsp_part_bits) < 1
-        ):
-            raise SettingsError(
-                "lut_inputs must be at least 2; muxed_luts, block_byte_bits, block_worth_luts, dsp_part_bits at least 1"
-            )
         if not self.block_shapes:
             raise SettingsError("block_shapes = []: needs at least one")
         for key, lengths in (("block_shapes", (2, 3)), ("ultra_shapes", (2,)), ("ram_shapes", (3,))):
-            if any(len(shape) not in lengths or min(shape) < 1 for shape in getattr(self, key)):
-                raise SettingsError(f"{key}: every shape has {' or '.join(map(str, lengths))} numbers of at least 1")
-        if self.dsp_bits and (len(self.dsp_bits) != 2 or min(self.dsp_bits) < 2):
-            raise SettingsError(f"dsp_bits = {list(self.dsp_bits)}: must be two widths of at least 2, or none")
+            if any(len(shape) not in lengths for shape in getattr(self, key)):
+                raise SettingsError(f"{key}: every shape has {' or '.join(map(str, lengths))} numbers")
+        if len(self.dsp_bits) not in (0, 2):
+            raise SettingsError(f"dsp_bits = {shown(self.dsp_bits)}: must be two widths, or none")
 
 
 @dataclass(frozen=True)
@@ -55,19 +50,16 @@ class Capacities:
 
     family: str
     source: str
-    lut: int
-    ff: int
-    bram: int
-    clock_mhz: float
-    lut_ram: int = 0
-    uram: int = 0
-    dsp: int = 0
+    lut: Count
+    ff: Count
+    bram: Count
+    clock_mhz: Annotated[float, Bounds(0, 10**6)]
+    lut_ram: Count = 0
+    uram: Count = 0
+    dsp: Count = 0
     part: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("lut", "ff", "bram", "lut_ram", "uram", "dsp"):
-            if getattr(self, name) < 0:
-                raise SettingsError(f"{name} = {getattr(self, name)}: must not be negative")
         if self.clock_mhz <= 0:
             raise SettingsError(f"clock_mhz = {self.clock_mhz}: must be above 0")
 
@@ -112,17 +104,18 @@ def devices(user_file: StrPath | None = None) -> dict[str, Device]:
         tables, where = merged(tables, read_toml(user_file)), str(user_file)
     unknown = sorted(set(tables) - {"family", "device"})
     if unknown:
-        raise SettingsError(f"{where}: unknown key {unknown[0]!r}; known are family, device")
+        raise SettingsError(f"{where}: unknown key {shown(unknown[0])}; known are family, device")
     families = {
-        name: build(Family, values, f"{where}: family.{name}")
+        name: build(Family, values, f"{where}: family.{brief(name, 40)}")
         for name, values in _table(tables, "family", where).items()
     }
     found = {}
     for name, values in _table(tables, "device", where).items():
-        capacities = build(Capacities, values, f"{where}: device.{name}")
+        capacities = build(Capacities, values, f"{where}: device.{brief(name, 40)}")
         if capacities.family not in families:
             raise SettingsError(
-                f"{where}: device.{name}: unknown family {capacities.family!r}; known are {', '.join(families)}"
+                f"{where}: device.{brief(name, 40)}: unknown family {shown(capacities.family)}; "
+                f"known are {brief(', '.join(families))}"
             )
         found[name] = Device(name, capacities.family, families[capacities.family], capacities)
     return found
@@ -138,8 +131,8 @@ def named(name: str, known: Mapping[str, Device]) -> Device:
     if name in known:
         return known[name]
     near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.4)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)}"
-    raise SettingsError(f"device {name!r}: unknown; {hint}")
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known are {brief(', '.join(known))}"
+    raise SettingsError(f"device {shown(name)}: unknown; {hint}")
 
 
 def of_part(part: str, known: Mapping[str, Device]) -> Device:

@@ -23,6 +23,7 @@ from tsn_hw.app.foreign_operators import (
     SUPPORTED,
     TRANSPARENT,
     is_list,
+    require_text,
     require_valid,
     sizes_of,
     window,
@@ -60,7 +61,8 @@ class Foreign:
 
 
 def read_foreign(model: onnx.ModelProto) -> Foreign:
-    """What every operator of a model would become."""
+    """What every operator of a model would become; ArtifactError where its names are no text."""
+    require_text(model.graph)
     return _Reader(model).read()
 
 
@@ -77,7 +79,7 @@ class _Reader:
         self.inferred: dict[str, list[int]] = {}
         try:
             inferred = shape_inference.infer_shapes(without_weights(model)).graph
-        except shape_inference.InferenceError as error:
+        except (shape_inference.InferenceError, ValueError, RuntimeError, MemoryError) as error:  # of sizes beyond all
             self.found.problems.append(f"the model contradicts itself: {brief(str(error))}")
         else:
             known = [*inferred.value_info, *inferred.output]
@@ -178,6 +180,8 @@ class _Reader:
         require_valid(node, self.model)
         attributes = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
         if node.op_type == "Constant":
+            if len(attributes) != 1:
+                raise NetworkError("is no valid ONNX: must have one value")
             (value,) = attributes.values()
             self.constants[node.output[0]] = (
                 list(value.dims) if isinstance(value, TensorProto) else [len(value)] * is_list(value)

@@ -8,7 +8,7 @@ from typing import Any
 import onnx
 from onnx import TensorProto, checker, helper
 
-from tsn_hw.errors import NetworkError, brief, shown
+from tsn_hw.errors import ArtifactError, NetworkError, brief, shown
 from tsn_hw.layers import Pair
 
 SUPPORTED = (
@@ -40,6 +40,16 @@ QUANTIZERS = {operator for operator, advice in ADVICE.items() if advice.startswi
 TRANSPARENT = {"Dropout", "Identity", "Cast", "Relu", "BatchNormalization"}
 FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16}
 LAST = {"Softmax", "LogSoftmax", "ArgMax"}
+
+
+def require_text(graph: onnx.GraphProto) -> None:
+    """Refuse a graph with a name that is no text: protobuf gives what is no UTF-8 as bytes."""
+    names = [entry.name for entry in (*graph.input, *graph.output, *graph.initializer, *graph.node)]
+    for node in graph.node:
+        names += [node.op_type, node.domain, *node.input, *node.output, *(entry.name for entry in node.attribute)]
+    for name in names:
+        if not isinstance(name, str):
+            raise ArtifactError(f"the model is damaged: the name {shown(name)} is no text")
 
 
 def require_valid(node: onnx.NodeProto, model: onnx.ModelProto) -> None:

@@ -32,6 +32,7 @@ from tsn_hw.learn.run import device_of, train, train_floats
 from tsn_hw.learn.settings import Settings
 from tsn_hw.learn.tasks import Stream
 from tsn_hw.locks import LOCK, sole_writer
+from tsn_hw.records import parse_json
 
 RESULTS = "results.jsonl"
 PROBED_BITS = (5, 4, 3, 2)
@@ -197,11 +198,11 @@ def read_results(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        results = [json.loads(line) for line in read_bytes(path).splitlines()]
-        complete = all({"variant", "seed", "settings_digest"} <= result.keys() for result in results)
-    except (ValueError, AttributeError) as error:
+        results = [parse_json(line, "a line") for line in read_bytes(path).splitlines()]
+    except SettingsError as error:
         raise FileError(f"{path}: is no results file ({error}); move it away to start again") from error
-    if not complete:
+    named = {"variant", "seed", "settings_digest"}
+    if not all(isinstance(result, dict) and named <= result.keys() for result in results):
         raise FileError(f"{path}: is no results file (a line names no run); move it away to start again")
     return results
 
