@@ -172,7 +172,7 @@ def test_onnx_writes_files_for_other_tool_chains(flavour: str, say: Say, net: Pa
     assert json.loads(text) == {str(file): file.stat().st_size for file in files}
 
 
-@pytest.mark.parametrize("option", ["shared", "folded", "replace"])
+@pytest.mark.parametrize("option", ["shared", "folded"])
 def test_files_for_other_tool_chains_have_one_layout(
     option: str, refused: Callable[..., str], net: Path, tmp_path: Path
 ) -> None:

@@ -371,7 +371,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
         ([str(deep), "--sweep", str(swept / "out")], f"--sweep {swept / 'out'}: is a sweep of another run than {deep}"),
         ([str(deep), "--sweep", str(tmp_path)], f"cannot read {tmp_path / 'sweep.json'}: No such file or directory"),
         ([net, "--device", "xc7z999"], "device 'xc7z999': unknown; did you mean xc7z0"),
-        ([net, "--target-fps", "9"], "--target-fps goes with --device"),
+        ([net, "--target-fps", "9"], "--target-fps: is about an accelerator; name its part with --device"),
         ([net, "--rtl", str(tmp_path)], f"cannot read {tmp_path / 'folding.json'}: No such file or directory"),
     ]:
         assert main(["report", *arguments, "-o", str(tmp_path / "page.html")]) == 2
