@@ -36,6 +36,7 @@ def say(capsys: pytest.CaptureFixture[str]) -> Say:
     """Run a command; returns exit code, standard output and standard error."""
 
     def run(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()  # what a training for the test had to say
         try:
             code = main([str(argument) for argument in arguments])
         except SystemExit as exit_:  # argparse's own
