@@ -9,9 +9,9 @@ from pathlib import Path
 
 from sim.area import read_coefficients
 from sim.resources import estimate_resources
-from tsn_hw.app.calibrate import read_runs
+from tsn_hw.app.hardware.calibrate import read_runs
+from tsn_hw.app.hardware.trials import design
 from tsn_hw.app.tables import table
-from tsn_hw.app.trials import design
 
 RUNS = Path(__file__).parents[1] / "tests" / "cases" / "synthesis.jsonl"
 

@@ -22,14 +22,14 @@ from benchmarks.nets import random_resnet18
 from sim.cost import estimate_cost
 from sim.devices import device
 from sim.search import search_folding
-from tsn_hw import artifact
-from tsn_hw.app.cli import main as tsn_hw
-from tsn_hw.capacity import capacity
-from tsn_hw.errors import FoldingError
-from tsn_hw.folding import Folding, HardwareSettings, UnitSettings
-from tsn_hw.layers import Weighted
-from tsn_hw.network import UNUSED, Bank, BankLayer, PackedNetwork, Step, Task
-from tsn_hw.pipeline import accelerator, unit_names
+from tsn_hw.app.cli.main import main as tsn_hw
+from tsn_hw.core import artifact
+from tsn_hw.core.capacity import capacity
+from tsn_hw.core.errors import FoldingError
+from tsn_hw.core.layers import Weighted
+from tsn_hw.core.network import UNUSED, Bank, BankLayer, PackedNetwork, Step, Task
+from tsn_hw.hardware.folding import Folding, HardwareSettings, UnitSettings
+from tsn_hw.hardware.pipeline import accelerator, unit_names
 
 TASKS, DENSITY = 10, 0.2
 Result = TypeVar("Result")

@@ -19,12 +19,12 @@ from nets import random_alexnet, random_inputs, random_mlp
 from streams import stream_of
 
 from export import GoldenRun, write_hls
-from export.hls_csim import fast_settings
-from export.hls_golden import input_data
-from tsn_hw import reference
-from tsn_hw.layers import Weighted
-from tsn_hw.network import PackedNetwork
-from tsn_hw.pipeline import accelerator
+from export.hls.csim import fast_settings
+from export.project.golden import input_data
+from tsn_hw.core import reference
+from tsn_hw.core.layers import Weighted
+from tsn_hw.core.network import PackedNetwork
+from tsn_hw.hardware.pipeline import accelerator
 
 TASKS = 10
 GOLDEN_INPUTS = 2

@@ -11,8 +11,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from tsn_hw.masks import decode_masks, encode_masks, entropy_bits
-from tsn_hw.network import Bools
+from tsn_hw.core.masks import decode_masks, encode_masks, entropy_bits
+from tsn_hw.core.network import Bools
 
 Result = TypeVar("Result")
 

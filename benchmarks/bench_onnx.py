@@ -24,8 +24,8 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from onnxruntime.quantization import quantize_dynamic
 
 from export import onnx_graph
-from tsn_hw.layers import INPUT, Add, AvgPool, Flatten, Linear, MaxPool
-from tsn_hw.network import PackedNetwork
+from tsn_hw.core.layers import INPUT, Add, AvgPool, Flatten, Linear, MaxPool
+from tsn_hw.core.network import PackedNetwork
 
 ROUNDS = 25
 ROUND_SECONDS = 0.01

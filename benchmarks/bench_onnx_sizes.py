@@ -19,9 +19,9 @@ from nets import random_mlp
 from streams import stream_of
 
 from export import write_onnx, write_onnx_shared
-from tsn_hw import artifact
-from tsn_hw.capacity import capacity
-from tsn_hw.network import PackedNetwork
+from tsn_hw.core import artifact
+from tsn_hw.core.capacity import capacity
+from tsn_hw.core.network import PackedNetwork
 
 TASKS = 10
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.bench_cost import TASKS, with_tasks
 from benchmarks.nets import random_resnet18
-from tsn_hw import artifact
+from tsn_hw.core import artifact
 
 
 def main(width: str = "20") -> None:
@@ -23,7 +23,7 @@ def main(width: str = "20") -> None:
         artifact.save(net, path)
         for command in ("cost", "report"):
             start = time.perf_counter()
-            line = [sys.executable, "-m", "tsn_hw.app.cli", command, str(path), "--device", "zu7ev"]
+            line = [sys.executable, "-m", "tsn_hw.app.cli.main", command, str(path), "--device", "zu7ev"]
             done = subprocess.run(line, capture_output=True, text=True, check=True)
             print(f"tsn-hw {command} net.tsn --device zu7ev: {time.perf_counter() - start:.1f} s", flush=True)
             print(f"  {done.stdout.splitlines()[-1]}")

@@ -20,19 +20,19 @@ from pathlib import Path
 
 import numpy as np
 
-from export.rtl import write_rtl
-from export.rtl_place import place_and_route
-from export.rtl_synthesis import synthesize
+from export.rtl.place import place_and_route
+from export.rtl.project import write_rtl
+from export.rtl.synthesis import synthesize
 from sim.devices import device
 from sim.resources import RESOURCES, Resources, estimate_resources
-from tsn_hw.app.rtl import PARTS
+from tsn_hw.app.hardware.rtl import PARTS
 from tsn_hw.app.tables import table
-from tsn_hw.arithmetic import ActFormat
-from tsn_hw.folding import Folding, HardwareSettings, UnitSettings
-from tsn_hw.layers import Layer, Linear
-from tsn_hw.network import Bank, BankLayer, PackedNetwork, Requantization, Step, Task
-from tsn_hw.pipeline import accelerator
-from tsn_hw.units import Accelerator
+from tsn_hw.core.arithmetic import ActFormat
+from tsn_hw.core.layers import Layer, Linear
+from tsn_hw.core.network import Bank, BankLayer, PackedNetwork, Requantization, Step, Task
+from tsn_hw.hardware.folding import Folding, HardwareSettings, UnitSettings
+from tsn_hw.hardware.pipeline import accelerator
+from tsn_hw.hardware.units import Accelerator
 
 CODE_BITS = 4
 BLOCKS = 600

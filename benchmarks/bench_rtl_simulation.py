@@ -18,20 +18,20 @@ import numpy as np
 from nets import random_cnn, random_mlp
 from streams import stream_of
 
-from export.folding_json import read_folding
-from export.rtl import write_rtl
-from export.rtl_simulation import RtlCall, RtlResult, RtlSimulation, compile_rtl
-from export.rtl_simulators import SIMULATORS, simulator
+from export.project.folding_json import read_folding
+from export.rtl.project import write_rtl
+from export.rtl.simulation import RtlCall, RtlResult, RtlSimulation, compile_rtl
+from export.rtl.simulators import SIMULATORS, simulator
 from sim.devices import device
 from sim.resources import estimate_resources
-from tsn_hw import artifact, reference
+from tsn_hw.app.deploy.verify import adversarial_integers
 from tsn_hw.app.tables import table
-from tsn_hw.app.verify import adversarial_integers
-from tsn_hw.folding import Folding, HardwareSettings, UnitSettings, divisors
-from tsn_hw.layers import Flatten
-from tsn_hw.network import PackedNetwork
-from tsn_hw.pipeline import accelerator, unit_names
-from tsn_hw.units import Accelerator, MatrixUnit
+from tsn_hw.core import artifact, reference
+from tsn_hw.core.layers import Flatten
+from tsn_hw.core.network import PackedNetwork
+from tsn_hw.hardware.folding import Folding, HardwareSettings, UnitSettings, divisors
+from tsn_hw.hardware.pipeline import accelerator, unit_names
+from tsn_hw.hardware.units import Accelerator, MatrixUnit
 
 VECTORS = {"verilator": 4000, "cxxrtl": 400, "icarus": 4}
 """Of all tasks together, at full speed and again with stalls."""

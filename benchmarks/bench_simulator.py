@@ -18,8 +18,8 @@ from nets import random_alexnet, random_inputs, random_mlp
 from torch import Tensor, nn
 
 from sim import Simulator
-from tsn_hw.layers import Conv2d, Flatten, Linear, MaxPool
-from tsn_hw.network import PackedNetwork
+from tsn_hw.core.layers import Conv2d, Flatten, Linear, MaxPool
+from tsn_hw.core.network import PackedNetwork
 
 ROUNDS = 15
 NETWORKS: dict[str, tuple[PackedNetwork, tuple[int, ...]]] = {

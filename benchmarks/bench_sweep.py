@@ -19,8 +19,8 @@ import torch
 from benchmarks.nets import random_alexnet, random_inputs, random_mlp
 from sim import Simulator
 from sim.prefix import PrefixCache
-from tsn_hw.layers import Weighted
-from tsn_hw.network import Bank, BankLayer, PackedNetwork
+from tsn_hw.core.layers import Weighted
+from tsn_hw.core.network import Bank, BankLayer, PackedNetwork
 
 CHUNK = 8
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tsn_hw import arithmetic
-from tsn_hw.arithmetic import ActFormat, Ints
-from tsn_hw.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, MaxPool, Shape, Weighted
-from tsn_hw.network import UNUSED, Bank, BankLayer, PackedNetwork, Requantization, Step, Task
+from tsn_hw.core import arithmetic
+from tsn_hw.core.arithmetic import ActFormat, Ints
+from tsn_hw.core.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, MaxPool, Shape, Weighted
+from tsn_hw.core.network import UNUSED, Bank, BankLayer, PackedNetwork, Requantization, Step, Task
 
 CODE_BITS = 4
 WEIGHT_EXPONENT = -7

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from tsn_hw.layers import Layer, Weighted
-from tsn_hw.network import UNUSED, Bank, BankLayer, PackedNetwork, Step, Task
+from tsn_hw.core.layers import Layer, Weighted
+from tsn_hw.core.network import UNUSED, Bank, BankLayer, PackedNetwork, Step, Task
 
 CODE_BITS = 4
 

@@ -2,11 +2,11 @@
 
     python benchmarks/verify_convolutions.py [--cases N] [--network FILE.tsn]
 
-The cases are those of tests/convolutions.py: one channel, outputs one pixel wide, strides above kernels, groups, odd
-strides of memory, freed memory full of NaN. They run once for every instruction set that oneDNN can be kept to and
-this processor has (``ONEDNN_MAX_CPU_ISA``), with one thread and with two, each in a process of its own. A line tells
-what was compared and, by carrier, what was refused: kernels that this processor computes wrong. A network that is
-named is simulated as well, all its layers in batches of several sizes.
+The cases are those of tests/helpers/convolutions.py: one channel, outputs one pixel wide, strides above kernels,
+groups, odd strides of memory, freed memory full of NaN. They run once for every instruction set that oneDNN can be
+kept to and this processor has (``ONEDNN_MAX_CPU_ISA``), with one thread and with two, each in a process of its own. A
+line tells what was compared and, by carrier, what was refused: kernels that this processor computes wrong. A network
+that is named is simulated as well, all its layers in batches of several sizes.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def instruction_sets() -> Iterator[str]:
 
 def compare(cases: int, networks: list[Path]) -> str:
     """Compares all cases in this process; what was compared, as one line."""
-    from convolutions import differing, random_cases
+    from tests.helpers.convolutions import differing, random_cases
 
     used = Counter[str]()
     wrong = [case for case in random_cases(seed=1, count=cases) if differing(case, used)]
@@ -60,10 +60,10 @@ def compare(cases: int, networks: list[Path]) -> str:
 
 def compare_network(path: Path) -> int:
     """How many integers of all tasks and layers were compared."""
-    from networks import adversarial_inputs
-
     from sim import Simulator
-    from tsn_hw import load, reference
+    from tests.helpers.networks import adversarial_inputs
+    from tsn_hw import load
+    from tsn_hw.core import reference
 
     net, integers = load(path), 0
     for task in range(len(net.tasks)):

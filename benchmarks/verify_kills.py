@@ -17,9 +17,9 @@ from pathlib import Path
 from nets import random_cnn
 
 from export import write_hls
-from export.rtl import write_rtl
-from tsn_hw.folding import Folding, HardwareSettings, UnitSettings
-from tsn_hw.pipeline import accelerator, unit_names
+from export.rtl.project import write_rtl
+from tsn_hw.hardware.folding import Folding, HardwareSettings, UnitSettings
+from tsn_hw.hardware.pipeline import accelerator, unit_names
 
 THEIRS = {"notes.txt": b"mine", "rtl/log/run.txt": b"mine", "build/out.o": b"mine"}
 FOLDINGS = Folding(1, 1), Folding(2, 1)

@@ -2,11 +2,11 @@
 
     python benchmarks/verify_onnx.py [--old-python PYTHON] [--network FILE.tsn] [--random COUNT] [--quick]
 
-Networks: random ones of tests/networks.py, every second of them with requantizations at the ends of what the core
-allows; a three-task ResNet-18, a ten-task AlexNet, and a trained one if named (``tsn-hw demo`` writes
+Networks: random ones of tests/helpers/networks.py, every second of them with requantizations at the ends of what the
+core allows; a three-task ResNet-18, a ten-task AlexNet, and a trained one if named (``tsn-hw demo`` writes
 build/demo/net.tsn). Every task is written by itself, around the bank file and folded, a random one also in every form
 that holds it; all that as it is exported, and once more with an output for every layer. All outputs must be the
-integers of tsn_hw.reference on
+integers of tsn_hw.core.reference on
 
 * the simulator, and ONNX's reference evaluator (fewer inputs: it is slow),
 * this onnxruntime, and the one of ``--old-python``, in processes of their own, with optimizations off, basic and all,
@@ -46,15 +46,15 @@ from tqdm import tqdm  # noqa: E402
 from benchmarks.nets import random_alexnet, random_resnet18  # noqa: E402
 from benchmarks.streams import stream_of  # noqa: E402
 from export import onnx_graph  # noqa: E402
-from export.onnx_bank import BANK_FILE, bank_file, bank_layout  # noqa: E402
-from export.onnx_fold import folded  # noqa: E402
-from export.onnx_graph import TAP, input_dtype  # noqa: E402
-from export.onnx_plan import Form  # noqa: E402
+from export.onnx_graphs.bank import BANK_FILE, bank_file, bank_layout  # noqa: E402
+from export.onnx_graphs.fold import folded  # noqa: E402
+from export.onnx_graphs.graph import TAP, input_dtype  # noqa: E402
+from export.onnx_graphs.plan import Form  # noqa: E402
 from sim.integer import Simulator  # noqa: E402
-from tests.networks import Recipe, adversarial_inputs, random_network, recipes  # noqa: E402
-from tsn_hw import artifact, reference  # noqa: E402
-from tsn_hw.errors import ExportError  # noqa: E402
-from tsn_hw.network import PackedNetwork  # noqa: E402
+from tests.helpers.networks import Recipe, adversarial_inputs, random_network, recipes  # noqa: E402
+from tsn_hw.core import artifact, reference  # noqa: E402
+from tsn_hw.core.errors import ExportError  # noqa: E402
+from tsn_hw.core.network import PackedNetwork  # noqa: E402
 
 LAYOUTS = ("alone", "shared", "folded")
 EVALUATED = ("alone", "shared")

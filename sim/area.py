@@ -12,10 +12,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from sim.devices import Device, Family
-from tsn_hw.errors import SettingsError, brief, shown
-from tsn_hw.files import StrPath
-from tsn_hw.records import build, read_json
-from tsn_hw.units import SHIFT_BITS, Accelerator, AddUnit, HardwareUnit, MatrixUnit
+from tsn_hw.core.errors import SettingsError, brief, shown
+from tsn_hw.core.files import StrPath
+from tsn_hw.core.records import build, read_json
+from tsn_hw.hardware.units import SHIFT_BITS, Accelerator, AddUnit, HardwareUnit, MatrixUnit
 
 OWN_FILE = Path(__file__).with_name("coefficients.json")
 FORMAT = "tsn-hw coefficients 2"

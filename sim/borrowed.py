@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from tsn_hw.errors import EngineError
+from tsn_hw.core.errors import EngineError
 
 
 class _GlobalSettings:

@@ -16,7 +16,7 @@ from sim.area import AreaModel, Features, features
 from sim.devices import Device
 from sim.memories import place, unit_memories
 from sim.resources import fifo_memories
-from tsn_hw.units import Accelerator
+from tsn_hw.hardware.units import Accelerator
 
 LUT_FEATURES = ("heads", "loops", "row_bits", "shift_bits", "sum_bits", "area", "port_bits", "codebooks")
 FF_FEATURES = ("heads", "loops", "row_bits", "lane_bits", "fabric_bits", "port_bits")

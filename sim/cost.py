@@ -15,14 +15,14 @@ import numpy as np
 
 from sim.memories import unit_memories
 from sim.resources import fifo_memories
-from tsn_hw.capacity import FLOAT_BITS, Capacity, capacity, dense_parameters
-from tsn_hw.errors import SettingsError
-from tsn_hw.images import memory_layouts
-from tsn_hw.layers import Weighted
-from tsn_hw.network import PackedNetwork
-from tsn_hw.pipeline import least_accelerator
-from tsn_hw.records import build, merged, read_toml
-from tsn_hw.units import Accelerator, HardwareUnit, MatrixUnit
+from tsn_hw.core.capacity import FLOAT_BITS, Capacity, capacity, dense_parameters
+from tsn_hw.core.errors import SettingsError
+from tsn_hw.core.layers import Weighted
+from tsn_hw.core.network import PackedNetwork
+from tsn_hw.core.records import build, merged, read_toml
+from tsn_hw.hardware.images import memory_layouts
+from tsn_hw.hardware.pipeline import least_accelerator
+from tsn_hw.hardware.units import Accelerator, HardwareUnit, MatrixUnit
 
 OWN_ENERGY = Path(__file__).with_name("energy.toml")
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from tsn_hw.errors import SettingsError, brief, shown
-from tsn_hw.files import StrPath
-from tsn_hw.records import Bounds, build, merged, read_toml
+from tsn_hw.core.errors import SettingsError, brief, shown
+from tsn_hw.core.files import StrPath
+from tsn_hw.core.records import Bounds, build, merged, read_toml
 
 Size = Annotated[int, Bounds(1, 2**24)]
 Count = Annotated[int, Bounds(0, 2**40)]

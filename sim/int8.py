@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tsn_hw.layers import Conv2d, Weighted
+from tsn_hw.core.layers import Conv2d, Weighted
 
 PAIR_LIMIT, PRODUCT_LIMIT = (2**15 - 1) // 2, 255 * 128
 """The largest product of which two fit 16 bits, and the largest of all."""

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sim.plan import LayerPlan, LayerPlans
-from tsn_hw.errors import SettingsError
-from tsn_hw.network import PackedNetwork
+from tsn_hw.core.errors import SettingsError
+from tsn_hw.core.network import PackedNetwork
 
 if TYPE_CHECKING:
     from sim.kernels import Program

@@ -23,10 +23,10 @@ from sim.borrowed import exact_floats
 from sim.int8 import PAIR_LIMIT
 from sim.plan import LayerPlan, LayerPlans, Part
 from sim.proof import DTYPES, Floats, Kernel, Operation, UnprovenError, geometry, guarded
-from tsn_hw import arithmetic
-from tsn_hw.arithmetic import per_channel
-from tsn_hw.layers import INPUT, Add, AvgPool, Flatten, MaxPool, Pair, Weighted
-from tsn_hw.network import PackedNetwork, Requantization
+from tsn_hw.core import arithmetic
+from tsn_hw.core.arithmetic import per_channel
+from tsn_hw.core.layers import INPUT, Add, AvgPool, Flatten, MaxPool, Pair, Weighted
+from tsn_hw.core.network import PackedNetwork, Requantization
 
 Compile = Callable[[], list[Operation]]
 

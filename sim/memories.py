@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sim.devices import Device, Family
-from tsn_hw.dataflow import MIN_DEPTH, flowing_depth
-from tsn_hw.errors import FoldingError
-from tsn_hw.folding import RamStyle
-from tsn_hw.images import is_loaded, memory_layouts
-from tsn_hw.units import SMALL_MEMORY_BITS, Accelerator, MatrixUnit, PoolUnit, Unit
+from tsn_hw.core.errors import FoldingError
+from tsn_hw.hardware.dataflow import MIN_DEPTH, flowing_depth
+from tsn_hw.hardware.folding import RamStyle
+from tsn_hw.hardware.images import is_loaded, memory_layouts
+from tsn_hw.hardware.units import SMALL_MEMORY_BITS, Accelerator, MatrixUnit, PoolUnit, Unit
 
 Storage = Literal["block", "lut", "register", "ultra"]
 
@@ -57,7 +57,7 @@ class Placed:
 
 
 def unit_memories(accelerator: Accelerator, unit: Unit) -> tuple[Memory, ...]:
-    """The images of a unit (:func:`tsn_hw.images.memory_layouts`), and the buffers of its inputs.
+    """The images of a unit (:func:`tsn_hw.hardware.images.memory_layouts`), and the buffers of its inputs.
 
     "window" is the ring of rows in front of a convolution or a pooling, "vector" the input that a matrix unit reads
     again for every row fold.

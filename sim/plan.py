@@ -22,10 +22,10 @@ from typing import Literal
 
 import numpy as np
 
-from tsn_hw import arithmetic
-from tsn_hw.arithmetic import ActFormat, Carrier, Ints
-from tsn_hw.layers import Conv2d, Layer, Weighted
-from tsn_hw.network import PackedNetwork, Requantization
+from tsn_hw.core import arithmetic
+from tsn_hw.core.arithmetic import ActFormat, Carrier, Ints
+from tsn_hw.core.layers import Conv2d, Layer, Weighted
+from tsn_hw.core.network import PackedNetwork, Requantization
 
 Kernel = Literal["int8", "float32", "float32 in parts", "float64", "int64"]
 

@@ -18,8 +18,8 @@ from torch import Tensor
 from sim.borrowed import exact_floats
 from sim.integer import Int32s, Simulator
 from sim.kernels import input_tensor
-from tsn_hw.layers import INPUT
-from tsn_hw.network import UNUSED, PackedNetwork
+from tsn_hw.core.layers import INPUT
+from tsn_hw.core.network import UNUSED, PackedNetwork
 
 Name = bytes
 

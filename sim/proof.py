@@ -24,9 +24,9 @@ from torch.nn import functional
 
 from sim.borrowed import exact_floats
 from sim.int8 import PAIR_LIMIT, PRODUCT_LIMIT, available, int8_kernel
-from tsn_hw import arithmetic, reference
-from tsn_hw.arithmetic import Ints
-from tsn_hw.layers import INPUT, Conv2d, Linear, Weighted
+from tsn_hw.core import arithmetic, reference
+from tsn_hw.core.arithmetic import Ints
+from tsn_hw.core.layers import INPUT, Conv2d, Linear, Weighted
 
 Operation = Callable[..., Tensor]
 Floats = NDArray[np.float64]

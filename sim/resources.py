@@ -1,6 +1,6 @@
 """Cycles and area of an accelerator on a part, unit by unit, without a synthesis.
 
-Cycles are exact: they are the schedules of :mod:`tsn_hw.units`. Block RAMs follow from the shapes of memories
+Cycles are exact: they are the schedules of :mod:`tsn_hw.hardware.units`. Block RAMs follow from the shapes of memories
 (:mod:`sim.memories`), DSPs from the widths of products, LUTs and flip-flops from fitted coefficients (:mod:`sim.area`).
 What is left out, and how far the coefficients were off where they were measured, stands in docs/cost.md.
 """
@@ -13,10 +13,10 @@ from dataclasses import dataclass, fields, replace
 from sim.area import AreaModel, Coefficients, model_of, read_coefficients, unit_logic
 from sim.devices import Device
 from sim.memories import Memory, Placed, place, unit_memories
-from tsn_hw.dataflow import BUS_BITS, MIN_DEPTH, bus_container_bits, dataflow
-from tsn_hw.errors import SettingsError
-from tsn_hw.layers import INPUT
-from tsn_hw.units import Accelerator, AddUnit, HardwareUnit
+from tsn_hw.core.errors import SettingsError
+from tsn_hw.core.layers import INPUT
+from tsn_hw.hardware.dataflow import BUS_BITS, MIN_DEPTH, bus_container_bits, dataflow
+from tsn_hw.hardware.units import Accelerator, AddUnit, HardwareUnit
 
 INPUT_PORT, OUTPUT_PORT = "s_axis", "m_axis"
 

@@ -32,12 +32,12 @@ from sim.resources import (
     fifo_memories,
     share,
 )
-from tsn_hw.arithmetic import Ints
-from tsn_hw.errors import FoldingError, SettingsError
-from tsn_hw.folding import Folding, HardwareSettings, MaskMode, UnitSettings, divisors
-from tsn_hw.network import PackedNetwork
-from tsn_hw.pipeline import accelerator, refold, refold_unit, unit_names
-from tsn_hw.units import Accelerator, HardwareUnit, MatrixUnit, Stream
+from tsn_hw.core.arithmetic import Ints
+from tsn_hw.core.errors import FoldingError, SettingsError
+from tsn_hw.core.network import PackedNetwork
+from tsn_hw.hardware.folding import Folding, HardwareSettings, MaskMode, UnitSettings, divisors
+from tsn_hw.hardware.pipeline import accelerator, refold, refold_unit, unit_names
+from tsn_hw.hardware.units import Accelerator, HardwareUnit, MatrixUnit, Stream
 
 KEPT = 100
 MAX_WORD_BITS = 2048
@@ -67,7 +67,7 @@ def search_folding(
     """The smallest accelerator that makes ``target_fps`` inferences a second; without a target, the fastest.
 
     limit_percent: share of every resource of the part that it may take. mask, max_tasks, max_banks: as in
-    :class:`tsn_hw.folding.HardwareSettings`.
+    :class:`tsn_hw.hardware.folding.HardwareSettings`.
 
     Raises FoldingError if there is none: it says which resource binds, and by how much.
     """

@@ -2,9 +2,9 @@
 
 from importlib.metadata import version
 
-from tsn_hw.arithmetic import ActFormat
-from tsn_hw.artifact import load, save
-from tsn_hw.network import PackedNetwork
+from tsn_hw.core.arithmetic import ActFormat
+from tsn_hw.core.artifact import load, save
+from tsn_hw.core.network import PackedNetwork
 
 __version__ = version("tsn-hw")
 __all__ = ["ActFormat", "PackedNetwork", "__version__", "load", "save"]

@@ -1,4 +1,4 @@
-// Requantization: round half to even, saturate. The rule of tsn_hw/arithmetic.py, on the same table of cases.
+// Requantization: round half to even, saturate. The rule of tsn_hw/core/arithmetic.py, on the same table of cases.
 #ifndef TSN_REQUANTIZE_HPP
 #define TSN_REQUANTIZE_HPP
 

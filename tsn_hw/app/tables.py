@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tsn_hw.capacity import Capacity
+from tsn_hw.core.capacity import Capacity
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

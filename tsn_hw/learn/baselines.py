@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tsn_hw.errors import TrainingError
-from tsn_hw.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Linear, MaxPool, Weighted
+from tsn_hw.core.errors import TrainingError
+from tsn_hw.core.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Linear, MaxPool, Weighted
+from tsn_hw.core.masks import encode_masks
 from tsn_hw.learn.architectures import Architecture
 from tsn_hw.learn.dropout import dropped
 from tsn_hw.learn.models import SubnetModel
 from tsn_hw.learn.settings import TrainSettings
 from tsn_hw.learn.train import Tensors, evaluate, generator_of, seed_of, train_epoch
-from tsn_hw.masks import encode_masks
 
 
 class DenseModel(nn.Module):

@@ -17,13 +17,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from tsn_hw.errors import SettingsError, TrainingError
-from tsn_hw.files import read_bytes, write_atomically
+from tsn_hw.core.errors import SettingsError, TrainingError
+from tsn_hw.core.files import read_bytes, write_atomically
+from tsn_hw.core.network import MAX_CODE_BITS
+from tsn_hw.core.records import build
 from tsn_hw.learn.models import SubnetModel
 from tsn_hw.learn.route import Route
 from tsn_hw.learn.train import Fit
-from tsn_hw.network import MAX_CODE_BITS
-from tsn_hw.records import build
 
 FILE = "checkpoint.safetensors"
 RESTART = "start again in another folder"

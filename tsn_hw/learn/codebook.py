@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tsn_hw.arithmetic import Ints
-from tsn_hw.errors import NetworkError
-from tsn_hw.network import MAX_CODE_BITS, Bytes
+from tsn_hw.core.arithmetic import Ints
+from tsn_hw.core.errors import NetworkError
+from tsn_hw.core.network import MAX_CODE_BITS, Bytes
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from tsn_hw.errors import TrainingError
+from tsn_hw.core.errors import TrainingError
 from tsn_hw.learn.checkpoint import FILE as CHECKPOINT
 from tsn_hw.learn.checkpoint import Position, read_checkpoint
 from tsn_hw.learn.settings import Settings

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from tsn_hw.arithmetic import ActFormat, Ints
-from tsn_hw.layers import INPUT, Add, AvgPool, Layer, Linear, Weighted
+from tsn_hw.core.arithmetic import ActFormat, Ints
+from tsn_hw.core.layers import INPUT, Add, AvgPool, Layer, Linear, Weighted
+from tsn_hw.core.network import UNUSED, Bank, BankLayer, Bools, PackedNetwork, Requantization, Step, Task
 from tsn_hw.learn.layers import Activation, Subnet
 from tsn_hw.learn.models import SubnetModel, TaskAffine, TaskModules, WeightLayer, average
-from tsn_hw.network import UNUSED, Bank, BankLayer, Bools, PackedNetwork, Requantization, Step, Task
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ import torch
 from brevitas.quant_tensor import IntQuantTensor
 from torch import Tensor
 
-from tsn_hw.arithmetic import FLOAT64_EXACT, Ints
-from tsn_hw.errors import EngineError
-from tsn_hw.layers import INPUT
+from tsn_hw.core.arithmetic import FLOAT64_EXACT, Ints
+from tsn_hw.core.errors import EngineError
+from tsn_hw.core.layers import INPUT
 from tsn_hw.learn.layers import Activation
 from tsn_hw.learn.models import SubnetModel, TaskAffine
 

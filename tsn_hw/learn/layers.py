@@ -26,10 +26,10 @@ from brevitas.quant.solver.weight import WeightQuantSolver
 from brevitas.quant_tensor import IntQuantTensor
 from torch import Tensor, nn
 
-from tsn_hw.arithmetic import Ints
+from tsn_hw.core.arithmetic import Ints
+from tsn_hw.core.network import MAX_CODE_BITS, UNUSED
 from tsn_hw.learn.codebook import nearest_code
 from tsn_hw.learn.methods import TSN, Method
-from tsn_hw.network import MAX_CODE_BITS, UNUSED
 
 
 def kept_weights(count: int, keep_ratio: float) -> int:

@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from brevitas.quant_tensor import IntQuantTensor
 from torch import Tensor, nn
 
-from tsn_hw import arithmetic
-from tsn_hw.arithmetic import ActFormat
-from tsn_hw.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, MaxPool, Weighted
+from tsn_hw.core import arithmetic
+from tsn_hw.core.arithmetic import ActFormat
+from tsn_hw.core.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, MaxPool, Weighted
 from tsn_hw.learn.architectures import Architecture
 from tsn_hw.learn.dropout import dropped
 from tsn_hw.learn.layers import Activation, SubnetConv2d, SubnetLinear, SubnetWeight

@@ -11,11 +11,11 @@ import torch
 from brevitas.quant_tensor import IntQuantTensor
 from torch import Tensor
 
-from tsn_hw.layers import INPUT
+from tsn_hw.core.layers import INPUT
+from tsn_hw.core.masks import entropy_bits
 from tsn_hw.learn.layers import Subnet
 from tsn_hw.learn.models import SubnetModel, Taps, WeightLayer
 from tsn_hw.learn.settings import PruneSettings
-from tsn_hw.masks import entropy_bits
 
 Accuracy = Callable[[], float]
 """Validation accuracy in percent of the task that is being learned, as the model stands."""

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from tsn_hw.arithmetic import Ints
+from tsn_hw.core.arithmetic import Ints
+from tsn_hw.core.network import code_bits
 from tsn_hw.learn.codebook import Floats, fit_codebook, squared_error
 from tsn_hw.learn.models import SubnetModel, WeightLayer
 from tsn_hw.learn.prune import Accuracy
 from tsn_hw.learn.settings import QuantizeSettings, TrainSettings
 from tsn_hw.learn.train import Tensors, evaluate, generator_of, restore, train_epoch, trainable_state
-from tsn_hw.network import code_bits
 
 
 @dataclass(frozen=True)

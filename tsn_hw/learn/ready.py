@@ -11,14 +11,14 @@ from pathlib import Path
 
 import torch
 
-from tsn_hw.errors import SettingsError, TrainingError
-from tsn_hw.layers import Weighted
+from tsn_hw.core.errors import SettingsError, TrainingError
+from tsn_hw.core.layers import Weighted
+from tsn_hw.core.network import MAX_WEIGHTS
 from tsn_hw.learn.architectures import Architecture, alexnet, mlp, resnet18, tinynet
+from tsn_hw.learn.data.tasks import Stream
 from tsn_hw.learn.methods import METHODS
 from tsn_hw.learn.settings import Settings
-from tsn_hw.learn.tasks import Stream
 from tsn_hw.learn.train import FEWEST_DECIDING
-from tsn_hw.rules import MAX_WEIGHTS
 
 BYTES_A_WEIGHT = 48
 """That training takes at least: weight, score, owner, code, two gradients, four moments, the best state, products."""

@@ -17,13 +17,13 @@ import torch
 from brevitas.quant_tensor import IntQuantTensor
 from numpy.typing import NDArray
 
-from tsn_hw.arithmetic import nearest
-from tsn_hw.errors import ArtifactError
-from tsn_hw.layers import Weighted
+from tsn_hw.core.arithmetic import nearest
+from tsn_hw.core.errors import ArtifactError
+from tsn_hw.core.layers import Weighted
+from tsn_hw.core.memory import pack_fields, unpack_fields
 from tsn_hw.learn.models import SubnetModel
 from tsn_hw.learn.settings import RouteSettings
 from tsn_hw.learn.train import to_real
-from tsn_hw.memory import pack_fields, unpack_fields
 
 Floats = NDArray[np.float64]
 Images = NDArray[np.uint8]

@@ -20,9 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tsn_hw import artifact
-from tsn_hw.errors import SettingsError, TrainingError, warn
-from tsn_hw.files import read_bytes, write_atomically
+from tsn_hw.core import artifact
+from tsn_hw.core.errors import SettingsError, TrainingError, warn
+from tsn_hw.core.files import read_bytes, write_atomically
+from tsn_hw.core.locks import LOCK, sole_writer
+from tsn_hw.core.network import PackedNetwork
 from tsn_hw.learn.baselines import float_body_percent
 from tsn_hw.learn.checkpoint import FILE as CHECKPOINT
 from tsn_hw.learn.checkpoint import (
@@ -34,6 +36,7 @@ from tsn_hw.learn.checkpoint import (
     refused_as_damaged,
     save_checkpoint,
 )
+from tsn_hw.learn.data.tasks import Stream, TaskData
 from tsn_hw.learn.folder import (
     NETWORK,
     RECORDS,
@@ -54,7 +57,6 @@ from tsn_hw.learn.quantize import accuracy_by_bits, adapt_bits, train_quantized
 from tsn_hw.learn.ready import architecture_of, check_size, check_trainable, few_to_decide_on, memory_errors
 from tsn_hw.learn.route import Probe, Route, calibrated_threshold, check_memory, make_memory, route
 from tsn_hw.learn.settings import Settings
-from tsn_hw.learn.tasks import Stream, TaskData
 from tsn_hw.learn.train import (
     CALIBRATION_IMAGES,
     Fit,
@@ -70,8 +72,6 @@ from tsn_hw.learn.train import (
     trainable_state,
 )
 from tsn_hw.learn.trained import capture, trained_path, write_trained
-from tsn_hw.locks import LOCK, sole_writer
-from tsn_hw.network import PackedNetwork
 
 CHECKPOINT_SECONDS = 15.0
 """Least time between two checkpoints within a task; the end of a task always writes one."""

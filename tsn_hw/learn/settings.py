@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from tsn_hw.arithmetic import ActFormat
-from tsn_hw.errors import SettingsError
+from tsn_hw.core.arithmetic import ActFormat
+from tsn_hw.core.errors import SettingsError
 
 
 def _require(rule: bool, where: str, value: Any, must: str) -> None:
@@ -19,7 +19,7 @@ def _require(rule: bool, where: str, value: Any, must: str) -> None:
 
 @dataclass(frozen=True)
 class DataSettings:
-    """One data set: its kind of files (:mod:`tsn_hw.learn.data`), and where they are.
+    """One data set: its kind of files (:mod:`tsn_hw.learn.data.images`), and where they are.
 
     ``name`` is the kind unless given; ``side`` (pixels) is for image folders and tiles; ``limit`` keeps that many
     images a class, for quick runs; 0 leaves both out. A relative ``path`` starts at the settings file.

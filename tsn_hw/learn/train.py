@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tsn_hw.errors import NetworkError, TrainingError
-from tsn_hw.learn.augment import mirrored_and_moved
+from tsn_hw.core.errors import NetworkError, TrainingError
+from tsn_hw.learn.data.augment import mirrored_and_moved
+from tsn_hw.learn.data.tasks import TaskData
 from tsn_hw.learn.models import SubnetModel
 from tsn_hw.learn.settings import TrainSettings
-from tsn_hw.learn.tasks import TaskData
 
 CALIBRATION_IMAGES = 1024
 EVALUATION_BATCH = 1000

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tsn_hw.errors import TrainingError
+from tsn_hw.core.errors import TrainingError
 from tsn_hw.learn.checkpoint import read_tensors, write_tensors
 from tsn_hw.learn.models import SubnetModel, WeightLayer
 from tsn_hw.learn.settings import TrainSettings

@@ -16,11 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tsn_hw import artifact
-from tsn_hw.errors import TrainingError
-from tsn_hw.layers import Weighted
+from tsn_hw.core import artifact
+from tsn_hw.core.errors import TrainingError
+from tsn_hw.core.layers import Weighted
+from tsn_hw.core.network import PackedNetwork
 from tsn_hw.learn.architectures import Architecture
 from tsn_hw.learn.codebook import fit_codebook
+from tsn_hw.learn.data.tasks import Stream
 from tsn_hw.learn.folder import digests
 from tsn_hw.learn.freeze import TaskLabel, commit, freeze
 from tsn_hw.learn.models import SubnetModel
@@ -28,10 +30,8 @@ from tsn_hw.learn.prune import post_prune
 from tsn_hw.learn.quantize import FitCodebook, refit, train_quantized
 from tsn_hw.learn.ready import architecture_of
 from tsn_hw.learn.settings import ActBits, Formats, Settings
-from tsn_hw.learn.tasks import Stream
 from tsn_hw.learn.train import CALIBRATION_IMAGES, Tensors, evaluate, generator_of, reproducible, seed_of, to_real
 from tsn_hw.learn.trained import HEAD, layers_by_name, read_trained, restore, trained_path
-from tsn_hw.network import PackedNetwork
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from markupsafe import Markup
 
 from sim.cost import NetworkCost, Operations
 from sim.resources import RESOURCE_NAMES, RESOURCES, capacities
-from tsn_hw.app.hardware import UNIT_HEADER, Chosen, unit_rows
+from tsn_hw.app.hardware.choose import UNIT_HEADER, Chosen, unit_rows
+from tsn_hw.app.hardware.synth import Synthesis
 from tsn_hw.app.report.blocks import Block, Cell, Figure, Gallery, Note, Section, Table, Value
 from tsn_hw.app.report.charts import GREY, PALETTE, RED, Bars, Dots, Line, Scatter, bars, scatter
 from tsn_hw.app.report.memory_map import LayerMap, evenly, layer_maps, owner_picture, picture, readers_picture, swatches
@@ -19,10 +20,9 @@ from tsn_hw.app.sweep.pareto import ACCURACY, DEVICE, OPERATIONS, SIZE, Objectiv
 from tsn_hw.app.sweep.plots import limit_of, widths
 from tsn_hw.app.sweep.results import Row
 from tsn_hw.app.sweep.summary import Sweep
-from tsn_hw.app.synth import Synthesis
-from tsn_hw.capacity import Capacity, capacity
-from tsn_hw.layers import Conv2d, Weighted
-from tsn_hw.network import PackedNetwork
+from tsn_hw.core.capacity import Capacity, capacity
+from tsn_hw.core.layers import Conv2d, Weighted
+from tsn_hw.core.network import PackedNetwork
 
 SECTIONS = ("codes", "codebooks", "masks", "heads", "requantization", "routing", "header")
 MOST_STAGES, MOST_SHARING = 16, 64

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tsn_hw.app.report.charts import PALETTE
-from tsn_hw.arithmetic import Ints
-from tsn_hw.network import UNUSED, PackedNetwork
+from tsn_hw.core.arithmetic import Ints
+from tsn_hw.core.network import UNUSED, PackedNetwork
 
 MOST_COLUMNS, MOST_ROWS = 512, 256
 MOST_COLORS, MOST_SWATCHES = 255, 16

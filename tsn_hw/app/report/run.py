@@ -8,22 +8,23 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from sim.cost import estimate_cost
-from tsn_hw import __version__, artifact
-from tsn_hw.app.hardware import Chosen, HardwareWishes, choose
+from tsn_hw import __version__
+from tsn_hw.app.hardware.choose import Chosen, HardwareWishes, choose
+from tsn_hw.app.hardware.synth import synthesized
 from tsn_hw.app.report import costs, sections
 from tsn_hw.app.report.blocks import Note, Section
 from tsn_hw.app.report.sections import Subject
 from tsn_hw.app.report.verification import read_verification
 from tsn_hw.app.sweep.summary import Sweep, read_sweep_summary
-from tsn_hw.app.synth import synthesized
-from tsn_hw.capacity import capacity
-from tsn_hw.errors import FoldingError, SettingsError
-from tsn_hw.files import read_bytes, write_atomically
-from tsn_hw.network import PackedNetwork
-from tsn_hw.pipeline import least_accelerator
+from tsn_hw.core import artifact
+from tsn_hw.core.capacity import capacity
+from tsn_hw.core.errors import FoldingError, SettingsError
+from tsn_hw.core.files import read_bytes, write_atomically
+from tsn_hw.core.network import PackedNetwork
+from tsn_hw.hardware.pipeline import least_accelerator
 
 if TYPE_CHECKING:
-    from tsn_hw.app.runs import RunFolder
+    from tsn_hw.app.learning.runs import RunFolder
 
 NETWORK, VERIFICATION = "net.tsn", "verify.json"
 
@@ -63,7 +64,7 @@ def _chosen(net: PackedNetwork, wishes: HardwareWishes) -> Chosen | str:
 
 
 def _run(folder: Path) -> RunFolder:
-    from tsn_hw.app.runs import RunFolder  # loads torch, which a network alone has no use for
+    from tsn_hw.app.learning.runs import RunFolder  # loads torch, which a network alone has no use for
 
     return RunFolder(folder)
 

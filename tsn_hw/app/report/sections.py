@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sim.cost import NetworkCost
-from tsn_hw import artifact
-from tsn_hw.app.hardware import Chosen
-from tsn_hw.app.metrics import Metrics
+from tsn_hw.app.hardware.choose import Chosen
+from tsn_hw.app.hardware.synth import Synthesis
+from tsn_hw.app.learning.metrics import Metrics
 from tsn_hw.app.report.blocks import Block, Cards, Cell, Note, Section, Table, Value
 from tsn_hw.app.report.verification import Compared, Verified
 from tsn_hw.app.sweep.summary import Sweep
-from tsn_hw.app.synth import Synthesis
-from tsn_hw.capacity import Capacity
-from tsn_hw.network import PackedNetwork, code_bits
+from tsn_hw.core import artifact
+from tsn_hw.core.capacity import Capacity
+from tsn_hw.core.network import PackedNetwork, code_bits
 
 if TYPE_CHECKING:
-    from tsn_hw.app.runs import RunFolder
+    from tsn_hw.app.learning.runs import RunFolder
 
 MEASURED = (
     "Every network was stored when its last task was learned, and is measured again here, with exact integers. "

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from tsn_hw.errors import SettingsError
-from tsn_hw.records import Bounds, build, read_json
+from tsn_hw.core.errors import SettingsError
+from tsn_hw.core.records import Bounds, build, read_json
 
 Count = Annotated[int, Bounds(0, 2**62)]
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from joblib import Parallel, delayed
 
-from tsn_hw.errors import EngineError
+from tsn_hw.core.errors import EngineError
 
 T = TypeVar("T")
 Engine = Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], Iterator[tuple[int, Any]]]

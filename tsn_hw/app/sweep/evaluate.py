@@ -20,23 +20,23 @@ from sim.cost import estimate_cost
 from sim.integer import Simulator
 from sim.prefix import PrefixCache
 from sim.search import search_folding
-from tsn_hw import artifact
-from tsn_hw.app.config import stream_of
-from tsn_hw.app.runs import NETWORK, RunFolder
+from tsn_hw.app.learning.config import stream_of
+from tsn_hw.app.learning.runs import NETWORK, RunFolder
 from tsn_hw.app.sweep.results import Row
 from tsn_hw.app.sweep.settings import Part
-from tsn_hw.arithmetic import ActFormat, Ints, quantize
-from tsn_hw.capacity import capacity
-from tsn_hw.errors import FoldingError, TrainingError
-from tsn_hw.files import read_bytes
+from tsn_hw.core import artifact
+from tsn_hw.core.arithmetic import ActFormat, Ints, quantize
+from tsn_hw.core.capacity import capacity
+from tsn_hw.core.errors import FoldingError, TrainingError
+from tsn_hw.core.files import read_bytes
+from tsn_hw.core.network import PackedNetwork
 from tsn_hw.learn.codebook import fit_codebook
+from tsn_hw.learn.data.tasks import Stream
 from tsn_hw.learn.run import train
 from tsn_hw.learn.settings import Settings
-from tsn_hw.learn.tasks import Stream
 from tsn_hw.learn.train import reproducible
 from tsn_hw.learn.trained import trained_path
 from tsn_hw.learn.variants import TrainedStream, Variant, float_accuracies, load_trained, pack
-from tsn_hw.network import PackedNetwork
 
 SECTIONS = ("codes_bits", "codebooks_bits", "masks_bits", "heads_bits", "requantization_bits")
 _ONE_AT_A_TIME = threading.Lock()

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
-from tsn_hw.errors import EngineError, FileError, SettingsError, shown
-from tsn_hw.records import Bounds, build, convert, parse_json
+from tsn_hw.core.errors import EngineError, FileError, SettingsError, shown
+from tsn_hw.core.records import Bounds, build, convert, parse_json
 
 Row = dict[str, Any]
 

@@ -7,8 +7,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from tsn_hw.app.config import read_settings, stream_of
-from tsn_hw.app.runs import RunFolder
+from tsn_hw.app.learning.config import read_settings, stream_of
+from tsn_hw.app.learning.runs import RunFolder
 from tsn_hw.app.sweep.engines import Engine
 from tsn_hw.app.sweep.evaluate import Base, base_of, learn
 from tsn_hw.app.sweep.pareto import ACCURACY, OPERATIONS, SIZE, choose, excesses, front, nearest
@@ -29,16 +29,16 @@ from tsn_hw.app.sweep.search import require_optuna, search
 from tsn_hw.app.sweep.settings import Budget, SweepSettings, read_sweep
 from tsn_hw.app.sweep.summary import SUMMARY, Sweep
 from tsn_hw.app.tables import table
-from tsn_hw.errors import SettingsError
-from tsn_hw.files import write_atomically
-from tsn_hw.layers import Weighted
+from tsn_hw.core.errors import SettingsError
+from tsn_hw.core.files import write_atomically
+from tsn_hw.core.layers import Weighted
+from tsn_hw.core.locks import LOCK, sole_writer
+from tsn_hw.learn.data.tasks import Stream
 from tsn_hw.learn.folder import settings_digest
 from tsn_hw.learn.progress import progress
 from tsn_hw.learn.ready import architecture_of
 from tsn_hw.learn.settings import Settings
-from tsn_hw.learn.tasks import Stream
 from tsn_hw.learn.trained import HEAD
-from tsn_hw.locks import LOCK, sole_writer
 
 RESULTS = "results.jsonl"
 

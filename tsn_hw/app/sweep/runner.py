@@ -14,7 +14,7 @@ from tsn_hw.app.sweep.pareto import betters
 from tsn_hw.app.sweep.points import Point
 from tsn_hw.app.sweep.results import Results, Row, check_row, identity
 from tsn_hw.app.sweep.settings import Part
-from tsn_hw.files import write_atomically
+from tsn_hw.core.files import write_atomically
 from tsn_hw.learn.progress import stage
 
 CHUNKS, CHUNK_POINTS = 8, 8

@@ -14,7 +14,7 @@ from tsn_hw.app.sweep.pareto import OBJECTIVES
 from tsn_hw.app.sweep.points import Point, Space
 from tsn_hw.app.sweep.results import Row
 from tsn_hw.app.sweep.settings import Search
-from tsn_hw.errors import EngineError
+from tsn_hw.core.errors import EngineError
 
 if TYPE_CHECKING:
     from optuna.trial import Trial

@@ -10,11 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tsn_hw.app.platform import Platform, platform
-from tsn_hw.errors import SettingsError
-from tsn_hw.files import read_bytes
+from tsn_hw.app.hardware.platform import Platform, platform
+from tsn_hw.core.errors import SettingsError
+from tsn_hw.core.files import read_bytes
+from tsn_hw.core.records import build, read_toml
 from tsn_hw.learn.settings import ActBits
-from tsn_hw.records import build, read_toml
 
 MAX_CODE_BITS = 8
 FILES = ("device_file", "coefficients")

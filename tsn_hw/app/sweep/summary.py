@@ -8,8 +8,8 @@ from typing import Annotated
 
 from tsn_hw.app.sweep.results import SHOWN_COLUMNS, Row, check_row
 from tsn_hw.app.sweep.settings import Budget
-from tsn_hw.errors import SettingsError
-from tsn_hw.records import Bounds, build, convert, read_json
+from tsn_hw.core.errors import SettingsError
+from tsn_hw.core.records import Bounds, build, convert, read_json
 
 SUMMARY = "sweep.json"
 

@@ -1,0 +1,62 @@
+"""What the driver of an exported project needs to know: its numbers, and golden data to check the hardware with."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from typing import Any
+
+import numpy as np
+
+from export.hls.scripts import Target
+from export.project.load import ALL_TASKS, load_files, load_path
+from tsn_hw.core.arithmetic import Ints
+from tsn_hw.hardware.units import Accelerator
+
+REGISTERS = {"task_id": 0x10, "count": 0x18, "command": 0x20, "status": 0x28}
+"""Offsets of the arguments of the top function in the AXI-Lite bundle ``control``."""
+ACCELERATOR_CELL, DMA_CELL = "tsn_accelerator_0", "axi_dma_0"
+MAX_TRANSFER_BYTES = (1 << 26) - 1
+"""Longest transfer of the DMA, whose length register has 26 bits."""
+
+
+def driver_json(accelerator: Accelerator, target: Target, interval_cycles: int, latency_cycles: int) -> str:
+    """Text of ``driver/accelerator.json``; its keys are the fields of ``Numbers`` in ``driver.py``.
+
+    interval_cycles, latency_cycles: of an inference, as estimated; the driver waits accordingly.
+    """
+    stream = accelerator.input
+    files = {path: _load_file(path, data) for path, data in load_files(accelerator).items()}
+    tasks = [
+        {"name": task.name, "classes": task.classes, "load_file": files.get(load_path(number))}
+        for number, task in enumerate(accelerator.net.tasks)
+    ]
+    values = {
+        "input_shape": stream.shape,
+        "input_bits": stream.bits,
+        "input_signed": stream.signed,
+        "input_exponent": accelerator.net.input.exponent,
+        "outputs": accelerator.head.rows,
+        "tasks": tasks,
+        "load_file": files.get(load_path(ALL_TASKS)),
+        "registers": REGISTERS,
+        "accelerator_cell": ACCELERATOR_CELL,
+        "dma_cell": DMA_CELL,
+        "max_transfer_bytes": MAX_TRANSFER_BYTES,
+        "clock_mhz": target.clock_mhz,
+        "interval_cycles": interval_cycles,
+        "latency_cycles": latency_cycles,
+    }
+    return json.dumps(values, indent=1) + "\n"
+
+
+def _load_file(path: str, data: bytes) -> dict[str, Any]:
+    return {"path": path, "size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def golden_npz(inputs: Ints, logits: Ints) -> bytes:
+    """``driver/golden.npz``: inputs (tasks, n, *shape) and logits (tasks, n, outputs), zeros behind a task's own."""
+    file = io.BytesIO()
+    np.savez_compressed(file, inputs=inputs.astype(np.int32), logits=logits.astype(np.int32))
+    return file.getvalue()

@@ -1,0 +1,70 @@
+"""HLS projects: C++ firmware, simulation headers, a self-checking test bench and its golden data, in one folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from export.hls.firmware import TEMPLATES, firmware_source, memory_name
+from export.project.folder import write_folder
+from export.project.golden import GoldenRun, golden_data
+from export.project.load import load_files
+from export.project.numbers import check_widths, config_header, memory_header
+from tsn_hw.core.errors import ExportError
+from tsn_hw.core.files import StrPath
+from tsn_hw.hardware.dataflow import dataflow
+from tsn_hw.hardware.images import Kind, MemoryImage, is_loaded, memory_images
+from tsn_hw.hardware.units import Accelerator
+
+COPIED = ("Makefile", "csim/*.h", "firmware/*.hpp", "testbench/*.[ch]pp", "tsn/*.hpp")
+"""The files of ``hls_templates`` that go into a project as they are; those of tsn into its firmware."""
+
+
+def write_hls(
+    accelerator: Accelerator,
+    folder: StrPath,
+    *,
+    golden: Sequence[GoldenRun],
+    extra_files: Mapping[str, bytes] | None = None,
+) -> None:
+    """Write the project of an accelerator: same accelerator, same bytes; whole or not at all.
+
+    golden: inputs and expected integers for the test bench; tasks that are not in it are not tested.
+    extra_files: what other writers add, path in the folder → content (README.md, scripts, driver, reports ...).
+
+    Raises ExportError where the accelerator exceeds what HLS can hold, or the folder is not empty and no export of
+    ours; FileError where it cannot be written.
+    """
+    files = project_files(accelerator, golden)
+    extra = dict(extra_files or {})
+    twice = sorted(files.keys() & extra.keys())
+    if twice:
+        raise ExportError(f"file {twice[0]!r}: is written by the project itself")
+    write_folder(Path(folder), files | extra)
+
+
+def project_files(accelerator: Accelerator, golden: Sequence[GoldenRun]) -> dict[str, bytes]:
+    """Path in the folder → content of everything that compiles, runs and checks the accelerator."""
+    copied = sorted(path for pattern in COPIED for path in TEMPLATES.glob(pattern))
+    files = {path.relative_to(TEMPLATES).as_posix(): path.read_bytes() for path in copied}
+    files = {f"firmware/{path}" if path.startswith("tsn/") else path: content for path, content in files.items()}
+    files |= rendered_files(accelerator)
+    files["testbench/golden.dat"] = golden_data(accelerator, golden)
+    return files | load_files(accelerator)
+
+
+def rendered_files(accelerator: Accelerator) -> dict[str, bytes]:
+    """Path in the folder → content of the firmware that is of this accelerator alone."""
+    graph = dataflow(accelerator)
+    check_widths(graph)
+    files: dict[str, bytes] = {}
+    memories: dict[str, dict[Kind, MemoryImage]] = {unit.name: {} for unit in accelerator.units}
+    numbers = {unit.name: number for number, unit in enumerate(accelerator.units)}
+    for image in memory_images(accelerator):
+        unit = accelerator.units[numbers[image.unit]]
+        memories[unit.name][image.kind] = image
+        name = memory_name(numbers[image.unit], unit, image.kind)
+        files[f"firmware/memories/{name}.hpp"] = memory_header(name, image, is_loaded(unit, image.kind)).encode()
+    files["firmware/config.hpp"] = config_header(graph).encode()
+    files["firmware/accelerator.cpp"] = firmware_source(graph, memories).encode()
+    return files

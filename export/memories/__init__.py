@@ -1,0 +1,1 @@
+"""Memory files of an accelerator, and patches of them."""

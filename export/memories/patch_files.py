@@ -1,0 +1,130 @@
+"""A task patch as files: the list of changed words, the memories that change, and loads.
+
+``patch.json`` is the patch: for every memory of the accelerator what it is, SHA-256 before and after, how many bits
+change and how many earlier tasks read (none is both), and the changed words, as address and hexadecimal digits.
+``overlay/fc1.words.mem`` ... hold the same words for ``$readmemh`` over the earlier content. ``memories/`` has the
+memories that change, whole, in every format, with their index. Memories that the bus writes get their loads, whole as
+every load is: ``tasks/all.load`` what is loaded once for all tasks, ``tasks/task_03.load`` ... what is loaded for a new
+task. All other memories cannot be written at run time: they take a new memory file or bitstream.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+
+from export.memories.files import MAX_MEMORIES, LayoutEntry, files_of, layout_json
+from export.memories.formats import MEMORY_FORMATS, described
+from export.memories.patch import MemoryPatch, TaskPatch
+from export.project.load import load_files, load_path
+from tsn_hw.core.errors import ArtifactError, shown
+from tsn_hw.core.records import Bounds, build, parse_json
+from tsn_hw.hardware.images import LIMB_BITS, Limbs, MemoryLayout, memory_images
+from tsn_hw.hardware.units import Accelerator
+
+PATCH = "patch.json"
+PATCH_FOLDER = "tsn-hw task patch 1"
+"""What the manifest of a folder with a patch says."""
+VERSION = 1
+
+
+def patch_files(
+    patch: TaskPatch, design: Accelerator, formats: Sequence[str] = tuple(MEMORY_FORMATS)
+) -> dict[str, bytes]:
+    """Path and content of every file of a patch; ``design`` is the accelerator with the new tasks."""
+    images = memory_images(design)
+    changes = [pair for pair in zip(images, patch.memories, strict=True) if len(pair[1].addresses)]
+    files = {f"memories/{name}": data for name, data in files_of([image for image, _ in changes], formats).items()}
+    files |= {f"overlay/{image.name}.mem": _overlay(change) for image, change in changes}
+    earlier = {load_path(task) for task in range(patch.tasks)}
+    files |= {path: data for path, data in load_files(design).items() if path not in earlier}
+    return files | {PATCH: patch_json(patch).encode()}
+
+
+def _overlay(change: MemoryPatch) -> bytes:
+    """The changed words for ``$readmemh``, each with its address."""
+    notes = [f"// {note}" for note in described(change.layout, change.after)]
+    words = _hexadecimal(change.layout, change.words)
+    lines = [f"@{address:x} {word}" for address, word in zip(change.addresses.tolist(), words, strict=True)]
+    return "".join(f"{line}\n" for line in (*notes, "// only words that change; the others stay", *lines)).encode()
+
+
+def patch_json(patch: TaskPatch) -> str:
+    """A patch as the text of ``patch.json``, one line a memory."""
+    memories = ",\n".join(f"  {json.dumps(_memory_json(change))}" for change in patch.memories)
+    return (
+        f'{{\n "format": "tsn task patch",\n "version": {VERSION},\n "tasks": {patch.tasks},\n'
+        f' "new_tasks": {json.dumps(patch.new_tasks)},\n "memories": [\n{memories}\n ]\n}}\n'
+    )
+
+
+def _memory_json(change: MemoryPatch) -> dict[str, Any]:
+    words = _hexadecimal(change.layout, change.words)
+    return layout_json(change.layout) | {
+        "before": change.before,
+        "after": change.after,
+        "changed_bits": change.changed_bits,
+        "read_bits": change.read_bits,
+        "words": [[address, word] for address, word in zip(change.addresses.tolist(), words, strict=True)],
+    }
+
+
+@dataclass(frozen=True)
+class _Memory(LayoutEntry):
+    before: str
+    after: str
+    changed_bits: int
+    read_bits: int
+    words: tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True)
+class _Patch:
+    format: str
+    version: int
+    tasks: int
+    new_tasks: tuple[str, ...]
+    memories: Annotated[tuple[_Memory, ...], Bounds(0, MAX_MEMORIES)]
+
+
+def read_patch(data: bytes) -> TaskPatch:
+    """The patch of a ``patch.json``; ArtifactError for everything but what :func:`patch_json` gives."""
+    given = build(_Patch, parse_json(data, PATCH, ArtifactError), PATCH, ArtifactError)
+    if given.format != "tsn task patch" or given.version != VERSION:
+        raise ArtifactError(f"{PATCH}: is no task patch of version {VERSION}")
+    memories = tuple(_read_memory(entry, f"{PATCH}: memories[{i}]") for i, entry in enumerate(given.memories))
+    patch = TaskPatch(given.tasks, given.new_tasks, memories)
+    if patch_json(patch).encode() != data:
+        raise ArtifactError(f"{PATCH}: is not written as the format asks")
+    return patch
+
+
+def _read_memory(entry: _Memory, where: str) -> MemoryPatch:
+    layout = entry.layout(where)
+    for address, _ in entry.words:
+        if not 0 <= address < layout.depth:
+            raise ArtifactError(f"{where}: words: address {address}, must be 0..{layout.depth - 1}")
+    words = _limbs(layout, [word for _, word in entry.words], f"{where}: words")
+    addresses = np.array([address for address, _ in entry.words], np.int64)
+    return MemoryPatch(layout, addresses, words, entry.before, entry.after, entry.changed_bits, entry.read_bits)
+
+
+def _hexadecimal(layout: MemoryLayout, words: Limbs) -> list[str]:
+    """Words (words, limbs) as hexadecimal digits, highest first."""
+    digits, of_limbs = -(-layout.width_bits // 4), layout.limbs * LIMB_BITS // 4
+    text = words[:, ::-1].astype(">u8").tobytes().hex()
+    return [text[end - digits : end] for end in range(of_limbs, len(text) + 1, of_limbs)]
+
+
+def _limbs(layout: MemoryLayout, words: Sequence[str], where: str) -> Limbs:
+    """What :func:`_hexadecimal` wrote; ArtifactError for what is no word of the memory."""
+    for word in words:
+        if not re.fullmatch("[0-9a-f]+", word) or int(word, 16) >> layout.width_bits:
+            raise ArtifactError(f"{where}: {shown(word)} is no word of {layout.width_bits} bits")
+    octets = b"".join(int(word, 16).to_bytes(layout.limbs * LIMB_BITS // 8, "little") for word in words)
+    return np.frombuffer(octets, "<u8").astype(np.uint64).reshape(len(words), layout.limbs)

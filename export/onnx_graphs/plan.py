@@ -1,0 +1,317 @@
+"""How each layer of a task is computed exactly in ONNX, decided before a node is written.
+
+A sum of products (Linear, Conv2d, AvgPool) has three forms:
+
+* "quantized": on uint8, and one operator also adds the offset, scales, rounds and saturates. Activations and centroids
+  have at most 8 bits, and offsets are multiples of their multipliers, so that the whole is ``(acc + bias) * multiplier
+  / 2**shift``. Runtimes compute that in float32: every step of every channel's staircase is proven to lie where it
+  must (`arithmetic.exact_in_float32`). It is QLinearConv; a Linear with one multiplier that float32 holds too is Gemm
+  between DequantizeLinear and QuantizeLinear, of which runtimes make one operator. A head may be such a Gemm without
+  the latter.
+* "float32": Gemm or Conv on integers in float32. It needs ``acc`` within 2**24.
+* "integer": MatMulInteger or ConvInteger on uint8; activations and centroids of more than 8 bits are split into two
+  bytes, and the partial sums are combined exactly.
+
+It takes the first of them that is proven exact, which is the fastest on onnxruntime (``benchmarks/bench_onnx.py``):
+"quantized", then "float32", then "integer"; a Linear whose operands are bytes prefers "integer" to "float32".
+
+An Add is "quantized", between DequantizeLinear and QuantizeLinear, where both operands and the result have at most 8
+bits, it has no multiplier and no offset, and float32 holds the aligned sum with its zero points; else "float32", which
+needs the sum within 2**24; else "integer", in float64 or int64.
+
+Weights are uint8 with zero point 128 beside uint8 activations: uint8 by int8 is wrong on x86 processors without
+VNNI. All but "quantized" compute ``acc * multiplier + offset`` in the cheapest type that is proven exact
+(`arithmetic.carrier`): float32, where it is folded into weights and bias, then float64, then int64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tsn_hw.core import arithmetic
+from tsn_hw.core.arithmetic import FLOAT32_EXACT, INT32, ActFormat, Carrier, Ints
+from tsn_hw.core.errors import ExportError
+from tsn_hw.core.layers import Add, AvgPool, Conv2d, Flatten, Linear, MaxPool, Weighted
+from tsn_hw.core.network import MAX_CODE_BITS, Bools, PackedNetwork, Requantization, code_bits
+
+BYTE_ZERO = 128
+"""Zero point of a byte that carries a signed integer."""
+LEVEL_BITS = 8 * 250
+"""About what the nodes and tensors of one more level of codes add to a file."""
+
+Form = Literal["quantized", "float32", "integer"]
+Forms = Form | Mapping[str, Form] | None
+"""Forced forms: one of all layers that compute, or some by layer; None: the rule's choice."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """The weights of one layer as one task sees them.
+
+    mask: weight-shaped; codebook: the distinct centroids that the task really reads, at least one, frequent ones
+    first; code: (survivors,), index of every weight under the mask into the codebook.
+    """
+
+    mask: Bools
+    codebook: Ints
+    code: Ints
+
+    @property
+    def code_bits(self) -> int:
+        """The narrowest width of a code, where all have the same."""
+        return code_bits(self.codebook)
+
+    @cached_property
+    def widths(self) -> tuple[int, ...]:
+        """Widths of the smallest levels of codes, see :func:`code_levels`."""
+        return code_levels(np.bincount(self.code, minlength=len(self.codebook)))[1]
+
+
+@dataclass(frozen=True)
+class Rescaling:
+    """``(acc + bias) * multiplier / 2**shift``, both (channels,): what QLinearConv computes."""
+
+    multiplier: Ints
+    bias: Ints
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One layer that computes, and how it does so exactly; the nodes are written from this alone.
+
+    words: None where no weights are stored. rescaling: in the form "quantized". carrier: in the other forms, the type
+    of ``acc * multiplier + offset``, whose largest magnitude is ``bound``; ``accumulator`` is that of ``acc``.
+    """
+
+    layer: Linear | Conv2d | Add
+    inputs: list[ActFormat]
+    rank: int
+    words: Words | None
+    requantization: Requantization
+    form: Form
+    carrier: Carrier | Literal["int32"]
+    accumulator: int
+    bound: int
+    rescaling: Rescaling | None = None
+
+    @property
+    def has_wide_weights(self) -> bool:
+        """Whether a centroid needs two bytes."""
+        return self.words is not None and centroid_dtype(self.words.codebook) == np.int16
+
+    @property
+    def fits_float32(self) -> bool:
+        """Whether float32 holds every sum of products, with multipliers and offset folded in."""
+        return self.carrier == "float32" and self.accumulator <= FLOAT32_EXACT
+
+    @property
+    def is_gemm(self) -> bool:
+        """Whether a Linear is a Gemm on bytes; runtimes know no other scale a channel there."""
+        return (
+            isinstance(self.layer, Linear) and self.fits_float32 and len(compact(self.requantization.multiplier)) == 1
+        )
+
+    @property
+    def is_on_rows(self) -> bool:
+        """Whether a Linear is a QLinearConv, which sees samples as the rows of an image."""
+        return self.form == "quantized" and isinstance(self.layer, Linear) and not self.is_gemm
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether a product has an operand of two bytes."""
+        return self.has_wide_weights or self.inputs[0].bits > 8
+
+    def scaled(self, values: Ints) -> NDArray[Any]:
+        """Integers over 2**shift in the carrier, exactly; integer carriers shift last and keep them as they are."""
+        if self.carrier in ("int32", "int64"):
+            return values.astype(self.carrier)
+        return np.ldexp(values.astype(np.float64), -self.requantization.shift).astype(self.carrier)
+
+    def summary(self) -> dict[str, object]:
+        """What ``metadata_props`` tell of the layer."""
+        summary: dict[str, object] = {"form": self.form, "accumulator": self.accumulator, "bound": self.bound}
+        if self.requantization.output is not None:
+            summary["bits"] = self.requantization.output.bits
+        if self.words is not None:
+            summary["code_bits"] = self.words.widths if len(self.words.widths) > 1 else self.words.widths[0]
+        return summary
+
+
+def check_forms(net: PackedNetwork, forms: Forms) -> None:
+    """Refuse forms of layers that a network does not have, or that compute nothing, with ExportError."""
+    if isinstance(forms, Mapping):
+        layers = {layer.name: layer for layer in net.layers}
+        for name in forms:
+            if name not in layers:
+                raise ExportError(f"form of layer {name!r}: the network has no such layer")
+            if isinstance(layers[name], Flatten | MaxPool):
+                raise ExportError(f"form of layer {name!r}: it computes nothing")
+
+
+def plan_layer(net: PackedNetwork, task: int, index: int, forms: Forms = None) -> Plan:
+    """Apply the rule of the module's docstring to a layer that computes; a forced form is tried alone.
+
+    Raises ExportError where no form, or not the forced one, is exact.
+    """
+    layer, step = net.layers[index], net.step(task, index)
+    forced = forms.get(layer.name) if isinstance(forms, Mapping) else forms
+    requantization = step.requantization
+    assert requantization is not None  # checked at birth
+    inputs, words = [net.format(task, source) for source in layer.inputs], None
+    if isinstance(layer, Weighted):
+        assert step.mask is not None  # checked at birth
+        words = _words(net.weights(task, index), step.mask)
+    elif isinstance(layer, AvgPool):
+        channels = net.shapes[index][0]
+        layer = Conv2d(layer.name, channels, channels, layer.kernel, layer.stride, groups=channels)
+    assert isinstance(layer, Linear | Conv2d | Add)
+    low, high = net.accumulator(task, index)
+    bound = arithmetic.requantization_magnitude(low, high, requantization.multiplier, requantization.offset)
+    plan = Plan(
+        layer=layer,
+        inputs=inputs,
+        rank=1 + len(net.shapes[index]),
+        words=words,
+        requantization=requantization,
+        form="integer",
+        carrier=arithmetic.carrier(bound),
+        accumulator=arithmetic.magnitude(low, high),
+        bound=bound,
+    )
+    return _with_form(plan, _rescaling(plan, low, high), forced)
+
+
+def _with_form(plan: Plan, rescaling: Rescaling | str, forced: Form | None) -> Plan:
+    """Choose the form of a layer, or check the forced one."""
+    forms: list[Form] = ["quantized", "float32", "integer"]
+    if isinstance(plan.layer, Linear) and not plan.is_wide:
+        forms = ["quantized", "integer", "float32"]
+    obstacles = {form: _obstacle(plan, rescaling, form) for form in forms}
+    exact = [form for form in forms if obstacles[form] is None]
+    form: Form = forced or (exact[0] if exact else "integer")
+    if obstacles[form] is not None:
+        raise ExportError(f"layer {plan.layer.name!r}: the form {form!r} is not exact: {obstacles[form]}")
+    plan = replace(plan, form=form)
+    if form == "quantized" and isinstance(rescaling, Rescaling):
+        return replace(plan, rescaling=rescaling)
+    if form == "integer" and plan.carrier == "float32" and (plan.is_wide or isinstance(plan.layer, Add)):
+        return replace(plan, carrier="float64")  # sums of bytes may exceed what their total does not
+    if form == "integer" and not plan.is_wide and _is_raw(plan.requantization):
+        return replace(plan, carrier="int32")
+    return plan
+
+
+def _obstacle(plan: Plan, rescaling: Rescaling | str, form: Form) -> str | None:
+    """Why a form does not hold a layer exactly, with the value; None if it does."""
+    largest = 0 if isinstance(plan.layer, Add) else 255 * 255 * math.prod(plan.layer.weight_shape[1:])
+    if form != "float32" and largest > INT32[1]:
+        return f"sums of uint8 products reach {largest}, must fit int32"
+    if form == "float32" and plan.accumulator > FLOAT32_EXACT:
+        return f"its accumulator reaches {plan.accumulator}, at most {FLOAT32_EXACT}"
+    return rescaling if form == "quantized" and isinstance(rescaling, str) else None
+
+
+def _rescaling(plan: Plan, low: Ints, high: Ints) -> Rescaling | str:
+    """What the quantized form computes, proven to be the contract's integers; or why it is not.
+
+    ``low``, ``high``: smallest and largest accumulator of the channels, or of all.
+    """
+    requantization = plan.requantization
+    output, channels = requantization.output, 1 if isinstance(plan.layer, Add) else plan.layer.channels
+    if output is None and not plan.is_gemm:
+        return "its logits are no bytes, and it is no Gemm of one scale within float32"
+    bits = [form.bits for form in (output, *plan.inputs) if form is not None]
+    if plan.has_wide_weights or max(bits) > 8:
+        return "activations or centroids have more than 8 bits"
+    vectors = (low, high, requantization.multiplier, requantization.offset)
+    low, high, multiplier, offset = (np.broadcast_to(vector, (channels,)) for vector in vectors)
+    if isinstance(plan.layer, Add):
+        return _rescaling_of_add(plan, multiplier, offset)
+    if not plan.is_gemm:
+        multiplier = np.where((low == 0) & (high == 0), 1, multiplier)  # no weight reaches the channel
+    if not multiplier.all():
+        return f"channel {int((multiplier == 0).argmax())} has multiplier 0, which is no scale and hides every offset"
+    bias, rest = np.divmod(offset, multiplier)
+    if rest.any():
+        channel = int((rest != 0).argmax())
+        return f"channel {channel} has offset {offset[channel]}, no multiple of its multiplier {multiplier[channel]}"
+    reach = arithmetic.magnitude(low + bias, high + bias)
+    if reach > INT32[1]:
+        return f"its accumulator with offset reaches {reach}, must fit int32"
+    if output is None:
+        return Rescaling(multiplier, bias)
+    exact = arithmetic.exact_in_float32(multiplier, requantization.shift, output.range, low + bias, high + bias)
+    if not exact.all():
+        channel = int(exact.argmin())
+        scale = f"{multiplier[channel]} / 2**{requantization.shift}"
+        return f"float32 rounds sums up to {reach} otherwise in channel {channel}, whose scale is {scale}"
+    return Rescaling(multiplier, bias)
+
+
+def _rescaling_of_add(plan: Plan, multiplier: Ints, offset: Ints) -> Rescaling | str:
+    """Runtimes may take zero points off after the operands are scaled: float32 has to hold all of it."""
+    finer = min(form.exponent for form in plan.inputs)
+    zero_points = sum(BYTE_ZERO << (form.exponent - finer) for form in plan.inputs)
+    largest = plan.bound + zero_points + (BYTE_ZERO << plan.requantization.shift)
+    if (multiplier != 1).any() or offset.any():
+        return "it has a multiplier or an offset"
+    if largest > FLOAT32_EXACT:
+        return f"its sum with zero points reaches {largest}, at most {FLOAT32_EXACT}"
+    return Rescaling(multiplier, offset)
+
+
+def _is_raw(requantization: Requantization) -> bool:
+    """Whether logits are sums plus offset, nothing else: they fit int32."""
+    has_scale = requantization.shift > 0 or (requantization.multiplier != 1).any()
+    return requantization.output is None and not has_scale
+
+
+def _words(weights: Ints, mask: Bools) -> Words:
+    survivors = weights[mask] if mask.any() else np.zeros(1, np.int64)  # no tensor is empty; the mask hides the 0
+    codebook, code, counts = np.unique(survivors, return_inverse=True, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    return Words(mask, codebook[order], np.argsort(order)[code][: int(mask.sum())])
+
+
+def code_levels(counts: Ints) -> tuple[int, tuple[int, ...]]:
+    """The smallest code for entries of falling frequency: its size in bits, and the width of each of its levels.
+
+    A level of width b holds the low b bits of every code. Where it is not the last, the codes that reach 2**b escape:
+    a bit a code tells which, and the next level holds ``code // 2**b - 1`` of those alone. No level is wider than 8
+    bits: bytes hold what its planes are worth.
+
+    >>> code_levels(np.full(16, 1000))
+    (64000, (4,))
+    >>> code_levels(np.repeat([4000, 100], [4, 28]))
+    (66800, (2, 3))
+    >>> code_levels(np.full(512, 1))
+    (6864, (7, 2))
+    """
+    bits, total = code_bits(counts), int(counts.sum())
+    choices: list[tuple[int, tuple[int, ...]]] = [(bits * total, (bits,))] if bits <= MAX_CODE_BITS else []
+    for low in range(1, min(bits, MAX_CODE_BITS + 1)):
+        groups = np.add.reduceat(counts[1 << low :], np.arange(0, len(counts) - (1 << low), 1 << low))
+        size, widths = code_levels(groups)
+        choices.append(((low + 1) * total + size + LEVEL_BITS, (low, *widths)))
+    return min(choices)
+
+
+def compact(vector: Ints) -> Ints:
+    """One entry if all are equal.
+
+    >>> compact(np.array([3, 3])).tolist(), compact(np.array([3, 4])).tolist()
+    ([3], [3, 4])
+    """
+    return vector[:1] if (vector == vector[0]).all() else vector
+
+
+def centroid_dtype(centroids: Ints) -> np.dtype[Any]:
+    """int8 where it holds all centroids, otherwise int16."""
+    return np.dtype(np.int8 if centroids.min() >= -128 and centroids.max() <= 127 else np.int16)

@@ -1,0 +1,1 @@
+"""What HLS and RTL projects share."""

@@ -1,0 +1,168 @@
+"""Folding files: how much hardware every unit gets, as JSON in FINN's words; read strictly, written to be read again.
+
+::
+
+    {
+     "Defaults": {"PE": 1, "ram_style": "auto", "mask_mode": "deep"},
+     "fc1": {"PE": 4, "SIMD": 8, "ram_style": "block", "mask_mode": "deep"},
+     "max_tasks": 8,
+     "max_banks": 2
+    }
+
+A unit takes from "Defaults" what it does not say; "SIMD" is for units with weights, the others have none. Where neither
+gives a value, "ram_style" is auto, "mask_mode" deep, and the room for what is to come, such as "max_tasks", 0 (no more
+than there is); parallelism has no such value: nothing becomes 1 x 1 unasked. Whether it divides a layer is the
+pipeline's to say.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from tsn_hw.core.errors import ExportError, FoldingError, brief, shown
+from tsn_hw.core.layers import Add, AvgPool, MaxPool
+from tsn_hw.core.network import PackedNetwork
+from tsn_hw.core.records import Bounds, build, convert, parse_json
+from tsn_hw.hardware.dataflow import Dataflow
+from tsn_hw.hardware.folding import ROOM, Folding, HardwareSettings, MaskMode, RamStyle, UnitSettings
+from tsn_hw.hardware.pipeline import unit_names
+from tsn_hw.hardware.units import MatrixUnit, PoolUnit, Scales, Stream
+
+DEFAULTS = "Defaults"
+COMPUTED = "computed"
+"""Key of the figures in ``final_hw_config.json`` that follow from the others; whoever reads a folding skips it."""
+Lanes = Annotated[int, Bounds(1, 2**31 - 1)]
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What a file says of a unit, or of all; None where it says nothing."""
+
+    PE: Lanes | None = None
+    SIMD: Lanes | None = None
+    ram_style: RamStyle | None = None
+    mask_mode: MaskMode | None = None
+    computed: Any = None
+
+
+def folding_json(settings: HardwareSettings, net: PackedNetwork) -> str:
+    """The settings of every unit as the text of a folding file; reading it gives the same settings."""
+    return _text(_folding_of(settings, net))
+
+
+def final_config_json(graph: Dataflow) -> str:
+    """A folding file in which every unit also tells the figures that follow: sizes, widths, cycles.
+
+    ``fifos`` are those that the unit reads, with their width in bits and their depth in words.
+    """
+    accelerator = graph.accelerator
+    entries = _folding_of(accelerator.settings, accelerator.net)
+    for number, unit in enumerate(accelerator.units):
+        figures = _stream_figures("input", unit.sources[0]) | _stream_figures("output", unit.output)
+        if isinstance(unit, MatrixUnit):
+            figures |= _matrix_figures(unit)
+        if isinstance(unit, MatrixUnit | PoolUnit) and unit.window is not None:
+            figures |= {"window_buffer_words": unit.window.buffer_words}
+        if unit.scales is not None:
+            figures |= _scale_figures(unit.scales)
+        figures |= {"cycles": unit.cycles, "fifos": _fifos_of(graph, number)}
+        entries[unit.name] |= {COMPUTED: figures}
+    return _text(entries)
+
+
+def read_folding(text: str, where: str, net: PackedNetwork) -> HardwareSettings:
+    """The settings that a folding file asks for; ``where`` names the file in errors.
+
+    Raises FoldingError at an unknown key, a wrong type, or a unit that is left without folding.
+    """
+    entries = parse_json(text, where, FoldingError)
+    if not isinstance(entries, dict):
+        raise FoldingError(f"{where}: must be an object, found {shown(entries)}")
+    names = _names(net)
+    for key in entries:
+        if key not in (*names, DEFAULTS, *ROOM):
+            raise FoldingError(f"{where}: {shown(key)}: no such layer; the layers are {brief(', '.join(names))}")
+    room = {
+        key: convert(Annotated[int, Bounds(0, most)], entries.get(key, 0), f"{where}: {key}", FoldingError)
+        for key, most in ROOM.items()
+    }
+    defaults = build(_Entry, entries.get(DEFAULTS, {}), f"{where}: {DEFAULTS!r}", FoldingError)
+    units = {
+        name: _unit(build(_Entry, entries.get(name, {}), at, FoldingError), defaults, at, has_weights)
+        for name, has_weights in names.items()
+        for at in (f"{where}: layer {name!r}",)
+    }
+    return HardwareSettings(units, **room)
+
+
+def _names(net: PackedNetwork) -> dict[str, bool]:
+    """Name of every unit -> whether it has weights; a name that is a word of the format is refused."""
+    without = {layer.name for layer in net.layers if isinstance(layer, MaxPool | AvgPool | Add)}
+    names = {name: name not in without for name in unit_names(net)}
+    for name in names:
+        if name in (DEFAULTS, *ROOM):
+            raise ExportError(f"layer {name!r}: has the name of a key of folding files; rename the layer")
+    return names
+
+
+def _folding_of(settings: HardwareSettings, net: PackedNetwork) -> dict[str, Any]:
+    """Values of a folding file that names everything, without defaults."""
+    entries: dict[str, Any] = {}
+    for name, has_weights in _names(net).items():
+        unit = settings.units[name]
+        parallel = {"PE": unit.folding.pe} | ({"SIMD": unit.folding.simd} if has_weights else {})
+        entries[name] = parallel | {"ram_style": unit.ram_style, "mask_mode": unit.mask}
+    return entries | {key: getattr(settings, key) for key in ROOM}
+
+
+def _unit(own: _Entry, defaults: _Entry, where: str, has_weights: bool) -> UnitSettings:
+    """What a unit says, and where it says nothing the defaults."""
+    if own.SIMD is not None and not has_weights:
+        raise FoldingError(f"{where}: SIMD is for layers with weights; this one has PE alone")
+    pe, simd = own.PE or defaults.PE, (own.SIMD or defaults.SIMD) if has_weights else 1
+    if pe is None or simd is None:
+        raise FoldingError(f"{where}: has no {'PE' if pe is None else 'SIMD'}, and {DEFAULTS!r} gives none")
+    mask, style = own.mask_mode or defaults.mask_mode, own.ram_style or defaults.ram_style
+    return UnitSettings(Folding(pe, simd), mask or "deep", style or "auto")
+
+
+def _text(entries: Mapping[str, Any]) -> str:
+    """JSON with one line a key, as a person would write it."""
+    lines = (f" {json.dumps(key)}: {json.dumps(value)}" for key, value in entries.items())
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _fifos_of(graph: Dataflow, unit: int) -> list[dict[str, Any]]:
+    """FIFOs in front of what belongs to a unit."""
+    read = [channel for process in graph.processes if process.unit == unit for channel in process.inputs]
+    channels = (graph.channels[index] for index in read)
+    return [{"name": fifo.name, "width_bits": fifo.width_bits, "depth": fifo.depth} for fifo in channels]
+
+
+def _stream_figures(side: str, stream: Stream) -> dict[str, Any]:
+    return {f"{side}_shape": list(stream.shape), f"{side}_bits": stream.bits, f"{side}_signed": stream.signed}
+
+
+def _matrix_figures(unit: MatrixUnit) -> dict[str, Any]:
+    return {
+        "rows": unit.rows,
+        "columns": unit.columns,
+        "positions": unit.positions,
+        "lines": unit.lines,
+        "regions": unit.regions,
+        "prefix_bits": unit.prefix_bits,
+        "code_bits": unit.code_bits,
+        "centroid_bits": unit.centroid_bits,
+    }
+
+
+def _scale_figures(scales: Scales) -> dict[str, Any]:
+    return {
+        "accumulator_bits": scales.accumulator_bits,
+        "multiplier_bits": scales.multiplier_bits,
+        "offset_bits": scales.offset_bits,
+        "value_bits": scales.value_bits,
+    }

@@ -1,0 +1,1 @@
+"""QONNX graphs for qonnx, hls4ml and FINN."""

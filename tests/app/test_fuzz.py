@@ -1,0 +1,407 @@
+"""Every kind of file that we read, changed in thousands of ways: a right answer, or one line of ours. Never a crash."""
+
+import json
+import random
+from dataclasses import asdict, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from export.memories.files import INDEX, memory_files, read_memories
+from export.project.folder import MANIFEST, manifest_of
+from export.project.folding_json import folding_json, read_folding
+from sim.area import OWN_FILE as OWN_COEFFICIENTS
+from sim.area import read_coefficients
+from sim.devices import device, devices
+from sim.resources import estimate_resources
+from tests.core.test_artifact import header_of, sealed_up
+from tests.helpers.handmade import U8, linear, requantization
+from tests.helpers.mutations import as_bytes, changed_text, damaged, judge, mutated
+from tests.helpers.networks import Recipe, random_network
+from tests.helpers.small_network import NET
+from tests.helpers.tiny_run import TINY_TOML
+from tsn_hw.app.check.draft import draft
+from tsn_hw.app.check.network import check_onnx
+from tsn_hw.app.deploy.verify import verify
+from tsn_hw.app.hardware.calibrate import fitted, read_runs
+from tsn_hw.app.hardware.trials import trial_of
+from tsn_hw.app.learning.config import read_settings
+from tsn_hw.app.report import costs, sections
+from tsn_hw.app.report.run import gather
+from tsn_hw.app.report.verification import read_verification
+from tsn_hw.app.sweep.plots import pictures
+from tsn_hw.app.sweep.results import check_row, identity, line_of, rows_of
+from tsn_hw.app.sweep.summary import read_sweep_summary
+from tsn_hw.core import artifact
+from tsn_hw.hardware.pipeline import accelerator, least_accelerator
+from tsn_hw.learn.ready import architecture_of
+from tsn_hw.learn.settings import Settings
+
+SMALL = random_network(Recipe(tasks=2, kind="conv", seed=3))
+DESIGN = least_accelerator(SMALL)
+
+
+def test_a_network_that_is_read_is_the_one_that_would_be_written() -> None:
+    """Digest and container are right again, so that what the header and the sections say is looked at."""
+    data = artifact.to_bytes(NET)
+    header, parts = header_of(data), artifact.sections(data)
+    del header["sha256"]
+
+    def make(rng: random.Random) -> bytes:
+        if rng.randrange(4) == 0:
+            return damaged(data, rng)
+        if rng.randrange(3):
+            return bytes(sealed_up(mutated(header, rng), parts))
+        name = rng.choice(sorted(parts))
+        return bytes(sealed_up(header, parts | {name: damaged(parts[name], rng) or b"\0"}))
+
+    def read(changed: bytes) -> None:
+        net = artifact.from_bytes(changed)
+        ours, theirs = artifact.to_bytes(net), changed
+        assert header_of(ours) | {"sha256": ""} == header_of(theirs) | {"sha256": ""}
+        told = artifact.sections(theirs)
+        for name, part in artifact.sections(ours).items():
+            assert part == told[name] or name.endswith("/masks"), name  # whose encoder may choose
+
+    judge(make, read)
+
+
+def test_foldings() -> None:
+    given = json.loads(folding_json(DESIGN.settings, SMALL)) | {"Defaults": {"PE": 1, "SIMD": 1, "mask_mode": "deep"}}
+
+    part = device("xc7z020")
+
+    def read(changed: bytes) -> None:
+        made = accelerator(SMALL, read_folding(changed.decode(errors="replace"), "f.json", SMALL))
+        estimate_resources(made, part)
+
+    def make(rng: random.Random) -> bytes:
+        return damaged(as_bytes(given), rng) if rng.randrange(3) == 0 else as_bytes(mutated(given, rng))
+
+    assert judge(make, read) > 50
+
+
+def test_memories(tmp_path: Path) -> None:
+    net = linear([[1, 2], [3, 0]], requantization(None, channels=2), U8, head=False)
+    files = memory_files(least_accelerator(net), ["mem", "npy"])
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    rest = [name for name in files if name != INDEX]
+
+    def make(rng: random.Random) -> bytes:
+        text = files[INDEX]
+        changed = rng.choice([damaged(text, rng), changed_text(text.decode(), rng)])
+        return INDEX.encode() + b"\n" + changed if rng.randrange(3) else _of_file(rng)
+
+    def _of_file(rng: random.Random) -> bytes:
+        name = rng.choice(rest)
+        return name.encode() + b"\n" + damaged(files[name], rng)
+
+    def read(both: bytes) -> None:
+        name, _, changed = both.partition(b"\n")
+        path = tmp_path / name.decode()
+        path.write_bytes(changed)
+        try:
+            read_memories(tmp_path)
+            if changed != files[name.decode()]:
+                pytest.fail(f"believed: {both[:300]!r}")
+        finally:
+            path.write_bytes(files[name.decode()])
+
+    judge(make, read, tmp_path)
+
+
+def test_settings(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+
+    def read(changed: bytes) -> None:
+        path.write_bytes(changed)
+        settings: Settings = read_settings(path)
+        draft(architecture_of(settings, (1, 8, 8)), settings, [("a", "b")] * 2)
+
+    def make(rng: random.Random) -> bytes:
+        return damaged(TINY_TOML.encode(), rng) if rng.randrange(3) == 0 else changed_text(TINY_TOML, rng)
+
+    assert judge(make, read, path) > 50
+
+
+ROW: dict[str, Any] = {
+    "accuracy_percent": 50.0,
+    "total_percent": 5.0,
+    "bops": 1e6,
+    "used_weights": 1,
+    "sha256": "0" * 64,
+}
+
+
+def test_results_of_a_sweep(tmp_path: Path) -> None:
+    lines = line_of('{"a": 1}', ROW) + line_of('{"a": 2}', ROW)
+
+    def make(rng: random.Random) -> bytes:
+        if rng.randrange(2):
+            return damaged(lines, rng)
+        return line_of(identity({"a": 1}), mutated(ROW, rng))
+
+    def read(changed: bytes) -> None:
+        for row in rows_of(Path("results.jsonl"), changed).values():
+            check_row(row, "results.jsonl")
+        if not set(changed.splitlines(keepends=True)) <= set(lines.splitlines(keepends=True)):
+            assert changed.startswith(b'{"point": {"a": 1}, '), changed  # the digest was made anew
+
+    judge(make, read)
+
+
+def test_the_summary_of_a_sweep(tmp_path: Path) -> None:
+    row = {
+        "point": 0,
+        "keep_ratio": 0.5,
+        "bits.fc1": 2,
+        "bits.head": 3,
+        "activation_bits": 8,
+        "device_percent": 3.0,
+    } | ROW
+    found = {
+        "rows": [row, row | {"point": 1, "accuracy_percent": 60.0, "device_percent": None}],
+        "runs": ["x"], "float_percent": 51.0, "front": [0, 1], "chosen": 1,
+        "budget": {"accuracy_drop": 1.0, "total_percent": None, "part": {"device": "xc7z020", "target_fps": 1.0}},
+    }  # fmt: skip
+    path = tmp_path / "sweep.json"
+
+    def read(changed: bytes) -> None:
+        path.write_bytes(changed)
+        swept = read_sweep_summary(tmp_path)
+        costs.sweep(swept)
+        if random.Random(changed).randrange(200) == 0:  # a picture takes a tenth of a second
+            pictures(swept.rows, swept.chosen, swept.float_percent, swept.budget)
+
+    assert judge(lambda rng: as_bytes(mutated(found, rng)), read, path) > 50
+
+
+def test_verifications(tmp_path: Path) -> None:
+    net = linear([[1, 2], [3, 0]], requantization(None, channels=2), U8, head=False)
+    artifact.save(net, tmp_path / "net.tsn")
+    data, path, names = (tmp_path / "net.tsn").read_bytes(), tmp_path / "verify.json", [task.name for task in net.tasks]
+    found = json.loads(json.dumps(verify(net, samples=2, quiet=True).to_json()))
+    assert found["network"] == sha256(data).hexdigest()
+    subject = gather(tmp_path / "net.tsn", None, None)
+
+    def read(changed: bytes) -> None:
+        path.write_bytes(changed)
+        told = replace(subject, verification=read_verification(path, data, names))
+        for section in (sections.summary(told), sections.verification(told)):
+            for block in section.blocks:
+                _ = getattr(block, "cells", None)
+
+    assert judge(lambda rng: as_bytes(mutated(found, rng)), read, path) > 50
+
+
+def test_runs_of_a_calibration(tmp_path: Path) -> None:
+    point = {"target": "xc7", "trial": asdict(trial_of(0))}
+    row = {"tool": "yosys", "resources": {"lut": 900, "ff": 800, "bram": 1, "dsp": 1}}
+    others = b"".join(
+        line_of(identity({"target": "xc7", "trial": asdict(trial_of(seed))}), row | {"tool": f"yosys {seed}"})
+        for seed in range(1, 12)
+    )
+    path = tmp_path / "runs.jsonl"
+
+    def make(rng: random.Random) -> bytes:
+        entry = mutated({"point": point, "result": row}, rng)
+        try:
+            return line_of(identity(entry["point"]), entry["result"]) + others
+        except (KeyError, TypeError, AttributeError):
+            return as_bytes(entry)
+
+    def read(changed: bytes) -> None:
+        path.write_bytes(changed)
+        runs = read_runs(path)
+        if random.Random(changed).randrange(50) == 0:  # a fit takes a tenth of a second
+            fitted(runs)
+
+    judge(make, read, path)
+
+
+def foreign() -> onnx.ModelProto:
+    """A residual block, a pool, a bias and a head, as another tool exports them."""
+    weights = {"w1": (4, 1, 3, 3), "b1": (4,), "w2": (4, 4, 3, 3), "w3": (64, 3), "b3": (3,), "g": (4,)}
+    nodes = [
+        helper.make_node("Conv", ["x", "w1", "b1"], ["a"], pads=[1] * 4, kernel_shape=[3, 3], strides=[1, 1]),
+        helper.make_node("BatchNormalization", ["a", "g", "g", "g", "g"], ["n"]),
+        helper.make_node("Relu", ["n"], ["r"]),
+        helper.make_node("Conv", ["r", "w2"], ["c"], pads=[1] * 4, group=1, dilations=[1, 1]),
+        helper.make_node("Add", ["c", "r"], ["s"]),
+        helper.make_node("Relu", ["s"], ["t"]),
+        helper.make_node("MaxPool", ["t"], ["p"], kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("Constant", [], ["rows"], value_ints=[-1, 64]),
+        helper.make_node("Reshape", ["p", "rows"], ["f"]),
+        helper.make_node("Gemm", ["f", "w3", "b3"], ["l"], alpha=1.0, transB=0),
+        helper.make_node("Softmax", ["l"], ["y"], axis=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 1, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.zeros(size, np.float32), name) for name, size in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+KINDS = [
+    "Conv",
+    "Gemm",
+    "MatMul",
+    "Add",
+    "Relu",
+    "MaxPool",
+    "GlobalAveragePool",
+    "Flatten",
+    "Reshape",
+    "Cast",
+    "ArgMax",
+]
+KINDS += ["Softmax", "Dropout", "Identity", "Constant", "Shape", "BatchNormalization", "Quant", "If", "Loop", ""]
+VALUES: list[Any] = [0, -1, 2**62, 1.5, b"SAME_UPPER", b"\xff", [], [0], [1, 1], [-1] * 4, [2**40] * 4, [0.5], [b"x"]]
+VALUES += [numpy_helper.from_array(np.zeros((2, 2), np.float32)), helper.make_graph([], "empty", [], [])]
+
+
+def _attribute(name: str, value: Any) -> onnx.AttributeProto:
+    if value == []:
+        return onnx.AttributeProto(name=name, type=onnx.AttributeProto.INTS)
+    return helper.make_attribute(name, value)
+
+
+def changed_model(rng: random.Random) -> bytes:
+    """One to three changes of nodes, attributes, constants and inputs."""
+    model = foreign()
+    graph = model.graph
+    names = [name for node in graph.node for name in (*node.input, *node.output)] + ["", "x", "zzz"]
+    for _ in range(rng.randrange(1, 4)):
+        node, tensor = rng.choice(graph.node), rng.choice(graph.initializer)
+        change = rng.randrange(11)
+        if change == 0:
+            node.op_type = rng.choice(KINDS)
+        elif change == 1 and node.input:
+            del node.input[rng.randrange(len(node.input)) :]
+        elif change == 2 and node.output:
+            del node.output[:]
+        elif change == 3:
+            node.input.append(rng.choice(names))
+        elif change == 4 and node.input:
+            node.input[rng.randrange(len(node.input))] = rng.choice(names)
+        elif change == 5 and node.attribute:
+            name = rng.choice(node.attribute).name
+            kept = [entry for entry in node.attribute if entry.name != name]
+            del node.attribute[:]
+            node.attribute.extend(kept)
+            if rng.randrange(3):
+                node.attribute.append(_attribute(name, rng.choice(VALUES)))
+        elif change == 6:
+            del tensor.dims[rng.randrange(len(tensor.dims)) :]
+        elif change == 7:
+            tensor.dims[rng.randrange(len(tensor.dims))] = rng.choice([0, 1, 2**40, -1, 3])
+        elif change == 8:
+            graph.node.insert(rng.randrange(len(graph.node)), node)
+        elif change == 9:
+            dim = rng.choice(graph.input[0].type.tensor_type.shape.dim)
+            dim.dim_value = rng.choice([0, -1, 1, 2**62])
+        elif node.output:
+            node.output[0] = rng.choice(names)
+        if not all(entry.dims for entry in graph.initializer):
+            break
+    return bytes(model.SerializeToString())
+
+
+def test_models_of_other_tools(tmp_path: Path) -> None:
+    path, whole = tmp_path / "model.onnx", foreign().SerializeToString()
+
+    def read(changed: bytes) -> None:
+        path.write_bytes(changed)
+        told = check_onnx(path)
+        for problem in (problem for found in told.problems.values() for problem in found):
+            assert len(problem) < 500, problem
+            assert "\n" not in problem
+        told.to_text()
+
+    def make(rng: random.Random) -> bytes:
+        return damaged(whole, rng) if rng.randrange(3) == 0 else changed_model(rng)
+
+    assert judge(make, read, path) > 500
+
+
+OWN_PART = """\
+[family.mine]
+source = "mine"
+lut_inputs = 4
+block_shapes = [[512, 36], [1024, 18, 2]]
+block_byte_bits = 9
+muxed_luts = 2
+ram_shapes = [[32, 2, 4]]
+ultra_shapes = [[4096, 72]]
+dsp_bits = [18, 25]
+dsp_part_bits = 17
+dsp_product_bits = 40
+[device.mine]
+family = "mine"
+source = "me"
+lut = 1000
+ff = 2000
+bram = 10
+clock_mhz = 100.0
+lut_ram = 100
+uram = 3
+dsp = 5
+part = "x"
+"""
+
+
+def test_devices(tmp_path: Path) -> None:
+    path, coefficients = tmp_path / "mine.toml", read_coefficients()
+    coefficients = replace(coefficients, families=coefficients.families | {"mine": coefficients.families["xc7"]})
+
+    def read(changed: bytes) -> None:
+        path.write_bytes(changed)
+        known = devices(path)
+        if "mine" in known:
+            estimate = estimate_resources(DESIGN, known["mine"], coefficients=coefficients)
+            _ = estimate.fits, estimate.binding, estimate.utilization_percent, estimate.inferences_per_second
+
+    def make(rng: random.Random) -> bytes:
+        return damaged(OWN_PART.encode(), rng) if rng.randrange(3) == 0 else changed_text(OWN_PART, rng)
+
+    assert judge(make, read, path) > 50
+
+
+def test_coefficients(tmp_path: Path) -> None:
+    path, given = tmp_path / "mine.json", json.loads(OWN_COEFFICIENTS.read_text())
+    given["families"] = {"xc7": given["families"]["xc7"]}
+    design = least_accelerator(linear([[1, 2], [3, 0]], requantization(None, channels=2), U8, head=False))
+
+    part = device("xc7z020")
+
+    def read(changed: bytes) -> None:
+        path.write_bytes(changed)
+        found = read_coefficients(path)
+        if "xc7" in found.families:
+            estimate = estimate_resources(design, part, coefficients=found)
+            _ = estimate.fits, estimate.binding, estimate.utilization_percent
+
+    assert judge(lambda rng: as_bytes(mutated(given, rng)), read, path) > 50
+
+
+def test_manifests(tmp_path: Path) -> None:
+    given = {"format": "tsn-hw hls project 1", "files": {"hls/top.cpp": "0" * 64, "README.md": "1" * 64}}
+
+    def read(changed: bytes) -> None:
+        (tmp_path / MANIFEST).write_bytes(changed)
+        for name in manifest_of(tmp_path):
+            assert (tmp_path / name).resolve().is_relative_to(tmp_path.resolve())
+
+    def make(rng: random.Random) -> bytes:
+        return damaged(as_bytes(given), rng) if rng.randrange(3) == 0 else as_bytes(mutated(given, rng))
+
+    judge(make, read, tmp_path)

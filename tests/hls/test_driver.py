@@ -1,0 +1,446 @@
+"""The driver against a board without hardware: what it packs, sends, waits for, and says when something is wrong."""
+
+import ast
+import dataclasses
+import importlib.util
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from export import GoldenRun, write_hls
+from export.hls.driver import REGISTERS, driver_json, golden_npz
+from export.hls.scripts import TEMPLATES, Target
+from export.project.load import load_files, load_packets
+from tests.hardware.test_images import settings
+from tests.helpers.compiled_top import CompiledTop, needs_compiler
+from tests.helpers.fake_board import Board, Model, Top
+from tests.helpers.networks import Recipe, adversarial_inputs, random_network
+from tsn_hw.core import reference
+from tsn_hw.core.arithmetic import quantize
+from tsn_hw.core.network import PackedNetwork
+from tsn_hw.hardware.pipeline import accelerator
+from tsn_hw.hardware.units import Accelerator
+
+SOURCE = TEMPLATES / "driver" / "driver.py"
+CONV = random_network(Recipe(kind="conv", tasks=3, banks=2, seed=5))
+X = adversarial_inputs(CONV, 3)
+NETWORKS = {
+    "mlp": random_network(Recipe(tasks=2, seed=31)),
+    "conv": CONV,
+    "residual": random_network(Recipe(kind="residual", tasks=2, seed=3, multipliers=True)),
+    "signed": random_network(Recipe(kind="conv", tasks=2, seed=4, signed_input=True)),
+    "4 bits": random_network(Recipe(tasks=2, act_bits=4, seed=9, signed_input=True)),
+}
+
+
+@pytest.fixture(scope="module")
+def driver() -> ModuleType:
+    """driver.py, imported as it is."""
+    spec = importlib.util.spec_from_file_location("tsn_driver", SOURCE)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["tsn_driver"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)  # type: ignore[union-attr]
+    return module
+
+
+def logits_of(net: PackedNetwork, task: int, x: np.ndarray) -> np.ndarray:
+    return list(reference.run(net, task, x).values())[-1]
+
+
+def exported(design: Accelerator, folder: Path, clock_mhz: float = 100) -> Path:
+    """The part of an exported folder that the driver reads."""
+    net = design.net
+    (folder / "driver").mkdir(parents=True, exist_ok=True)
+    (folder / "tasks").mkdir(exist_ok=True)
+    shutil.copy(SOURCE, folder / "driver")
+    cycles = max(unit.cycles for unit in design.units), sum(unit.cycles for unit in design.units)
+    (folder / "driver/accelerator.json").write_text(driver_json(design, Target("xc7z020clg400-1", clock_mhz), *cycles))
+    inputs = np.stack([adversarial_inputs(net, 6, seed=task) for task in range(len(net.tasks))])
+    logits = np.zeros((*inputs.shape[:2], design.head.rows), np.int64)
+    for task, x in enumerate(inputs):
+        values = logits_of(net, task, x)
+        logits[task, :, : values.shape[1]] = values
+    for path, data in load_files(design).items():
+        (folder / path).write_bytes(data)
+    (folder / "driver/golden.npz").write_bytes(golden_npz(inputs, logits))
+    return folder
+
+
+def board_of(
+    driver: ModuleType, design: Accelerator, folder: Path, top: Top | None = None, **options: Any
+) -> tuple[Board, Any]:
+    """A board with a design, and the driver on it."""
+    root = exported(design, folder)
+    board = Board(top or Model(design), REGISTERS)
+    return board, driver.TsnAccelerator(root, board.registers, board.dma, board.allocate, **options)
+
+
+@pytest.mark.parametrize("mask", ["deep", "runtime"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_comes_back_are_the_integers_of_the_simulator(
+    name: str, mask: str, driver: ModuleType, tmp_path: Path
+) -> None:
+    net = NETWORKS[name]
+    design = accelerator(net, settings(net, pe=2, simd=2, mask=mask))
+    _, on_board = board_of(driver, design, tmp_path, batch=5)
+    for task in (1, 0, len(net.tasks) - 1):
+        x = adversarial_inputs(net, 12, seed=task)  # three calls: two full ones and a short one
+        on_board.set_task(task)
+        found = on_board.run(x)
+        assert found.dtype == np.int32
+        np.testing.assert_array_equal(found, logits_of(net, task, x))
+        classes = net.tasks[task].classes
+        assert on_board.predict(x) == [classes[i] for i in logits_of(net, task, x).argmax(axis=1)]
+
+
+@needs_compiler
+@pytest.mark.parametrize(("name", "mask", "ram_style"), [("signed", "runtime", "auto"), ("residual", "deep", "ultra")])
+def test_the_compiled_accelerator_answers_the_driver_with_the_integers_of_the_simulator(
+    name: str, mask: str, ram_style: str, driver: ModuleType, tmp_path: Path
+) -> None:
+    net = NETWORKS[name]
+    chosen = settings(net, pe=2, simd=2, mask=mask, max_tasks=4)
+    units = {key: dataclasses.replace(unit, ram_style=ram_style) for key, unit in chosen.units.items()}
+    design = accelerator(net, dataclasses.replace(chosen, units=units))
+    x = adversarial_inputs(net, 1)
+    write_hls(design, tmp_path / "project", golden=[GoldenRun(0, x, reference.run(net, 0, x))])
+    board, on_board = board_of(driver, design, tmp_path / "project", CompiledTop(tmp_path / "project"), batch=5)
+    for task in (1, 0, 1):
+        x = adversarial_inputs(net, 12, seed=task)
+        on_board.set_task(task)
+        np.testing.assert_array_equal(on_board.run(x), logits_of(net, task, x))
+    assert on_board.verify() == {task.name: 6 * len(task.classes) for task in net.tasks}
+    assert board.beats == []  # the accelerator read all that it was sent
+
+
+def test_what_lies_in_ultra_ram_is_loaded_once_before_the_first_task(driver: ModuleType, tmp_path: Path) -> None:
+    for mask in ("deep", "runtime"):
+        chosen = settings(CONV, mask=mask)
+        units = {key: dataclasses.replace(unit, ram_style="ultra") for key, unit in chosen.units.items()}
+        design = accelerator(CONV, dataclasses.replace(chosen, units=units))
+        board, on_board = board_of(driver, design, tmp_path / mask)
+        on_board.set_task(1)
+        loaded = [task for command, task, _ in board.calls if command == 1]
+        assert loaded == ([0xFFFF] if mask == "deep" else [0xFFFF, 0, 1])
+        np.testing.assert_array_equal(on_board.run(X), logits_of(CONV, 1, X))
+
+
+def test_activations_of_more_than_8_bits_travel_in_16(driver: ModuleType, tmp_path: Path) -> None:
+    net = NETWORKS["4 bits"]
+    wide = dataclasses.replace(net, input=dataclasses.replace(net.input, bits=11))
+    design = accelerator(wide, settings(wide))
+    _, on_board = board_of(driver, design, tmp_path)
+    x = adversarial_inputs(wide, 9)
+    assert on_board.pack(x).shape == (9, -(-x.shape[1] // 4))
+    np.testing.assert_array_equal(on_board.run(x), logits_of(wide, 0, x))
+
+
+def test_inputs_lie_in_beats_with_channels_innermost_and_zeros_behind_the_last(
+    driver: ModuleType, tmp_path: Path
+) -> None:
+    net = random_network(Recipe(kind="conv", seed=12))  # 2 channels of 7 x 7 or so
+    _, on_board = board_of(driver, accelerator(net, settings(net)), tmp_path)
+    channels, height, width = net.input_shape
+    x = np.arange(channels * height * width).reshape(1, *net.input_shape)
+    octets = on_board.pack(x).view(np.uint8)[0].tolist()
+    pixels = [int(x[0, c, i, j]) for i in range(height) for j in range(width) for c in range(channels)]
+    assert octets == pixels + [0] * (-len(pixels) % 8)
+    assert channels > 1
+
+
+def test_reals_become_the_integers_that_the_network_takes(driver: ModuleType, tmp_path: Path) -> None:
+    net = NETWORKS["signed"]
+    _, on_board = board_of(driver, accelerator(net, settings(net)), tmp_path)
+    grid = np.arange(-600, 600) / 2 * 2.0**net.input.exponent  # ties and both ends
+    np.testing.assert_array_equal(on_board.quantize(grid), quantize(grid, net.input))
+
+
+def test_a_task_is_loaded_when_it_changes_and_probed_before_it_runs(driver: ModuleType, tmp_path: Path) -> None:
+    design = accelerator(CONV, settings(CONV, mask="runtime"))
+    board, on_board = board_of(driver, design, tmp_path)
+    beats = [len(load_packets(design, task)) for task in range(3)]
+    on_board.set_task("task2")
+    on_board.set_task(2)
+    on_board.set_task("0")
+    assert board.calls == [
+        *[(1, 0, beats[0]), (0, 0, 0)],
+        *[(1, 2, beats[2]), (0, 2, 0)],
+        (0, 2, 0),
+        *[(1, 0, beats[0]), (0, 0, 0)],
+    ]
+    assert len(board.freed) == 3  # the packets' buffers
+
+
+@pytest.mark.parametrize("task", [-1, 3, "task9", None, 1.0])
+def test_a_task_that_is_not_there_is_refused(task: Any, driver: ModuleType, tmp_path: Path) -> None:
+    _, on_board = board_of(driver, accelerator(CONV, settings(CONV)), tmp_path)
+    with pytest.raises(driver.DriverError) as caught:
+        on_board.set_task(task)
+    assert str(caught.value) == f"task {task!r}: must be 0..2 or one of task0, task1, task2"
+
+
+def test_inputs_that_do_not_fit_are_refused(driver: ModuleType, tmp_path: Path) -> None:
+    net = NETWORKS["4 bits"]
+    _, on_board = board_of(driver, accelerator(net, settings(net)), tmp_path)
+    size = net.input_shape[0]
+    for x, message in (
+        (np.zeros((1, size + 1), int), f"int64 of shape (1, {size + 1}), must be integers of shape (inputs, {size})"),
+        (np.zeros((0, size), int), f"int64 of shape (0, {size}), must be integers of shape (inputs, {size})"),
+        (np.zeros((1, size)), f"float64 of shape (1, {size}), must be integers of shape (inputs, {size})"),
+        (np.full((1, size), -9), "hold -9..-9, must lie in -8..7"),
+        (np.full((1, size), 8), "hold 8..8, must lie in -8..7"),
+    ):
+        with pytest.raises(driver.DriverError) as caught:
+            on_board.run(x)
+        assert str(caught.value) == f"inputs: {message}"
+
+
+# ----------------------------------------------------------------------------------------- when the hardware is wrong
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("accelerator", "task 0, inference of 2: no answer within "),
+        ("send", "task 0, inference of 2: no answer within "),
+        ("receive", "task 0, inference of 2: no answer within "),
+    ],
+)
+def test_every_wait_has_a_time_out(what: str, message: str, driver: ModuleType, tmp_path: Path) -> None:
+    board, on_board = board_of(driver, accelerator(CONV, settings(CONV)), tmp_path, timeout_s=0.05)
+    board.hangs.add(what)
+    start = time.monotonic()
+    with pytest.raises(driver.DriverTimeoutError) as caught:
+        on_board.run(adversarial_inputs(CONV, 2))
+    assert time.monotonic() - start < 5
+    assert str(caught.value).startswith(message)
+    board.hangs.clear()
+    with pytest.raises(driver.DriverError) as caught:
+        on_board.run(adversarial_inputs(CONV, 2))
+    assert str(caught.value).startswith(f"an earlier call failed ({message}")
+    assert str(caught.value).endswith("; load the bitstream again")
+
+
+def test_a_dma_that_does_not_reset_is_a_time_out_too(driver: ModuleType, tmp_path: Path) -> None:
+    design = accelerator(CONV, settings(CONV))
+    board = Board(Model(design), REGISTERS, hangs={"reset"})
+    with pytest.raises(driver.DriverTimeoutError) as caught:
+        driver.TsnAccelerator(exported(design, tmp_path), board.registers, board.dma, board.allocate, timeout_s=0.01)
+    assert str(caught.value) == "reset of the DMA: no answer within 0.0 s"
+
+
+def test_an_accelerator_that_is_still_busy_is_not_called_again(driver: ModuleType, tmp_path: Path) -> None:
+    board, on_board = board_of(driver, accelerator(CONV, settings(CONV)), tmp_path)
+    board.values[0] = 0
+    with pytest.raises(driver.DriverError) as caught:
+        on_board.set_task(1)
+    assert str(caught.value) == "the accelerator is busy with a call that never ended; load the bitstream again"
+
+
+def test_an_error_of_the_dma_and_a_short_packet_are_told(driver: ModuleType, tmp_path: Path) -> None:
+    x = adversarial_inputs(CONV, 2)
+    board, on_board = board_of(driver, accelerator(CONV, settings(CONV)), tmp_path / "a")
+    board.dma_error = 0x40
+    with pytest.raises(driver.DriverError) as caught:
+        on_board.run(x)
+    assert str(caught.value) == "DMA, send channel: error bits 0x40 (PG021, DMASR)"
+    board, on_board = board_of(driver, accelerator(CONV, settings(CONV)), tmp_path / "b")
+    board.lost_bytes = 4
+    size = 2 * 4 * on_board.numbers.outputs
+    with pytest.raises(driver.DriverError) as caught:
+        on_board.run(x)
+    assert str(caught.value) == f"task 0, inference of 2: received {size - 4} bytes instead of {size}"
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        (1, "there is no such task"),
+        (2, "the task is not loaded"),
+        (3, "unknown command"),
+        (4, "what was loaded did not come whole, or is for another task or accelerator; nothing is loaded any more"),
+        (9, "unknown status"),
+    ],
+)
+def test_a_status_of_the_accelerator_is_told_in_words(
+    status: int, text: str, driver: ModuleType, tmp_path: Path
+) -> None:
+    board, on_board = board_of(driver, accelerator(CONV, settings(CONV)), tmp_path)
+    board.top = lambda *_: (status, [])
+    with pytest.raises(driver.DriverError) as caught:
+        on_board.set_task(1)
+    assert str(caught.value) == f"task 1, inference of 0: {text} (status {status})"
+    board.top = Model(on_board_design := accelerator(CONV, settings(CONV)))
+    on_board.set_task(1)  # nothing was sent, so that the next call is as good as the first
+    assert on_board.task == 1
+    assert on_board_design.net is CONV
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda data: data[:-8], "holds {short} bytes instead of {size}; copy it again"),
+        (lambda data: data + b"\0", "holds {long} bytes instead of {size}; copy it again"),
+        (lambda data: data[:-1] + b"\1", "is not the file of accelerator.json; copy both from the same export"),
+        (None, "cannot be read (No such file or directory)"),
+    ],
+    ids=["cut", "longer", "changed", "absent"],
+)
+def test_a_file_that_is_not_the_exported_one_is_told_before_anything_is_sent(
+    damage: Any, message: str, driver: ModuleType, tmp_path: Path
+) -> None:
+    board, on_board = board_of(driver, accelerator(CONV, settings(CONV, mask="runtime")), tmp_path)
+    calls, path = list(board.calls), tmp_path / "tasks/task_01.load"
+    data = path.read_bytes()
+    if damage is None:
+        path.unlink()
+    else:
+        path.write_bytes(damage(data))
+    with pytest.raises(driver.DriverError) as caught:
+        on_board.set_task(1)
+    size = len(data)
+    assert str(caught.value) == f"{path}: {message.format(short=size - 8, long=size + 1, size=size)}"
+    assert (board.calls, on_board.task) == (calls, 0)
+    on_board.set_task(0)  # which is still loaded
+    path.write_bytes(data)
+    on_board.set_task(1)
+
+
+def test_a_load_that_the_accelerator_refuses_is_told(driver: ModuleType, tmp_path: Path) -> None:
+    """The files are right, but those of an accelerator of another folding."""
+    design, other = (accelerator(CONV, settings(CONV, pe=pe, mask="runtime")) for pe in (1, 2))
+    root = exported(other, tmp_path)
+    board = Board(Model(design), REGISTERS)
+    with pytest.raises(driver.DriverError) as caught:
+        driver.TsnAccelerator(root, board.registers, board.dma, board.allocate)
+    beats = len(load_packets(other, 0))
+    assert str(caught.value) == f"task 0, load of {beats}: {driver.STATUS[4]} (status 4)"
+
+
+# --------------------------------------------------------------------------------------------------- checks and figures
+
+
+def test_verify_compares_the_golden_data_of_every_task(driver: ModuleType, tmp_path: Path) -> None:
+    design = accelerator(CONV, settings(CONV, mask="runtime"))
+    _, on_board = board_of(driver, design, tmp_path)
+    assert on_board.verify() == {task.name: 6 * len(task.classes) for task in CONV.tasks}
+
+
+def test_verify_names_the_first_logit_that_differs(driver: ModuleType, tmp_path: Path) -> None:
+    _, on_board = board_of(driver, accelerator(CONV, settings(CONV)), tmp_path)
+    path = tmp_path / "driver/golden.npz"
+    with np.load(path) as golden:
+        inputs, logits = golden["inputs"], golden["logits"].copy()
+    right = logits[1, 3, 0]
+    logits[1, 3, 0] += 1
+    logits[2, 0, 0] += 1
+    path.write_bytes(golden_npz(inputs, logits))
+    with pytest.raises(driver.DriverError) as caught:
+        on_board.verify()
+    assert str(caught.value) == f"task 'task1', golden input 3: logit 0 is {right} instead of {right + 1}"
+
+
+def test_throughput_counts_whole_batches(driver: ModuleType, tmp_path: Path) -> None:
+    design = accelerator(CONV, settings(CONV))
+    board, on_board = board_of(driver, design, tmp_path, batch=4)
+    board.calls.clear()
+    figures = on_board.throughput(count=10)
+    assert board.calls == [(0, 0, 4)] * 3
+    assert (figures["inferences"], figures["batch"]) == (12, 4)
+    assert figures["inferences_per_second"] == pytest.approx(12 / figures["seconds"])
+    slowest = max(unit.cycles for unit in design.units)
+    assert figures["estimated_inferences_per_second"] == 100e6 / slowest
+
+
+def test_a_transfer_is_never_longer_than_the_dma_can(driver: ModuleType, tmp_path: Path) -> None:
+    design = accelerator(CONV, settings(CONV))
+    root = exported(design, tmp_path)
+    path = root / "driver/accelerator.json"
+    values = json.loads(path.read_text())
+    input_bytes = 8 * driver.read_numbers(path).beats
+    for most, batch in ((3 * input_bytes, 3), (3 * input_bytes + 7, 3), (10**9, 256)):
+        path.write_text(json.dumps(values | {"max_transfer_bytes": most}))
+        board = Board(Model(design), REGISTERS)
+        on_board = driver.TsnAccelerator(root, board.registers, board.dma, board.allocate)
+        assert on_board.batch == batch
+    path.write_text(json.dumps(values | {"max_transfer_bytes": input_bytes - 1}))
+    with pytest.raises(driver.DriverError) as caught:
+        driver.TsnAccelerator(root, board.registers, board.dma, board.allocate)
+    elements = int(np.prod(CONV.input_shape))
+    assert str(caught.value) == f"an input of {elements} activations is longer than a transfer may be"
+
+
+# --------------------------------------------------------------------------------------------------------------- pynq
+
+
+def test_load_takes_bitstream_registers_and_buffers_from_pynq(
+    driver: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    design = accelerator(CONV, settings(CONV))
+    board = Board(Model(design), REGISTERS)
+    root = exported(design, tmp_path)
+    spaces = {0xA000_0000: board.registers, 0xA001_0000: board.dma}
+    cells = {
+        "tsn_accelerator_0": {
+            "phys_addr": 0xA000_0000,
+            "addr_range": 65536,
+            "registers": {"CTRL": {"address_offset": 0}, "task_id": {"address_offset": 16}},
+        },
+        "axi_dma_0": {"phys_addr": 0xA001_0000, "addr_range": 65536},
+    }
+    asked = []
+    pynq = SimpleNamespace(
+        MMIO=lambda address, length: spaces[address],
+        Overlay=lambda path: asked.append(path) or SimpleNamespace(ip_dict=cells),
+        allocate=board.allocate,
+    )
+    monkeypatch.setitem(sys.modules, "pynq", pynq)
+    with pytest.raises(driver.DriverError) as caught:
+        driver.TsnAccelerator.load(str(root))
+    bitstream = root / "build/overlay/tsn_accelerator.bit"
+    assert str(caught.value) == f"{bitstream} is not there; scripts/block_design.tcl makes it"
+    bitstream.parent.mkdir(parents=True)
+    for path in (bitstream, bitstream.with_suffix(".hwh")):
+        path.touch()
+    driver.main(["--folder", str(root), "verify"])
+    assert json.loads(capsys.readouterr().out) == {task.name: 6 * len(task.classes) for task in CONV.tasks}
+    np.save(tmp_path / "x.npy", adversarial_inputs(CONV, 3))
+    driver.main(["--folder", str(root), "run", str(tmp_path / "x.npy"), "--task", "task1"])
+    predicted = logits_of(CONV, 1, adversarial_inputs(CONV, 3)).argmax(axis=1)
+    assert capsys.readouterr().out.split() == [CONV.tasks[1].classes[i] for i in predicted]
+    driver.main(["--folder", str(root), "throughput", "--count", "5"])
+    assert json.loads(capsys.readouterr().out)["inferences"] == 5
+    assert asked == [str(bitstream)] * 3
+    cells["tsn_accelerator_0"]["registers"]["task_id"]["address_offset"] = 0x1C  # type: ignore[index]
+    with pytest.raises(driver.DriverError) as caught:
+        driver.TsnAccelerator.load(str(root))
+    assert str(caught.value) == "register 'task_id' lies at 0x1c, accelerator.json says 0x10"
+    del cells["axi_dma_0"]
+    with pytest.raises(driver.DriverError) as caught:
+        driver.TsnAccelerator.load(str(root))
+    assert str(caught.value) == "the design has no axi_dma_0, but tsn_accelerator_0"
+
+
+def test_the_driver_is_python_3_8_and_needs_numpy_and_pynq_alone() -> None:
+    tree = ast.parse(SOURCE.read_text(), feature_version=(3, 8))
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    packages = {name.partition(".")[0] for name in imported}
+    assert packages - sys.stdlib_module_names == {"numpy", "pynq"}
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"tasks": [{"name": "a"}]}', '{"tasks": [], "input_shape": 3}'])
+def test_numbers_of_another_program_are_refused(text: str, driver: ModuleType, tmp_path: Path) -> None:
+    path = tmp_path / "accelerator.json"
+    path.write_text(text)
+    with pytest.raises(driver.DriverError) as caught:
+        driver.read_numbers(path)
+    assert str(caught.value).startswith(f"{path}: is not what this driver reads (")

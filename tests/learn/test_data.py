@@ -1,0 +1,677 @@
+import gzip
+import io
+import re
+import shutil
+import struct
+import zipfile
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from tsn_hw.core.errors import DataError, SettingsError
+from tsn_hw.learn.data.images import IDX_FILES, DataSet, digits, limited, load_data
+
+RNG = np.random.default_rng(0)
+X_TRAIN = RNG.integers(0, 256, (6, 5, 4), dtype=np.uint8)
+Y_TRAIN = np.array([0, 1, 2, 0, 1, 2], np.uint8)
+X_TEST = RNG.integers(0, 256, (3, 5, 4), dtype=np.uint8)
+Y_TEST = np.array([2, 1, 0], np.uint8)
+ARRAYS = {"x_train": X_TRAIN, "y_train": Y_TRAIN, "x_test": X_TEST, "y_test": Y_TEST}
+COLOUR = RNG.integers(0, 256, (6, 5, 4, 3), dtype=np.uint8)
+
+
+def refusal(kind, path, **settings_):
+    """The one line that loading these files is refused with."""
+    with pytest.raises(DataError) as error:
+        load_data(kind, path, name="mine", **settings_)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+# --- the data set ------------------------------------------------------------------------------------------------
+
+
+def test_data_sets_are_read_only_and_leave_their_source_writable():
+    pixels, labels = np.zeros((1, 1, 2, 2), np.uint8), np.zeros(1, np.int64)
+    data = DataSet("one", pixels, labels, pixels, labels, ("a",))
+    for array in (data.x_train, data.y_train, data.x_test, data.y_test):
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 1
+    pixels[...] = 1
+    assert data.shape == (1, 2, 2)
+
+
+GOOD = {
+    "name": "one",
+    "x_train": np.zeros((2, 1, 2, 2), np.uint8),
+    "y_train": np.zeros(2, np.int64),
+    "x_test": np.zeros((1, 1, 2, 2), np.uint8),
+    "y_test": np.zeros(1, np.int64),
+    "classes": ("a", "b"),
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "a b"}, "data name 'a b': must be 1..40 of letters, digits, '_', '.', '-'"),
+        ({"name": "n" * 41}, f"data name '{'n' * 41}': must be 1..40 of letters, digits, '_', '.', '-'"),
+        (
+            {"x_train": np.zeros((2, 1, 2, 2))},
+            "data 'one', train part: images are float64 (2, 1, 2, 2), must be uint8 (N, C, H, W), none of them 0",
+        ),
+        (
+            {"x_test": np.zeros((1, 2, 2), np.uint8)},
+            "data 'one', test part: images are uint8 (1, 2, 2), must be uint8 (N, C, H, W), none of them 0",
+        ),
+        (
+            {"x_test": np.zeros((0, 1, 2, 2), np.uint8), "y_test": np.zeros(0, np.int64)},
+            "data 'one', test part: images are uint8 (0, 1, 2, 2), must be uint8 (N, C, H, W), none of them 0",
+        ),
+        ({"y_train": np.zeros(3, np.int64)}, "data 'one', train part: labels are int64 (3,), must be int64 (2,)"),
+        ({"y_test": np.zeros(1, np.uint8)}, "data 'one', test part: labels are uint8 (1,), must be int64 (1,)"),
+        ({"y_train": np.array([0, 2])}, "data 'one', train part: labels 0..2, must be 0..1"),
+        ({"y_test": np.array([-1])}, "data 'one', test part: labels -1..-1, must be 0..1"),
+        (
+            {"x_test": np.zeros((1, 1, 2, 3), np.uint8)},
+            "data 'one': training images are (1, 2, 2), test images (1, 2, 3)",
+        ),
+        ({"classes": ("a", "a")}, "data 'one': class names repeat: a, a"),
+    ],
+)
+def test_a_data_set_that_contradicts_itself_is_refused(change, message):
+    with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
+        DataSet(**(GOOD | change))
+
+
+def test_limited_takes_evenly_spaced_images_of_every_class():
+    labels = np.array([0, 1, 0, 0, 0, 1, 0])  # class 0: images 0, 2, 3, 4, 6; class 1: images 1, 5
+    pixels = np.arange(7, dtype=np.uint8).reshape(7, 1, 1, 1)
+    data = limited(DataSet("seven", pixels, labels, pixels[:2], labels[:2], ("a", "b")), 3)
+    assert data.x_train.ravel().tolist() == [0, 1, 2, 4, 5]  # of five: the 0th, 1st and 3rd
+    assert data.y_train.tolist() == [0, 1, 0, 0, 1]
+    assert data.x_test.ravel().tolist() == [0, 1]
+
+
+# --- digits ------------------------------------------------------------------------------------------------------
+
+
+def test_digits_fill_the_byte_range_and_split_one_fifth_off():
+    data = digits()
+    assert data.x_train.shape == (1442, 1, 8, 8)
+    assert data.x_test.shape == (355, 1, 8, 8)
+    assert np.unique(data.x_train).tolist() == [v * 255 // 16 for v in range(17)]
+    assert data.x_train[0, 0, 0].tolist() == [0, 0, 79, 207, 143, 15, 0, 0]  # values 0 0 5 13 9 1 0 0
+    assert np.bincount(data.y_test).tolist() == [35, 36, 35, 36, 36, 36, 36, 35, 34, 36]
+    assert data.classes == tuple("0123456789")
+
+
+# --- IDX ---------------------------------------------------------------------------------------------------------
+
+
+def idx(array):
+    return struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
+
+
+def write_idx(folder, packed=False, **changes):
+    for name, array in zip(IDX_FILES, (X_TRAIN, Y_TRAIN, X_TEST, Y_TEST), strict=True):
+        data = changes.get(name.split("-")[0] + "_" + name.split("-")[1], idx(array))
+        if packed:
+            (folder / f"{name}.gz").write_bytes(gzip.compress(data))
+        else:
+            (folder / name).write_bytes(data)
+    return folder
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_idx_files_plain_or_packed(tmp_path, packed):
+    data = load_data("idx", write_idx(tmp_path, packed))
+    assert (data.x_train == X_TRAIN[:, None]).all()
+    assert (data.x_test == X_TEST[:, None]).all()
+    assert data.y_train.tolist() == [0, 1, 2, 0, 1, 2]
+    assert data.y_test.tolist() == [2, 1, 0]
+    assert data.classes == ("0", "1", "2")
+    assert data.name == "idx"
+
+
+def test_idx_labels_may_count_from_one(tmp_path):
+    data = load_data("idx", write_idx(tmp_path, train_labels=idx(Y_TRAIN + 1), t10k_labels=idx(Y_TEST + 1)))
+    assert data.y_test.tolist() == [2, 1, 0]
+    assert data.classes == ("1", "2", "3")
+
+
+def test_a_missing_idx_file_says_what_to_put_where(tmp_path):
+    write_idx(tmp_path)
+    (tmp_path / "t10k-labels-idx1-ubyte").unlink()
+    assert refusal("idx", tmp_path) == (
+        f"data 'mine': {tmp_path}/t10k-labels-idx1-ubyte(.gz) is missing; put the four MNIST IDX files "
+        "(train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte; "
+        "plain or .gz) there"
+    )
+
+
+IMAGES = idx(X_TRAIN)
+
+
+@pytest.mark.parametrize(
+    ("damaged", "rule"),
+    [
+        (b"", "ends after 0 of 16 promised bytes"),
+        (IMAGES[:11], "ends after 11 of 16 promised bytes"),
+        (IMAGES[:-1], "ends after 119 of 120 promised bytes"),
+        (IMAGES + b"x", "goes on after the 120 bytes that its header promises"),
+        (b"\0\0\x0d\3" + IMAGES[4:], "begins with 00000d03, must begin with 00000803 (bytes, 3 axes)"),
+        (idx(Y_TRAIN) + bytes(99), "begins with 00000801, must begin with 00000803 (bytes, 3 axes)"),
+        (b"\0\0\x08\3" + b"\xff" * 12 + b"abc", f"ends after 3 of {(2**32 - 1) ** 3} promised bytes"),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_damaged_idx_files_are_refused(tmp_path, damaged, rule, packed):
+    file = tmp_path / ("train-images-idx3-ubyte" + (".gz" if packed else ""))
+    assert refusal("idx", write_idx(tmp_path, packed, train_images=damaged)) == f"data 'mine': {file}: {rule}"
+
+
+def test_idx_counts_that_disagree_are_refused(tmp_path):
+    assert refusal("idx", write_idx(tmp_path, train_labels=idx(Y_TRAIN[:5]))) == (
+        "data 'mine', train part: labels are int64 (5,), must be int64 (6,)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "message"),
+    [
+        ([0, 1, 2, 0, 1, 9], [2, 1, 0], "training labels 0..9 are only 4 different ones, must be consecutive"),
+        ([0, 1, 2, 0, 1, 2], [2, 1, 3], "test part: labels 1..3, must be 0..2"),
+        ([1, 2, 3, 1, 2, 3], [2, 1, 0], "test part: labels -1..1, must be 0..2"),
+    ],
+)
+def test_idx_labels_out_of_range_are_refused(tmp_path, train, test, message):
+    labels = {"train_labels": idx(np.array(train, np.uint8)), "t10k_labels": idx(np.array(test, np.uint8))}
+    assert refusal("idx", write_idx(tmp_path, **labels)).endswith(message)
+
+
+def test_corrupt_gzip_is_refused(tmp_path):
+    file = write_idx(tmp_path, packed=True) / "train-images-idx3-ubyte.gz"
+    whole = file.read_bytes()
+    for damaged in (b"no gzip", whole[:-9], whole[:40] + b"\xff\xff" + whole[42:], whole[:-6] + b"\0\0" + whole[-4:]):
+        file.write_bytes(damaged)
+        assert refusal("idx", tmp_path).startswith(f"data 'mine': {file}: cannot be read: ")
+
+
+# --- npz ---------------------------------------------------------------------------------------------------------
+
+
+def write_npz(folder, compressed=False, **arrays):
+    (np.savez_compressed if compressed else np.savez)(folder / "data.npz", **arrays)
+    return folder / "data.npz"
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_npz_grey_images_with_named_classes(tmp_path, compressed):
+    data = load_data(
+        "npz", write_npz(tmp_path, compressed, **ARRAYS, classes=np.array([b"ant", b"bee", "cät".encode()]))
+    )
+    assert (data.x_train == X_TRAIN[:, None]).all()
+    assert data.y_test.tolist() == [2, 1, 0]
+    assert data.classes == ("ant", "bee", "cät")
+
+
+@pytest.mark.parametrize("images", [COLOUR, COLOUR.transpose(0, 3, 1, 2), np.asfortranarray(COLOUR)])
+def test_npz_channels_last_or_first(tmp_path, images):
+    data = load_data("npz", write_npz(tmp_path, x_train=images, y_train=Y_TRAIN, x_test=images, y_test=Y_TRAIN))
+    assert data.shape == (3, 5, 4)
+    assert (data.x_train == COLOUR.transpose(0, 3, 1, 2)).all()
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint16, ">i4", np.int64, np.uint64])
+def test_npz_labels_of_any_integer_type(tmp_path, dtype):
+    arrays = ARRAYS | {"y_train": Y_TRAIN.astype(dtype) + 7, "y_test": Y_TEST.astype(dtype) + 7}
+    data = load_data("npz", write_npz(tmp_path, **arrays))
+    assert data.y_train.dtype == np.int64
+    assert data.y_train.tolist() == [0, 1, 2, 0, 1, 2]
+    assert data.classes == ("7", "8", "9")
+
+
+def test_a_missing_npz_file_says_what_to_put_where(tmp_path):
+    assert refusal("npz", tmp_path / "data.npz") == (
+        f"data 'mine': {tmp_path}/data.npz is missing; put an .npz file with x_train, y_train, x_test, y_test "
+        "(and classes, if they have names) there"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"x_train": X_TRAIN.astype(np.float32)}, "x_train is of type float32, must be integers or strings"),
+        ({"x_train": np.array([None])}, "x_train is of type object, must be integers or strings"),
+        ({"x_train": X_TRAIN.astype(np.int64)}, "x_train is int64 (6, 5, 4), must be uint8 (N, H, W)"),
+        ({"x_train": X_TRAIN.reshape(6, 20)}, "x_train is uint8 (6, 20), must be uint8 (N, H, W)"),
+        ({"x_train": np.zeros((6, 5, 4, 2), np.uint8)}, "x_train is uint8 (6, 5, 4, 2), must be uint8 (N, H, W)"),
+        ({"y_test": np.zeros((3, 1), np.int64)}, "y_test is int64 (3, 1), must be integers (N,)"),
+        ({"y_test": np.array(["a", "b", "c"])}, "y_test is <U1 (3,), must be integers (N,)"),
+        ({"classes": np.arange(3)}, "classes is int64 (3,), must be strings (classes,)"),
+        ({"classes": np.array([b"\xff\xfe", b"b", b"c"])}, "cannot be read: 'utf-8' codec can't decode byte 0xff"),
+    ],
+)
+def test_npz_arrays_of_the_wrong_kind_are_refused(tmp_path, change, rule):
+    file = write_npz(tmp_path, **(ARRAYS | change))
+    assert refusal("npz", file).startswith(f"data 'mine': {file}: {rule}")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"y_train": Y_TRAIN[:4]}, "data 'mine', train part: labels are int64 (4,), must be int64 (6,)"),
+        ({"classes": np.array(["a", "b"])}, "data 'mine', train part: labels 0..2, must be 0..1"),
+        ({"x_test": X_TEST[:, 1:]}, "data 'mine': training images are (1, 5, 4), test images (1, 4, 4)"),
+    ],
+)
+def test_npz_arrays_that_disagree_are_refused(tmp_path, change, message):
+    assert refusal("npz", write_npz(tmp_path, **(ARRAYS | change))) == message
+
+
+def test_an_npz_file_without_an_array_is_refused(tmp_path):
+    file = write_npz(tmp_path, x_train=X_TRAIN, y_train=Y_TRAIN)
+    assert refusal("npz", file) == f"data 'mine': {file}: holds no x_test, only x_train.npy, y_train.npy"
+
+
+def npy(array):
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+def zip_with(folder, member):
+    """An .npz file whose x_train.npy has these bytes; all checksums are right."""
+    file = folder / "data.npz"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("x_train.npy", member)
+        for key in ("y_train", "x_test", "y_test"):
+            archive.writestr(f"{key}.npy", npy(ARRAYS[key]))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("member", "rule"),
+    [
+        (b"", "ends after 0 of 8 promised bytes"),
+        (npy(X_TRAIN)[:50], "ends after 40 of 118 promised bytes"),
+        (npy(X_TRAIN)[:-1], "ends after 119 of 120 promised bytes"),
+        (npy(X_TRAIN) + b"x", "goes on after the 120 bytes that its header promises"),
+        (
+            b"PK" + npy(X_TRAIN),
+            "x_train begins with 504b934e554d5059, must begin with 934e554d505901 or 934e554d505902",
+        ),
+        (npy(X_TRAIN).replace(b"(6, 5, 4)", b"(6, 5,-4)"), "x_train has a header that describes no plain array"),
+        (npy(X_TRAIN).replace(b"(6, 5, 4)", b"(6, 5 4 )"), "cannot be read: invalid literal for int()"),
+        (npy(X_TRAIN).replace(b"'|u1'", b"'?!!'"), "cannot be read: data type '?!!' not understood"),
+        (npy(X_TRAIN).replace(b"'shape'", b"'shapu'"), "x_train has a header that describes no plain array"),
+        (
+            npy(X_TRAIN).replace(b"(6, 5, 4), }          ", b"(99999999999, 9), }   "),
+            "ends after 120 of 899999999991 promised bytes",
+        ),
+    ],
+)
+def test_damaged_arrays_in_npz_files_are_refused(tmp_path, member, rule):
+    file = zip_with(tmp_path, member)
+    assert refusal("npz", file).startswith(f"data 'mine': {file}: {rule}")
+
+
+def test_damaged_zip_files_are_refused(tmp_path):
+    file = write_npz(tmp_path, **ARRAYS)
+    whole = file.read_bytes()
+    pixel = whole.index(X_TRAIN.tobytes())
+    for damaged in (b"", b"no zip", whole[:-30], whole[:pixel] + bytes([whole[pixel] ^ 1]) + whole[pixel + 1 :]):
+        file.write_bytes(damaged)
+        assert refusal("npz", file).startswith(f"data 'mine': {file}: cannot be read: ")
+
+
+# --- CIFAR -------------------------------------------------------------------------------------------------------
+
+
+def records(labels, label_bytes):
+    pixels = RNG.integers(0, 256, (len(labels), 3072), dtype=np.uint8)
+    rows = [
+        bytes([7] * (label_bytes - 1) + [label]) + image.tobytes() for label, image in zip(labels, pixels, strict=True)
+    ]
+    return b"".join(rows), pixels.reshape(-1, 3, 32, 32)
+
+
+def write_cifar10(folder):
+    batches = [records([batch, 9 - batch], 1) for batch in range(1, 6)]
+    for batch, (data, _) in enumerate(batches, 1):
+        (folder / f"data_batch_{batch}.bin").write_bytes(data)
+    test, x_test = records([3], 1)
+    (folder / "test_batch.bin").write_bytes(test)
+    return np.concatenate([pixels for _, pixels in batches]), x_test
+
+
+def test_cifar10_binary_version(tmp_path):
+    x_train, x_test = write_cifar10(tmp_path)
+    (tmp_path / "batches.meta.txt").write_text(
+        "airplane\nautomobile\nbird\ncat\ndeer\ndog\nfrog\nhorse\nship\ntruck\n\n"
+    )
+    data = load_data("cifar", tmp_path)
+    assert (data.x_train == x_train).all()
+    assert (data.x_test == x_test).all()
+    assert data.y_train.tolist() == [1, 8, 2, 7, 3, 6, 4, 5, 5, 4]
+    assert data.y_test.tolist() == [3]
+    assert data.classes[:2] == ("airplane", "automobile")
+
+
+def test_cifar100_binary_version_takes_the_fine_labels(tmp_path):
+    train, x_train = records([99, 0], 2)
+    (tmp_path / "train.bin").write_bytes(train)
+    (tmp_path / "test.bin").write_bytes(records([50], 2)[0])
+    data = load_data("cifar", tmp_path)
+    assert (data.x_train == x_train).all()
+    assert data.y_train.tolist() == [99, 0]
+    assert data.y_test.tolist() == [50]
+    assert data.classes == tuple(str(label) for label in range(100))
+
+
+def test_a_missing_cifar_batch_says_what_to_put_where(tmp_path):
+    write_cifar10(tmp_path)
+    (tmp_path / "data_batch_4.bin").unlink()
+    assert refusal("cifar", tmp_path) == (
+        f"data 'mine': {tmp_path}/data_batch_4.bin is missing; put the files of the binary version of CIFAR-10 "
+        "or CIFAR-100 there"
+    )
+
+
+@pytest.mark.parametrize("python_file", ["data_batch_1", "train"])
+def test_the_python_version_of_cifar_is_refused(tmp_path, python_file):
+    (tmp_path / python_file).write_bytes(b"\x80\x02}q")
+    assert refusal("cifar", tmp_path) == (
+        f"data 'mine': {tmp_path}/data_batch_1.bin is missing ('{python_file}' is of the Python version, which is "
+        "never unpickled); put the files of the binary version of CIFAR-10 or CIFAR-100 there"
+    )
+
+
+@pytest.mark.parametrize("size", [0, 3072, 3074, 2 * 3073 - 1])
+def test_cifar_files_of_broken_records_are_refused(tmp_path, size):
+    write_cifar10(tmp_path)
+    (tmp_path / "data_batch_2.bin").write_bytes(bytes(size))
+    assert refusal("cifar", tmp_path) == (
+        f"data 'mine': {tmp_path}/data_batch_2.bin: {size} bytes are no whole number of records of 3073 bytes"
+    )
+
+
+def test_cifar_labels_and_names_out_of_range_are_refused(tmp_path):
+    write_cifar10(tmp_path)
+    (tmp_path / "test_batch.bin").write_bytes(records([10], 1)[0])
+    assert refusal("cifar", tmp_path) == "data 'mine', test part: labels 10..10, must be 0..9"
+    (tmp_path / "batches.meta.txt").write_text("one\ntwo")
+    assert refusal("cifar", tmp_path) == f"data 'mine': {tmp_path}/batches.meta.txt: names 2 classes, must be 10"
+    (tmp_path / "batches.meta.txt").write_bytes(b"\xff")
+    assert refusal("cifar", tmp_path).startswith(f"data 'mine': {tmp_path}/batches.meta.txt: cannot be read: ")
+
+
+# --- image folders and tiles -------------------------------------------------------------------------------------
+
+
+def save(file, pixels, **options):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(file, **options)
+
+
+def write_folder(folder, train, test):
+    """Class folders a and b with one image each; ``train`` and ``test`` are pairs of pixels."""
+    for part, images in (("train", train), ("test", test)):
+        for name, pixels in zip("ab", images, strict=True):
+            save(folder / part / name / "0.png", pixels)
+    return folder
+
+
+def test_folders_are_classes_in_alphabetical_order(tmp_path):
+    write_folder(tmp_path, X_TRAIN[:2], X_TEST[:2])
+    save(tmp_path / "train" / "a" / "1.PNG", X_TRAIN[2])
+    data = load_data("folder", tmp_path)
+    assert data.classes == ("a", "b")
+    assert data.y_train.tolist() == [0, 0, 1]
+    assert (data.x_train == X_TRAIN[[0, 2, 1], None]).all()
+    assert (data.x_test == X_TEST[:2, None]).all()
+
+
+def test_hidden_files_and_folders_of_other_programs_are_passed_over(tmp_path, capsys):
+    write_folder(tmp_path, X_TRAIN[:2], X_TEST[:2])
+    for part in ("train", "test"):
+        save(tmp_path / part / ".ipynb_checkpoints" / "0-checkpoint.png", X_TRAIN[2])  # Jupyter
+        (tmp_path / part / "a" / "._0.png").write_bytes(b"\0\5\x16\7" + bytes(78))  # macOS
+        (tmp_path / part / "a" / ".ipynb_checkpoints").mkdir()
+        (tmp_path / part / ".DS_Store").write_bytes(b"")
+    data = load_data("folder", tmp_path)
+    assert (data.classes, len(data.x_train), len(data.x_test)) == (("a", "b"), 2, 2)
+    assert capsys.readouterr().err == ""
+    shutil.rmtree(tmp_path / "train")
+    write_tinyimagenet(tmp_path)
+    save(tmp_path / "train" / ".trash" / "images" / "a.JPEG", X_TRAIN[2])
+    (tmp_path / "train" / "n1" / "images" / "._c.JPEG").write_bytes(b"")
+    assert load_data("tinyimagenet", tmp_path).classes == ("n1", "n2")
+
+
+def test_what_is_left_out_of_a_folder_is_told(tmp_path, capsys):
+    write_folder(tmp_path, X_TRAIN[:2], X_TEST[:2])
+    save(tmp_path / "train" / "a" / "1.jfif", X_TRAIN[2], format="JPEG")
+    save(tmp_path / "train" / "a" / "more.png" / "2.png", X_TRAIN[2])
+    for name in ("train/b/2.gif", "train/b/notes.txt", "test/index.txt"):
+        (tmp_path / name).write_bytes(b"")
+    data = load_data("folder", tmp_path, name="mine")
+    assert (data.classes, len(data.x_train), len(data.x_test)) == (("a", "b"), 3, 2)
+    assert capsys.readouterr().err == (
+        "warning: data 'mine': left out, no images of a class: train/a/more.png, train/b/2.gif, train/b/notes.txt "
+        "and 1 more\n"
+    )
+
+
+def test_a_byte_order_mark_before_names_is_no_part_of_them(tmp_path):
+    annotations = write_tinyimagenet(tmp_path) / "val" / "val_annotations.txt"
+    annotations.write_bytes(b"\xef\xbb\xbf" + annotations.read_bytes())
+    assert load_data("tinyimagenet", tmp_path).y_test.tolist() == [0, 1]
+
+
+def test_one_colour_image_makes_the_set_colour(tmp_path):
+    data = load_data("folder", write_folder(tmp_path, [X_TRAIN[0], COLOUR[1]], X_TEST[:2]))
+    assert data.shape == (3, 5, 4)
+    assert (data.x_train[0] == X_TRAIN[0]).all()
+    assert (data.x_train[1] == COLOUR[1].transpose(2, 0, 1)).all()
+
+
+def test_palette_transparency_and_black_and_white_are_understood(tmp_path):
+    write_folder(tmp_path, X_TRAIN[:2], X_TEST[:2])
+    flat = Image.new("RGB", (4, 5), (250, 10, 30))
+    flat.convert("P", palette=Image.Palette.ADAPTIVE).save(tmp_path / "train" / "a" / "1.png", transparency=b"\x80")
+    flat.convert("RGBA").save(tmp_path / "train" / "a" / "2.png")
+    Image.new("1", (4, 5), 1).save(tmp_path / "train" / "a" / "3.png")
+    data = load_data("folder", tmp_path)
+    assert data.x_train[1:4, :, 0, 0].tolist() == [[250, 10, 30], [250, 10, 30], [255, 255, 255]]
+
+
+def test_images_of_other_sizes_need_a_side(tmp_path):
+    write_folder(tmp_path, [X_TRAIN[0], X_TRAIN[1, 1:]], X_TEST[:2])
+    assert refusal("folder", tmp_path) == (
+        f"data 'mine': {tmp_path}/train/b/0.png: 4x4 pixels, the first image 4x5; give side to resize all"
+    )
+    assert load_data("folder", tmp_path, side=3).shape == (1, 3, 3)
+
+
+def test_images_that_have_the_side_are_left_as_they_are(tmp_path):
+    square = X_TRAIN[:2, :4]
+    data = load_data("folder", write_folder(tmp_path, square, square), side=4)
+    assert (data.x_train == square[:, None]).all()
+
+
+def test_jpeg_and_webp_are_read(tmp_path):
+    write_folder(tmp_path, COLOUR[:2], COLOUR[2:4])
+    save(tmp_path / "train" / "a" / "1.jpg", np.full((5, 4, 3), 128, np.uint8))
+    save(tmp_path / "train" / "a" / "2.webp", COLOUR[4], lossless=True)
+    data = load_data("folder", tmp_path)
+    assert (data.x_train[1] == 128).all()
+    assert (data.x_train[2] == COLOUR[4].transpose(2, 0, 1)).all()
+
+
+def test_missing_folders_and_classes_are_refused(tmp_path):
+    assert refusal("folder", tmp_path) == (
+        f"data 'mine': {tmp_path}/train is missing; put train/CLASS/ and test/CLASS/ with images into {tmp_path}"
+    )
+    write_folder(tmp_path, X_TRAIN[:2], X_TEST[:2])
+    save(tmp_path / "train" / "c" / "0.png", X_TRAIN[2])
+    assert refusal("folder", tmp_path) == (
+        f"data 'mine': {tmp_path}: 3 in train and 2 in test classes, must be the same; in one only: c"
+    )
+    (tmp_path / "test" / "c").mkdir()
+    assert refusal("folder", tmp_path) == (
+        f"data 'mine': {tmp_path}/test/c holds no image (.png .jpg .jpeg .jfif .bmp .webp)"
+    )
+
+
+def test_the_test_part_of_a_folder_may_be_called_val(tmp_path):
+    write_folder(tmp_path, X_TRAIN[:2], X_TEST[:2])
+    (tmp_path / "test").rename(tmp_path / "val")
+    assert (load_data("folder", tmp_path).x_test == X_TEST[:2, None]).all()
+
+
+def write_tinyimagenet(folder):
+    """Classes n1 and n2: two training images of n2, one of n1, and one of each to validate with."""
+    shades = {"train/n2/images/b.JPEG": 200, "train/n2/images/a.JPEG": 100, "train/n1/images/c.JPEG": 50}
+    for path, shade in (shades | {"val/images/v0.JPEG": 10, "val/images/v1.JPEG": 20}).items():
+        save(folder / path, np.full((64, 64), shade, np.uint8))
+    (folder / "val" / "val_annotations.txt").write_text("v1.JPEG\tn1\t0\t0\t9\t9\nv0.JPEG\tn2\t0\t0\t9\t9\n")
+    return folder
+
+
+def test_tiny_imagenet_is_read_as_it_is_published(tmp_path):
+    data = load_data("tinyimagenet", write_tinyimagenet(tmp_path), name="mine")
+    assert data.classes == ("n1", "n2")
+    assert data.shape == (3, 64, 64)
+    assert (data.y_train.tolist(), data.x_train[:, 1, 5, 5].tolist()) == ([0, 1, 1], [50, 100, 200])
+    assert (data.y_test.tolist(), data.x_test[:, 1, 5, 5].tolist()) == ([0, 1], [20, 10])
+
+
+def test_what_is_no_tiny_imagenet_is_refused(tmp_path):
+    assert refusal("tinyimagenet", tmp_path) == (
+        f"data 'mine': {tmp_path}/train is missing; put Tiny ImageNet (train/, val/) into {tmp_path}"
+    )
+    annotations = write_tinyimagenet(tmp_path) / "val" / "val_annotations.txt"
+    for line in ("v0.JPEG\tn3", "v0.JPEG", "../../v0.JPEG\tn1"):
+        annotations.write_text(line)
+        assert refusal("tinyimagenet", tmp_path) == (
+            f"data 'mine': {annotations}: line {line.split(chr(9))} names no file of one of the 2 classes of train/"
+        )
+    annotations.write_text("v9.JPEG\tn1")
+    assert refusal("tinyimagenet", tmp_path).startswith(f"data 'mine': {tmp_path}/val/images/v9.JPEG: cannot be read: ")
+
+
+def test_empty_parts_are_refused(tmp_path):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "test").mkdir()
+    assert refusal("folder", tmp_path) == (
+        f"data 'mine': {tmp_path}: 0 in train and 0 in test classes, must be the same; in one only: none"
+    )
+
+
+def test_damaged_and_unsuitable_images_are_refused(tmp_path):
+    write_folder(tmp_path, X_TRAIN[:2], X_TEST[:2])
+    file = tmp_path / "train" / "b" / "0.png"
+    whole = file.read_bytes()
+    for damaged in (b"", b"no image", whole[:-20], whole[:50] + b"\xff" * 9 + whole[59:]):
+        file.write_bytes(damaged)
+        assert refusal("folder", tmp_path).startswith(f"data 'mine': {file}: cannot be read: ")
+    Image.fromarray(np.zeros((5, 4), np.uint16)).save(file)
+    assert refusal("folder", tmp_path) == (
+        f"data 'mine': {file}: pixels of mode I;16, must be one of 1, L, LA, P, RGB, RGBA, CMYK, YCbCr"
+    )
+    Image.new("1", (8200, 8200)).save(file)
+    assert refusal("folder", tmp_path) == f"data 'mine': {file}: 8200x8200 pixels are more than 67108864"
+
+
+def test_a_decompression_bomb_is_refused(tmp_path):
+    write_folder(tmp_path, X_TRAIN[:2], X_TEST[:2])
+    file = tmp_path / "train" / "b" / "0.png"
+    header = b"IHDR" + struct.pack(">IIBBBBB", 2**20, 2**20, 8, 0, 0, 0, 0)
+    png = file.read_bytes()
+    file.write_bytes(png[:12] + header + struct.pack(">I", zlib.crc32(header)) + png[33:])
+    assert refusal("folder", tmp_path).startswith(f"data 'mine': {file}: cannot be read: Image size (1099511627776 pix")
+
+
+def test_tiles_are_cut_row_after_row(tmp_path):
+    tiles = RNG.integers(0, 256, (6, 4, 4, 3), dtype=np.uint8)
+    sheet = np.concatenate([np.concatenate(list(tiles[row : row + 3]), axis=1) for row in (0, 3)])
+    for part in ("train", "test"):
+        save(tmp_path / part / "01_bear.webp", sheet[:4], lossless=True)
+        save(tmp_path / part / "00_wolf.png", sheet)
+    data = load_data("tiles", tmp_path, side=4)
+    assert data.classes == ("wolf", "bear")
+    assert data.y_train.tolist() == [0] * 6 + [1] * 3
+    assert (data.x_train[:6] == tiles.transpose(0, 3, 1, 2)).all()
+    assert (data.x_train[6:] == tiles[:3].transpose(0, 3, 1, 2)).all()
+    assert refusal("tiles", tmp_path, side=5) == (
+        f"data 'mine': {tmp_path}/train/00_wolf.png: 12x8 pixels are no sheet of 5x5 tiles"
+    )
+
+
+def test_tiles_of_one_class_name_twice_are_refused(tmp_path):
+    for part in ("train", "test"):
+        for name in ("0_a.png", "1_a.png"):
+            save(tmp_path / part / name, X_TRAIN[0, :4])
+    assert refusal("tiles", tmp_path, side=4) == "data 'mine': class names repeat: a, a"
+
+
+# --- settings ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings_", "message"),
+    [
+        (
+            "mnist",
+            {},
+            "data 'mnist': kind 'mnist' is unknown, must be one of "
+            "digits, idx, npz, cifar, svhn, tinyimagenet, folder, tiles",
+        ),
+        ("idx", {}, "data 'idx': kind idx needs a path"),
+        ("digits", {"path": "here"}, "data 'digits': the bundled digits take no path, not here"),
+        ("digits", {"side": 8}, "data 'digits': side belongs to the kinds folder and tiles, not to 'digits'"),
+        ("digits", {"limit": 0}, "data 'digits': limit is 0, must be at least 1"),
+        ("folder", {"path": "here", "side": 0}, "data 'folder': side is 0, must be at least 1"),
+        ("tiles", {"path": "here"}, "data 'tiles': kind tiles needs side, the side of one tile in pixels"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(kind, settings_, message, tmp_path):
+    if "path" in settings_:
+        settings_ = settings_ | {"path": tmp_path}
+        message = message.replace("here", str(tmp_path))
+    with pytest.raises(SettingsError, match=f"^{re.escape(message)}$"):
+        load_data(kind, **settings_)
+
+
+# --- fuzzing -----------------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(["gz", "npz", "png", "bmp", "jpg", "webp"]), st.data())
+def test_files_with_random_damage_are_read_or_refused_but_nothing_else(tmp_path, kind, data):
+    if kind == "gz":
+        file = write_idx(tmp_path, packed=True) / "train-images-idx3-ubyte.gz"
+        source = ("idx", tmp_path)
+    elif kind == "npz":
+        file = write_npz(tmp_path, **ARRAYS, classes=np.array(["a", "b", "c"]))
+        source = ("npz", file)
+    else:
+        folder = tmp_path / kind
+        write_folder(folder, COLOUR[:2], COLOUR[2:4])
+        file = folder / "train" / "a" / f"1.{kind}"
+        save(file, COLOUR[4])
+        source = ("folder", folder)
+    damaged = bytearray(file.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    file.write_bytes(damaged[: data.draw(st.integers(0, len(damaged)))] if data.draw(st.booleans()) else damaged)
+    try:
+        load_data(*source, name="mine")
+    except DataError as error:
+        assert str(error).startswith("data 'mine'")  # noqa: PT017

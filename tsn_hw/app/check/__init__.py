@@ -1,0 +1,1 @@
+"""What each back end supports of a network, a settings file or a foreign graph."""

@@ -1,0 +1,294 @@
+"""Every engine against the int64 loop, integer by integer, and the proof that no task was forgotten.
+
+From a ``.tsn`` file alone: random and adversarial integers through the simulator, onnxruntime, the ONNX reference
+evaluator and the compiled C++ of the accelerator. Beside the training run that made it: the real test images too,
+Brevitas from the checkpoint, the networks as they stood after each task, and accuracies measured again from them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from export.hls.csim import compiled, fast_settings
+from sim.integer import Simulator
+from tsn_hw.core import artifact, reference
+from tsn_hw.core.arithmetic import Ints, quantize
+from tsn_hw.core.errors import EngineError
+from tsn_hw.core.network import PackedNetwork
+from tsn_hw.hardware.pipeline import accelerator, obstacles
+from tsn_hw.learn.progress import progress
+
+RANDOM_SAMPLES = 64
+RTL_STALLS = {"rtl": 0, "rtl with stalls": 40}
+"""Engine -> how often in a hundred cycles each stream of the simulated hardware stands still."""
+SLOW_ENGINES = {"onnx reference": 16, "rtl": 16, "rtl with stalls": 16}
+"""How many inputs a task the ONNX reference evaluator sees, which runs in Python, and simulated hardware."""
+
+Engine = Callable[[int, Ints], dict[str, Ints]]
+"""(task, inputs) -> the integers of every layer that the engine shows, by name; always the head's."""
+
+
+@dataclass(frozen=True)
+class SimulatedRtl:
+    """Hardware in a simulator.
+
+    tool: name and version of the simulator. run: (task, inputs, percentage of stalls) -> the integers of every layer,
+    as of an engine, and the cycles that all inputs together took.
+    """
+
+    tool: str
+    run: Callable[[int, Ints, int], tuple[dict[str, Ints], int]]
+
+
+@dataclass
+class LayerResult:
+    """How one layer of one task compared: outputs seen, outputs that differ, and the first of them."""
+
+    outputs: int = 0
+    mismatches: int = 0
+    first: str | None = None
+
+
+@dataclass
+class EngineResult:
+    """One engine: why it is absent, or the inputs it saw, and a digest and the layers of every task.
+
+    Of simulated hardware also the simulator, and the cycles of every task.
+    """
+
+    absent: str | None = None
+    inputs: int = 0
+    tool: str | None = None
+    cycles: dict[str, int] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
+    layers: dict[str, dict[str, LayerResult]] = field(default_factory=dict)
+
+    @property
+    def mismatches(self) -> int:
+        """Integers that differ, over all tasks and layers."""
+        return sum(layer.mismatches for task in self.layers.values() for layer in task.values())
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Everything that :func:`verify` found; ``network`` is the SHA-256 of the file that it is about."""
+
+    network: str
+    engines: dict[str, EngineResult]
+    broken_seals: list[str]
+    changed_snapshots: list[str]
+    inputs: dict[str, int]
+
+    @property
+    def mismatches(self) -> int:
+        """Integers that differ between any engine and the int64 loop."""
+        return sum(engine.mismatches for engine in self.engines.values())
+
+    @property
+    def passed(self) -> bool:
+        """No integer differs, and every task reads what it read when it was learned."""
+        return not (self.mismatches or self.broken_seals or self.changed_snapshots)
+
+    def first_difference(self) -> str | None:
+        """Engine, task, layer and place of the first difference."""
+        for engine, result in self.engines.items():
+            for task, layers in result.layers.items():
+                for name, layer in layers.items():
+                    if layer.first is not None:
+                        return f"{engine}, task {task!r}, layer {name!r}: {layer.first}"
+        return None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a JSON file."""
+        return {
+            "passed": self.passed,
+            "network": self.network,
+            "mismatches": self.mismatches,
+            "first_difference": self.first_difference(),
+            "broken_seals": self.broken_seals,
+            "changed_snapshots": self.changed_snapshots,
+            "inputs": self.inputs,
+            "engines": {name: _engine_json(result) for name, result in self.engines.items()},
+        }
+
+
+def _engine_json(result: EngineResult) -> dict[str, Any]:
+    if result.absent is not None:
+        return {"absent": result.absent}
+    tasks = {
+        task: {"digest": result.digests[task], "layers": {name: vars(layer) for name, layer in layers.items()}}
+        for task, layers in result.layers.items()
+    }
+    simulated = {} if result.tool is None else {"tool": result.tool, "cycles": result.cycles}
+    return simulated | {"mismatches": result.mismatches, "inputs": result.inputs, "tasks": tasks}
+
+
+def verify(
+    net: PackedNetwork,
+    images: Callable[[int], np.ndarray] | None = None,
+    brevitas: Engine | str = "no checkpoint beside the network",
+    snapshots: dict[int, bytes] | None = None,
+    samples: int = RANDOM_SAMPLES,
+    rtl: SimulatedRtl | str | None = None,
+) -> Verification:
+    """Compare all engines with the int64 loop on every task.
+
+    ``images(task)`` gives real test images (uint8); ``brevitas`` is the trained model as an engine, or why it is
+    absent; ``snapshots`` are the files written after each number of tasks; ``rtl`` is simulated hardware, or why it is
+    absent.
+    """
+    engines: dict[str, Engine | str] = {
+        "brevitas": brevitas,
+        "simulator": lambda task, x: dict(Simulator(net, task).taps(x)),  # type: ignore[arg-type]
+        **_onnx_engines(net),
+        "hls": _hls(net),
+    }
+    if isinstance(rtl, str):
+        engines["rtl"] = rtl
+    results = {"int64 loop": EngineResult()}
+    results |= {name: EngineResult(engine if isinstance(engine, str) else None) for name, engine in engines.items()}
+    if isinstance(rtl, SimulatedRtl):
+        for name, stalls in RTL_STALLS.items():
+            results[name] = EngineResult(tool=rtl.tool)
+            engines[name] = _simulated(net, rtl, stalls, results[name])
+    seen = {"adversarial": samples, "real": 0}
+    for number, task in enumerate(progress(net.tasks, "verify")):
+        x = adversarial_integers(net, samples, seed=number)
+        if images is not None:
+            real = quantize(images(number) / 256.0, net.input)
+            seen["real"] = max(seen["real"], len(real))
+            x = np.concatenate([x, real])
+        truth = reference.run(net, number, x)
+        _record(results["int64 loop"], task.name, truth, truth)
+        for name, engine in engines.items():
+            if isinstance(engine, str):
+                continue
+            used = slice(0, SLOW_ENGINES.get(name))
+            wanted = {layer: values[used] for layer, values in truth.items()}
+            _record(results[name], task.name, wanted, engine(number, x[used]))
+    broken = [task.name for t, task in enumerate(net.tasks) if artifact.seal(net, t) != _first_seal(net, t)]
+    network = hashlib.sha256(artifact.to_bytes(net)).hexdigest()
+    return Verification(network, results, broken, list(_changed(net, snapshots or {})), seen)
+
+
+def adversarial_integers(net: PackedNetwork, count: int, seed: int) -> Ints:
+    """Integers of the input format: random, all lowest, all highest, alternating extremes, single extremes."""
+    low, high = net.input.range
+    x = np.random.default_rng(seed).integers(low, high + 1, (count, *net.input_shape))
+    flat = x.reshape(count, -1)
+    checker = np.where(np.arange(flat.shape[1]) % 2, low, high)
+    extremes = [np.full_like(checker, low), np.full_like(checker, high), checker, low + high - checker]
+    flat[:4] = extremes[: len(flat)]
+    for row, place in zip(flat[4:12], range(flat.shape[1]), strict=False):
+        row[:] = 0
+        row[place] = high
+    return x
+
+
+def _first_seal(net: PackedNetwork, task: int) -> str:
+    """The seal of a task in the network that ends with it: nothing that came later is there."""
+    return artifact.seal(net.first_tasks(task + 1), task)
+
+
+def _changed(net: PackedNetwork, snapshots: dict[int, bytes]) -> Iterator[str]:
+    for count, written in snapshots.items():
+        if artifact.to_bytes(net.first_tasks(count)) != written:
+            yield f"the first {count} tasks are not the network that was written after task {count - 1}"
+
+
+def _onnx_engines(net: PackedNetwork) -> dict[str, Engine | str]:
+    missing = [package for package in ("onnx", "onnxruntime") if importlib.util.find_spec(package) is None]
+    if missing:
+        return dict.fromkeys(("onnxruntime", "onnx reference"), f"not installed: {', '.join(missing)}")
+    return {"onnxruntime": _onnxruntime(net), "onnx reference": _onnx_reference(net)}
+
+
+def _onnxruntime(net: PackedNetwork) -> Engine:
+    """The plain graph gives the logits; a copy with an output a layer gives all other integers."""
+    import onnxruntime
+
+    from export.onnx_graphs.graph import TAP, input_dtype, onnx_graph
+
+    def run(task: int, x: Ints) -> dict[str, Ints]:
+        typed = x.astype(input_dtype(net))
+        outputs: dict[str, Ints] = {}
+        for taps in (True, False):
+            model = onnx_graph(net, task, taps=taps).SerializeToString()
+            session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+            names = [output.name for output in session.get_outputs()]
+            outputs |= dict(zip(names, session.run(names, {"x": typed}), strict=True))
+        head = net.layers[net.head(task)].name
+        layers = {name.removesuffix(TAP): values for name, values in outputs.items() if name.endswith(TAP)}
+        return layers | {head: outputs["logits"]}  # of the plain graph, which ran last
+
+    return run
+
+
+def _onnx_reference(net: PackedNetwork) -> Engine:
+    from onnx.reference import ReferenceEvaluator
+
+    from export.onnx_graphs.graph import TAP, input_dtype, onnx_graph
+
+    def run(task: int, x: Ints) -> dict[str, Ints]:
+        evaluator = ReferenceEvaluator(onnx_graph(net, task, taps=True))
+        with np.errstate(invalid="ignore"):  # its max pooling pads integers with NaN on the way
+            values = evaluator.run(None, {"x": x.astype(input_dtype(net))})
+        outputs = dict(zip(evaluator.output_names, values, strict=True))
+        return {name.removesuffix(TAP): value for name, value in outputs.items() if name.endswith(TAP)}
+
+    return run
+
+
+def _simulated(net: PackedNetwork, rtl: SimulatedRtl, stalls: int, result: EngineResult) -> Engine:
+    """Simulated hardware as an engine that notes its cycles in a result."""
+
+    def run(task: int, x: Ints) -> dict[str, Ints]:
+        layers, result.cycles[net.tasks[task].name] = rtl.run(task, x, stalls)
+        return layers
+
+    return run
+
+
+def _hls(net: PackedNetwork) -> Engine | str:
+    """The C++ of the accelerator, compiled: what each of its units sends."""
+    problems = obstacles(net)
+    if problems:
+        return f"no accelerator: {problems[0]}"
+    try:
+        return compiled(accelerator(net, fast_settings(net))).run
+    except EngineError as error:
+        return str(error)
+
+
+def _record(result: EngineResult, task: str, wanted: dict[str, Ints], got: dict[str, Ints]) -> None:
+    digest = hashlib.sha256()
+    layers: dict[str, LayerResult] = {}
+    for name, values in wanted.items():
+        if name not in got:
+            continue
+        digest.update(np.ascontiguousarray(got[name], dtype="<i8").tobytes())
+        layers[name] = compare(values, got[name])
+    head = list(wanted)[-1]
+    if head not in layers:
+        raise EngineError(f"task {task!r}: an engine gave no integers for the head {head!r}")
+    result.inputs = max(result.inputs, len(wanted[head]))
+    result.layers[task] = layers
+    result.digests[task] = digest.hexdigest()
+
+
+def compare(wanted: Ints, got: Ints) -> LayerResult:
+    """Compare two arrays of integers of the same layer."""
+    if wanted.shape != got.shape:
+        return LayerResult(wanted.size, max(1, wanted.size), f"shape {got.shape} instead of {wanted.shape}")
+    different = np.argwhere(wanted != got)
+    if not len(different):
+        return LayerResult(wanted.size)
+    place = tuple(int(i) for i in different[0])
+    first = f"{int(got[place])} instead of {int(wanted[place])} at {place}"
+    return LayerResult(wanted.size, len(different), first)

@@ -1,0 +1,1 @@
+"""Commands that build, measure and price accelerators."""

@@ -1,0 +1,185 @@
+"""Small accelerators that are synthesized to learn what LUTs and flip-flops go into: a design of experiments.
+
+A trial is a network with one or two layers and a head, drawn at random. Over all trials the widths of codes go from 2
+to 8 bits, each with several kinds of layers, foldings, numbers of tasks and widths of centroids and activations.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from tsn_hw.core.arithmetic import ActFormat
+from tsn_hw.core.errors import SettingsError
+from tsn_hw.core.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, MaxPool, Shape, Weighted
+from tsn_hw.core.network import Bank, BankLayer, PackedNetwork, Requantization, Step, Task
+from tsn_hw.hardware.folding import Folding, HardwareSettings, MaskMode, UnitSettings, divisors
+from tsn_hw.hardware.pipeline import accelerator
+from tsn_hw.hardware.units import Accelerator
+
+Kind = Literal["linear", "conv", "pool", "residual"]
+
+KINDS: tuple[Kind, ...] = ("linear", "conv", "linear", "pool", "linear", "conv", "linear", "conv", "residual")
+CODE_BITS = range(2, 9)
+SIDE, CLASSES = 6, 4
+MOST_CODEBOOK_WORDS = 1024
+"""Over all lanes: codebooks beyond take minutes, and tell nothing that fewer do not."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is synthesized: a layer of ``rows`` and ``columns`` (of a convolution: channels), its folding and widths.
+
+    A residual trial has two convolutions. multiplier_bits: 0 where all multipliers are 1. dsps: False where products
+    are to be made of LUTs.
+    """
+
+    kind: Kind
+    columns: int
+    rows: int
+    pe: int
+    simd: int
+    head_pe: int
+    head_simd: int
+    tasks: int
+    banks: int
+    code_bits: int
+    centroid_bits: int
+    act_bits: int
+    multiplier_bits: int
+    dsps: bool
+    seed: int
+
+
+def trials(count: int) -> list[Trial]:
+    """The first so many trials, each kind of layer and each width of codes in turn."""
+    return [trial_of(number) for number in range(count)]
+
+
+def trial_of(number: int) -> Trial:
+    """The trial of a number, which is its seed."""
+    if number < 0:
+        raise SettingsError(f"trial {number}: must be at least 0")
+    rng = np.random.default_rng(number)
+
+    def one_of(*values: int) -> int:
+        return int(rng.choice(values))
+
+    kind, code_bits = KINDS[number % len(KINDS)], CODE_BITS[number % len(CODE_BITS)]
+    columns = one_of(48, 96, 144, 192) if kind == "linear" else one_of(4, 8, 12)
+    rows = one_of(16, 24, 48) if kind == "linear" else one_of(8, 16)
+    tasks = one_of(2, 3, 4, 6)
+    banks = one_of(1, 1, 2)
+    prefix_bits = math.ceil(math.log2(-(-tasks // banks)))
+    most = max(1, min(16, MOST_CODEBOOK_WORDS * 2 // (banks << prefix_bits + code_bits)))
+    foldings = [(pe, simd) for pe in divisors(rows) for simd in divisors(columns) if pe * simd <= most]
+    pe, simd = foldings[int(rng.integers(len(foldings)))]
+    return Trial(
+        kind, columns, rows, pe, simd, one_of(1, 1, 2), one_of(1, 2, 4), tasks, banks, code_bits,
+        max(one_of(4, 6, 8, 8, 8, 10), min(code_bits, 8)), one_of(4, 6, 8, 8), one_of(0, 0, 8, 12),
+        number % 6 != 5, number,
+    )  # fmt: skip
+
+
+def design(trial: Trial) -> Accelerator:
+    """The accelerator of a trial. Same trial, same accelerator."""
+    net = _network(trial)
+    # Masks that leave nothing out are no memory: those of heads, and of the only task of a bank.
+    mask: MaskMode = "deep" if trial.tasks > trial.banks else "none"
+    units = {"head": UnitSettings(Folding(trial.head_pe, trial.head_simd), "none")}
+    for layer in net.layers:
+        if isinstance(layer, Linear | Conv2d) and not layer.name.startswith("head"):
+            simd = trial.simd if layer.name == "layer" else math.gcd(trial.simd, trial.rows)
+            units[layer.name] = UnitSettings(Folding(trial.pe, simd), mask)
+        elif isinstance(layer, MaxPool | AvgPool | Add):
+            units[layer.name] = UnitSettings(Folding(math.gcd(trial.pe, 4)))
+    return accelerator(net, HardwareSettings(units))
+
+
+def _layers(trial: Trial) -> tuple[Shape, list[Layer]]:
+    """Shape of the input, and the layers in front of the heads."""
+    if trial.kind == "linear":
+        return (trial.columns,), [Linear("layer", trial.columns, trial.rows, (INPUT,))]
+    padding = trial.seed % 2
+    layers: list[Layer] = [
+        Conv2d("layer", trial.columns, trial.rows, (3, 3), padding=(padding, padding), inputs=(INPUT,))
+    ]
+    if trial.kind == "pool":
+        layers.append(MaxPool("pool", (2, 2), (2, 2), (0,)))
+    elif trial.kind == "residual":
+        layers.append(Conv2d("second", trial.rows, trial.rows, (3, 3), padding=(1, 1), inputs=(0,)))
+        layers += [Add("add", (0, 1)), AvgPool("average", (2, 2), (2, 2), (2,))]
+    return (trial.columns, SIDE, SIDE), [*layers, Flatten("flatten", (len(layers) - 1,))]
+
+
+def _network(trial: Trial) -> PackedNetwork:
+    rng = np.random.default_rng(trial.seed)
+    shape, body = _layers(trial)
+    shapes: list[Shape] = []
+    for layer in body:
+        shapes.append(layer.output_shape(*(shape if source == INPUT else shapes[source] for source in layer.inputs)))
+    heads = [Linear(f"head{task}", shapes[-1][0], CLASSES, (len(body) - 1,)) for task in range(trial.tasks)]
+    layers = (*body, *heads)
+    words = [
+        [_words(trial, rng, layer, index - len(body), bank) for index, layer in enumerate(layers)]
+        for bank in range(trial.banks)
+    ]
+    tasks = []
+    for task in range(trial.tasks):
+        bank, place = task % trial.banks, task // trial.banks
+        steps: list[Step | None] = []
+        for index, layer in enumerate(layers):
+            if index >= len(body) and index != len(body) + task:
+                steps.append(None)
+                continue
+            own = words[bank][index]
+            mask = None
+            if own is not None:
+                mask = (own.owner == place) | ((own.owner < place) & (rng.random(own.owner.shape) < 0.5))
+            steps.append(Step(mask, _requantization(trial, rng, layer, is_head=index >= len(body))))
+        tasks.append(Task(f"task{task}", bank, tuple(f"class{i}" for i in range(CLASSES)), tuple(steps)))
+    form = ActFormat(trial.act_bits, signed=False, exponent=0)
+    return PackedNetwork(shape, form, layers, tuple(Bank(tuple(own)) for own in words), tuple(tasks))
+
+
+def _words(trial: Trial, rng: np.random.Generator, layer: Layer, head: int, bank: int) -> BankLayer | None:
+    """Weights of all tasks of a bank; ``head``: the task that a head belongs to, negative for other layers."""
+    if not isinstance(layer, Weighted) or (head >= 0 and head % trial.banks != bank):
+        return None
+    places = len(range(bank, trial.tasks, trial.banks))
+    bits = trial.code_bits if head < 0 else min(trial.code_bits, 4)
+    owners = range(places) if head < 0 else [head // trial.banks]
+    books = tuple(_codebook(trial, rng, bits if place in owners else None) for place in range(places))
+    owner = rng.choice(np.array(owners), layer.weight_shape).astype(np.int16)
+    code = rng.integers(0, len(books[owners[0]]), owner.shape).astype(np.uint8)
+    return BankLayer(owner, code, books, trial.centroid_bits, 0)
+
+
+def _codebook(trial: Trial, rng: np.random.Generator, bits: int | None) -> np.ndarray:
+    """Sorted centroids, none twice; never all that there are, which would be no table but a number plus a constant."""
+    if bits is None:
+        return np.zeros(0, np.int64)
+    entries = min(1 << bits, 7 << trial.centroid_bits - 3)
+    half = 1 << trial.centroid_bits - 1
+    return np.sort(rng.choice(np.arange(-half, half), entries, replace=False))
+
+
+def _requantization(trial: Trial, rng: np.random.Generator, layer: Layer, is_head: bool) -> Requantization | None:
+    """Shifts differ from task to task, as those of learned networks do."""
+    if not isinstance(layer, Weighted | AvgPool | Add):
+        return None
+    form = None if is_head else ActFormat(trial.act_bits, signed=False, exponent=0)
+    if not isinstance(layer, Weighted):
+        return Requantization(np.ones(1, np.int64), np.zeros(1, np.int64), 2, form)
+    channels, power = layer.channels, 0
+    multiplier = np.ones(channels, np.int64)
+    if trial.multiplier_bits and not is_head:
+        power = trial.multiplier_bits - 1
+        multiplier = rng.integers(1 << power - 1, 1 << power, channels) * rng.choice([1, 1, 1, -1], channels)
+    reach = trial.centroid_bits + 2 + power
+    offset = rng.integers(-(1 << reach), 1 << reach, channels)
+    shift = 0 if is_head else int(rng.integers(trial.centroid_bits - 2, trial.centroid_bits + 4)) + power
+    return Requantization(multiplier, offset, shift, form)

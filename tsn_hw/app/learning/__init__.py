@@ -1,0 +1,1 @@
+"""Commands that learn, and the folder of a run."""

@@ -1,0 +1,45 @@
+"""Settings files: TOML tables into the frozen settings of a run. Unknown keys and wrong types are errors."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from tsn_hw.core.errors import SettingsError
+from tsn_hw.core.records import build, read_json, read_toml
+from tsn_hw.learn.data.images import DataSet, load_data
+from tsn_hw.learn.data.tasks import Stream, mixed, permuted, split
+from tsn_hw.learn.settings import DataSettings, Settings
+
+
+def read_settings(path: Path) -> Settings:
+    """Read a TOML settings file; relative data paths start at its folder."""
+    values = read_toml(path)
+    if isinstance(values.get("data"), dict):  # one data set may be written as a plain table
+        values["data"] = [values["data"]]
+    settings = build(Settings, values, str(path))
+    data = tuple(replace(d, path=str((path.parent / d.path).resolve()) if d.path else "") for d in settings.data)
+    return replace(settings, data=data)
+
+
+def settings_from_json(path: Path) -> Settings:
+    """Read the settings that a run's folder keeps."""
+    return build(Settings, read_json(path), str(path))
+
+
+def stream_of(settings: Settings) -> Stream:
+    """Load the data and deal it out to tasks."""
+    sets = [_load(data) for data in settings.data]
+    stream, shared = settings.stream, {"seed": settings.seed, "valid_share": settings.stream.validation_share}
+    if stream.kind == "mixed":
+        return mixed(sets, side=stream.side, channels=stream.channels, **shared)  # type: ignore[arg-type]
+    if len(sets) != 1:
+        raise SettingsError(f"stream.kind = {stream.kind!r}: needs exactly one data set, found {len(sets)}")
+    if stream.kind == "split":
+        return split(sets[0], stream.classes_per_task, **shared)  # type: ignore[arg-type]
+    return permuted(sets[0], stream.tasks, natural_first=stream.natural_first, **shared)  # type: ignore[arg-type]
+
+
+def _load(data: DataSettings) -> DataSet:
+    path = Path(data.path) if data.path else None
+    return load_data(data.source, path, name=data.name or None, side=data.side or None, limit=data.limit or None)

@@ -1,0 +1,70 @@
+"""A packed network with activations that are not rounded: what the bits of activations cost, all else equal.
+
+No engine: weights, multipliers and offsets are the stored integers, but between layers values stay float64, are not
+rounded and saturate only at the zero of a ReLU. Values are in units of their layer's grid.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tsn_hw.core.layers import INPUT, Add, AvgPool, Conv2d, Linear, MaxPool
+from tsn_hw.core.network import PackedNetwork, Step
+
+BATCH = 1000
+
+
+def unrounded_accuracy(net: PackedNetwork, task: int, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> float:
+    """Test accuracy in percent with activations of float64."""
+    right = 0
+    for start in range(0, len(images), BATCH):
+        logits = unrounded_logits(net, task, images[start : start + BATCH])
+        right += int((logits.argmax(1).numpy() == labels[start : start + BATCH]).sum())
+    return 100 * right / len(images)
+
+
+@torch.no_grad()
+def unrounded_logits(net: PackedNetwork, task: int, images: NDArray[np.uint8]) -> Tensor:
+    """Logits (batch, classes) of uint8 images, which stand for pixel / 256."""
+    values = {INPUT: torch.from_numpy(images / 256.0 * 2.0**-net.input.exponent)}
+    for index, layer, step in net.run_order(task):
+        x = values[layer.inputs[0]]
+        match layer:
+            case Linear():
+                x = F.linear(x, _weights(net, task, index))
+            case Conv2d():
+                weights = _weights(net, task, index)
+                x = F.conv2d(x, weights, None, layer.stride, layer.padding, 1, layer.groups)
+            case MaxPool():
+                x = F.max_pool2d(x, layer.kernel, layer.stride)
+            case AvgPool():
+                x = F.avg_pool2d(x, layer.kernel, layer.stride, divisor_override=1)
+            case Add():
+                first, second = (net.format(task, source).exponent for source in layer.inputs)
+                finest = min(first, second)
+                x = x * 2.0 ** (first - finest) + values[layer.inputs[1]] * 2.0 ** (second - finest)
+            case _:
+                x = x.flatten(1)
+        values[index] = _scaled(x, step)
+    return values[net.head(task)]
+
+
+def _weights(net: PackedNetwork, task: int, index: int) -> Tensor:
+    return torch.from_numpy(net.weights(task, index).astype(np.float64))
+
+
+def _scaled(x: Tensor, step: Step) -> Tensor:
+    """A requantization without its rounding and its upper bound."""
+    if step.requantization is None:
+        return x
+    scale = step.requantization
+    view = (-1, *[1] * (x.dim() - 2))
+    multiplier, offset = (
+        torch.from_numpy(part.astype(np.float64)).view(view) for part in (scale.multiplier, scale.offset)
+    )
+    x = (x * multiplier + offset) * 2.0**-scale.shift
+    return x if scale.output is None or scale.output.signed else x.clamp(min=0)

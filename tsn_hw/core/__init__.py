@@ -1,0 +1,1 @@
+"""The packed network, its arithmetic, its words and its file. Nothing here loads torch."""

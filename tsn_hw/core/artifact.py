@@ -1,0 +1,387 @@
+"""The .tsn file: one packed network, exactly, and nothing else. Version 1.
+
+A .tsn file is a safetensors container. Its metadata has one key, ``tsn``: the *header*, JSON with sorted keys and no
+spaces. Its tensors are the *sections*, of type U8 with one axis; empty ones are left out::
+
+    bank<b>/<layer>/masks      masks of the tasks of bank b that run the layer, in the order of tasks (core.masks)
+    bank<b>/<layer>/codes      codes of the used weights in flat C order, each as wide as the codes of its owner
+    bank<b>/<layer>/codebooks  centroids of all owners in the order of prefixes, ``centroid_bits`` each
+    task<t>/requantization     for every layer that task t runs: multipliers, then offsets, of the widths in the header
+    task<t>/routing            what the learner keeps to route later tasks; no matter for other readers
+
+Bit fields stand most significant bit first, without gaps, zero-padded to a byte at the end of the section; signed
+integers in two's complement. The prefix of a weight is not stored: its owner is the first task of the bank whose mask
+holds it. The header::
+
+    {"format": "tsn", "version": 1,
+     "input": {"shape": [...], "format": [bits, signed, exponent]},
+     "layers": [{"kind": "Linear", "name": "fc1", "in_features": 64, ...}, ...],     the fields of tsn_hw.core.layers
+     "banks": [[null or {"centroid_bits": 8, "exponent": -7, "entries": [16, 0, 4]}, ... a layer], ...],
+     "tasks": [{"name": "...", "bank": 0, "classes": [...], "steps": [... a layer], "seal": "..."}, ...],
+     "sha256": digest of the header without this key and of all sections}
+
+``entries`` are the sizes of the codebooks, by prefix. A step is ``null`` (the task does not run the layer), ``[]`` (it
+does, without requantization), ``[shift, multiplier bits, offset bits]`` (a head), or the same followed by ``bits,
+signed, exponent`` of the output. Multipliers of 0 bits are all 1, offsets of 0 bits are all 0. What a *seal* covers is
+said at :func:`seal`.
+
+Reading checks everything: the container rebuilt from what was parsed is the file, byte for byte; the digest and the
+seals match; counts agree with the sizes of sections before anything is allocated; the network does not contradict
+itself. Nothing is ever unpickled. Digest and seals guard against corruption, not against a forger, who computes them
+anew; a signature over the file would.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, deserialize
+from safetensors.numpy import save as save_container
+
+from tsn_hw.core.arithmetic import Ints
+from tsn_hw.core.errors import ArtifactError, NetworkError, brief, shown
+from tsn_hw.core.files import StrPath, read_bytes, write_atomically
+from tsn_hw.core.header import (
+    FORMAT,
+    VERSION,
+    Header,
+    TaskHeader,
+    WordsHeader,
+    format_json,
+    header_json,
+    header_of,
+    layer_json,
+    read_header,
+    step_header,
+)
+from tsn_hw.core.layers import INPUT, Layer, Weighted
+from tsn_hw.core.masks import decode_masks, encode_masks
+from tsn_hw.core.memory import pack_fields, unpack_fields
+from tsn_hw.core.network import UNUSED, Bank, BankLayer, Bools, PackedNetwork, Requantization, Step, Task, code_bits
+from tsn_hw.core.records import parse_json
+
+MAX_ACTIVATIONS = 2**24
+"""Most activations of one layer that are read."""
+FREE_BYTES, BYTES_PER_BYTE = 2**27, 2**13
+"""Most bytes that a network may take in memory, whatever the size of its file, and more for every byte of its sections.
+
+Weights of which each of 100 tasks uses one in a hundred take a third of that.
+"""
+WORD_BYTES, WORK_BYTES, SCALE_BYTES = 3, 24, 16
+"""Of a weight in a bank: its owner and code; of the largest layer besides, while it is read. Of a channel of a task."""
+_METADATA_KEY = "tsn"
+_BANK_SECTIONS = ("masks", "codes", "codebooks")
+
+
+def save(net: PackedNetwork, path: StrPath) -> None:
+    """Write a network to a .tsn file: whole or not at all. FileError if the folder cannot be written."""
+    write_atomically(path, to_bytes(net))
+
+
+def load(path: StrPath) -> PackedNetwork:
+    """The network of a .tsn file; ArtifactError if it is damaged, FileError if it cannot be read."""
+    data = read_bytes(path)
+    with _at(str(path)):
+        return from_bytes(data)
+
+
+def to_bytes(net: PackedNetwork) -> bytes:
+    """The content of a .tsn file. Equal networks give equal bytes."""
+    parts = dict(_sections(net))
+    header = header_json(header_of(net, tuple(seal(net, task) for task in range(len(net.tasks)))))
+    return _container(header | {"sha256": _digest(header, parts)}, parts)
+
+
+def from_bytes(data: bytes) -> PackedNetwork:
+    """The network that :func:`to_bytes` wrote; ArtifactError, with the cause, for anything else."""
+    try:
+        return _parse(data)
+    except NetworkError as error:
+        raise ArtifactError(f"the network contradicts itself: {error}") from error
+    except RecursionError as error:
+        raise ArtifactError("the header is nested too deeply") from error
+
+
+def sections(data: bytes) -> dict[str, bytes]:
+    """The sections of a .tsn file, by name."""
+    return _open(data)[1]
+
+
+def bank_section(bank: int, layer: str, kind: str) -> str:
+    """Name of the section of ``masks``, ``codes`` or ``codebooks`` of a layer in a bank."""
+    return f"bank{bank}/{layer}/{kind}"
+
+
+def task_section(task: int, kind: str) -> str:
+    """Name of the section of ``requantization`` or ``routing`` of a task."""
+    return f"task{task}/{kind}"
+
+
+def seal(net: PackedNetwork, task: int) -> str:
+    """SHA-256, in hex, over every bit that a task computes with: the proof that later tasks did not touch it.
+
+    It covers the task's name, bank and classes, the input's format and, for every layer that it runs: geometry (inputs
+    by name), mask, owner and code of every weight under the mask, the codebooks of these owners, exponent,
+    requantization and output format.
+    """
+    entry = net.tasks[task]
+    form = {"shape": net.input_shape, "format": format_json(net.input)}
+    digest = hashlib.sha256(_json({"name": entry.name, "bank": entry.bank, "classes": entry.classes, "input": form}))
+    for index, layer, step in net.run_order(task):
+        sources = [None if source == INPUT else net.layers[source].name for source in layer.inputs]
+        digest.update(_json(layer_json(layer) | {"inputs": sources}))
+        if step.requantization is not None:
+            scale = step.requantization
+            output = None if scale.output is None else format_json(scale.output)
+            digest.update(_json([scale.multiplier.tolist(), scale.offset.tolist(), scale.shift, output]))
+        if step.mask is not None:
+            words = net.words(task, index)
+            owner, code = words.owner[step.mask], words.code[step.mask]
+            books = {str(prefix): words.codebooks[prefix].tolist() for prefix in np.unique(owner)}
+            digest.update(_json([words.centroid_bits, words.exponent, books]))
+            digest.update(np.packbits(step.mask).tobytes() + owner.astype("<i2").tobytes() + code.tobytes())
+    return digest.hexdigest()
+
+
+def forgotten_tasks(before: PackedNetwork, after: PackedNetwork) -> tuple[str, ...]:
+    """Names of the tasks of ``before`` that ``after`` lacks or computes differently; empty if nothing was forgotten."""
+    kept = {entry.name: seal(after, task) for task, entry in enumerate(after.tasks)}
+    return tuple(entry.name for task, entry in enumerate(before.tasks) if kept.get(entry.name) != seal(before, task))
+
+
+# ---------------------------------------------------------------------------------------------------------- writing
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _container(header: dict[str, Any], parts: dict[str, bytes]) -> bytes:
+    tensors = {name: np.frombuffer(part, np.uint8) for name, part in parts.items()}
+    data: bytes = save_container(tensors, metadata={_METADATA_KEY: _json(header).decode()})
+    return data
+
+
+def _digest(header: dict[str, Any], parts: dict[str, bytes]) -> str:
+    digest = hashlib.sha256(_json([header, {name: len(part) for name, part in parts.items()}]))
+    for name in sorted(parts):
+        digest.update(parts[name])
+    return digest.hexdigest()
+
+
+def _sections(net: PackedNetwork) -> Iterator[tuple[str, bytes]]:
+    for name, part in (*_bank_sections(net), *_task_sections(net)):
+        if part:
+            yield name, part
+
+
+def _bank_sections(net: PackedNetwork) -> Iterator[tuple[str, bytes]]:
+    for bank, entry in enumerate(net.banks):
+        for index, words in enumerate(entry.layers):
+            if words is None:
+                continue
+            steps = [net.tasks[task].steps[index] for task in net.bank_tasks(bank)]
+            masks = [step.mask.ravel() for step in steps if step is not None and step.mask is not None]
+            planes = np.array(masks, np.bool_).reshape(len(masks), words.owner.size)
+            used = words.owner != UNUSED
+            widths = np.array([code_bits(book) for book in words.codebooks], np.int64)[words.owner[used]]
+            centroids = np.concatenate([np.zeros(0, np.int64), *words.codebooks])
+            packed = pack_fields(_twos_complement(centroids, words.centroid_bits), words.centroid_bits)
+            name = net.layers[index].name
+            yield bank_section(bank, name, "masks"), encode_masks(planes)
+            yield bank_section(bank, name, "codes"), pack_fields(words.code[used], widths)
+            yield bank_section(bank, name, "codebooks"), packed
+
+
+def _task_sections(net: PackedNetwork) -> Iterator[tuple[str, bytes]]:
+    for task, entry in enumerate(net.tasks):
+        values, widths = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
+        for _, _, step in net.run_order(task):
+            header = step_header(step)
+            if step.requantization is not None and header is not None and header.scaling is not None:
+                for vector, bits in (
+                    (step.requantization.multiplier, header.scaling.multiplier_bits),
+                    (step.requantization.offset, header.scaling.offset_bits),
+                ):
+                    values.append(_twos_complement(vector, bits))
+                    widths.append(np.full(len(vector), bits))
+        yield task_section(task, "requantization"), pack_fields(np.concatenate(values), np.concatenate(widths))
+        yield task_section(task, "routing"), entry.routing
+
+
+def _twos_complement(values: Ints, bits: int) -> NDArray[np.uint64]:
+    return values.astype(np.uint64) & np.uint64((1 << bits) - 1)
+
+
+def _signed(fields: NDArray[np.uint64], bits: int) -> Ints:
+    if bits == 0:
+        return np.zeros(len(fields), np.int64)
+    return (fields << np.uint64(64 - bits)).view(np.int64) >> (64 - bits)
+
+
+# ---------------------------------------------------------------------------------------------------------- reading
+
+
+@contextmanager
+def _at(place: str) -> Iterator[None]:
+    """Prefix the place to every ArtifactError from within."""
+    try:
+        yield
+    except ArtifactError as error:
+        raise ArtifactError(f"{place}: {error}") from error
+
+
+def _parse(data: bytes) -> PackedNetwork:
+    fields, parts = _open(data)
+    header = read_header(fields)
+    net = _network(header, parts)
+    if parts:
+        raise ArtifactError(f"unknown section {shown(min(parts))}")
+    for task, entry in enumerate(header.tasks):
+        if entry.seal != seal(net, task):
+            raise ArtifactError(f"task {entry.name!r}: its seal does not match what it reads")
+    if _json(header_json(header_of(net, tuple(entry.seal for entry in header.tasks)))) != _json(fields):
+        raise ArtifactError("the header is not the one that the format gives this network")
+    return net
+
+
+def _open(data: bytes) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Header (without its digest) and sections of a file of this version whose digest matches."""
+    header, parts = _open_container(data)
+    if header.get("format") != FORMAT:
+        raise ArtifactError(f"format {shown(header.get('format'))}, must be {FORMAT!r}")
+    if header.get("version") != VERSION:
+        raise ArtifactError(f"version {shown(header.get('version'))}, this program reads version {VERSION}")
+    if header.pop("sha256", None) != _digest(header, parts):
+        raise ArtifactError("the SHA-256 of header and sections does not match")
+    return header, parts
+
+
+def _open_container(data: bytes) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Header and sections of a container, which is rebuilt from them and compared with the file."""
+    try:
+        parts = {name: bytes(tensor["data"]) for name, tensor in deserialize(data)}  # type: ignore[no-untyped-call]
+    except SafetensorError as error:
+        raise ArtifactError(f"no .tsn file, or a damaged one: {brief(str(error))}") from error
+    container = parse_json(data[8 : 8 + int.from_bytes(data[:8], "little")], "the container's header", ArtifactError)
+    text = (container.get("__metadata__") or {}).get(_METADATA_KEY, "null")
+    header = parse_json(text, "the header", ArtifactError)
+    if not isinstance(header, dict):
+        raise ArtifactError("the container has no tsn header")
+    if not all(parts.values()) or _container(header, parts) != data:
+        raise ArtifactError("the container is not written as the format asks")
+    return header, parts
+
+
+def _network(header: Header, parts: dict[str, bytes]) -> PackedNetwork:
+    """The network of a header; takes the sections that it reads out of ``parts``."""
+    layers = header.layers
+    _check_sizes(header, sum(len(part) for part in parts.values()))
+    masks: dict[tuple[int, int], Bools] = {}
+    banks = []
+    for bank, entries in enumerate(header.banks):
+        members = [task for task, entry in enumerate(header.tasks) if entry.bank == bank]
+        words: list[BankLayer | None] = []
+        for index, (layer, entry) in enumerate(zip(layers, entries, strict=True)):
+            if entry is None:
+                words.append(None)
+                continue
+            runners = [task for task in members if header.tasks[task].steps[index] is not None]
+            prefixes = [members.index(task) for task in runners]
+            section = {kind: parts.pop(bank_section(bank, layer.name, kind), b"") for kind in _BANK_SECTIONS}
+            with _at(f"bank {bank}, layer {layer.name!r}"):
+                memory, planes = _words(entry, layer, len(members), prefixes, section)
+            words.append(memory)
+            masks |= {(task, index): plane for task, plane in zip(runners, planes, strict=True)}
+        banks.append(Bank(tuple(words)))
+    tasks = []
+    for number, task in enumerate(header.tasks):
+        with _at(f"task {task.name!r}, requantization"):
+            scales = _requantizations(task, layers, parts.pop(task_section(number, "requantization"), b""))
+        steps = (Step(masks.get((number, i)), scales[i]) if step else None for i, step in enumerate(task.steps))
+        routing = parts.pop(task_section(number, "routing"), b"")
+        tasks.append(Task(task.name, task.bank, task.classes, tuple(steps), routing))
+    return PackedNetwork(header.input_shape, header.input, layers, tuple(banks), tuple(tasks))
+
+
+def _check_sizes(header: Header, size: int) -> None:
+    """Refuse layers that cannot be, and headers that ask for far more memory than ``size`` bytes have a use for."""
+    no_words = Bank((None,) * len(header.layers))
+    geometry = PackedNetwork(header.input_shape, header.input, header.layers, (no_words,), ())
+    for layer, shape in zip(header.layers, geometry.shapes, strict=True):
+        if math.prod(shape) > MAX_ACTIVATIONS:
+            raise ArtifactError(f"layer {layer.name!r}: its output {shape} has more than {MAX_ACTIVATIONS} activations")
+    weights = [math.prod(layer.weight_shape) if isinstance(layer, Weighted) else 0 for layer in header.layers]
+    channels = [layer.channels if isinstance(layer, Weighted) else 1 for layer in header.layers]
+    promised = WORK_BYTES * max(weights, default=0)
+    for bank in header.banks:
+        promised += WORD_BYTES * sum(of for of, words in zip(weights, bank, strict=True) if words)
+    for task in header.tasks:
+        run = (pair for *pair, step in zip(weights, channels, task.steps, strict=True) if step)
+        promised += sum(of + SCALE_BYTES * own for of, own in run)
+    most = FREE_BYTES + BYTES_PER_BYTE * size
+    if promised > most:
+        raise ArtifactError(
+            f"the network takes {promised} bytes in memory, at most {most} for {size} bytes of sections"
+        )
+
+
+def _words(
+    header: WordsHeader, layer: Layer, owners: int, prefixes: list[int], section: dict[str, bytes]
+) -> tuple[BankLayer, Bools]:
+    """The weight memory of a layer, and the masks (tasks, *weights) of the tasks with these prefixes."""
+    if not isinstance(layer, Weighted):
+        raise ArtifactError(f"a {type(layer).__name__} has no weights")
+    if len(header.entries) != owners:
+        raise ArtifactError(f"{len(header.entries)} codebooks for {owners} tasks")
+    with _at("codebooks"):
+        fields = unpack_fields(section["codebooks"], header.centroid_bits, sum(header.entries))
+    codebooks = np.split(_signed(fields, header.centroid_bits), np.cumsum(header.entries, dtype=np.int64))[:-1]
+    planes = decode_masks(section["masks"], len(prefixes), math.prod(layer.weight_shape))
+    owner = np.full(planes.shape[1], UNUSED, np.int16)
+    for prefix, plane in reversed(list(zip(prefixes, planes, strict=True))):
+        owner[plane] = prefix  # the first task comes last, and so owns what it uses
+    used = np.flatnonzero(owner != UNUSED)
+    widths = np.array([code_bits(book) for book in codebooks], np.int64)[owner[used]]
+    code = np.zeros(len(owner), np.uint8)
+    with _at("codes"):
+        code[used] = unpack_fields(section["codes"], widths, len(used))
+    shape = layer.weight_shape
+    memory = BankLayer(
+        owner.reshape(shape), code.reshape(shape), tuple(codebooks), header.centroid_bits, header.exponent
+    )
+    return memory, planes.reshape(-1, *shape)
+
+
+def _requantizations(task: TaskHeader, layers: tuple[Layer, ...], packed: bytes) -> list[Requantization | None]:
+    """The requantization of every layer, None where there is none."""
+    channels = [layer.channels if isinstance(layer, Weighted) else 1 for layer in layers]
+    scalings = [step.scaling if step else None for step in task.steps]
+    fields = [
+        (count, bits)
+        for count, scaling in zip(channels, scalings, strict=True)
+        if scaling is not None
+        for bits in (scaling.multiplier_bits, scaling.offset_bits)
+    ]
+    total = sum(count * bits for count, bits in fields)
+    if (total + 7) // 8 != len(packed):
+        raise ArtifactError(f"{total} bits in {len(packed)} bytes")
+    widths = np.concatenate([np.zeros(0, np.int64), *(np.full(count, bits) for count, bits in fields)])
+    values = unpack_fields(packed, widths, len(widths))
+    vectors = iter(np.split(values, np.cumsum([count for count, _ in fields], dtype=np.int64)))
+    scales: list[Requantization | None] = []
+    for scaling in scalings:
+        if scaling is None:
+            scales.append(None)
+            continue
+        multiplier, offset = (_signed(next(vectors), bits) for bits in (scaling.multiplier_bits, scaling.offset_bits))
+        multiplier = multiplier if scaling.multiplier_bits else np.ones_like(multiplier)
+        scales.append(Requantization(multiplier, offset, scaling.shift, scaling.output))
+    return scales

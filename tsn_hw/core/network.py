@@ -1,0 +1,367 @@
+"""The packed network: the one structure that training ends in and every back end reads.
+
+A network is geometry (layers), weight memories (banks) and the tasks that read them. It is immutable, holds
+integers only, and is checked once, at birth: a :class:`PackedNetwork` that exists is consistent.
+
+Words: a *bank* is one copy of the weight memory. Every used weight holds a *prefix* (its owner: the position,
+among the tasks of the bank, of the first task that used it) and a *code* (index into the codebook of that owner
+for that layer). A task reads the words under its *mask*; all other weights are zero for it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from tsn_hw.core import arithmetic
+from tsn_hw.core.arithmetic import ActFormat, Ints
+from tsn_hw.core.errors import NetworkError, SettingsError
+from tsn_hw.core.layers import INPUT, Add, AvgPool, Flatten, Layer, Linear, MaxPool, Shape, Weighted
+from tsn_hw.core.parts import (
+    MAX_CODE_BITS,
+    UNUSED,
+    Bank,
+    BankLayer,
+    Bools,
+    Bytes,
+    Requantization,
+    Step,
+    Task,
+    code_bits,
+)
+from tsn_hw.core.records import exact
+
+__all__ = [
+    "MAX_CODE_BITS",
+    "UNUSED",
+    "Bank",
+    "BankLayer",
+    "Bools",
+    "Bytes",
+    "PackedNetwork",
+    "Requantization",
+    "Step",
+    "Task",
+    "code_bits",
+]
+
+MAX_ALIGNMENT = 40
+"""Largest difference between the exponents of two operands of an Add: 16 bits shifted by it stay well within 63."""
+MAX_WEIGHTS = 2**28
+"""Largest number of weights of one layer that is accepted."""
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+"""What layers, tasks and the files of their memories may be called."""
+
+
+@dataclass(frozen=True, eq=False)
+class PackedNetwork:
+    """Layers in execution order, banks of words, and the tasks that read them. See the module's docstring."""
+
+    input_shape: Shape
+    input: ActFormat
+    layers: tuple[Layer, ...]
+    banks: tuple[Bank, ...]
+    tasks: tuple[Task, ...]
+
+    def __post_init__(self) -> None:
+        exact(self)
+        _check(self)
+
+    @cached_property
+    def shapes(self) -> tuple[Shape, ...]:
+        """Output shape of every layer, without the batch."""
+        shapes: list[Shape] = []
+        for index, layer in enumerate(self.layers):
+            expected = 2 if isinstance(layer, Add) else 1
+            if len(layer.inputs) != expected:
+                raise NetworkError(f"layer {layer.name!r}: has {len(layer.inputs)} inputs, must have {expected}")
+            if any(not INPUT <= source < index for source in layer.inputs):
+                raise NetworkError(f"layer {layer.name!r}: inputs {layer.inputs} must be -1 or earlier than {index}")
+            shapes.append(layer.output_shape(*(self.input_shape if s == INPUT else shapes[s] for s in layer.inputs)))
+        return tuple(shapes)
+
+    def shape(self, index: int) -> Shape:
+        """Output shape of a layer, or the input's for INPUT."""
+        return self.input_shape if index == INPUT else self.shapes[index]
+
+    @cached_property
+    def weighted(self) -> tuple[int, ...]:
+        """Indices of the layers that have weights."""
+        return tuple(i for i, layer in enumerate(self.layers) if isinstance(layer, Weighted))
+
+    @cached_property
+    def heads(self) -> frozenset[int]:
+        """Indices of the layers that end a task."""
+        return frozenset(self.head(task) for task in range(len(self.tasks)))
+
+    @cached_property
+    def body(self) -> tuple[int, ...]:
+        """Indices of the weighted layers that are no heads."""
+        return tuple(i for i in self.weighted if i not in self.heads)
+
+    def bank_tasks(self, bank: int) -> tuple[int, ...]:
+        """Tasks that live in a bank, oldest first. A prefix is a position in this tuple."""
+        return tuple(t for t, task in enumerate(self.tasks) if task.bank == bank)
+
+    def task_number(self, task: int | str) -> int:
+        """The number of a task that is given by its number or its name; SettingsError if there is none."""
+        names = [known.name for known in self.tasks]
+        if isinstance(task, str):
+            task = names.index(task) if task in names else task
+        if isinstance(task, str | bool | float) or not 0 <= task < len(names):
+            raise SettingsError(f"task {task!r}: must be 0..{len(names) - 1} or a name, such as {names[0]!r}")
+        return int(task)
+
+    def run_order(self, task: int) -> Iterator[tuple[int, Layer, Step]]:
+        """(index, layer, step) of every layer that a task runs, in execution order."""
+        for index, (layer, step) in enumerate(zip(self.layers, self.tasks[task].steps, strict=True)):
+            if step is not None:
+                yield index, layer, step
+
+    def head(self, task: int) -> int:
+        """Index of the layer that gives a task's logits: the last one it runs."""
+        return max(index for index, _, _ in self.run_order(task))
+
+    def step(self, task: int, layer: int) -> Step:
+        """How a task runs a layer; an error if it does not."""
+        step = self.tasks[task].steps[layer]
+        if step is None:
+            raise NetworkError(f"task {self.tasks[task].name!r} does not run layer {self.layers[layer].name!r}")
+        return step
+
+    def words(self, task: int, layer: int) -> BankLayer:
+        """The weight memory that a task reads in a layer."""
+        words = self.banks[self.tasks[task].bank].layers[layer]
+        if words is None:
+            raise NetworkError(
+                f"layer {self.layers[layer].name!r}: holds no words in the bank of {self.tasks[task].name!r}"
+            )
+        return words
+
+    def weights(self, task: int, layer: int) -> Ints:
+        """The integer weights of a layer as a task sees them: the meaning of bank, prefix, code and mask."""
+        words, mask = self.words(task, layer), self.step(task, layer).mask
+        assert mask is not None  # checked at birth: a weighted layer's step has one
+        return np.where(mask, words.table[words.owner, words.code], 0)
+
+    def format(self, task: int, index: int) -> ActFormat:
+        """Activation format of a layer's output for a task (INPUT: the network's input)."""
+        if index == INPUT:
+            return self.input
+        requantization = self.step(task, index).requantization
+        while requantization is None:  # pooling and flattening keep the format of what they read
+            index = self.layers[index].inputs[0]
+            if index == INPUT:
+                return self.input
+            requantization = self.step(task, index).requantization
+        if requantization.output is None:
+            raise NetworkError(f"layer {self.layers[index].name!r}: raw logits have no activation format")
+        return requantization.output
+
+    def accumulator(self, task: int, index: int) -> tuple[Ints, Ints]:
+        """Smallest and largest accumulator a channel of a computing layer, before its requantization (proven)."""
+        layer = self.layers[index]
+        ranges = [self.format(task, source).range for source in layer.inputs]
+        if isinstance(layer, Weighted):
+            return arithmetic.accumulator_bounds(self.weights(task, index), ranges[0])
+        if isinstance(layer, AvgPool):
+            low, high = arithmetic.accumulator_bounds(np.ones((1, 1), np.int64), ranges[0])
+            area = layer.kernel[0] * layer.kernel[1]
+            return low * area, high * area
+        if isinstance(layer, Add):
+            exponents = [self.format(task, source).exponent for source in layer.inputs]
+            if abs(exponents[0] - exponents[1]) > MAX_ALIGNMENT:
+                raise NetworkError(f"layer {layer.name!r}: adds exponents {exponents}, at most {MAX_ALIGNMENT} apart")
+            lowest, highest = (
+                arithmetic.align(np.array([a]), exponents[0], np.array([b]), exponents[1])
+                for a, b in zip(*ranges, strict=True)
+            )
+            return lowest, highest
+        raise NetworkError(f"layer {layer.name!r}: {type(layer).__name__} accumulates nothing")
+
+    def first_tasks(self, count: int) -> PackedNetwork:
+        """The network as it stood after its first ``count`` tasks: later words, masks and banks removed."""
+        return _first_tasks(self, count)
+
+
+def _first_tasks(net: PackedNetwork, count: int) -> PackedNetwork:
+    if not 1 <= count <= len(net.tasks):
+        raise NetworkError(f"first_tasks({count}): the network has {len(net.tasks)} tasks")
+    tasks = net.tasks[:count]
+    kept = [i for i in range(len(net.layers)) if any(task.steps[i] is not None for task in tasks)]
+    number = {INPUT: INPUT} | {old: new for new, old in enumerate(kept)}
+    layers = tuple(_renumbered(net.layers[i], number) for i in kept)
+    banks = []
+    for index in range(max(task.bank for task in tasks) + 1):
+        owners = sum(task.bank == index for task in tasks)
+        banks.append(Bank(tuple(_first_owners(net.banks[index].layers[i], owners) for i in kept)))
+    cut = tuple(Task(t.name, t.bank, t.classes, tuple(t.steps[i] for i in kept), t.routing) for t in tasks)
+    return PackedNetwork(net.input_shape, net.input, layers, tuple(banks), cut)
+
+
+def _renumbered(layer: Layer, number: dict[int, int]) -> Layer:
+    return replace(layer, inputs=tuple(number[source] for source in layer.inputs))  # type: ignore[arg-type]
+
+
+def _first_owners(words: BankLayer | None, owners: int) -> BankLayer | None:
+    if words is None:
+        return None
+    kept = words.owner < owners
+    return BankLayer(
+        np.where(kept, words.owner, UNUSED).astype(np.int16),
+        np.where(kept, words.code, 0).astype(np.uint8),
+        words.codebooks[:owners],
+        words.centroid_bits,
+        words.exponent,
+    )
+
+
+# What makes a network consistent: every contradiction is refused with place, rule and value.
+
+
+def _check(net: PackedNetwork) -> None:
+    """Refuse a network that contradicts itself."""
+    names = [layer.name for layer in net.layers]
+    for what, values in (("layer", names), ("task", [task.name for task in net.tasks])):
+        for name in values:
+            if not NAME.fullmatch(name):
+                raise NetworkError(f"{what} name {name!r}: must be 1..64 of letters, digits, '_', '.', '-'")
+            if values.count(name) > 1:
+                raise NetworkError(f"{what} name {name!r} is used {values.count(name)} times")
+    if len(net.input_shape) not in (1, 3) or min(net.input_shape) < 1:
+        raise NetworkError(f"input shape {net.input_shape}: must be (features,) or (channels, height, width)")
+    for layer in net.layers:
+        if isinstance(layer, Weighted) and not 1 <= int(np.prod(layer.weight_shape, dtype=object)) <= MAX_WEIGHTS:
+            raise NetworkError(f"layer {layer.name!r}: {layer.weight_shape} weights, must be 1..{MAX_WEIGHTS}")
+    _ = net.shapes
+    if not net.banks:
+        raise NetworkError("a network has at least one bank")
+    for index in range(len(net.banks)):
+        _check_bank(net, index)
+    for index in range(len(net.tasks)):
+        _check_task(net, index)
+    _check_owners(net)
+
+
+def _check_bank(net: PackedNetwork, bank: int) -> None:
+    if len(net.banks[bank].layers) != len(net.layers):
+        raise NetworkError(f"bank {bank}: {len(net.banks[bank].layers)} entries for {len(net.layers)} layers")
+    owners = len(net.bank_tasks(bank))
+    for layer, words in zip(net.layers, net.banks[bank].layers, strict=True):
+        if words is None:
+            continue
+        where = f"bank {bank}, layer {layer.name!r}"
+        if not isinstance(layer, Weighted):
+            raise NetworkError(f"{where}: {type(layer).__name__} has no weights")
+        for what, plane in (("owner", words.owner), ("code", words.code)):
+            if plane.shape != layer.weight_shape:
+                raise NetworkError(f"{where}: {what} plane has shape {plane.shape}, the weights {layer.weight_shape}")
+        if not 4 <= words.centroid_bits <= 16:
+            raise NetworkError(f"{where}: {words.centroid_bits} centroid bits, must be 4..16")
+        if not -64 <= words.exponent <= 64:
+            raise NetworkError(f"{where}: exponent {words.exponent}, must be -64..64")
+        if len(words.codebooks) != owners:
+            raise NetworkError(f"{where}: {len(words.codebooks)} codebooks for {owners} tasks")
+        if words.owner.min() < UNUSED or words.owner.max() >= owners:
+            raise NetworkError(f"{where}: owners {words.owner.min()}..{words.owner.max()}, the bank has {owners} tasks")
+        _check_codes(where, words)
+
+
+def _check_codes(where: str, words: BankLayer) -> None:
+    low, high = words.centroid_range
+    for owner, book in enumerate(words.codebooks):
+        if len(book) > 1 << MAX_CODE_BITS:
+            raise NetworkError(f"{where}: codebook {owner} has {len(book)} entries, at most {1 << MAX_CODE_BITS}")
+        if len(book) and (book.min() < low or book.max() > high):
+            raise NetworkError(f"{where}: codebook {owner} leaves the {words.centroid_bits}-bit range {low}..{high}")
+    entries = np.array([len(book) for book in words.codebooks] + [1])  # last entry: UNUSED words, whose code is 0
+    wrong = words.code >= entries[words.owner]
+    if wrong.any():
+        place = tuple(int(i) for i in np.argwhere(wrong)[0])
+        raise NetworkError(
+            f"{where}: code {words.code[place]} at {place} exceeds the {entries[words.owner[place]]} entries "
+            f"of codebook {words.owner[place]}"
+        )
+
+
+def _check_task(net: PackedNetwork, index: int) -> None:
+    task = net.tasks[index]
+    if not 0 <= task.bank < len(net.banks):
+        raise NetworkError(f"task {task.name!r}: bank {task.bank}, the network has {len(net.banks)}")
+    if len(task.steps) != len(net.layers):
+        raise NetworkError(f"task {task.name!r}: {len(task.steps)} steps for {len(net.layers)} layers")
+    if not any(step is not None for step in task.steps):
+        raise NetworkError(f"task {task.name!r}: runs no layer")
+    head = net.head(index)
+    for number, layer, step in net.run_order(index):
+        where = f"task {task.name!r}, layer {layer.name!r}"
+        for source in layer.inputs:
+            if source != INPUT and task.steps[source] is None:
+                raise NetworkError(f"{where}: its input {net.layers[source].name!r} is not run")
+        if isinstance(layer, Weighted):
+            net.words(index, number)
+            if step.mask is None or step.mask.shape != layer.weight_shape:
+                shape = None if step.mask is None else step.mask.shape
+                raise NetworkError(f"{where}: mask has shape {shape}, the weights {layer.weight_shape}")
+        elif step.mask is not None:
+            raise NetworkError(f"{where}: {type(layer).__name__} takes no mask")
+        if isinstance(layer, MaxPool | Flatten):
+            if step.requantization is not None:
+                raise NetworkError(f"{where}: {type(layer).__name__} takes no requantization")
+        elif step.requantization is None:
+            raise NetworkError(f"{where}: {type(layer).__name__} needs a requantization")
+        else:
+            _check_requantization(net, index, number, step.requantization, where)
+    if not isinstance(net.layers[head], Linear) or net.step(index, head).requantization.output is not None:  # type: ignore[union-attr]
+        raise NetworkError(
+            f"task {task.name!r}: its last layer {net.layers[head].name!r} must be a Linear with raw output"
+        )
+    if any(other.steps[head] is not None for other in net.tasks if other is not task):
+        raise NetworkError(f"task {task.name!r}: its head {net.layers[head].name!r} is run by another task too")
+    if net.shapes[head] != (len(task.classes),):
+        raise NetworkError(f"task {task.name!r}: {len(task.classes)} classes, its head gives {net.shapes[head]}")
+
+
+def _check_requantization(net: PackedNetwork, task: int, index: int, requant: Requantization, where: str) -> None:
+    layer = net.layers[index]
+    channels = layer.channels if isinstance(layer, Weighted) else 1
+    for what, vector in (("multiplier", requant.multiplier), ("offset", requant.offset)):
+        if vector.shape != (channels,):
+            raise NetworkError(f"{where}: {what} has shape {vector.shape}, must be ({channels},)")
+    for multiplier in (int(requant.multiplier.min()), int(requant.multiplier.max())):
+        if not -(1 << 15) <= multiplier < 1 << 15:
+            raise NetworkError(f"{where}: multiplier {multiplier} needs more than 16 bits")
+    if not 0 <= requant.shift <= arithmetic.MAX_SHIFT:
+        raise NetworkError(f"{where}: shift {requant.shift}, must be 0..{arithmetic.MAX_SHIFT}")
+    if requant.output is None and index != net.head(task):
+        raise NetworkError(f"{where}: only a task's last layer gives raw logits")
+    low, high = net.accumulator(task, index)
+    largest = arithmetic.requantization_magnitude(low, high, requant.multiplier, requant.offset)
+    if largest + (1 << requant.shift >> 1) >= 1 << 63:
+        raise NetworkError(f"{where}: accumulator * multiplier + offset reaches {largest}, must fit 63 bits")
+    if requant.output is None and (largest >> requant.shift) >= arithmetic.INT32[1]:
+        raise NetworkError(f"{where}: logits reach {largest >> requant.shift}, must fit int32")
+
+
+def _check_owners(net: PackedNetwork) -> None:
+    """A weight's owner is the first task of the bank whose mask holds it; no mask, no owner."""
+    for bank_index, bank in enumerate(net.banks):
+        for number, words in enumerate(bank.layers):
+            if words is None:
+                continue
+            first = np.full(words.owner.shape, UNUSED, np.int16)
+            for prefix, task in reversed(list(enumerate(net.bank_tasks(bank_index)))):
+                step = net.tasks[task].steps[number]
+                if step is not None and step.mask is not None:
+                    first[step.mask] = prefix
+            wrong = first != words.owner
+            if wrong.any():
+                place = tuple(int(i) for i in np.argwhere(wrong)[0])
+                raise NetworkError(
+                    f"bank {bank_index}, layer {net.layers[number].name!r}: weight {place} has owner "
+                    f"{words.owner[place]}, the first task that uses it is {first[place]} (-1: none)"
+                )

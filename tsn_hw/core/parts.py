@@ -1,0 +1,157 @@
+"""What a packed network is made of: the words of a bank, and how a task reads and requantizes them.
+
+All parts are frozen dataclasses over read-only arrays of exact integers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tsn_hw.core import arithmetic
+from tsn_hw.core.arithmetic import ActFormat, Ints
+from tsn_hw.core.errors import NetworkError
+from tsn_hw.core.records import exact
+
+Bools = NDArray[np.bool_]
+Bytes = NDArray[np.uint8]
+
+UNUSED = -1
+"""Owner of a weight that no task uses. It is never encoded in a word: the masks say it."""
+MAX_CODE_BITS = 8
+
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+def _frozen(array: NDArray[Scalar]) -> NDArray[Scalar]:
+    """A read-only, C-contiguous array that nobody else can write to."""
+    if array.flags.writeable or not array.flags.owndata or not array.flags.c_contiguous:
+        array = np.array(array, order="C")
+        array.setflags(write=False)
+    return array
+
+
+def _exactly(array: NDArray[Any], dtype: type[Scalar], what: str) -> NDArray[Scalar]:
+    """A frozen array of a dtype; an error if a value would change."""
+    with np.errstate(invalid="ignore"):
+        cast = np.asarray(array).astype(dtype)
+    if not np.array_equal(cast, array) or (cast.dtype.kind == "i" and ((cast < 0) != (np.asarray(array) < 0)).any()):
+        raise NetworkError(f"{what}: holds values that are no {np.dtype(dtype).name}")
+    return _frozen(cast)
+
+
+def code_bits(codebook: Ints) -> int:
+    """Width of a code into a codebook: 0 for an empty one, otherwise at least 1.
+
+    >>> [code_bits(np.zeros(entries, np.int64)) for entries in (0, 1, 2, 3, 16)]
+    [0, 1, 1, 2, 4]
+    """
+    return max(1, (len(codebook) - 1).bit_length()) if len(codebook) else 0
+
+
+@dataclass(frozen=True, eq=False)
+class BankLayer:
+    """The weight memory of one layer in one bank.
+
+    owner:     weight-shaped; prefix of the owner, or UNUSED
+    code:      weight-shaped; index into the owner's codebook (0 where unused)
+    codebooks: one a task of the bank, in its order: integer centroids, empty where the task owns nothing here
+    exponent:  real weight = centroid * 2**exponent, for all owners
+    """
+
+    owner: NDArray[np.int16]
+    code: NDArray[np.uint8]
+    codebooks: tuple[Ints, ...]
+    centroid_bits: int
+    exponent: int
+
+    def __post_init__(self) -> None:
+        exact(self)
+        object.__setattr__(self, "owner", _exactly(self.owner, np.int16, "owner plane"))
+        object.__setattr__(self, "code", _exactly(self.code, np.uint8, "code plane"))
+        books = tuple(_exactly(book, np.int64, f"codebook {owner}") for owner, book in enumerate(self.codebooks))
+        object.__setattr__(self, "codebooks", books)
+
+    @property
+    def centroid_range(self) -> tuple[int, int]:
+        return -(1 << (self.centroid_bits - 1)), (1 << (self.centroid_bits - 1)) - 1
+
+    @cached_property
+    def table(self) -> Ints:
+        """The flat codebook table, (owners, 2**widest code): row ``prefix``, column ``code``; zeros where undefined."""
+        columns = 1 << max((code_bits(book) for book in self.codebooks), default=0)
+        table = np.zeros((max(1, len(self.codebooks)), columns), np.int64)
+        for row, book in zip(table, self.codebooks, strict=False):
+            row[: len(book)] = book
+        return _frozen(table)
+
+
+@dataclass(frozen=True, eq=False)
+class Bank:
+    """One weight memory: an entry a layer of the network, None where the bank holds no weights for it."""
+
+    layers: tuple[BankLayer | None, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Requantization:
+    """y = saturate(round_half_even((acc * multiplier + offset) / 2**shift)).
+
+    ``multiplier`` and ``offset`` have one entry an output channel (weighted layers) or one entry (AvgPool, Add).
+    ``output`` None marks a head: raw int32 logits.
+    """
+
+    multiplier: Ints
+    offset: Ints
+    shift: int
+    output: ActFormat | None
+
+    def __post_init__(self) -> None:
+        exact(self)
+        object.__setattr__(self, "multiplier", _exactly(self.multiplier, np.int64, "multiplier"))
+        object.__setattr__(self, "offset", _exactly(self.offset, np.int64, "offset"))
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """Smallest and largest output."""
+        return arithmetic.INT32 if self.output is None else self.output.range
+
+    def __call__(self, acc: Ints) -> Ints:
+        """Requantize a batch of accumulators (batch, channels, ...)."""
+        multiplier, offset = (arithmetic.per_channel(v, acc.ndim) for v in (self.multiplier, self.offset))
+        return arithmetic.requantize(acc, multiplier, offset, self.shift, self.bounds)
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """How one task runs one layer: a mask for weighted layers, a requantization for all that compute."""
+
+    mask: Bools | None = None
+    requantization: Requantization | None = None
+
+    def __post_init__(self) -> None:
+        if self.mask is not None:
+            object.__setattr__(self, "mask", _exactly(self.mask, np.bool_, "mask"))
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One task: its bank, its classes (in the order of the logits), and a step a layer, None where it does not run.
+
+    ``routing`` is what the learner keeps to route later tasks into banks (statistics or samples, in its own
+    format). Inference never reads it; it is stored, counted, and outside the seal.
+    """
+
+    name: str
+    bank: int
+    classes: tuple[str, ...]
+    steps: tuple[Step | None, ...]
+    routing: bytes = b""
+
+    def __post_init__(self) -> None:
+        exact(self)

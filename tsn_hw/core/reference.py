@@ -1,0 +1,78 @@
+"""The contract in plain numpy: int64 loops to be read and compared with, not to be fast.
+
+It shares nothing with any engine but the core: weights come from :meth:`PackedNetwork.weights`, rounding and
+saturation from :mod:`tsn_hw.core.arithmetic`. Convolution and pooling are loops over the positions of the kernel. By
+:func:`sums` the simulator tries the kernels of libraries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from tsn_hw.core import arithmetic
+from tsn_hw.core.arithmetic import Ints
+from tsn_hw.core.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, MaxPool, Pair, Weighted
+from tsn_hw.core.network import PackedNetwork
+
+
+def run(net: PackedNetwork, task: int, x: Ints) -> dict[str, Ints]:
+    """The requantized integers (batch, ...) of every layer that a task runs, by name; the last entry is the logits.
+
+    ``x``: (batch, *net.input_shape), integers of ``net.input``.
+    """
+    values = {INPUT: x.astype(np.int64)}
+    for index, layer, step in net.run_order(task):
+        result = _accumulate(net, task, index, layer, *(values[source] for source in layer.inputs))
+        values[index] = result if step.requantization is None else step.requantization(result)
+    return {net.layers[index].name: value for index, value in values.items() if index != INPUT}
+
+
+def _accumulate(net: PackedNetwork, task: int, index: int, layer: Layer, x: Ints, other: Ints | None = None) -> Ints:
+    """What a layer computes before its requantization."""
+    match layer:
+        case Linear() | Conv2d():
+            return sums(layer, x, net.weights(task, index))
+        case MaxPool():
+            largest: Ints = np.maximum.reduce([window for *_, window in _windows(x, layer.kernel, layer.stride)])
+            return largest
+        case AvgPool():
+            total: Ints = np.add.reduce([window for *_, window in _windows(x, layer.kernel, layer.stride)])
+            return total
+        case Flatten():
+            return x.reshape(len(x), -1)
+        case Add():
+            assert other is not None  # an Add has two inputs
+            first, second = (net.format(task, source).exponent for source in layer.inputs)
+            return arithmetic.align(x, first, other, second)
+
+
+def sums(layer: Weighted, x: Ints, weights: Ints) -> Ints:
+    """The accumulators (batch, out, ...) of a layer with weights, for integers x (batch, in, ...)."""
+    if isinstance(layer, Linear):
+        products: Ints = x @ weights.T
+        return products
+    top, left = layer.padding
+    padded = np.pad(x, ((0, 0), (0, 0), (top, top), (left, left)))
+    kernel = weights.reshape(layer.groups, -1, *weights.shape[1:])  # (groups, out, in, height, width)
+    total: Ints = np.add.reduce(
+        [
+            np.einsum(
+                "ngihw,goi->ngohw", window.reshape(len(x), layer.groups, -1, *window.shape[2:]), kernel[..., i, j]
+            )
+            for i, j, window in _windows(padded, layer.kernel, layer.stride)
+        ]
+    )
+    return total.reshape(len(x), -1, *total.shape[3:])
+
+
+def _windows(x: Ints, kernel: Pair, stride: Pair) -> Iterator[tuple[int, int, Ints]]:
+    """For every position (i, j) of the kernel, the (batch, channels, rows, columns) integers that it meets."""
+    rows, columns = (
+        stride[axis] * ((x.shape[2 + axis] - kernel[axis]) // stride[axis]) + 1  # up to the last start of a window
+        for axis in (0, 1)
+    )
+    for i in range(kernel[0]):
+        for j in range(kernel[1]):
+            yield i, j, x[:, :, i : i + rows : stride[0], j : j + columns : stride[1]]

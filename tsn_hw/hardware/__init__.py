@@ -1,0 +1,1 @@
+"""The accelerator of a network: units, their folding, memories, channels and cycles."""

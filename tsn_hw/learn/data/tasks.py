@@ -1,0 +1,236 @@
+"""Task streams: what is learned one task after another. A stream builds a task when it is asked for it.
+
+Everything random comes from ``numpy.random.default_rng([seed, task])``, so a task is the same whichever tasks were
+built before it, and the same in every process. The validation part is taken from the training part only; the test
+part is the data set's, entire.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from tsn_hw.core.errors import DataError, SettingsError
+from tsn_hw.core.layers import Shape
+from tsn_hw.learn.data.files import Images, Labels, resized
+from tsn_hw.learn.data.images import DataSet
+
+Indices = NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class TaskData:
+    """The data of one task: uint8 images (N, channels, height, width), int64 labels (N,) into ``classes``.
+
+    The arrays are the task's own: nothing else holds them.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    x_train: Images
+    y_train: Labels
+    x_valid: Images
+    y_valid: Labels
+    x_test: Images
+    y_test: Labels
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, in hex, of all that learning looks at: training and validation part."""
+        digest = hashlib.sha256()
+        for array in (self.x_train, self.y_train, self.x_valid, self.y_valid):
+            digest.update(repr(array.shape).encode() + array.tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """Tasks in the order in which they are learned, all with images of one shape (channels, height, width).
+
+    ``images`` counts those of every task's training and validation part.
+    """
+
+    names: tuple[str, ...]
+    classes: tuple[tuple[str, ...], ...]
+    images: tuple[tuple[int, int], ...]
+    input_shape: Shape
+    build: Callable[[int], TaskData]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def task(self, index: int) -> TaskData:
+        """The data of task 0, 1, ..., built anew by every call."""
+        if not 0 <= index < len(self):
+            raise SettingsError(f"task {index}: the stream has tasks 0..{len(self) - 1}")
+        return self.build(index)
+
+
+def permuted(data: DataSet, tasks: int, *, seed: int, valid_share: float, natural_first: bool = False) -> Stream:
+    """Every task is the whole data set with its pixels in another fixed order, the same in all channels.
+
+    The first task is permuted as well, as in the literature, unless ``natural_first``.
+
+    >>> from tsn_hw.learn.data.images import digits
+    >>> stream = permuted(digits(), 3, seed=0, valid_share=0.1)
+    >>> stream.names, stream.input_shape, stream.task(2).x_train.shape
+    (('digits-permuted-0', 'digits-permuted-1', 'digits-permuted-2'), (1, 8, 8), (1297, 1, 8, 8))
+    """
+    if tasks < 1:
+        raise SettingsError(f"permuted: {tasks} tasks, must be at least 1")
+    _check_randomness(seed, valid_share)
+    names = tuple(f"{data.name}-permuted-{index}" for index in range(tasks))
+
+    def build(index: int) -> TaskData:
+        rng = np.random.default_rng([seed, index])
+        order = rng.permutation(data.shape[1] * data.shape[2])
+        if natural_first and index == 0:
+            order.sort()
+
+        def permute(images: Images) -> Images:
+            return images.reshape(*images.shape[:2], -1)[:, :, order].reshape(images.shape)
+
+        return _task(names[index], data, range(len(data.classes)), permute, valid_share, rng)
+
+    images = _images(names[0], data, range(len(data.classes)), valid_share)
+    return Stream(names, (data.classes,) * tasks, (images,) * tasks, data.shape, build)
+
+
+def split(
+    data: DataSet, classes_per_task: int, *, seed: int, valid_share: float, order: Sequence[int] | None = None
+) -> Stream:
+    """Every task has ``classes_per_task`` classes of the data set; its labels count from 0.
+
+    ``order`` lists the labels of the data set as they are dealt to the tasks, all or some of them; None means 0, 1, ...
+
+    >>> from tsn_hw.learn.data.images import digits
+    >>> split(digits(), 2, seed=0, valid_share=0.1, order=[9, 0, 3, 4]).classes
+    (('9', '0'), ('3', '4'))
+    """
+    labels = list(range(len(data.classes)) if order is None else order)
+    if not set(labels) <= set(range(len(data.classes))) or len(set(labels)) < len(labels) or not labels:
+        raise SettingsError(f"split: order {labels} must list different labels of 0..{len(data.classes) - 1}")
+    if classes_per_task < 1 or len(labels) % classes_per_task:
+        raise SettingsError(f"split: {len(labels)} classes do not divide into tasks of {classes_per_task}")
+    _check_randomness(seed, valid_share)
+    dealt = [labels[start : start + classes_per_task] for start in range(0, len(labels), classes_per_task)]
+    names = tuple(f"{data.name}-split-{index}" for index in range(len(dealt)))
+
+    def build(index: int) -> TaskData:
+        return _task(
+            names[index], data, dealt[index], lambda images: images, valid_share, np.random.default_rng([seed, index])
+        )
+
+    classes = tuple(tuple(data.classes[label] for label in task) for task in dealt)
+    images = tuple(_images(name, data, labels, valid_share) for name, labels in zip(names, dealt, strict=True))
+    return Stream(names, classes, images, data.shape, build)
+
+
+def mixed(sets: Sequence[DataSet], *, side: int, channels: int, seed: int, valid_share: float) -> Stream:
+    """Every task is another data set, brought to (channels, side, side).
+
+    Images are resized as Pillow does (bilinear, aspect ratio not kept); grey becomes three equal channels. Colour is
+    not made grey.
+    """
+    names = tuple(data.name for data in sets)
+    if not sets or len(set(names)) < len(names):
+        raise SettingsError(
+            f"mixed: data sets {', '.join(names) or 'none'}: must be at least one, each with its own name"
+        )
+    if min(side, channels) < 1:
+        raise SettingsError(f"mixed: side {side} and channels {channels}, must be at least 1")
+    for data in sets:
+        if data.shape[0] not in (1, channels):
+            raise SettingsError(f"mixed: data {data.name!r} has {data.shape[0]} channels, the stream has {channels}")
+    _check_randomness(seed, valid_share)
+
+    def convert(images: Images) -> Images:
+        return _resized_images(images, side).repeat(channels // images.shape[1], axis=1)
+
+    def build(index: int) -> TaskData:
+        data, rng = sets[index], np.random.default_rng([seed, index])
+        return _task(names[index], data, range(len(data.classes)), convert, valid_share, rng)
+
+    images = tuple(_images(data.name, data, range(len(data.classes)), valid_share) for data in sets)
+    return Stream(names, tuple(data.classes for data in sets), images, (channels, side, side), build)
+
+
+def stratified(labels: Labels, share: float, rng: np.random.Generator) -> tuple[Indices, Indices]:
+    """Indices that stay and indices that leave, each ascending: of every class a random ``share`` leaves.
+
+    Of n images floor(n * share + 1/2) leave, at least 1, at most n - 1.
+
+    >>> stay, leave = stratified(np.array([0, 0, 0, 0, 1, 1]), 0.25, np.random.default_rng(0))
+    >>> len(stay), np.array([0, 0, 0, 0, 1, 1])[leave].tolist()
+    (4, [0, 1])
+    """
+    leaves = np.zeros(len(labels), np.bool_)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        leaves[rng.permutation(members)[: _leaving(len(members), share)]] = True
+    return np.flatnonzero(~leaves), np.flatnonzero(leaves)
+
+
+def _leaving(images: int, share: float) -> int:
+    """How many of a class's images leave."""
+    return min(max(1, int(images * share + 0.5)), images - 1)
+
+
+def _images(name: str, data: DataSet, labels: Sequence[int], valid_share: float) -> tuple[int, int]:
+    """Training and validation images of a task of these labels; DataError if a class has too few of them."""
+    leaving = total = 0
+    for label in labels:
+        images = int((data.y_train == label).sum()), int((data.y_test == label).sum())
+        if images[0] < 2 or images[1] < 1:
+            raise DataError(
+                f"task {name!r}: class {data.classes[label]!r} has {images[0]} training and {images[1]} test images, "
+                "must have at least 2 (one to train on, one to validate with) and 1"
+            )
+        leaving, total = leaving + _leaving(images[0], valid_share), total + images[0]
+    return total - leaving, leaving
+
+
+def _task(
+    name: str,
+    data: DataSet,
+    labels: Sequence[int],
+    convert: Callable[[Images], Images],
+    valid_share: float,
+    rng: np.random.Generator,
+) -> TaskData:
+    """The images of some labels of a data set, renumbered in that order, with a validation part of their own."""
+    number = np.full(len(data.classes), -1, np.int64)
+    number[list(labels)] = np.arange(len(labels))
+    train, test = (np.flatnonzero(number[y] >= 0) for y in (data.y_train, data.y_test))
+    stay, leave = (train[indices] for indices in stratified(data.y_train[train], valid_share, rng))
+    return TaskData(
+        name,
+        tuple(data.classes[label] for label in labels),
+        convert(data.x_train[stay]),
+        number[data.y_train[stay]],
+        convert(data.x_train[leave]),
+        number[data.y_train[leave]],
+        convert(data.x_test[test]),
+        number[data.y_test[test]],
+    )
+
+
+def _resized_images(images: Images, side: int) -> Images:
+    """(N, channels, height, width) to (N, channels, side, side), every channel by itself."""
+    if images.shape[2:] == (side, side):
+        return images
+    planes = images.reshape(-1, *images.shape[2:])
+    small = [np.asarray(resized(Image.fromarray(plane), side, side)) for plane in planes]
+    return np.stack(small).reshape(*images.shape[:2], side, side)
+
+
+def _check_randomness(seed: int, valid_share: float) -> None:
+    if seed < 0:
+        raise SettingsError(f"seed {seed}: must be at least 0")
+    if not 0 < valid_share < 1:
+        raise SettingsError(f"valid_share {valid_share}: must lie between 0 and 1")
