@@ -312,3 +312,24 @@ def test_a_task_may_use_no_weight_at_all(seed, kind):
         if isinstance(layer, Weighted):
             assert not net.weights(0, index).any()
             assert [bound.any() for bound in net.accumulator(0, index)] == [False, False]
+
+
+# as text ----------------------------------------------------------------------------------------------------
+
+
+def test_a_network_is_shown_by_its_shapes_tasks_banks_and_bits():
+    net = random_network(Recipe(kind="mlp", tasks=2, banks=2, code_bits=(2, 4), widths=(6, 5), classes=3, seed=1))
+    assert repr(net).splitlines() == [
+        "PackedNetwork: 2 tasks, 2 banks, 3 layers, input (6,) of 8 unsigned bits",
+        "  fc0: Linear to (5,), weights (5, 6), codes of 4 bits",
+        "  head0: Linear to (3,), weights (3, 5), codes of 4 bits",
+        "  head1: Linear to (3,), weights (3, 5), codes of 2 bits",
+        "  tasks: task0, task1",
+    ]
+
+
+def test_a_network_of_any_size_is_shown_on_one_screen():
+    shown = repr(random_network(Recipe(tasks=40, widths=(3, 3), classes=2))).splitlines()
+    assert len(shown) <= 24
+    assert max(map(len, shown)) <= 120
+    assert any("more ..." in line for line in shown)

@@ -51,6 +51,8 @@ __all__ = [
 
 MAX_ALIGNMENT = 40
 """Largest difference between the exponents of two operands of an Add: 16 bits shifted by it stay well within 63."""
+MAX_SUMMARY_LINES = 22
+"""Lines of a network as text: fewer than a screen has."""
 MAX_WEIGHTS = 2**28
 """Largest number of weights of one layer that is accepted."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -70,6 +72,10 @@ class PackedNetwork:
     def __post_init__(self) -> None:
         exact(self)
         _check(self)
+
+    def __repr__(self) -> str:
+        """One screen at most: shapes, tasks, banks and bits."""
+        return _summary(self)
 
     @cached_property
     def shapes(self) -> tuple[Shape, ...]:
@@ -186,6 +192,26 @@ class PackedNetwork:
     def first_tasks(self, count: int) -> PackedNetwork:
         """The network as it stood after its first ``count`` tasks: later words, masks and banks removed."""
         return _first_tasks(self, count)
+
+
+def _summary(net: PackedNetwork) -> str:
+    sign = "signed" if net.input.signed else "unsigned"
+    lines = [
+        f"PackedNetwork: {len(net.tasks)} tasks, {len(net.banks)} banks, {len(net.layers)} layers, "
+        f"input {net.input_shape} of {net.input.bits} {sign} bits"
+    ]
+    for index, layer in enumerate(net.layers):
+        held = [bank.layers[index] for bank in net.banks]
+        bits = {code_bits(book) for words in held if words is not None for book in words.codebooks if len(book)}
+        codes = f", codes of {' '.join(map(str, sorted(bits)))} bits" if bits else ""
+        weights = f", weights {layer.weight_shape}" if isinstance(layer, Weighted) else ""
+        lines.append(f"  {layer.name}: {type(layer).__name__} to {net.shapes[index]}{weights}{codes}")
+    names = ", ".join(task.name for task in net.tasks)
+    lines.append(f"  tasks: {names if len(names) <= 100 else f'{names[:97]}...'}")
+    if len(lines) > MAX_SUMMARY_LINES:
+        half = MAX_SUMMARY_LINES // 2
+        lines[half:-half] = [f"  ... {len(lines) - 2 * half} more ..."]
+    return "\n".join(lines)
 
 
 def _first_tasks(net: PackedNetwork, count: int) -> PackedNetwork:
