@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from export.project.load import ALL_TASKS, Beats, load_packets, loaded_images, loads
+from export.project.load import ALL_TASKS, Beats, load_packets, loaded_images, loads, sealed
+from export.project.numbers import design_number
 from tsn_hw.core.arithmetic import Ints
 from tsn_hw.hardware.dataflow import BUS_BITS, bus_container_bits, dataflow
 from tsn_hw.hardware.images import KINDS, MemoryImage, is_loaded, memory_images
@@ -150,14 +151,15 @@ def _refusals(accelerator: Accelerator) -> list[tuple[int, int, int, int, Beats]
     if not loadable:
         return [*calls, (LOAD, 0, 0, UNKNOWN_COMMAND, nothing)]
     packets = load_packets(accelerator, loadable[-1])
-    nobody = packets[:1] | np.uint64(0xFFFF)
+    to_nobody = packets[1:-1] | np.append(np.uint64(0xFFFF), np.zeros(len(packets) - 3, np.uint64))  # no unit has it
+    unclaimed = sealed(to_nobody, loadable[-1], design_number(dataflow(accelerator)))
     return [
         *calls,
         (RUN, 0, 1, NOT_LOADED, nothing),
         (LOAD, accelerator.max_tasks, 0, UNKNOWN_TASK, nothing),
         (LOAD, loadable[-1], 0, BAD_PACKET, nothing),
         (LOAD, loadable[-1], len(packets) - 1, BAD_PACKET, packets[:-1]),
-        (LOAD, loadable[-1], len(packets), BAD_PACKET, np.concatenate([nobody, packets[1:]])),
+        (LOAD, loadable[-1], len(packets), BAD_PACKET, unclaimed),
         (RUN, 0, 1, NOT_LOADED, nothing),
     ]
 

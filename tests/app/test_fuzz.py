@@ -186,7 +186,7 @@ def test_verifications(tmp_path: Path) -> None:
     net = linear([[1, 2], [3, 0]], requantization(None, channels=2), U8, head=False)
     artifact.save(net, tmp_path / "net.tsn")
     data, path, names = (tmp_path / "net.tsn").read_bytes(), tmp_path / "verify.json", [task.name for task in net.tasks]
-    found = json.loads(json.dumps(verify(net, samples=2, quiet=True).to_json()))
+    found = json.loads(json.dumps(verify(net, samples=2).to_json()))
     assert found["network"] == sha256(data).hexdigest()
     subject = gather(tmp_path / "net.tsn", None, None)
 

@@ -71,7 +71,8 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("sweep.toml").write_text("train = 'run.toml'\n[values]\ncode_bits = [2]\n")
     assert main(["cost", "net.tsn", "--device", "xc7z020", "--save-folding", "folding.json"]) == 0
     assert main(["rtl", "net.tsn", "--folding", "folding.json", "-o", "rtl"]) == 0
-    monkeypatch.setattr("tsn_hw.learn.run.train", refuse(TrainingError))
+    for user in ("learn.run.train", "app.learning.demo.train", "app.paper.bench.train", "app.paper.bench.train_floats"):
+        monkeypatch.setattr(f"tsn_hw.{user}", refuse(TrainingError))
     monkeypatch.setattr("tsn_hw.app.sweep.run._bases", refuse(TrainingError))
     monkeypatch.setattr("tsn_hw.app.hardware.synth.synthesize", refuse(EngineError))
     monkeypatch.setattr("tsn_hw.app.hardware.calibrate.synthesize_trial", refuse(EngineError))

@@ -440,6 +440,7 @@ def test_metadata_tell_task_classes_input_and_layers():
         "classes": ["0", "1", "2"],
         "input": {"bits": 8, "signed": False, "exponent": 0},
         "output": {"exponent": -7},
+        "image": {"layout": "CHW", "mode": "L", "resize": "bilinear", "size": [3, 2]},
         "layers": {
             "name": ["conv", "mix", "add", "average", "head_b"],
             "form": ["quantized", "quantized", "quantized", "quantized", "quantized"],
