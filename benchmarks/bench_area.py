@@ -1,35 +1,72 @@
 """Estimated LUTs, flip-flops, block RAMs and DSPs beside the syntheses that the coefficients were fitted to.
 
+Below them the errors of the fit, and those of points that are left out of it, each predicted by a fit of all others.
+
 Run: python benchmarks/bench_area.py
 """
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from pathlib import Path
 
-from sim.area import read_coefficients
+import numpy as np
+
+from sim.area import Features
+from sim.calibration import fit, measured
 from sim.resources import estimate_resources
-from tsn_hw.app.hardware.calibrate import read_runs
-from tsn_hw.app.hardware.trials import design
+from tsn_hw.app.hardware.calibrate import COUNTED_FF, COUNTED_LUT, Run, read_runs
+from tsn_hw.app.hardware.trials import FIRST_WIDE, design
 from tsn_hw.app.tables import table
 
 RUNS = Path(__file__).parents[1] / "tests" / "cases" / "synthesis.jsonl"
 
 
 def main() -> None:
-    rows: list[list[object]] = []
-    for run in read_runs(RUNS):
+    runs, rows, off = read_runs(RUNS), [], []
+    for run in runs:
         trial, resources = run.trial, estimate_resources(design(run.trial), run.part).resources
         pairs = [f"{run.resources[name]} / {getattr(resources, name)}" for name in ("lut", "ff", "bram", "dsp")]
-        off = 100 * (resources.lut / run.resources["lut"] - 1)
-        rows.append([run.target, trial.kind, f"{trial.pe} x {trial.simd}", trial.code_bits, *pairs, off])
+        off.append([100 * (getattr(resources, name) / run.resources[name] - 1) for name in ("lut", "ff")])
+        rows.append([run.target, trial.kind, f"{trial.pe} x {trial.simd}", trial.code_bits, *pairs, off[-1][0]])
     print(table(["family", "layer", "PE x SIMD", "code bits", "LUT", "FF", "block RAM", "DSP", "LUT off by %"], rows))
-    print("measured / estimated")
-    for name, model in read_coefficients().families.items():
-        print(
-            f"{name}: {model.points} points; the error of a point that is left out is "
-            f"{model.lut_leave_one_out_percent} % of its LUTs, {model.ff_leave_one_out_percent} % of its flip-flops"
-        )
+    print("measured / estimated\n")
+    told = []
+    for family in dict.fromkeys(run.target for run in runs):
+        own = [index for index, run in enumerate(runs) if run.target == family]
+        of_fit = [off[index] for index in own]
+        of_left_out = left_out([runs[index] for index in own])
+        wide = [place for place, index in enumerate(own) if runs[index].trial.seed >= FIRST_WIDE]
+        for name, chosen in (("all", list(range(len(own)))), ("32 lanes and more", wide)):
+            if chosen:
+                told.append([family, name, len(chosen), *errors(of_fit, chosen), *errors(of_left_out, chosen)])
+    columns = ["LUT", "largest", "FF", "largest"]
+    header = ["family", "points", "number", *(f"{name}, {of}" for of in ("fit", "left out") for name in columns)]
+    print(table(header, told))
+    print("mean and largest error in %")
+
+
+def left_out(runs: list[Run]) -> list[list[float]]:
+    """How far LUTs and flip-flops of every run are off in % by a fit of all others."""
+    points = [measured(design(run.trial), run.part, run.resources["lut"], run.resources["ff"]) for run in runs]
+    off = []
+    for index, point in enumerate(points):
+        model = fit(points[:index] + points[index + 1 :], COUNTED_LUT, COUNTED_FF, "")
+        lut = point.memory_lut + total(model.lut, point.features)
+        off.append([100 * (lut / point.lut - 1), 100 * (total(model.ff, point.features) / point.ff - 1)])
+    return off
+
+
+def total(coefficients: Features, given: Features) -> float:
+    return float(np.dot(astuple(coefficients), astuple(given)))
+
+
+def errors(off: list[list[float]], chosen: list[int]) -> list[float]:
+    found = []
+    for kind in (0, 1):
+        sizes = [abs(off[index][kind]) for index in chosen]
+        found += [sum(sizes) / len(sizes), max(sizes)]
+    return found
 
 
 if __name__ == "__main__":

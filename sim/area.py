@@ -25,24 +25,26 @@ FORMAT = "tsn-hw coefficients 2"
 class Features:
     """What the logic of a unit is measured by; also the keys of a coefficient file, where 0 is left out.
 
-    heads:        1 of the unit that gives the logits: registers, calls and ports of the accelerator are counted with it
-    loops:        controlled loops: one a unit, one more for a sliding window
-    row_bits:     width of the value that is requantized, over all rows (channels) in parallel
-    shift_bits:   the same, times the bits of the shift that differ from task to task: stages of the shifter
-    sum_bits:     width of the accumulators, over all lanes: adders
-    lane_bits:    width of the factors of products, over all lanes
-    fabric_bits:  width of the factors of products that LUTs compute, over all lanes
-    area:         a * b, over all products of factors of a and b bits that LUTs compute
-    compare_bits: width of the activations that a max pooling compares, over all channels in parallel
-    port_bits:    width of the streams that the unit reads and writes: FIFOs of two words and converters
-    codebooks:    LUTs that hold random words, as many as there are in the codebooks: sorted centroids may take fewer.
-                  They are told as memories, and are 0 in the features of a unit's logic
+    heads:            1 of the unit that gives the logits: registers, calls and ports of the accelerator count with it
+    loops:            controlled loops: one a unit, one more for a sliding window
+    row_bits:         width of the value that is requantized, over all rows (channels) in parallel
+    shift_bits:       the same, times the bits of the shift that differ from task to task: stages of the shifter
+    accumulator_bits: width of the accumulators, over all rows in parallel
+    sum_bits:         the same, over all lanes: adders, as far as they are not in DSPs
+    lane_bits:        width of the factors of products, over all lanes
+    fabric_bits:      width of the factors of products that LUTs compute, over all lanes
+    area:             a * b, over all products of factors of a and b bits that LUTs compute
+    compare_bits:     width of the activations that a max pooling compares, over all channels in parallel
+    port_bits:        width of the streams that the unit reads and writes: FIFOs of two words and converters
+    codebooks:        LUTs that hold random words, as many as there are in the codebooks: sorted centroids may take
+                      fewer. They are told as memories, and are 0 in the features of a unit's logic
     """
 
     heads: float = 0
     loops: float = 0
     row_bits: float = 0
     shift_bits: float = 0
+    accumulator_bits: float = 0
     sum_bits: float = 0
     lane_bits: float = 0
     fabric_bits: float = 0
@@ -118,13 +120,15 @@ def features(design: Accelerator, unit: HardwareUnit, device: Device) -> Feature
     pe, in_luts = unit.settings.folding.pe, [p for p in products(unit) if not in_dsp(p[1], p[2], device)]
     lanes = unit.lanes if isinstance(unit, MatrixUnit) else pe
     row_bits = pe * unit.scales.value_bits if unit.scales else 0
+    accumulator_bits = unit.scales.accumulator_bits if unit.scales else 0
     ports = [(unit.output_lanes, unit.output), *((unit.input_lanes, stream) for stream in unit.sources)]
     return Features(
         heads=int(isinstance(unit, MatrixUnit) and unit.is_head),
         loops=1 if isinstance(unit, AddUnit) or unit.window is None else 2,
         row_bits=row_bits,
         shift_bits=row_bits * shifter_stages(design, unit) if unit.scales else 0,
-        sum_bits=lanes * unit.scales.accumulator_bits if unit.scales else 0,
+        accumulator_bits=pe * accumulator_bits,
+        sum_bits=lanes * accumulator_bits,
         lane_bits=lanes * (unit.sources[0].bits + unit.centroid_bits) if isinstance(unit, MatrixUnit) else 0,
         fabric_bits=sum(count * (a + b) for count, a, b in in_luts),
         area=sum(count * a * b for count, a, b in in_luts),

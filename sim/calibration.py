@@ -18,8 +18,10 @@ from sim.memories import place, unit_memories
 from sim.resources import fifo_memories
 from tsn_hw.hardware.units import Accelerator
 
-LUT_FEATURES = ("heads", "loops", "row_bits", "shift_bits", "sum_bits", "area", "port_bits", "codebooks")
-FF_FEATURES = ("heads", "loops", "row_bits", "lane_bits", "fabric_bits", "port_bits")
+LUT_FEATURES = (
+    "heads", "loops", "row_bits", "shift_bits", "accumulator_bits", "sum_bits", "area", "port_bits", "codebooks",
+)  # fmt: skip
+FF_FEATURES = ("heads", "loops", "row_bits", "accumulator_bits", "lane_bits", "fabric_bits", "port_bits")
 
 
 NOTHING = 1e-6

@@ -10,7 +10,7 @@ from sim.calibration import measured
 from tsn_hw.app.cli.main import main
 from tsn_hw.app.hardware import calibrate
 from tsn_hw.app.hardware.calibrate import Run
-from tsn_hw.app.hardware.trials import KINDS, Trial, design, trial_of, trials
+from tsn_hw.app.hardware.trials import FIRST_WIDE, KINDS, Trial, design, trial_of, trials
 from tsn_hw.app.sweep.results import identity, line_of
 
 GOOD = {"lut": 9, "ff": 9, "bram": 0, "dsp": 0}
@@ -46,6 +46,14 @@ def test_trials_are_of_every_kind_and_every_width_of_codes_and_always_the_same()
         assert {trial.code_bits for trial in made if (trial.kind == "linear") == is_linear} == set(range(2, 9))
     assert {trial.dsps for trial in made} == {True, False}
     assert len({(trial.kind, trial.pe, trial.simd) for trial in made}) >= 20
+
+
+def test_trials_beyond_the_narrow_ones_have_layers_of_32_to_128_lanes():
+    wide = trials(54)[FIRST_WIDE:]
+    assert {trial.kind for trial in wide} == set(KINDS)
+    assert all(32 <= trial.pe * trial.simd <= 128 for trial in wide)
+    assert max(trial.pe * trial.simd for trial in wide) >= 96
+    assert {trial.code_bits for trial in wide} == {2, 3, 4}
 
 
 def test_calibrate_goes_on_where_it_was_and_writes_a_file_for_coefficients(tmp_path, capsys, synthesized):

@@ -73,7 +73,7 @@ def add_hardware_commands(commands: Any) -> None:
         "--target", choices=["xc7", "ecp5", "ice40"], action="append", help="family, may be repeated (default: all)"
     )
     calibrate.add_argument(
-        "--trials", type=whole(1, 10**4), default=36, help="accelerators a family (default: %(default)s)"
+        "--trials", type=whole(1, 10**4), default=48, help="accelerators a family (default: %(default)s)"
     )
 
 

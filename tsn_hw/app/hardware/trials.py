@@ -1,7 +1,8 @@
 """Small accelerators that are synthesized to learn what LUTs and flip-flops go into: a design of experiments.
 
 A trial is a network with one or two layers and a head, drawn at random. Over all trials the widths of codes go from 2
-to 8 bits, each with several kinds of layers, foldings, numbers of tasks and widths of centroids and activations.
+to 8 bits, each with several kinds of layers, foldings, numbers of tasks and widths of centroids and activations. Those
+from ``FIRST_WIDE`` on have a layer of 32 to 128 lanes, and codes of 2 to 4 bits.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ Kind = Literal["linear", "conv", "pool", "residual"]
 KINDS: tuple[Kind, ...] = ("linear", "conv", "linear", "pool", "linear", "conv", "linear", "conv", "residual")
 CODE_BITS = range(2, 9)
 SIDE, CLASSES = 6, 4
+FIRST_WIDE, WIDE_LANES = 36, (32, 128)
 MOST_CODEBOOK_WORDS = 1024
-"""Over all lanes: codebooks beyond take minutes, and tell nothing that fewer do not."""
+"""Over all lanes of a narrow trial: codebooks beyond take minutes, and tell nothing that fewer do not."""
 
 
 @dataclass(frozen=True)
@@ -68,14 +70,16 @@ def trial_of(number: int) -> Trial:
     def one_of(*values: int) -> int:
         return int(rng.choice(values))
 
-    kind, code_bits = KINDS[number % len(KINDS)], CODE_BITS[number % len(CODE_BITS)]
+    is_wide = number >= FIRST_WIDE
+    kind, code_bits = KINDS[number % len(KINDS)], 2 + number % 3 if is_wide else CODE_BITS[number % len(CODE_BITS)]
     columns = one_of(48, 96, 144, 192) if kind == "linear" else one_of(4, 8, 12)
     rows = one_of(16, 24, 48) if kind == "linear" else one_of(8, 16)
     tasks = one_of(2, 3, 4, 6)
     banks = one_of(1, 1, 2)
     prefix_bits = math.ceil(math.log2(-(-tasks // banks)))
-    most = max(1, min(16, MOST_CODEBOOK_WORDS * 2 // (banks << prefix_bits + code_bits)))
-    foldings = [(pe, simd) for pe in divisors(rows) for simd in divisors(columns) if pe * simd <= most]
+    narrow = 1, max(1, min(16, MOST_CODEBOOK_WORDS * 2 // (banks << prefix_bits + code_bits)))
+    least, most = WIDE_LANES if is_wide else narrow
+    foldings = [(pe, simd) for pe in divisors(rows) for simd in divisors(columns) if least <= pe * simd <= most]
     pe, simd = foldings[int(rng.integers(len(foldings)))]
     return Trial(
         kind, columns, rows, pe, simd, one_of(1, 1, 2), one_of(1, 2, 4), tasks, banks, code_bits,
