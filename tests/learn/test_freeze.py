@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from tests.helpers.learning import (
@@ -85,7 +85,12 @@ def test_a_packed_network_computes_what_brevitas_computes(
     model = model_of(ARCHITECTURES[kind](batch_norm), formats, banks, classes=3, seed=seed)
     for task in range(len(banks)):
         commit_randomly(model, task, seed + task, density, code_bits, spread)
-    assert_frozen_exactly(model, freeze(model, labels_of(model)), seed=seed)
+    net = freeze(model, labels_of(model))
+    try:
+        assert_frozen_exactly(model, net, seed=seed)
+    except EngineError as error:  # Brevitas computes in floats, and says where they hold no more
+        assert str(error).endswith("do not fit float64")
+        reject()
 
 
 @pytest.mark.parametrize(

@@ -339,7 +339,7 @@ KILLED_WRITER = """
 import os, signal, sys
 from pathlib import Path
 from export import write_onnx_shared
-from tsn_hw import artifact
+from tsn_hw.core import artifact
 
 def kill_at_step(step, folder):
     def hook(event, arguments):
