@@ -89,7 +89,8 @@ def test_a_packed_network_computes_what_brevitas_computes(
     try:
         assert_frozen_exactly(model, net, seed=seed)
     except EngineError as error:  # Brevitas computes in floats, and says where they hold no more
-        assert str(error).endswith("do not fit float64")
+        if not str(error).endswith("do not fit float64"):
+            raise
         reject()
 
 
