@@ -318,13 +318,13 @@ def _check_sizes(header: Header, size: int) -> None:
     for layer, shape in zip(header.layers, geometry.shapes, strict=True):
         if math.prod(shape) > MAX_ACTIVATIONS:
             raise ArtifactError(f"layer {layer.name!r}: its output {shape} has more than {MAX_ACTIVATIONS} activations")
-    weights = [math.prod(layer.weight_shape) if isinstance(layer, Weighted) else 0 for layer in header.layers]
-    channels = [layer.channels if isinstance(layer, Weighted) else 1 for layer in header.layers]
+    weights = [layer.weight_count for layer in header.layers]
+    entries = [layer.multipliers for layer in header.layers]
     promised = WORK_BYTES * max(weights, default=0)
     for bank in header.banks:
         promised += WORD_BYTES * sum(of for of, words in zip(weights, bank, strict=True) if words)
     for task in header.tasks:
-        run = (pair for *pair, step in zip(weights, channels, task.steps, strict=True) if step)
+        run = (pair for *pair, step in zip(weights, entries, task.steps, strict=True) if step)
         promised += sum(of + SCALE_BYTES * own for of, own in run)
     most = FREE_BYTES + BYTES_PER_BYTE * size
     if promised > most:
@@ -338,7 +338,7 @@ def _words(
 ) -> tuple[BankLayer, Bools]:
     """The weight memory of a layer, and the masks (tasks, *weights) of the tasks with these prefixes."""
     if not isinstance(layer, Weighted):
-        raise ArtifactError(f"a {type(layer).__name__} has no weights")
+        raise ArtifactError(f"a {layer.kind} has no weights")
     if len(header.entries) != owners:
         raise ArtifactError(f"{len(header.entries)} codebooks for {owners} tasks")
     with _at("codebooks"):
@@ -362,11 +362,11 @@ def _words(
 
 def _requantizations(task: TaskHeader, layers: tuple[Layer, ...], packed: bytes) -> list[Requantization | None]:
     """The requantization of every layer, None where there is none."""
-    channels = [layer.channels if isinstance(layer, Weighted) else 1 for layer in layers]
+    entries = [layer.multipliers for layer in layers]
     scalings = [step.scaling if step else None for step in task.steps]
     fields = [
         (count, bits)
-        for count, scaling in zip(channels, scalings, strict=True)
+        for count, scaling in zip(entries, scalings, strict=True)
         if scaling is not None
         for bits in (scaling.multiplier_bits, scaling.offset_bits)
     ]

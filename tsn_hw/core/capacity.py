@@ -6,7 +6,6 @@ The total counts every bit of the file.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -147,7 +146,7 @@ def capacity(net: PackedNetwork, data: bytes | None = None) -> Capacity:
         if words is not None
     )
     tasks = tuple(_task_capacity(net, task, sizes) for task in range(len(net.tasks)))
-    body_weights = sum(_weights(net, index) for index in net.body)
+    body_weights = sum(net.layers[index].weight_count for index in net.body)
     parameters = sum(dense_parameters(net, index) for index in range(len(net.layers)))
     return Capacity(layers, tasks, 8 * len(data) - sum(sizes.values()), body_weights, parameters)
 
@@ -161,7 +160,7 @@ def dense_parameters(net: PackedNetwork, index: int) -> int:
     scales = [step.requantization for step in steps if step.requantization is not None]
     has_bias = any((scale.offset != 0).any() for scale in scales)
     has_scale = any((scale.multiplier != 1).any() for scale in scales)
-    return _weights(net, index) + layer.channels * (has_bias + has_scale)
+    return net.layers[index].weight_count + layer.channels * (has_bias + has_scale)
 
 
 def _layer_capacity(
@@ -180,21 +179,15 @@ def _task_capacity(net: PackedNetwork, task: int, sizes: dict[str, int]) -> Task
     entry = net.tasks[task]
     prefix = net.bank_tasks(entry.bank).index(task)
     run = [index for index in net.body if entry.steps[index] is not None]
-    masks = [mask for index in run if (mask := net.step(task, index).mask) is not None]
     return TaskCapacity(
         entry.name,
         entry.bank,
-        sum(_weights(net, index) for index in run),
-        sum(int(np.count_nonzero(mask)) for mask in masks),
+        sum(net.layers[index].weight_count for index in run),
+        sum(int(np.count_nonzero(net.mask(task, index))) for index in run),
         sum(int(np.count_nonzero(net.words(task, index).owner == prefix)) for index in run),
         sizes.get(artifact.task_section(task, "requantization"), 0),
         sizes.get(artifact.task_section(task, "routing"), 0),
     )
-
-
-def _weights(net: PackedNetwork, index: int) -> int:
-    layer = net.layers[index]
-    return math.prod(layer.weight_shape) if isinstance(layer, Weighted) else 0
 
 
 def _percent(part: int, whole: int) -> float:

@@ -20,7 +20,8 @@ import numpy as np
 from tsn_hw.core import arithmetic
 from tsn_hw.core.arithmetic import ActFormat, Ints
 from tsn_hw.core.errors import NetworkError, SettingsError
-from tsn_hw.core.layers import INPUT, Add, AvgPool, Flatten, Layer, Linear, MaxPool, Shape, Weighted
+from tsn_hw.core.facts import LayerFacts
+from tsn_hw.core.layers import INPUT, Layer, Linear, Shape, Weighted
 from tsn_hw.core.parts import (
     MAX_CODE_BITS,
     UNUSED,
@@ -49,8 +50,6 @@ __all__ = [
     "code_bits",
 ]
 
-MAX_ALIGNMENT = 40
-"""Largest difference between the exponents of two operands of an Add: 16 bits shifted by it stay well within 63."""
 MAX_SUMMARY_LINES = 22
 """Lines of a network as text: fewer than a screen has."""
 MAX_WEIGHTS = 2**28
@@ -82,9 +81,8 @@ class PackedNetwork:
         """Output shape of every layer, without the batch."""
         shapes: list[Shape] = []
         for index, layer in enumerate(self.layers):
-            expected = 2 if isinstance(layer, Add) else 1
-            if len(layer.inputs) != expected:
-                raise NetworkError(f"layer {layer.name!r}: has {len(layer.inputs)} inputs, must have {expected}")
+            if len(layer.inputs) != layer.operands:
+                raise NetworkError(f"layer {layer.name!r}: has {len(layer.inputs)} inputs, must have {layer.operands}")
             if any(not INPUT <= source < index for source in layer.inputs):
                 raise NetworkError(f"layer {layer.name!r}: inputs {layer.inputs} must be -1 or earlier than {index}")
             shapes.append(layer.output_shape(*(self.input_shape if s == INPUT else shapes[s] for s in layer.inputs)))
@@ -148,46 +146,58 @@ class PackedNetwork:
             )
         return words
 
+    def mask(self, task: int, layer: int) -> Bools:
+        """Which weights of a layer a task uses; an error if the layer has none."""
+        mask = self.step(task, layer).mask
+        if mask is None:
+            raise NetworkError(f"layer {self.layers[layer].name!r}: {self.layers[layer].kind} has no mask")
+        return mask
+
+    def requantization(self, task: int, layer: int) -> Requantization:
+        """How a task requantizes what a layer computes; an error if it computes nothing."""
+        requantization = self.step(task, layer).requantization
+        if requantization is None:
+            raise NetworkError(f"layer {self.layers[layer].name!r}: {self.layers[layer].kind} has no requantization")
+        return requantization
+
     def weights(self, task: int, layer: int) -> Ints:
         """The integer weights of a layer as a task sees them: the meaning of bank, prefix, code and mask."""
-        words, mask = self.words(task, layer), self.step(task, layer).mask
-        assert mask is not None  # checked at birth: a weighted layer's step has one
-        return np.where(mask, words.table[words.owner, words.code], 0)
+        words = self.words(task, layer)
+        return np.where(self.mask(task, layer), words.table[words.owner, words.code], 0)
 
     def format(self, task: int, index: int) -> ActFormat:
         """Activation format of a layer's output for a task (INPUT: the network's input)."""
+        while index != INPUT and not self.layers[index].computes:  # it keeps the format of what it reads
+            index = self.layers[index].inputs[0]
         if index == INPUT:
             return self.input
-        requantization = self.step(task, index).requantization
-        while requantization is None:  # pooling and flattening keep the format of what they read
-            index = self.layers[index].inputs[0]
-            if index == INPUT:
-                return self.input
-            requantization = self.step(task, index).requantization
-        if requantization.output is None:
+        output = self.requantization(task, index).output
+        if output is None:
             raise NetworkError(f"layer {self.layers[index].name!r}: raw logits have no activation format")
-        return requantization.output
+        return output
+
+    def facts(self, task: int, index: int) -> LayerFacts:
+        """What a task computes in a layer, derived once; an error if the layer computes nothing."""
+        known = self._facts.get((task, index))
+        if known is None:
+            layer = self.layers[index]
+            inputs = tuple(self.format(task, source) for source in layer.inputs)
+            weights = self.weights(task, index) if isinstance(layer, Weighted) else None
+            low, high = layer.accumulator(inputs, weights)
+            sources = tuple(self.shape(source) for source in layer.inputs)
+            requantization = self.requantization(task, index)
+            known = LayerFacts(layer, inputs, sources, self.shapes[index], requantization, low, high)
+            self._facts[task, index] = known
+        return known
 
     def accumulator(self, task: int, index: int) -> tuple[Ints, Ints]:
         """Smallest and largest accumulator a channel of a computing layer, before its requantization (proven)."""
-        layer = self.layers[index]
-        ranges = [self.format(task, source).range for source in layer.inputs]
-        if isinstance(layer, Weighted):
-            return arithmetic.accumulator_bounds(self.weights(task, index), ranges[0])
-        if isinstance(layer, AvgPool):
-            low, high = arithmetic.accumulator_bounds(np.ones((1, 1), np.int64), ranges[0])
-            area = layer.kernel[0] * layer.kernel[1]
-            return low * area, high * area
-        if isinstance(layer, Add):
-            exponents = [self.format(task, source).exponent for source in layer.inputs]
-            if abs(exponents[0] - exponents[1]) > MAX_ALIGNMENT:
-                raise NetworkError(f"layer {layer.name!r}: adds exponents {exponents}, at most {MAX_ALIGNMENT} apart")
-            lowest, highest = (
-                arithmetic.align(np.array([a]), exponents[0], np.array([b]), exponents[1])
-                for a, b in zip(*ranges, strict=True)
-            )
-            return lowest, highest
-        raise NetworkError(f"layer {layer.name!r}: {type(layer).__name__} accumulates nothing")
+        facts = self.facts(task, index)
+        return facts.low, facts.high
+
+    @cached_property
+    def _facts(self) -> dict[tuple[int, int], LayerFacts]:
+        return {}
 
     def first_tasks(self, count: int) -> PackedNetwork:
         """The network as it stood after its first ``count`` tasks: later words, masks and banks removed."""
@@ -205,7 +215,7 @@ def _summary(net: PackedNetwork) -> str:
         bits = {code_bits(book) for words in held if words is not None for book in words.codebooks if len(book)}
         codes = f", codes of {' '.join(map(str, sorted(bits)))} bits" if bits else ""
         weights = f", weights {layer.weight_shape}" if isinstance(layer, Weighted) else ""
-        lines.append(f"  {layer.name}: {type(layer).__name__} to {net.shapes[index]}{weights}{codes}")
+        lines.append(f"  {layer.name}: {layer.kind} to {net.shapes[index]}{weights}{codes}")
     names = ", ".join(task.name for task in net.tasks)
     lines.append(f"  tasks: {names if len(names) <= 100 else f'{names[:97]}...'}")
     if len(lines) > MAX_SUMMARY_LINES:
@@ -230,7 +240,7 @@ def _first_tasks(net: PackedNetwork, count: int) -> PackedNetwork:
 
 
 def _renumbered(layer: Layer, number: dict[int, int]) -> Layer:
-    return replace(layer, inputs=tuple(number[source] for source in layer.inputs))  # type: ignore[arg-type]
+    return replace(layer, inputs=tuple(number[source] for source in layer.inputs))  # type: ignore[type-var]
 
 
 def _first_owners(words: BankLayer | None, owners: int) -> BankLayer | None:
@@ -261,7 +271,7 @@ def _check(net: PackedNetwork) -> None:
     if len(net.input_shape) not in (1, 3) or min(net.input_shape) < 1:
         raise NetworkError(f"input shape {net.input_shape}: must be (features,) or (channels, height, width)")
     for layer in net.layers:
-        if isinstance(layer, Weighted) and not 1 <= int(np.prod(layer.weight_shape, dtype=object)) <= MAX_WEIGHTS:
+        if isinstance(layer, Weighted) and not 1 <= layer.weight_count <= MAX_WEIGHTS:
             raise NetworkError(f"layer {layer.name!r}: {layer.weight_shape} weights, must be 1..{MAX_WEIGHTS}")
     _ = net.shapes
     if not net.banks:
@@ -282,7 +292,7 @@ def _check_bank(net: PackedNetwork, bank: int) -> None:
             continue
         where = f"bank {bank}, layer {layer.name!r}"
         if not isinstance(layer, Weighted):
-            raise NetworkError(f"{where}: {type(layer).__name__} has no weights")
+            raise NetworkError(f"{where}: {layer.kind} has no weights")
         for what, plane in (("owner", words.owner), ("code", words.code)):
             if plane.shape != layer.weight_shape:
                 raise NetworkError(f"{where}: {what} plane has shape {plane.shape}, the weights {layer.weight_shape}")
@@ -334,15 +344,13 @@ def _check_task(net: PackedNetwork, index: int) -> None:
                 shape = None if step.mask is None else step.mask.shape
                 raise NetworkError(f"{where}: mask has shape {shape}, the weights {layer.weight_shape}")
         elif step.mask is not None:
-            raise NetworkError(f"{where}: {type(layer).__name__} takes no mask")
-        if isinstance(layer, MaxPool | Flatten):
-            if step.requantization is not None:
-                raise NetworkError(f"{where}: {type(layer).__name__} takes no requantization")
-        elif step.requantization is None:
-            raise NetworkError(f"{where}: {type(layer).__name__} needs a requantization")
-        else:
+            raise NetworkError(f"{where}: {layer.kind} takes no mask")
+        if (step.requantization is not None) != layer.computes:
+            needs = "needs a" if layer.computes else "takes no"
+            raise NetworkError(f"{where}: {layer.kind} {needs} requantization")
+        if step.requantization is not None:
             _check_requantization(net, index, number, step.requantization, where)
-    if not isinstance(net.layers[head], Linear) or net.step(index, head).requantization.output is not None:  # type: ignore[union-attr]
+    if not isinstance(net.layers[head], Linear) or net.requantization(index, head).output is not None:
         raise NetworkError(
             f"task {task.name!r}: its last layer {net.layers[head].name!r} must be a Linear with raw output"
         )
@@ -353,11 +361,10 @@ def _check_task(net: PackedNetwork, index: int) -> None:
 
 
 def _check_requantization(net: PackedNetwork, task: int, index: int, requant: Requantization, where: str) -> None:
-    layer = net.layers[index]
-    channels = layer.channels if isinstance(layer, Weighted) else 1
+    entries = net.layers[index].multipliers
     for what, vector in (("multiplier", requant.multiplier), ("offset", requant.offset)):
-        if vector.shape != (channels,):
-            raise NetworkError(f"{where}: {what} has shape {vector.shape}, must be ({channels},)")
+        if vector.shape != (entries,):
+            raise NetworkError(f"{where}: {what} has shape {vector.shape}, must be ({entries},)")
     for multiplier in (int(requant.multiplier.min()), int(requant.multiplier.max())):
         if not -(1 << 15) <= multiplier < 1 << 15:
             raise NetworkError(f"{where}: multiplier {multiplier} needs more than 16 bits")
@@ -365,8 +372,7 @@ def _check_requantization(net: PackedNetwork, task: int, index: int, requant: Re
         raise NetworkError(f"{where}: shift {requant.shift}, must be 0..{arithmetic.MAX_SHIFT}")
     if requant.output is None and index != net.head(task):
         raise NetworkError(f"{where}: only a task's last layer gives raw logits")
-    low, high = net.accumulator(task, index)
-    largest = arithmetic.requantization_magnitude(low, high, requant.multiplier, requant.offset)
+    largest = net.facts(task, index).bound
     if largest + (1 << requant.shift >> 1) >= 1 << 63:
         raise NetworkError(f"{where}: accumulator * multiplier + offset reaches {largest}, must fit 63 bits")
     if requant.output is None and (largest >> requant.shift) >= arithmetic.INT32[1]:

@@ -11,9 +11,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tsn_hw.core import arithmetic
 from tsn_hw.core.arithmetic import Ints
-from tsn_hw.core.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, MaxPool, Pair, Weighted
+from tsn_hw.core.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Linear, MaxPool, Pair, Weighted, refused
 from tsn_hw.core.network import PackedNetwork
 
 
@@ -24,14 +23,15 @@ def run(net: PackedNetwork, task: int, x: Ints) -> dict[str, Ints]:
     """
     values = {INPUT: x.astype(np.int64)}
     for index, layer, step in net.run_order(task):
-        result = _accumulate(net, task, index, layer, *(values[source] for source in layer.inputs))
+        result = _accumulate(net, task, index, [values[source] for source in layer.inputs])
         values[index] = result if step.requantization is None else step.requantization(result)
     return {net.layers[index].name: value for index, value in values.items() if index != INPUT}
 
 
-def _accumulate(net: PackedNetwork, task: int, index: int, layer: Layer, x: Ints, other: Ints | None = None) -> Ints:
+def _accumulate(net: PackedNetwork, task: int, index: int, sources: list[Ints]) -> Ints:
     """What a layer computes before its requantization."""
-    match layer:
+    x = sources[0]
+    match layer := net.layers[index]:
         case Linear() | Conv2d():
             return sums(layer, x, net.weights(task, index))
         case MaxPool():
@@ -43,9 +43,10 @@ def _accumulate(net: PackedNetwork, task: int, index: int, layer: Layer, x: Ints
         case Flatten():
             return x.reshape(len(x), -1)
         case Add():
-            assert other is not None  # an Add has two inputs
-            first, second = (net.format(task, source).exponent for source in layer.inputs)
-            return arithmetic.align(x, first, other, second)
+            aligned = [y << shift for y, shift in zip(sources, net.facts(task, index).left_shifts, strict=True)]
+            return aligned[0] + aligned[1]
+        case _:
+            raise refused(layer, "the reference")
 
 
 def sums(layer: Weighted, x: Ints, weights: Ints) -> Ints:

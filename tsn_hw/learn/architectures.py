@@ -57,7 +57,7 @@ class _Builder:
         return (len(self.layers) - 1,)
 
     def add(self, layer: Layer) -> None:
-        self.shape = layer.output_shape(self.shape)  # type: ignore[call-arg]
+        self.shape = layer.output_shape(self.shape)
         self.layers.append(layer)
 
     def flatten(self) -> None:
@@ -82,7 +82,7 @@ class _Builder:
             self.layers.append(Conv2d(f"{name}_skip", channels, width, (1, 1), (stride, stride), inputs=source))
             signed, skip = [*signed, f"{name}_skip"], self.last
         self.layers.append(Conv2d(f"{name}_conv1", channels, width, (3, 3), (stride, stride), (1, 1), inputs=source))
-        self.shape = self.layers[-1].output_shape(self.shape)  # type: ignore[call-arg]
+        self.shape = self.layers[-1].output_shape(self.shape)
         self.add(Conv2d(f"{name}_conv2", width, width, (3, 3), (1, 1), (1, 1), inputs=self.last))
         self.layers.append(Add(f"{name}_add", (*skip, *self.last)))
         return signed

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from tsn_hw.core import arithmetic
 from tsn_hw.core.arithmetic import ActFormat
-from tsn_hw.core.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, MaxPool, Weighted
+from tsn_hw.core.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, MaxPool, Weighted, refused
 from tsn_hw.learn.architectures import Architecture
 from tsn_hw.learn.dropout import dropped
 from tsn_hw.learn.layers import Activation, SubnetConv2d, SubnetLinear, SubnetWeight
@@ -239,7 +239,12 @@ class SubnetModel(nn.Module):
         if isinstance(layer, Add):
             other = sources[1].value if isinstance(sources[1], IntQuantTensor) else sources[1]
             return self._activate(private, key, values + other)
-        values = values.flatten(1) if isinstance(layer, Flatten) else F.max_pool2d(values, layer.kernel, layer.stride)
+        if isinstance(layer, MaxPool):
+            values = F.max_pool2d(values, layer.kernel, layer.stride)
+        elif isinstance(layer, Flatten):
+            values = values.flatten(1)
+        else:
+            raise refused(layer, "the learner")
         if self._late(layer.inputs[0]):
             return self._activate(private, str(layer.inputs[0]), values)
         return x.set(value=values) if isinstance(x, IntQuantTensor) else values
