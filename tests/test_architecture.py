@@ -26,7 +26,6 @@ MAY_SEE = {  # room -> the rooms below it, and itself
 }
 WITHOUT_TORCH = ("tsn_hw.core", "tsn_hw.hardware")
 CORE_PACKAGES = {"numpy", "bitarray", "safetensors"}
-MAX_LINES = 450
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 SAFE_OF_JOBLIB = {"Parallel", "delayed"}  # the rest of it writes and reads pickles
 ROUNDING = {f"np.{name}" for name in ("round", "around", "rint", "fix", "clip")}
@@ -80,7 +79,8 @@ def test_the_core_needs_nothing_but_numpy_and_two_small_packages(module):
 
 
 def test_no_modules_import_one_another_in_a_circle():
-    graphlib.TopologicalSorter({module: own_imports(module) - {module} for module in TREES}).prepare()
+    sees = {module: own_imports(module) - {module} for module in TREES}
+    assert set(graphlib.TopologicalSorter(sees).static_order()) == set(TREES)  # a circle has no order
 
 
 def test_importing_the_packages_loads_no_heavy_library():
@@ -193,11 +193,6 @@ def test_only_arithmetic_rounds_or_saturates_arrays(module):
 
 def test_rounding_is_found():
     assert roundings(ast.parse("x = 1\ny = np.clip(np.rint(x), 0, 1)")) == [(2, "np.clip"), (2, "np.rint")]
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_a_file_stays_short_enough_to_be_read(module):
-    assert len(MODULES[module].read_text().splitlines()) <= MAX_LINES
 
 
 # the public face ----------------------------------------------------------------------------------------------------

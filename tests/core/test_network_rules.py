@@ -17,12 +17,14 @@ from tests.helpers.small_network import (
     POOL,
     U8,
     column,
+    content,
     put,
     scale,
     square,
     step,
     words,
 )
+from tsn_hw.core.artifact import from_bytes, to_bytes
 from tsn_hw.core.errors import NetworkError
 
 OTHER_TASK = replace(NET.tasks[1], name="c")
@@ -216,4 +218,6 @@ def test_a_network_that_contradicts_itself_is_refused(path, value, message):
     ],
 )
 def test_the_last_value_that_keeps_the_rule_is_accepted(path, value):
-    put(NET, path, value)
+    changed = put(NET, path, value)
+    assert content(changed) != content(NET)
+    assert content(from_bytes(to_bytes(changed))) == content(changed)

@@ -1,6 +1,5 @@
 """SVHN as it is published: MATLAB 5 files, written here by SciPy."""
 
-import contextlib
 import struct
 import zlib
 
@@ -124,5 +123,11 @@ def test_random_damage_is_read_or_refused_but_nothing_else(tmp_path, compressed,
     for _ in range(data.draw(st.integers(1, 4))):
         damaged[data.draw(places)] = data.draw(st.integers(0, 255))
     file.write_bytes(damaged[: data.draw(st.integers(0, len(damaged)))] if data.draw(st.booleans()) else damaged)
-    with contextlib.suppress(DataError):
-        load_data("svhn", tmp_path, name="mine")
+    found, message = None, "data 'mine': "
+    try:
+        found = load_data("svhn", tmp_path, name="mine")
+    except DataError as error:
+        message = str(error)
+    assert message.startswith("data 'mine': ")
+    assert "\n" not in message
+    assert found is None or set(found.y_train.tolist()) <= set(range(len(found.classes)))
