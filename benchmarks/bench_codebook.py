@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/bench_codebook.py
 
-``integer`` compares with KMeans centroids rounded to the grid, ``float`` with KMeans as it is.
-KMeans runs once, with its defaults (k-means++, one start); our times are the best of three runs.
+KMeans' centroids are rounded to the grid. It runs once, with its defaults (k-means++, one start); our times are the
+best of three runs.
 """
 
 import functools
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
-from tsn_hw.learn.codebook import fit_centroids, fit_codebook, nearest_code, squared_error
+from tsn_hw.learn.codebook import fit_codebook, nearest_code, squared_error
 
 Result = TypeVar("Result")
 
@@ -49,13 +49,10 @@ def main() -> None:
 
 
 def compare(values: NDArray[np.float64], bits: int) -> Iterator[str]:
-    """One row for float centroids, one for each width of integer centroids, one for the codes."""
+    """One row for each width of integer centroids, one for the codes."""
     kmeans = KMeans(2**bits, random_state=0)
     sklearn_s, _ = timed(lambda: kmeans.fit(values[:, None]), repeats=1)
     theirs = np.sort(kmeans.cluster_centers_.ravel())
-    ours_s, centroids = timed(lambda: fit_centroids(values, bits))
-    error = squared_error(values, centroids) / squared_error(values, theirs)
-    yield row(len(values), bits, "float", ours_s, sklearn_s, error)
     for centroid_bits in CENTROID_BITS:
         scale = 1 << (centroid_bits - 1)
         bounds = -scale, scale - 1
