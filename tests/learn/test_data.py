@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tsn_hw.core.errors import DataError, SettingsError
-from tsn_hw.learn.data.images import IDX_FILES, DataSet, digits, limited, load_data
+from tsn_hw.learn.data.dataset import DataSet, limited
+from tsn_hw.learn.data.images import IDX_FILES, digits, load_data
 
 RNG = np.random.default_rng(0)
 X_TRAIN = RNG.integers(0, 256, (6, 5, 4), dtype=np.uint8)

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tsn_hw.core.errors import DataError, SettingsError
-from tsn_hw.learn.data.images import DataSet, digits
+from tsn_hw.learn.data.dataset import DataSet
+from tsn_hw.learn.data.images import digits
 from tsn_hw.learn.data.tasks import mixed, permuted, split, stratified
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from tsn_hw.core.errors import SettingsError
 from tsn_hw.core.records import build, read_json, read_toml
-from tsn_hw.learn.data.images import DataSet, load_data
+from tsn_hw.learn.data.dataset import DataSet
+from tsn_hw.learn.data.images import load_data
 from tsn_hw.learn.data.tasks import Stream, mixed, permuted, split
 from tsn_hw.learn.settings import DataSettings, Settings
 

@@ -60,6 +60,11 @@ def reading(name: str, file: Path) -> Iterator[None]:
         raise DataError(f"data {name!r}: {file}: cannot be read: {' '.join(str(error).split())}") from error
 
 
+def missing(name: str, file: Path | str, put: str, found: str = "") -> DataError:
+    """What is said where a file is not there: what to put where, and what was found instead."""
+    return DataError(f"data {name!r}: {file} is missing{found}; put {put}")
+
+
 def idx_array(file: Path, axes: int) -> Images:
     """The bytes of an IDX file, plain or .gz, with its number of axes.
 
@@ -203,13 +208,10 @@ def is_image(file: Path) -> bool:
 def decoded(file: Path) -> Image.Image:
     """An image file as mode L or RGB, upright as its EXIF orientation says; transparency is dropped."""
     with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):  # our limit is lower
-        return _decoded(file)
-
-
-def _decoded(file: Path) -> Image.Image:
-    with Image.open(file) as image:
-        image.verify()  # the checksums of a PNG, which decoding ignores; it leaves the image unusable
-    with Image.open(file) as image:
+        with Image.open(file) as image:
+            image.verify()  # the checksums of a PNG, which decoding ignores; it leaves the image unusable
+        image = Image.open(file)
+    with image:
         if image.width * image.height > MAX_PIXELS:
             raise DataError(f"{image.width}x{image.height} pixels are more than {MAX_PIXELS}")
         if image.mode not in _GREY + _COLOUR:

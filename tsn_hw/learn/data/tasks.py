@@ -17,10 +17,11 @@ from PIL import Image
 
 from tsn_hw.core.errors import DataError, SettingsError
 from tsn_hw.core.layers import Shape
+from tsn_hw.learn.data.dataset import DataSet
 from tsn_hw.learn.data.files import Images, Labels, resized
-from tsn_hw.learn.data.images import DataSet
 
 Indices = NDArray[np.intp]
+Convert = Callable[[Images], Images]
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,22 +84,15 @@ def permuted(data: DataSet, tasks: int, *, seed: int, valid_share: float, natura
     """
     if tasks < 1:
         raise SettingsError(f"permuted: {tasks} tasks, must be at least 1")
-    _check_randomness(seed, valid_share)
-    names = tuple(f"{data.name}-permuted-{index}" for index in range(tasks))
 
-    def build(index: int) -> TaskData:
-        rng = np.random.default_rng([seed, index])
+    def permutation(index: int, rng: np.random.Generator) -> Convert:
         order = rng.permutation(data.shape[1] * data.shape[2])
         if natural_first and index == 0:
             order.sort()
+        return lambda images: images.reshape(*images.shape[:2], -1)[:, :, order].reshape(images.shape)
 
-        def permute(images: Images) -> Images:
-            return images.reshape(*images.shape[:2], -1)[:, :, order].reshape(images.shape)
-
-        return _task(names[index], data, range(len(data.classes)), permute, valid_share, rng)
-
-    images = _images(names[0], data, range(len(data.classes)), valid_share)
-    return Stream(names, (data.classes,) * tasks, (images,) * tasks, data.shape, build)
+    parts = [_Part(f"{data.name}-permuted-{index}", data, range(len(data.classes))) for index in range(tasks)]
+    return _stream(parts, data.shape, permutation, seed, valid_share)
 
 
 def split(
@@ -117,18 +111,9 @@ def split(
         raise SettingsError(f"split: order {labels} must list different labels of 0..{len(data.classes) - 1}")
     if classes_per_task < 1 or len(labels) % classes_per_task:
         raise SettingsError(f"split: {len(labels)} classes do not divide into tasks of {classes_per_task}")
-    _check_randomness(seed, valid_share)
     dealt = [labels[start : start + classes_per_task] for start in range(0, len(labels), classes_per_task)]
-    names = tuple(f"{data.name}-split-{index}" for index in range(len(dealt)))
-
-    def build(index: int) -> TaskData:
-        return _task(
-            names[index], data, dealt[index], lambda images: images, valid_share, np.random.default_rng([seed, index])
-        )
-
-    classes = tuple(tuple(data.classes[label] for label in task) for task in dealt)
-    images = tuple(_images(name, data, labels, valid_share) for name, labels in zip(names, dealt, strict=True))
-    return Stream(names, classes, images, data.shape, build)
+    parts = [_Part(f"{data.name}-split-{index}", data, task) for index, task in enumerate(dealt)]
+    return _stream(parts, data.shape, lambda *_: lambda images: images, seed, valid_share)
 
 
 def mixed(sets: Sequence[DataSet], *, side: int, channels: int, seed: int, valid_share: float) -> Stream:
@@ -147,17 +132,46 @@ def mixed(sets: Sequence[DataSet], *, side: int, channels: int, seed: int, valid
     for data in sets:
         if data.shape[0] not in (1, channels):
             raise SettingsError(f"mixed: data {data.name!r} has {data.shape[0]} channels, the stream has {channels}")
-    _check_randomness(seed, valid_share)
+    parts = [_Part(data.name, data, range(len(data.classes))) for data in sets]
 
     def convert(images: Images) -> Images:
         return _resized_images(images, side).repeat(channels // images.shape[1], axis=1)
 
-    def build(index: int) -> TaskData:
-        data, rng = sets[index], np.random.default_rng([seed, index])
-        return _task(names[index], data, range(len(data.classes)), convert, valid_share, rng)
+    return _stream(parts, (channels, side, side), lambda *_: convert, seed, valid_share)
 
-    images = tuple(_images(data.name, data, range(len(data.classes)), valid_share) for data in sets)
-    return Stream(names, tuple(data.classes for data in sets), images, (channels, side, side), build)
+
+@dataclass(frozen=True)
+class _Part:
+    """The labels of a data set that become the classes 0, 1, ... of one task."""
+
+    name: str
+    data: DataSet
+    labels: Sequence[int]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self.data.classes[label] for label in self.labels)
+
+
+def _stream(
+    parts: list[_Part],
+    shape: Shape,
+    conversion: Callable[[int, np.random.Generator], Convert],
+    seed: int,
+    valid_share: float,
+) -> Stream:
+    """One task a part; ``conversion`` draws what is done to the images of a task."""
+    if seed < 0:
+        raise SettingsError(f"seed {seed}: must be at least 0")
+    if not 0 < valid_share < 1:
+        raise SettingsError(f"valid_share {valid_share}: must lie between 0 and 1")
+
+    def build(index: int) -> TaskData:
+        rng = np.random.default_rng([seed, index])
+        return _task(parts[index], conversion(index, rng), valid_share, rng)
+
+    names, classes = tuple(part.name for part in parts), tuple(part.classes for part in parts)
+    return Stream(names, classes, tuple(_images(part, valid_share) for part in parts), shape, build)
 
 
 def stratified(labels: Labels, share: float, rng: np.random.Generator) -> tuple[Indices, Indices]:
@@ -181,42 +195,31 @@ def _leaving(images: int, share: float) -> int:
     return min(max(1, int(images * share + 0.5)), images - 1)
 
 
-def _images(name: str, data: DataSet, labels: Sequence[int], valid_share: float) -> tuple[int, int]:
-    """Training and validation images of a task of these labels; DataError if a class has too few of them."""
-    leaving = total = 0
-    for label in labels:
-        images = int((data.y_train == label).sum()), int((data.y_test == label).sum())
-        if images[0] < 2 or images[1] < 1:
+def _images(part: _Part, valid_share: float) -> tuple[int, int]:
+    """Training and validation images of a task; DataError if a class has too few of them."""
+    train, test = (np.bincount(y, minlength=len(part.data.classes)) for y in (part.data.y_train, part.data.y_test))
+    for label, name in zip(part.labels, part.classes, strict=True):
+        if train[label] < 2 or test[label] < 1:
             raise DataError(
-                f"task {name!r}: class {data.classes[label]!r} has {images[0]} training and {images[1]} test images, "
+                f"task {part.name!r}: class {name!r} has {train[label]} training and {test[label]} test images, "
                 "must have at least 2 (one to train on, one to validate with) and 1"
             )
-        leaving, total = leaving + _leaving(images[0], valid_share), total + images[0]
-    return total - leaving, leaving
+    leaving = sum(_leaving(int(train[label]), valid_share) for label in part.labels)
+    return int(train[list(part.labels)].sum()) - leaving, leaving
 
 
-def _task(
-    name: str,
-    data: DataSet,
-    labels: Sequence[int],
-    convert: Callable[[Images], Images],
-    valid_share: float,
-    rng: np.random.Generator,
-) -> TaskData:
-    """The images of some labels of a data set, renumbered in that order, with a validation part of their own."""
-    number = np.full(len(data.classes), -1, np.int64)
-    number[list(labels)] = np.arange(len(labels))
+def _task(part: _Part, convert: Convert, valid_share: float, rng: np.random.Generator) -> TaskData:
+    """The images of a task, its labels renumbered, with a validation part of their own."""
+    data, number = part.data, np.full(len(part.data.classes), -1, np.int64)
+    number[list(part.labels)] = np.arange(len(part.labels))
     train, test = (np.flatnonzero(number[y] >= 0) for y in (data.y_train, data.y_test))
     stay, leave = (train[indices] for indices in stratified(data.y_train[train], valid_share, rng))
     return TaskData(
-        name,
-        tuple(data.classes[label] for label in labels),
-        convert(data.x_train[stay]),
-        number[data.y_train[stay]],
-        convert(data.x_train[leave]),
-        number[data.y_train[leave]],
-        convert(data.x_test[test]),
-        number[data.y_test[test]],
+        part.name,
+        part.classes,
+        *(convert(data.x_train[stay]), number[data.y_train[stay]]),
+        *(convert(data.x_train[leave]), number[data.y_train[leave]]),
+        *(convert(data.x_test[test]), number[data.y_test[test]]),
     )
 
 
@@ -227,10 +230,3 @@ def _resized_images(images: Images, side: int) -> Images:
     planes = images.reshape(-1, *images.shape[2:])
     small = [np.asarray(resized(Image.fromarray(plane), side, side)) for plane in planes]
     return np.stack(small).reshape(*images.shape[:2], side, side)
-
-
-def _check_randomness(seed: int, valid_share: float) -> None:
-    if seed < 0:
-        raise SettingsError(f"seed {seed}: must be at least 0")
-    if not 0 < valid_share < 1:
-        raise SettingsError(f"valid_share {valid_share}: must lie between 0 and 1")
