@@ -25,7 +25,7 @@ from sim.plan import LayerPlan, LayerPlans, Part
 from sim.proof import DTYPES, Floats, Kernel, Operation, UnprovenError, geometry, guarded
 from tsn_hw.core import arithmetic
 from tsn_hw.core.arithmetic import per_channel
-from tsn_hw.core.layers import INPUT, Add, AvgPool, Flatten, MaxPool, Pair, Weighted
+from tsn_hw.core.layers import INPUT, Add, AvgPool, Flatten, MaxPool, Pair, Weighted, refused
 from tsn_hw.core.network import PackedNetwork, Requantization
 
 Compile = Callable[[], list[Operation]]
@@ -77,6 +77,8 @@ def compile_program(net: PackedNetwork, task: int, plans: LayerPlans, fuse: bool
     for index, layer in layers.items():
         if isinstance(layer, Flatten):
             stages[index] = layer.inputs, _flattening
+        elif isinstance(layer, Weighted | AvgPool | Add):
+            stages[index] = layer.inputs, partial(_computing, net, task, index, plans)
         elif isinstance(layer, MaxPool):
             pool, source = partial(_max_pool, kernel=layer.kernel, stride=layer.stride), layer.inputs[0]
             if fuse and source in plans and readers[source] == 1:
@@ -85,7 +87,7 @@ def compile_program(net: PackedNetwork, task: int, plans: LayerPlans, fuse: bool
             else:
                 stages[index] = layer.inputs, partial(_pooled, list, pool)
         else:
-            stages[index] = layer.inputs, partial(_computing, net, task, index, plans)
+            raise refused(layer, "the simulator")
     last_reader = {source: index for index, (inputs, _) in stages.items() for source in inputs}
     return Program(
         tuple(
@@ -124,8 +126,8 @@ def _pooled(compiled: Compile, pool: Operation) -> list[Operation]:
 
 def _computing(net: PackedNetwork, task: int, index: int, plans: LayerPlans) -> list[Operation]:
     """Accumulate and finish: accumulate gives ``acc * factor + bias`` a channel."""
-    layer, requant, plan = net.layers[index], net.step(task, index).requantization, plans[index]
-    assert requant is not None  # checked at birth: a computing layer has one
+    layer, plan = net.layers[index], plans[index]
+    requant = plan.facts.requantization
     factor, bias = _before_rounding(requant, plan)
     finish = _finish(requant, plan)
     refuse = partial(plans.refuse, index, plan.kernel)
@@ -135,7 +137,7 @@ def _computing(net: PackedNetwork, task: int, index: int, plans: LayerPlans) -> 
         weights = net.weights(task, index)
         kernel = Kernel(geometry(layer, weights), plan.kernel)
         if plan.kernel == "int8":
-            largest = net.format(task, layer.inputs[0]).range[1] * arithmetic.magnitude(weights)
+            largest = plan.facts.inputs[0].range[1] * arithmetic.magnitude(weights)
             kernel = replace(kernel, wide=largest > PAIR_LIMIT)
             low, high = requant.bounds
             if plan.folded and low == 0 and high <= 255:  # the kernel rounds and saturates
@@ -143,10 +145,10 @@ def _computing(net: PackedNetwork, task: int, index: int, plans: LayerPlans) -> 
         return [guarded(kernel, weights, factor, bias, refuse), finish]
     dtype = DTYPES[plan.kernel]
     if isinstance(layer, Add):
-        exponents = [net.format(task, source).exponent for source in layer.inputs]
-        return [_add(exponents, factor, bias, dtype), finish]
-    assert isinstance(layer, AvgPool)  # the other kinds compute nothing
-    return [_average(layer, factor, bias, dtype), finish]
+        return [_add(plan.facts.left_shifts, factor, bias, dtype), finish]
+    if isinstance(layer, AvgPool):
+        return [_average(layer, factor, bias, dtype), finish]
+    raise refused(layer, "the simulator")
 
 
 def _before_rounding(requant: Requantization, plan: LayerPlan) -> tuple[Floats, Floats]:
@@ -165,21 +167,21 @@ def _in_parts(layer: Weighted, factor: Floats, parts: tuple[Part, ...], refuse: 
     def run(x: Tensor) -> Tensor:
         high = torch.floor(x.to(torch.float32) / 256)
         planes = {None: x.to(torch.float32), 0: x - 256 * high, 1: high}
-        total: Tensor | None = None
-        for part, operation in zip(parts, operations, strict=True):
-            term = operation(planes[part.byte][:, part.channels])
-            total = term.to(torch.float64).mul_(part.factor) if total is None else total.add_(term, alpha=part.factor)
-        assert total is not None
+        terms = (
+            operation(planes[part.byte][:, part.channels]) for part, operation in zip(parts, operations, strict=True)
+        )
+        total = next(terms).to(torch.float64).mul_(parts[0].factor)
+        for part, term in zip(parts[1:], terms, strict=True):
+            total.add_(term, alpha=part.factor)
         return total
 
     return run
 
 
-def _add(exponents: list[int], factor: Floats, bias: Floats, dtype: torch.dtype) -> Operation:
+def _add(left_shifts: tuple[int, ...], factor: Floats, bias: Floats, dtype: torch.dtype) -> Operation:
     """Both operands on the finer of their grids."""
     first, second, add = (
-        torch.from_numpy(vector).to(dtype)
-        for vector in (*(factor * 2.0 ** (exponent - min(exponents)) for exponent in exponents), bias)
+        torch.from_numpy(vector).to(dtype) for vector in (*(np.ldexp(factor, shift) for shift in left_shifts), bias)
     )
     return lambda a, b: (a.to(dtype) * first).add_(b.to(dtype) * second).add_(add)
 
@@ -229,4 +231,4 @@ def _finish(requant: Requantization, plan: LayerPlan) -> Operation:
 
     if plan.folded:
         return saturate
-    return in_int64 if plan.requantization == "int64" else in_float64
+    return in_int64 if plan.facts.carrier == "int64" else in_float64

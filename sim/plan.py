@@ -23,9 +23,10 @@ from typing import Literal
 import numpy as np
 
 from tsn_hw.core import arithmetic
-from tsn_hw.core.arithmetic import ActFormat, Carrier, Ints
-from tsn_hw.core.layers import Conv2d, Layer, Weighted
-from tsn_hw.core.network import PackedNetwork, Requantization
+from tsn_hw.core.arithmetic import Carrier, Ints
+from tsn_hw.core.facts import LayerFacts
+from tsn_hw.core.layers import Conv2d, Weighted
+from tsn_hw.core.network import PackedNetwork
 
 Kernel = Literal["int8", "float32", "float32 in parts", "float64", "int64"]
 
@@ -55,20 +56,14 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class LayerPlan:
-    """How one computing layer is carried, and why that is exact.
+    """How one computing layer is carried; why that is exact follows from its facts.
 
-    sum_bound:            no partial sum of weight * activation, in any order, exceeds it in magnitude
-    requantization:       carrier of ``acc * multiplier + offset``
-    requantization_bound: no such value exceeds it in magnitude
-    folded:               multiplier, offset and 2**-shift are part of weights and bias; only rounding is left
-    refused:              cheaper kernels that failed their test on this machine
+    folded:  multiplier, offset and 2**-shift are part of weights and bias; only rounding is left
+    refused: cheaper kernels that failed their test on this machine
     """
 
-    layer: str
+    facts: LayerFacts
     kernel: Kernel
-    sum_bound: int
-    requantization: Carrier
-    requantization_bound: int
     folded: bool
     parts: tuple[Part, ...] = ()
     refused: tuple[Kernel, ...] = ()
@@ -76,12 +71,12 @@ class LayerPlan:
     def summary(self) -> dict[str, str | int | list[Kernel]]:
         """The plan as plain data."""
         return {
-            "layer": self.layer,
+            "layer": self.facts.name,
             "kernel": self.kernel,
             "parts": max(1, len(self.parts)),
-            "sum_bound": self.sum_bound,
-            "requantization": "folded" if self.folded else self.requantization,
-            "requantization_bound": self.requantization_bound,
+            "sum_bound": self.facts.accumulator,
+            "requantization": "folded" if self.folded else self.facts.carrier,
+            "requantization_bound": self.facts.bound,
             "refused": list(self.refused),
         }
 
@@ -94,17 +89,13 @@ class LayerPlans(Mapping[int, LayerPlan]):
 
     def __init__(self, net: PackedNetwork, task: int, int8_limit: int) -> None:
         self._net, self._task, self._int8_limit = net, task, int8_limit
-        self._computing = {
-            index: (layer, step.requantization)
-            for index, layer, step in net.run_order(task)
-            if step.requantization is not None
-        }
+        self._computing = [index for index, layer, _ in net.run_order(task) if layer.computes]
         self._made: dict[int, LayerPlan] = {}
         self._refused: dict[int, tuple[Kernel, ...]] = dict.fromkeys(self._computing, ())
 
     def __getitem__(self, index: int) -> LayerPlan:
         if index not in self._made:
-            self._made[index] = self._plan(index, *self._computing[index])
+            self._made[index] = self._plan(index)
         return self._made[index]
 
     def __iter__(self) -> Iterator[int]:
@@ -119,31 +110,28 @@ class LayerPlans(Mapping[int, LayerPlan]):
             self._refused[index] += (kernel,)
             self._made.pop(index, None)
 
-    def _plan(self, index: int, layer: Layer, requant: Requantization) -> LayerPlan:
-        low, high = self._net.accumulator(self._task, index)
-        sum_bound = arithmetic.magnitude(low, high)
-        bound = arithmetic.requantization_magnitude(low, high, requant.multiplier, requant.offset)
-        sums, affine = arithmetic.carrier(sum_bound), arithmetic.carrier(bound)
+    def _plan(self, index: int) -> LayerPlan:
+        facts, sums = self._net.facts(self._task, index), self._net.facts(self._task, index).sum_carrier
         fitting: list[Kernel] = list(_CARRIERS[_CARRIERS.index(sums) :])
         parts: tuple[Part, ...] = ()
-        if isinstance(layer, Weighted):
-            source, weights = self._net.format(self._task, layer.inputs[0]), self._net.weights(self._task, index)
-            shape, limit = self._net.shape(layer.inputs[0]), self._int8_limit
-            if sums == "float32" and _fits_int8(layer, shape, source, weights, limit):
+        if isinstance(facts.layer, Weighted):
+            weights = self._net.weights(self._task, index)
+            if sums == "float32" and _fits_int8(facts, facts.layer, weights, self._int8_limit):
                 fitting.insert(0, "int8")
-            elif sums == "float64" and (parts := _split(layer, weights, source.range)):
+            elif sums == "float64" and (parts := _split(facts.layer, weights, facts.inputs[0].range)):
                 fitting.insert(0, "float32 in parts")
         refused = self._refused[index]
         kernel = next(each for each in fitting if each not in refused)  # nobody refuses int64
         if kernel != "float32 in parts":
             parts = ()
         holds = "float32" if kernel == "int8" else kernel
-        folded = holds in ("float32", "float64") and _CARRIERS.index(affine) <= _CARRIERS.index(holds)
-        return LayerPlan(layer.name, kernel, sum_bound, affine, bound, folded, parts, refused)
+        folded = holds in ("float32", "float64") and _CARRIERS.index(facts.carrier) <= _CARRIERS.index(holds)
+        return LayerPlan(facts, kernel, folded, parts, refused)
 
 
-def _fits_int8(layer: Weighted, shape: tuple[int, ...], source: ActFormat, weights: Ints, limit: int) -> bool:
-    if source.signed or source.bits > 8 or layer.macs(shape) < INT8_MIN_MACS:
+def _fits_int8(facts: LayerFacts, layer: Weighted, weights: Ints, limit: int) -> bool:
+    source = facts.inputs[0]
+    if source.signed or source.bits > 8 or layer.macs(facts.sources[0]) < INT8_MIN_MACS:
         return False
     if isinstance(layer, Conv2d) and layer.groups > 1:  # slower there than float32
         return False

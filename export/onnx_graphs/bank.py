@@ -18,7 +18,6 @@ file holds, it finds the same words, and no bits can lead it outside of its tabl
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -131,19 +130,16 @@ def bank_file(net: PackedNetwork, layout: BankLayout) -> bytes:
     """The content of ``banks.bin``."""
     content = np.zeros(layout.size, np.uint8)
     for segment in layout.segments:
+        members = net.bank_tasks(segment.bank)
         for i, offsets in segment.codes.items():
-            words = net.banks[segment.bank].layers[i]
-            assert words is not None  # a task reads them
+            words = net.words(members[0], i)
             for bit, offset in enumerate(offsets):
                 _put(content, offset, (words.code >> bit) % 2 == 1)
-        members = net.bank_tasks(segment.bank)
         for own, offset in segment.masks.items():
             read = bank_layers(net, members[own])
             for i, size in segment.layers.items():
                 if i in read:
-                    mask = net.step(members[own], i).mask
-                    assert mask is not None  # checked at birth
-                    _put(content, offset, mask)
+                    _put(content, offset, net.mask(members[own], i))
                 offset += size
     return content.tobytes()
 
@@ -160,9 +156,7 @@ def words_digest(words: Ints) -> str:
 
 
 def _plane_bytes(net: PackedNetwork, layer: int) -> int:
-    geometry = net.layers[layer]
-    assert isinstance(geometry, Weighted)  # only these are in banks
-    return -(-math.prod(geometry.weight_shape) // 8)
+    return -(-net.layers[layer].weight_count // 8)
 
 
 def _aligned(size: int) -> int:

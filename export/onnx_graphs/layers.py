@@ -88,12 +88,11 @@ def computed(graph: Graph, plan: Plan, sources: list[Tensor], weights: Tensor | 
     """Write one layer; gives its integers: uint8 of the quantized form, else the carrier."""
     if not plan.is_on_rows:
         sources = [as_features(graph, source) for source in sources]
-    if isinstance(plan.layer, Add) and plan.form == "quantized":
-        return _quantized_sum(graph, plan, sources)
-    if isinstance(plan.layer, Add):
+    if isinstance(plan.layer, Add) or weights is None:
+        if plan.form == "quantized":
+            return _quantized_sum(graph, plan, sources)
         value = _affine(graph, plan, _aligned_sum(graph, plan, sources), plan.carrier)
         return _requantized(graph, plan, value)
-    assert weights is not None  # a layer that sums products
     if plan.form == "quantized":
         return _quantized_product(graph, plan, plan.layer, sources[0], weights)
     if plan.form == "float32":
@@ -107,8 +106,8 @@ def _quantized_product(graph: Graph, plan: Plan, layer: Weighted, source: Tensor
     """QLinearConv, for a Linear on the rows of an image: bias, scale, rounding and saturation are its own."""
     name, rescaling = layer.name, plan.rescaling
     assert rescaling is not None  # what the form stands for
-    x = _in_bytes(graph, source, signed=plan.inputs[0].signed)
-    scales = np.ldexp(compact(rescaling.multiplier).astype(np.float32), -plan.requantization.shift)
+    x = _in_bytes(graph, source, signed=plan.facts.inputs[0].signed)
+    scales = np.ldexp(compact(rescaling.multiplier).astype(np.float32), -plan.facts.requantization.shift)
     scale = graph.constant(f"{name}.scale", scales if len(scales) > 1 else scales[0])
     offset = _int32(graph, f"{name}.offset", rescaling.bias.astype(np.int32))
     if plan.is_gemm:
@@ -126,7 +125,7 @@ def _quantized_gemm(graph: Graph, plan: Plan, x: Tensor, weights: Tensor, scale:
     x_zero, weight_zero = _zero_points(graph, x, weights)
     inputs = [x.name, x_zero, weights.name, weight_zero, scale, offset]
     value = graph.call("ByteGemm", inputs, f"{plan.layer.name}.value")
-    if plan.requantization.output is None:
+    if plan.facts.output is None:
         return _requantized(graph, plan, value)
     y = _byte_output(plan)
     graph.node("QuantizeLinear", [value, graph.scalar(1, "float32"), *_zero_points(graph, y)], y.name)
@@ -135,14 +134,12 @@ def _quantized_gemm(graph: Graph, plan: Plan, x: Tensor, weights: Tensor, scale:
 
 def _quantized_sum(graph: Graph, plan: Plan, sources: list[Tensor]) -> Tensor:
     """An Add between DequantizeLinear and QuantizeLinear: runtimes make one operator on bytes of it."""
-    name, shift = plan.layer.name, plan.requantization.shift
-    finer = min(form.exponent for form in plan.inputs)
+    name, shift = plan.layer.name, plan.facts.requantization.shift
     terms = []
-    for number, (source, form) in enumerate(zip(sources, plan.inputs, strict=True)):
+    for number, (source, form) in enumerate(zip(sources, plan.facts.inputs, strict=True)):
         x = _in_bytes(graph, source, signed=form.signed)
-        unit = graph.shared(
-            f"2^{form.exponent - finer - shift}_f32", np.array(2.0 ** (form.exponent - finer - shift), np.float32)
-        )
+        power = plan.facts.left_shifts[number] - shift
+        unit = graph.shared(f"2^{power}_f32", np.array(2.0**power, np.float32))
         terms.append(graph.node("DequantizeLinear", [x.name, unit, *_zero_points(graph, x)], f"{name}.operand{number}"))
     y = _byte_output(plan)
     total = graph.node("Add", terms, f"{name}.sum")
@@ -152,7 +149,7 @@ def _quantized_sum(graph: Graph, plan: Plan, sources: list[Tensor]) -> Tensor:
 
 def _byte_output(plan: Plan) -> Tensor:
     """The integers of a quantized layer, saturated to 8 bits."""
-    form = plan.requantization.output
+    form = plan.facts.output
     assert form is not None  # the plan keeps heads out
     name = f"{plan.layer.name}.out" if form.bits == 8 else f"{plan.layer.name}.out_of_8_bits"
     return Tensor(name, "uint8", BYTE_ZERO if form.signed else 0, plan.is_on_rows)
@@ -160,7 +157,7 @@ def _byte_output(plan: Plan) -> Tensor:
 
 def _in_format(graph: Graph, plan: Plan, y: Tensor) -> Tensor:
     """Integers of 8 bits, saturated to a narrower format."""
-    form = plan.requantization.output
+    form = plan.facts.output
     assert form is not None  # the plan keeps heads out
     if form.bits == 8:
         return y
@@ -176,11 +173,11 @@ def _float32_product(graph: Graph, plan: Plan, layer: Weighted, source: str, wei
     if plan.carrier != "float32":
         sums = graph.node(kind, inputs, f"{name}.sum", **attributes)
         return _affine(graph, plan, sums, "float32")
-    scale = plan.scaled(compact(plan.requantization.multiplier))
+    scale = plan.scaled(compact(plan.facts.requantization.multiplier))
     if (scale != 1).any():
         constant = graph.constant(f"{name}.scale", scale.reshape(-1, *[1] * (len(layer.weight_shape) - 1)))
         inputs[1] = graph.node("Mul", [inputs[1], constant], f"{name}.scaled_weights", doc="multiplier / 2**shift")
-    offset = np.broadcast_to(plan.requantization.offset, (layer.channels,))
+    offset = np.broadcast_to(plan.facts.requantization.offset, (layer.channels,))
     if offset.any():
         inputs.append(graph.constant(f"{name}.offset", plan.scaled(offset)))
     return graph.node(kind, inputs, f"{name}.value", **attributes)
@@ -192,7 +189,7 @@ def _integer_product(graph: Graph, plan: Plan, layer: Weighted, source: Tensor, 
     if isinstance(layer, Linear):
         weights = replace(weights, name=graph.node("Transpose", [weights.name], f"{name}.transposed", perm=[1, 0]))
     kind, attributes = ("MatMulInteger", {}) if isinstance(layer, Linear) else ("ConvInteger", _window(layer))
-    form = plan.inputs[0]
+    form = plan.facts.inputs[0]
     x_planes = _byte_planes(graph, f"{name}.x", source, signed=form.signed, wide=form.bits > 8)
     weight_planes = _byte_planes(graph, f"{name}.weights", weights, signed=True, wide=plan.has_wide_weights)
     total = ""
@@ -222,26 +219,26 @@ def _byte_planes(graph: Graph, name: str, tensor: Tensor, *, signed: bool, wide:
 
 def _aligned_sum(graph: Graph, plan: Plan, sources: list[Tensor]) -> str:
     """Both operands of an Add on the finer of their grids, added in the carrier."""
-    name, finer = plan.layer.name, min(form.exponent for form in plan.inputs)
+    name = plan.layer.name
     terms = [_in_type(graph, source, plan.carrier) for source in sources]
-    for number, form in enumerate(plan.inputs):
-        if form.exponent > finer:
-            factor = graph.scalar(1 << (form.exponent - finer), plan.carrier)
+    for number, shift in enumerate(plan.facts.left_shifts):
+        if shift:
+            factor = graph.scalar(1 << shift, plan.carrier)
             terms[number] = graph.node("Mul", [terms[number], factor], f"{name}.aligned{number}")
     return graph.node("Add", terms, f"{name}.sum")
 
 
 def _affine(graph: Graph, plan: Plan, sums: str, dtype: str) -> str:
     """(sums * multiplier + offset) / 2**shift in the carrier; an int64 carrier leaves the shift to the rounding."""
-    name, value, per_channel = plan.layer.name, sums, (1, -1, *[1] * (plan.rank - 2))
+    name, value, per_channel = plan.layer.name, sums, (1, -1, *[1] * (len(plan.facts.shape) - 1))
     if dtype != plan.carrier:
         value = graph.node("Cast", [value], f"{name}.sum_{plan.carrier}", to=onnx_type(plan.carrier))
-    scale = plan.scaled(compact(plan.requantization.multiplier))
+    scale = plan.scaled(compact(plan.facts.requantization.multiplier))
     if (scale != 1).any():
         constant = graph.constant(f"{name}.scale", scale.reshape(per_channel))
         value = graph.node("Mul", [value, constant], f"{name}.scaled_sum")
-    if plan.requantization.offset.any():
-        constant = graph.constant(f"{name}.offset", plan.scaled(plan.requantization.offset).reshape(per_channel))
+    if plan.facts.requantization.offset.any():
+        constant = graph.constant(f"{name}.offset", plan.scaled(plan.facts.requantization.offset).reshape(per_channel))
         value = graph.node("Add", [value, constant], f"{name}.value")
     return value
 
@@ -252,7 +249,7 @@ def _requantized(graph: Graph, plan: Plan, value: str) -> Tensor:
     An int64 carrier saturates in float64: the limits are exact, and what is rounded on the way there lies beyond them.
     Clip, Min and Max of int64 are wrong for values beyond 32 bits in onnxruntime 1.31 on x86.
     """
-    requantization, carrier, output = plan.requantization, plan.carrier, f"{plan.layer.name}.out"
+    requantization, carrier, output = plan.facts.requantization, plan.carrier, f"{plan.layer.name}.out"
     is_head = requantization.output is None
     if is_head and requantization.shift == 0:
         return Tensor(value, carrier)

@@ -182,8 +182,7 @@ def digest(content: bytes) -> str:
 def logit_exponent(net: PackedNetwork, task: int) -> int | None:
     """Logits are sums of products, scaled by 2**-shift; a multiplier hides a scale that the network does not know."""
     head = net.head(task)
-    layer, requantization = net.layers[head], net.step(task, head).requantization
-    assert requantization is not None  # checked at birth
+    layer, requantization = net.layers[head], net.requantization(task, head)
     if (requantization.multiplier != 1).any():
         return None
     weights = net.words(task, head).exponent if isinstance(layer, Weighted) else 0

@@ -26,7 +26,6 @@ VNNI. All but "quantized" compute ``acc * multiplier + offset`` in the cheapest 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -36,9 +35,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsn_hw.core import arithmetic
-from tsn_hw.core.arithmetic import FLOAT32_EXACT, INT32, ActFormat, Carrier, Ints
+from tsn_hw.core.arithmetic import FLOAT32_EXACT, INT32, Carrier, Ints
 from tsn_hw.core.errors import ExportError
-from tsn_hw.core.layers import Add, AvgPool, Conv2d, Flatten, Linear, MaxPool, Weighted
+from tsn_hw.core.facts import LayerFacts
+from tsn_hw.core.layers import Add, Flatten, Linear, MaxPool, Weighted, refused
 from tsn_hw.core.network import MAX_CODE_BITS, Bools, PackedNetwork, Requantization, code_bits
 
 BYTE_ZERO = 128
@@ -47,6 +47,8 @@ LEVEL_BITS = 8 * 250
 """About what the nodes and tensors of one more level of codes add to a file."""
 
 Form = Literal["quantized", "float32", "integer"]
+MOVED = (Flatten, MaxPool)
+"""Layers that only move and compare integers: they need no plan."""
 Forms = Form | Mapping[str, Form] | None
 """Forced forms: one of all layers that compute, or some by layer; None: the rule's choice."""
 
@@ -86,19 +88,16 @@ class Rescaling:
 class Plan:
     """One layer that computes, and how it does so exactly; the nodes are written from this alone.
 
-    words: None where no weights are stored. rescaling: in the form "quantized". carrier: in the other forms, the type
-    of ``acc * multiplier + offset``, whose largest magnitude is ``bound``; ``accumulator`` is that of ``acc``.
+    layer: what it computes, average pooling as a convolution; its name is that in the graph. words: None where no
+    weights are stored. rescaling: in the form "quantized". carrier: in the other forms, the type of
+    ``acc * multiplier + offset``.
     """
 
-    layer: Linear | Conv2d | Add
-    inputs: list[ActFormat]
-    rank: int
+    facts: LayerFacts
+    layer: Weighted | Add
     words: Words | None
-    requantization: Requantization
     form: Form
     carrier: Carrier | Literal["int32"]
-    accumulator: int
-    bound: int
     rescaling: Rescaling | None = None
 
     @property
@@ -109,13 +108,15 @@ class Plan:
     @property
     def fits_float32(self) -> bool:
         """Whether float32 holds every sum of products, with multipliers and offset folded in."""
-        return self.carrier == "float32" and self.accumulator <= FLOAT32_EXACT
+        return self.carrier == "float32" and self.facts.accumulator <= FLOAT32_EXACT
 
     @property
     def is_gemm(self) -> bool:
         """Whether a Linear is a Gemm on bytes; runtimes know no other scale a channel there."""
         return (
-            isinstance(self.layer, Linear) and self.fits_float32 and len(compact(self.requantization.multiplier)) == 1
+            isinstance(self.layer, Linear)
+            and self.fits_float32
+            and len(compact(self.facts.requantization.multiplier)) == 1
         )
 
     @property
@@ -126,19 +127,20 @@ class Plan:
     @property
     def is_wide(self) -> bool:
         """Whether a product has an operand of two bytes."""
-        return self.has_wide_weights or self.inputs[0].bits > 8
+        return self.has_wide_weights or self.facts.inputs[0].bits > 8
 
     def scaled(self, values: Ints) -> NDArray[Any]:
         """Integers over 2**shift in the carrier, exactly; integer carriers shift last and keep them as they are."""
         if self.carrier in ("int32", "int64"):
             return values.astype(self.carrier)
-        return np.ldexp(values.astype(np.float64), -self.requantization.shift).astype(self.carrier)
+        return np.ldexp(values.astype(np.float64), -self.facts.requantization.shift).astype(self.carrier)
 
     def summary(self) -> dict[str, object]:
         """What ``metadata_props`` tell of the layer."""
-        summary: dict[str, object] = {"form": self.form, "accumulator": self.accumulator, "bound": self.bound}
-        if self.requantization.output is not None:
-            summary["bits"] = self.requantization.output.bits
+        facts = self.facts
+        summary: dict[str, object] = {"form": self.form, "accumulator": facts.accumulator, "bound": facts.bound}
+        if facts.output is not None:
+            summary["bits"] = facts.output.bits
         if self.words is not None:
             summary["code_bits"] = self.words.widths if len(self.words.widths) > 1 else self.words.widths[0]
         return summary
@@ -151,7 +153,7 @@ def check_forms(net: PackedNetwork, forms: Forms) -> None:
         for name in forms:
             if name not in layers:
                 raise ExportError(f"form of layer {name!r}: the network has no such layer")
-            if isinstance(layers[name], Flatten | MaxPool):
+            if not layers[name].computes:
                 raise ExportError(f"form of layer {name!r}: it computes nothing")
 
 
@@ -160,32 +162,16 @@ def plan_layer(net: PackedNetwork, task: int, index: int, forms: Forms = None) -
 
     Raises ExportError where no form, or not the forced one, is exact.
     """
-    layer, step = net.layers[index], net.step(task, index)
-    forced = forms.get(layer.name) if isinstance(forms, Mapping) else forms
-    requantization = step.requantization
-    assert requantization is not None  # checked at birth
-    inputs, words = [net.format(task, source) for source in layer.inputs], None
-    if isinstance(layer, Weighted):
-        assert step.mask is not None  # checked at birth
-        words = _words(net.weights(task, index), step.mask)
-    elif isinstance(layer, AvgPool):
-        channels = net.shapes[index][0]
-        layer = Conv2d(layer.name, channels, channels, layer.kernel, layer.stride, groups=channels)
-    assert isinstance(layer, Linear | Conv2d | Add)
-    low, high = net.accumulator(task, index)
-    bound = arithmetic.requantization_magnitude(low, high, requantization.multiplier, requantization.offset)
-    plan = Plan(
-        layer=layer,
-        inputs=inputs,
-        rank=1 + len(net.shapes[index]),
-        words=words,
-        requantization=requantization,
-        form="integer",
-        carrier=arithmetic.carrier(bound),
-        accumulator=arithmetic.magnitude(low, high),
-        bound=bound,
-    )
-    return _with_form(plan, _rescaling(plan, low, high), forced)
+    if not net.layers[index].computes:
+        raise refused(net.layers[index], "ONNX")
+    facts = net.facts(task, index)
+    forced = forms.get(facts.name) if isinstance(forms, Mapping) else forms
+    layer = facts.products or facts.layer
+    if not isinstance(layer, Weighted | Add):
+        raise refused(layer, "ONNX")
+    words = _words(net.weights(task, index), net.mask(task, index)) if isinstance(facts.layer, Weighted) else None
+    plan = Plan(facts, layer, words, form="integer", carrier=facts.carrier)
+    return _with_form(plan, _rescaling(plan), forced)
 
 
 def _with_form(plan: Plan, rescaling: Rescaling | str, forced: Form | None) -> Plan:
@@ -203,35 +189,31 @@ def _with_form(plan: Plan, rescaling: Rescaling | str, forced: Form | None) -> P
         return replace(plan, rescaling=rescaling)
     if form == "integer" and plan.carrier == "float32" and (plan.is_wide or isinstance(plan.layer, Add)):
         return replace(plan, carrier="float64")  # sums of bytes may exceed what their total does not
-    if form == "integer" and not plan.is_wide and _is_raw(plan.requantization):
+    if form == "integer" and not plan.is_wide and _is_raw(plan.facts.requantization):
         return replace(plan, carrier="int32")
     return plan
 
 
 def _obstacle(plan: Plan, rescaling: Rescaling | str, form: Form) -> str | None:
     """Why a form does not hold a layer exactly, with the value; None if it does."""
-    largest = 0 if isinstance(plan.layer, Add) else 255 * 255 * math.prod(plan.layer.weight_shape[1:])
+    largest = 0 if isinstance(plan.layer, Add) else 255 * 255 * plan.layer.fan_in
     if form != "float32" and largest > INT32[1]:
         return f"sums of uint8 products reach {largest}, must fit int32"
-    if form == "float32" and plan.accumulator > FLOAT32_EXACT:
-        return f"its accumulator reaches {plan.accumulator}, at most {FLOAT32_EXACT}"
+    if form == "float32" and plan.facts.accumulator > FLOAT32_EXACT:
+        return f"its accumulator reaches {plan.facts.accumulator}, at most {FLOAT32_EXACT}"
     return rescaling if form == "quantized" and isinstance(rescaling, str) else None
 
 
-def _rescaling(plan: Plan, low: Ints, high: Ints) -> Rescaling | str:
-    """What the quantized form computes, proven to be the contract's integers; or why it is not.
-
-    ``low``, ``high``: smallest and largest accumulator of the channels, or of all.
-    """
-    requantization = plan.requantization
-    output, channels = requantization.output, 1 if isinstance(plan.layer, Add) else plan.layer.channels
+def _rescaling(plan: Plan) -> Rescaling | str:
+    """What the quantized form computes, proven to be the contract's integers; or why it is not."""
+    requantization, output = plan.facts.requantization, plan.facts.output
     if output is None and not plan.is_gemm:
         return "its logits are no bytes, and it is no Gemm of one scale within float32"
-    bits = [form.bits for form in (output, *plan.inputs) if form is not None]
+    bits = [form.bits for form in (output, *plan.facts.inputs) if form is not None]
     if plan.has_wide_weights or max(bits) > 8:
         return "activations or centroids have more than 8 bits"
-    vectors = (low, high, requantization.multiplier, requantization.offset)
-    low, high, multiplier, offset = (np.broadcast_to(vector, (channels,)) for vector in vectors)
+    vectors = (plan.facts.low, plan.facts.high, requantization.multiplier, requantization.offset)
+    low, high, multiplier, offset = (np.broadcast_to(vector, (plan.layer.multipliers,)) for vector in vectors)
     if isinstance(plan.layer, Add):
         return _rescaling_of_add(plan, multiplier, offset)
     if not plan.is_gemm:
@@ -257,9 +239,8 @@ def _rescaling(plan: Plan, low: Ints, high: Ints) -> Rescaling | str:
 
 def _rescaling_of_add(plan: Plan, multiplier: Ints, offset: Ints) -> Rescaling | str:
     """Runtimes may take zero points off after the operands are scaled: float32 has to hold all of it."""
-    finer = min(form.exponent for form in plan.inputs)
-    zero_points = sum(BYTE_ZERO << (form.exponent - finer) for form in plan.inputs)
-    largest = plan.bound + zero_points + (BYTE_ZERO << plan.requantization.shift)
+    zero_points = sum(BYTE_ZERO << shift for shift in plan.facts.left_shifts)
+    largest = plan.facts.bound + zero_points + (BYTE_ZERO << plan.facts.requantization.shift)
     if (multiplier != 1).any() or offset.any():
         return "it has a multiplier or an offset"
     if largest > FLOAT32_EXACT:

@@ -5,7 +5,6 @@ Both end in a lookup that gives uint8 with zero point 128 where the layer comput
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -82,12 +81,12 @@ def _looked_up(graph: Graph, plan: Plan, layer: Weighted, kind: str, inputs: lis
     codebook = _codebook(graph, plan, name, centroids)
     weights = Tensor(f"{name}.weights", codebook.dtype, codebook.zero_point)
     fitting = graph.constant(f"{name}.shape", shape)
-    if math.prod(layer.weight_shape) % 8 == 0:
+    if layer.weight_count % 8 == 0:
         graph.call(kind, [*inputs, codebook.name, fitting], weights.name, f"{name}.words")
         return weights
     padded, flat = f"{name}.padded_weights", graph.shared("flat", np.array([-1]))
     graph.call(kind, [*inputs, codebook.name, flat], padded, f"{name}.words")
-    ends = [graph.shared(f"up_to_{end}", np.array([end])) for end in (0, math.prod(layer.weight_shape))]
+    ends = [graph.shared(f"up_to_{end}", np.array([end])) for end in (0, layer.weight_count)]
     cut = graph.node("Slice", [padded, *ends], f"{name}.flat_weights")
     graph.node("Reshape", [cut, fitting], weights.name)
     return weights
@@ -101,8 +100,7 @@ def shared_words(graph: Graph, net: PackedNetwork, task: int, layout: BankLayout
         names = [net.layers[i].name for i in segment.layers]
         masks = _masks(graph, segment, own, names)
         for i in layers:
-            memory, mask, name = net.words(task, i), net.step(task, i).mask, net.layers[i].name
-            assert mask is not None  # checked at birth
+            memory, mask, name = net.words(task, i), net.mask(task, i), net.layers[i].name
             planes = code_planes(memory, own)
             codes = _external(graph, f"{name}.codes", segment.code_runs(i, planes), segment.layers[i])
             rows = segment.positions(own)

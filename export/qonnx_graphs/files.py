@@ -50,7 +50,7 @@ def qonnx_graph(net: PackedNetwork, task: int | str, flavour: Flavour) -> onnx.M
     exponent, summaries = logit_exponent(net, task) or 0, []
     for index, layer, _ in net.run_order(task):
         sources = [tensors[source] for source in layer.inputs]
-        summary: dict[str, object] = {"name": layer.name, "kind": type(layer).__name__}
+        summary: dict[str, object] = {"name": layer.name, "kind": layer.kind}
         if isinstance(layer, Flatten):
             tensors[index] = graph.moved("Flatten", sources[0], layer.name, net.shapes[index], axis=1)
         elif isinstance(layer, MaxPool):

@@ -6,82 +6,61 @@ is refused: the format has no wider carrier.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tsn_hw.core import arithmetic
-from tsn_hw.core.arithmetic import FLOAT32_EXACT, ActFormat, Ints
+from tsn_hw.core.arithmetic import FLOAT32_EXACT, Ints
 from tsn_hw.core.errors import ExportError
-from tsn_hw.core.layers import Add, AvgPool, Conv2d, Linear, Shape, Weighted
+from tsn_hw.core.facts import LayerFacts
+from tsn_hw.core.layers import Add, Weighted, refused
 from tsn_hw.core.network import PackedNetwork
 
 
-@dataclass(frozen=True)
-class QonnxLayer:
-    """y = saturate(round_half_even((acc * multiplier + offset) / 2**shift)), with multipliers above 0.
+@dataclass(frozen=True, eq=False)
+class QonnxLayer(LayerFacts):
+    """The facts of a layer, rewritten so that its multipliers are above 0.
 
     operands: the weights of a Linear or Conv2d (an AvgPool sums with ones), or the two factors that bring the operands
     of an Add to one grid. The sign of a multiplier is moved into them: thresholds count upwards, and FINN takes no
     negative factor through them. A multiplier of 0 becomes operands of 0.
 
-    low, high: smallest and largest ``acc``, (channels,) or (1,). unit: real value = integer * 2**unit, of
-    ``acc * multiplier + offset``.
+    unit: real value = integer * 2**unit, of ``acc * multiplier + offset``.
     """
 
-    geometry: Linear | Conv2d | Add
-    shape: Shape
-    inputs: tuple[ActFormat, ...]
+    geometry: Weighted | Add
     operands: Ints
-    multiplier: Ints
-    offset: Ints
-    shift: int
-    output: ActFormat | None
-    low: Ints
-    high: Ints
     unit: int
-
-    @property
-    def name(self) -> str:
-        """Name of the layer."""
-        return self.geometry.name
-
-    @property
-    def bound(self) -> int:
-        """The largest magnitude of ``acc * multiplier + offset``; that of ``acc`` is no larger."""
-        return arithmetic.requantization_magnitude(self.low, self.high, self.multiplier, self.offset)
 
 
 def qonnx_layer(net: PackedNetwork, task: int, index: int, logit_exponent: int) -> QonnxLayer:
     """What a layer that computes does for a task."""
-    layer, requantization = net.layers[index], net.step(task, index).requantization
-    assert requantization is not None  # checked at birth
-    inputs = tuple(net.format(task, source) for source in layer.inputs)
-    if isinstance(layer, Weighted):
+    if not net.layers[index].computes:
+        raise refused(net.layers[index], "QONNX")
+    facts, scales = net.facts(task, index), net.requantization(task, index)
+    geometry = facts.products or facts.layer
+    if not isinstance(geometry, Weighted | Add):
+        raise refused(geometry, "QONNX")
+    if isinstance(geometry, Add):
+        operands = np.array([1 << shift for shift in facts.left_shifts])
+    elif isinstance(facts.layer, Weighted):
         operands = net.weights(task, index)
-    elif isinstance(layer, AvgPool):
-        channels = net.shapes[index][0]
-        layer = Conv2d(layer.name, channels, channels, layer.kernel, layer.stride, groups=channels)
-        operands = np.ones(layer.weight_shape, np.int64)
     else:
-        finer = min(form.exponent for form in inputs)
-        operands = np.array([1 << (form.exponent - finer) for form in inputs])
-    assert isinstance(layer, Linear | Conv2d | Add)
-    sign = np.sign(requantization.multiplier)
-    low, high = (bound * sign for bound in net.accumulator(task, index))
-    exponent = logit_exponent if requantization.output is None else requantization.output.exponent
+        operands = np.ones(geometry.weight_shape, np.int64)
+    sign = np.sign(scales.multiplier)
+    low, high = facts.low * sign, facts.high * sign
+    exponent = logit_exponent if facts.output is None else facts.output.exponent
     return QonnxLayer(
-        geometry=layer,
-        shape=net.shapes[index],
-        inputs=inputs,
-        operands=operands * sign.reshape(-1, *[1] * (operands.ndim - 1)),
-        multiplier=np.maximum(np.abs(requantization.multiplier), 1),
-        offset=requantization.offset,
-        shift=requantization.shift,
-        output=requantization.output,
+        facts.layer,
+        facts.inputs,
+        facts.sources,
+        facts.shape,
+        replace(scales, multiplier=np.maximum(np.abs(scales.multiplier), 1)),
         low=np.minimum(low, high),
         high=np.maximum(low, high),
-        unit=exponent - requantization.shift,
+        geometry=geometry,
+        operands=operands * sign.reshape(-1, *[1] * (operands.ndim - 1)),
+        unit=exponent - scales.shift,
     )
 
 

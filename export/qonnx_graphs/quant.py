@@ -35,12 +35,14 @@ def quant_layer(graph: QonnxGraph, layer: QonnxLayer, sources: Sequence[str], ou
     """Add one layer that computes; gives ``output``."""
     check_exact(layer, "its accumulator with multiplier and offset", layer.bound)
     name, shape, form = layer.name, (1, *layer.shape), layer.output
-    if form is None and layer.shift == 0:
+    if form is None and layer.requantization.shift == 0:
         return _value(graph, layer, sources, output)
     value = _value(graph, layer, sources, f"{name}.value")
     if form is None:  # logits that are rounded, and never saturate
-        largest = (layer.bound >> layer.shift) + 1
-        return _quant(graph, value, output, shape, integer_bits(-largest, largest), layer.unit + layer.shift)
+        largest = (layer.bound >> layer.requantization.shift) + 1
+        return _quant(
+            graph, value, output, shape, integer_bits(-largest, largest), layer.unit + layer.requantization.shift
+        )
     if not form.signed:  # FINN takes an unsigned Quant behind a Relu only
         value = graph.tensor("Relu", [value], f"{name}.relu", shape)
     return quant_format(graph, f"layer {name!r}: its output", value, output, shape, form)
@@ -51,14 +53,16 @@ def _value(graph: QonnxGraph, layer: QonnxLayer, sources: Sequence[str], output:
     name, shape = layer.name, (1, *layer.shape)
     if isinstance(layer.geometry, Add):
         terms = [_aligned(graph, layer, number, source) for number, source in enumerate(sources)]
-        if not layer.offset.any():
+        if not layer.requantization.offset.any():
             return graph.tensor("Add", terms, output, shape)
         sums = graph.tensor("Add", terms, f"{name}.sum", shape)
-        offset = _constant(graph, layer, "offset", layer.offset[0], layer.unit)
+        offset = _constant(graph, layer, "offset", layer.requantization.offset[0], layer.unit)
         return graph.tensor("Add", [sums, offset], output, shape)
-    operands = layer.operands * layer.multiplier.reshape(-1, *[1] * (layer.operands.ndim - 1))
+    operands = layer.operands * layer.requantization.multiplier.reshape(-1, *[1] * (layer.operands.ndim - 1))
     weights = _constant(graph, layer, "weights", stored(operands), layer.unit - layer.inputs[0].exponent)
-    offset = _constant(graph, layer, "offset", np.broadcast_to(layer.offset, layer.shape[:1]), layer.unit)
+    offset = _constant(
+        graph, layer, "offset", np.broadcast_to(layer.requantization.offset, layer.shape[:1]), layer.unit
+    )
     if isinstance(layer.geometry, Conv2d):
         return graph.product(layer, [sources[0], weights, offset], output)
     sums = graph.product(layer, [sources[0], weights], f"{name}.sum")
@@ -67,7 +71,10 @@ def _value(graph: QonnxGraph, layer: QonnxLayer, sources: Sequence[str], output:
 
 def _aligned(graph: QonnxGraph, layer: QonnxLayer, number: int, source: str) -> str:
     """An operand of an Add on the grid of the layer."""
-    factor, exponent = layer.operands[number] * layer.multiplier[0], layer.unit - layer.inputs[number].exponent
+    factor, exponent = (
+        layer.operands[number] * layer.requantization.multiplier[0],
+        layer.unit - layer.inputs[number].exponent,
+    )
     if factor * 2.0**exponent == 1:
         return source
     constant = _constant(graph, layer, f"factor{number}", factor, exponent)

@@ -63,11 +63,13 @@ def thresholds(layer: QonnxLayer, form: ActFormat) -> Ints:
     """
     bottom, top = form.range
     wanted = np.arange(bottom + 1, top + 1)
-    multiplier, offset, low, high = (v[:, None] for v in (layer.multiplier, layer.offset, layer.low, layer.high))
+    multiplier, offset, low, high = (
+        v[:, None] for v in (layer.requantization.multiplier, layer.requantization.offset, layer.low, layer.high)
+    )
     below, enough = (np.broadcast_to(v, (len(v), len(wanted))) for v in (low - 1, high + 1))
     while (enough - below > 1).any():
         middle = (below + enough) // 2
-        reached = arithmetic.requantize(middle, multiplier, offset, layer.shift, form.range) >= wanted
+        reached = arithmetic.requantize(middle, multiplier, offset, layer.requantization.shift, form.range) >= wanted
         below, enough = np.where(reached, below, middle), np.where(reached, middle, enough)
     return enough
 
@@ -76,14 +78,17 @@ def _logits(graph: QonnxGraph, layer: QonnxLayer, source: str, output: str) -> s
     """Add acc * multiplier + offset, which is no matter of thresholds."""
     name, shape = layer.name, (1, *layer.shape)
     check_exact(layer, "its accumulator with multiplier and offset", layer.bound)
-    if layer.shift:
-        raise ExportError(f"layer {name!r}: its logits are shifted by {layer.shift} bits, MultiThreshold needs 0")
+    if layer.requantization.shift:
+        raise ExportError(
+            f"layer {name!r}: its logits are shifted by {layer.requantization.shift} bits, MultiThreshold needs 0"
+        )
     value = _accumulator(graph, layer, [source])
-    if (layer.multiplier != 1).any():
-        factor = _constant(graph, f"{name}.multiplier", layer.multiplier)
+    multiplier = layer.requantization.multiplier
+    if (multiplier != 1).any():
+        factor = _constant(graph, f"{name}.multiplier", multiplier)
         value = graph.tensor("Mul", [value, factor], f"{name}.product", shape)
-        graph.types[value] = f"INT{integer_bits(layer.low * layer.multiplier, layer.high * layer.multiplier)}"
-    graph.tensor("Add", [value, _constant(graph, f"{name}.offset", layer.offset)], output, shape)
+        graph.types[value] = f"INT{integer_bits(layer.low * multiplier, layer.high * multiplier)}"
+    graph.tensor("Add", [value, _constant(graph, f"{name}.offset", layer.requantization.offset)], output, shape)
     graph.types[output] = f"INT{integer_bits(-layer.bound, layer.bound)}"
     return output
 

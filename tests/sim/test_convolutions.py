@@ -48,7 +48,7 @@ def assert_right(net: PackedNetwork, batch: int) -> Simulator:
 
 
 def summary(simulator: Simulator, layer: str) -> tuple[object, object]:
-    (plan,) = (plan.summary() for plan in simulator.plan if plan.layer == layer)
+    (plan,) = (plan.summary() for plan in simulator.plan if plan.facts.name == layer)
     return plan["kernel"], plan["refused"]
 
 

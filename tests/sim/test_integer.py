@@ -57,7 +57,7 @@ def limits(float32: int, float64: int) -> Iterator[None]:
 
 
 def kernels(net: PackedNetwork, task: int = 0) -> dict[str, str]:
-    return {plan.layer: plan.kernel for plan in Simulator(net, task, int8=False).plan}
+    return {plan.facts.name: plan.kernel for plan in Simulator(net, task, int8=False).plan}
 
 
 # --- every network, every layer ---------------------------------------------------------------------------------------
@@ -93,7 +93,7 @@ def test_the_random_networks_meet_every_kernel() -> None:
             with pytest.MonkeyPatch.context() as patch, limits(2**11, 2**15) if seed % 4 == 0 else limits(2**24, 2**53):
                 patch.setattr(sim.plan, "INT8_MIN_MACS", 0)
                 met |= {
-                    (plan.kernel, "folded" if plan.folded else plan.requantization)
+                    (plan.kernel, "folded" if plan.folded else plan.facts.carrier)
                     for plan in LayerPlans(net, 0, int8_limit=255 * 128).values()
                 }
     assert {kernel for kernel, _ in met} == {"int8", "float32", "float32 in parts", "float64", "int64"}
@@ -130,12 +130,12 @@ def test_float32_is_never_chosen_beyond_its_bound(recipe: Recipe) -> None:
                 int(r) * abs(int(m)) + abs(int(o))
                 for r, m, o in zip(reach, requant.multiplier, requant.offset, strict=True)
             ]
-            assert plan.sum_bound >= max(reach)
+            assert plan.facts.accumulator >= max(reach)
             if plan.kernel in ("int8", "float32"):
                 assert max(reach) <= 2**24
                 assert not plan.folded or max(after) <= 2**24
             if plan.kernel == "float64":
-                assert 2**24 < plan.sum_bound <= 2**53
+                assert 2**24 < plan.facts.accumulator <= 2**53
 
 
 @given(recipes())
@@ -162,7 +162,7 @@ def test_the_parts_of_a_split_sum_are_the_weights_and_fit_float32(recipe: Recipe
 
 def test_float32_holds_a_sum_of_exactly_2_to_24() -> None:
     net = linear([[-(2**15), -(2**15)]], requantization(None), S9, head=False)  # 2 * 2**15 * 256
-    assert [(p.kernel, p.sum_bound, p.folded) for p in Simulator(net, 0).plan] == [("float32", 2**24, True)]
+    assert [(p.kernel, p.facts.accumulator, p.folded) for p in Simulator(net, 0).plan] == [("float32", 2**24, True)]
     assert simulate(net, 0, [[-256, -256], [-256, 255]]).tolist() == [[2**24], [2**15]]
 
 
@@ -176,7 +176,7 @@ def test_one_more_is_beyond_float32() -> None:
 
 def test_an_offset_beyond_float32_is_added_in_float64() -> None:
     net = linear([[1, 1]], requantization(None, offset=2**24), U8, head=False)
-    assert [(p.kernel, p.requantization, p.folded) for p in Simulator(net, 0).plan] == [("float32", "float64", False)]
+    assert [(p.kernel, p.facts.carrier, p.folded) for p in Simulator(net, 0).plan] == [("float32", "float64", False)]
     assert simulate(net, 0, [[1, 0], [1, 2]]).tolist() == [[2**24 + 1], [2**24 + 3]]
 
 
@@ -190,7 +190,7 @@ def test_an_offset_beyond_float64_is_added_in_int64() -> None:
     offset = 2**60 + 2**44  # half a step above an even quotient; float64 drops the last bit of offset + 1
     net = linear([[0], [0]], requantization(U16, shift=45, offset=[offset, offset + 1], channels=2), U8)
     assert float(offset) == float(offset + 1)
-    assert [(p.requantization, p.folded) for p in Simulator(net, 0).plan][:1] == [("int64", False)]
+    assert [(p.facts.carrier, p.folded) for p in Simulator(net, 0).plan][:1] == [("int64", False)]
     assert Simulator(net, 0).taps([[0]])["fc"].tolist() == [[32768, 32769]]
 
 

@@ -164,12 +164,12 @@ def _answer(layer: Layer, problems: Sequence[str]) -> str:
 
 def _onnx_problems(net: PackedNetwork) -> list[str]:
     """Layers that have no exact form in ONNX, each once, by the first task that shows it."""
-    from export.onnx_graphs.plan import plan_layer
+    from export.onnx_graphs.plan import MOVED, plan_layer
 
     found: dict[str, str] = {}
     for task, described in enumerate(net.tasks):
-        for index, layer, step in net.run_order(task):
-            if step.requantization is None or layer.name in found:
+        for index, layer, _ in net.run_order(task):
+            if isinstance(layer, MOVED) or layer.name in found:
                 continue
             try:
                 plan_layer(net, task, index, None)

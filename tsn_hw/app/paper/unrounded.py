@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tsn_hw.core.layers import INPUT, Add, AvgPool, Conv2d, Linear, MaxPool
+from tsn_hw.core.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Linear, MaxPool, refused
 from tsn_hw.core.network import PackedNetwork, Step
 
 BATCH = 1000
@@ -44,11 +44,12 @@ def unrounded_logits(net: PackedNetwork, task: int, images: NDArray[np.uint8]) -
             case AvgPool():
                 x = F.avg_pool2d(x, layer.kernel, layer.stride, divisor_override=1)
             case Add():
-                first, second = (net.format(task, source).exponent for source in layer.inputs)
-                finest = min(first, second)
-                x = x * 2.0 ** (first - finest) + values[layer.inputs[1]] * 2.0 ** (second - finest)
-            case _:
+                first, second = net.facts(task, index).left_shifts
+                x = x * 2.0**first + values[layer.inputs[1]] * 2.0**second
+            case Flatten():
                 x = x.flatten(1)
+            case _:
+                raise refused(layer, "unrounded inference")
         values[index] = _scaled(x, step)
     return values[net.head(task)]
 
