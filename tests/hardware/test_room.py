@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as examples
 
-from tests.hardware.test_images import settings
+from tests.helpers.images import settings
 from tests.helpers.networks import Recipe, random_network, recipes
 from tests.helpers.small_network import ADD, MIX, NET, put
 from tsn_hw.core.errors import FoldingError

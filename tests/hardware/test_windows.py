@@ -12,7 +12,7 @@ import pytest
 from export.rtl.simulation import RtlCall, RtlSimulation
 from sim.devices import device
 from sim.resources import estimate_resources
-from tests.hardware.test_dataflow import runs_to_the_end
+from tests.helpers.dataflow import runs_to_the_end
 from tests.helpers.handmade import S8, U8, network, requantization
 from tests.helpers.hls import assert_equal_integers, needs_compiler
 from tests.helpers.networks import adversarial_inputs

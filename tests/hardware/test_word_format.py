@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.hardware.test_images import settings, word
+from tests.helpers.images import settings, word
 from tsn_hw.core.arithmetic import ActFormat, nearest
 from tsn_hw.core.layers import Linear
 from tsn_hw.core.memory import write_word

@@ -13,7 +13,7 @@ import pytest
 from export import GoldenRun
 from export.hls.csim import compiled
 from export.project.golden import golden_data
-from tests.hardware.test_images import settings
+from tests.helpers.images import settings
 from tests.helpers.networks import Recipe, adversarial_inputs, random_network
 from tsn_hw.core import reference
 from tsn_hw.core.network import PackedNetwork

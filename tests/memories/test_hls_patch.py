@@ -18,8 +18,8 @@ from export.memories.patch_files import PATCH, patch_files, patch_json, read_pat
 from export.project.golden import LOAD, RUN, bus_beats
 from export.project.load import ALL_TASKS, load_files, word_packets
 from export.project.numbers import design_number
-from tests.hardware.test_images import decoded, settings
 from tests.helpers.compiled_top import CompiledTop, needs_compiler
+from tests.helpers.images import decoded, settings
 from tests.helpers.networks import Recipe, adversarial_inputs, random_network, recipes
 from tests.helpers.small_network import CONV, HEAD_B, MIX, NET, put, scale, step
 from tsn_hw.core import reference

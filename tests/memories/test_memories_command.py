@@ -11,7 +11,7 @@ from export.memories.patch import apply_patch
 from export.memories.patch_files import PATCH, PATCH_FOLDER, read_patch
 from export.project.folder import MANIFEST, manifest_of
 from export.project.folding_json import folding_json
-from tests.hardware.test_images import settings
+from tests.helpers.images import settings
 from tests.helpers.small_network import NET
 from tsn_hw.app.cli.main import main
 from tsn_hw.core import artifact

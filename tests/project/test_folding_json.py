@@ -7,7 +7,7 @@ import pytest
 from hypothesis import strategies as st
 
 from export.project.folding_json import final_config_json, folding_json, read_folding
-from tests.hardware.test_images import settings
+from tests.helpers.images import settings
 from tests.helpers.networks import Recipe, random_network, recipes
 from tests.helpers.small_network import NET
 from tsn_hw.core.errors import ExportError, FoldingError

@@ -25,7 +25,7 @@ from sim.calibration import Measured, fit
 from sim.devices import device, devices
 from sim.memories import Memory, blocks, is_shallow, joining_luts, lut_count, place, unit_memories
 from sim.resources import RESOURCES, Estimate, Resources, capacities, estimate_resources, fifo_memories
-from tests.hardware.test_images import settings as legal_settings
+from tests.helpers.images import settings as legal_settings
 from tests.helpers.networks import Recipe, random_network
 from tests.helpers.small_network import NET
 from tsn_hw.app.hardware.calibrate import Run, coefficients_json, fitted, read_runs
