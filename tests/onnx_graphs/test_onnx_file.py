@@ -84,9 +84,24 @@ def test_the_exponent_of_the_logits_is_that_of_products_and_shift(shift, multipl
 def test_codes_index_the_distinct_centroids_that_the_task_reads_frequent_ones_first():
     net = linear_network([[5, -3, 5, 9]], scale([1], [0], 0))
     constants = {t.name: onnx.numpy_helper.to_array(t) for t in onnx_graph(net, 0).graph.initializer}
-    assert constants["fc.codebook"].tolist() == [133, 125, 137, 128]  # zero point 128; the last one: not in the mask
+    assert constants["fc.codebook"].tolist() == [5, -3, 9, 0]  # the last one: not in the mask
     assert constants["fc.codes"].tolist() == [[[0b0010]], [[0b1000]]]  # a plane a bit: codes 0, 1, 0, 2
     assert constants["fc.mask"].tolist() == [[[0b1111]]]
+
+
+@pytest.mark.parametrize(("largest", "dtype"), [(64, "int8"), (65, "uint8")])
+@pytest.mark.parametrize("multipliers", [[1, 1], [1, 2]], ids=["Gemm", "QLinearConv"])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_weights_are_int8_where_two_products_fit_16_bits_and_uint8_elsewhere(engine, multipliers, largest, dtype):
+    rows = [[largest] * 9, [-largest] * 8 + [largest]]
+    net = linear_network(rows, scale(multipliers, [0, 0], 8, S8))
+    model = onnx_graph(net, 0, taps=True)
+    constants = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    assert told(model)["layers"]["form"][0] == "quantized"
+    assert constants["fc.codebook"].dtype == dtype
+    x = np.array([[255] * 9, [255] * 8 + [0], [0] * 9, [1] * 9])
+    outputs = engine(model)(x=x.astype(np.uint8))
+    assert outputs["fc"].tolist() == reference.run(net, 0, x)["fc"].tolist()
 
 
 def test_only_survivors_are_stored():

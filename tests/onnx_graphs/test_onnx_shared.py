@@ -181,7 +181,7 @@ def test_wide_centroids_that_a_task_does_not_read_leave_its_layer_in_bytes(tmp_p
     assert_right(net, tmp_path, range(2))
     tables = [onnx.load(tmp_path / f"task_{task:02d}.onnx").graph.initializer for task in range(2)]
     dtypes = [{t.name: t.data_type for t in table}["body.codebook"] for table in tables]
-    assert dtypes == [onnx.TensorProto.INT16, onnx.TensorProto.UINT8]
+    assert dtypes == [onnx.TensorProto.INT16, onnx.TensorProto.INT8]
 
 
 def test_the_bank_file_holds_code_planes_and_masks():
