@@ -1,32 +1,42 @@
 """`tsn-hw check`: every reason against a model at once, with what to change, before any long work."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from export import write_onnx
 from sim.area import read_coefficients
 from sim.devices import device
 from sim.resources import estimate_resources
-from tests.helpers.foreign_models import checked_on_zynq
 from tests.helpers.networks import Recipe, random_network
 from tests.helpers.small_network import NET
 from tests.helpers.tiny_run import TINY_TOML, finished_run
 from tsn_hw.app.check.draft import draft
+from tsn_hw.app.check.foreign import SUPPORTED, Foreign, read_foreign
+from tsn_hw.app.check.network import Checked, check_model
 from tsn_hw.app.cli.main import main
 from tsn_hw.app.hardware.choose import HardwareWishes, choose
 from tsn_hw.app.hardware.platform import Platform
 from tsn_hw.core import artifact
 from tsn_hw.core.capacity import capacity
 from tsn_hw.core.errors import FoldingError, SettingsError
-from tsn_hw.core.layers import Weighted
+from tsn_hw.core.layers import Add, AvgPool, Conv2d, Flatten, Linear, MaxPool, Weighted
 from tsn_hw.hardware.folding import Folding, HardwareSettings, UnitSettings
 from tsn_hw.hardware.pipeline import accelerator, unit_names
-from tsn_hw.learn.architectures import alexnet, mlp
+from tsn_hw.learn.architectures import Architecture, alexnet, mlp, resnet18, tinynet
 from tsn_hw.learn.settings import Formats, ModelSettings, QuantizeSettings, Settings, TrainSettings
+
+
+def checked_on_zynq(path: Path, name: str = "xc7z020") -> Checked:
+    return check_model(path, Platform(device(name), read_coefficients()))
+
 
 # ------------------------------------------------------------------------------------------------------------ networks
 
@@ -293,6 +303,376 @@ def test_a_draft_has_the_masks_and_the_code_widths_of_its_settings(batch_norm: b
     assert capacity(net).body_weights == body.body_weights
 
 
+# ---------------------------------------------------------------------------------------------------------------- ONNX
+
+
+def model_of(
+    nodes: Sequence[tuple[str, list[str], list[str], dict[str, Any]]],
+    weights: dict[str, tuple[int, ...]],
+    shape: Sequence[int | str] = ("N", 3, 32, 32),
+    outputs: Sequence[str] = ("y",),
+    domain: str = "",
+) -> onnx.ModelProto:
+    """A float model: nodes as (operator, inputs, outputs, attributes), weights of zeros by shape."""
+    graph = helper.make_graph(
+        [
+            helper.make_node(kind, inputs, results, f"n{number}", domain=domain if kind == "Odd" else "", **attributes)
+            for number, (kind, inputs, results, attributes) in enumerate(nodes)
+        ],
+        "model",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
+        [numpy_helper.from_array(np.zeros(size, np.float32), name) for name, size in weights.items()],
+    )
+    domains = [("", 18)] + ([(domain, 1)] if domain else [])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid(*entry) for entry in domains])
+
+
+def conv_net() -> tuple[list[tuple[str, list[str], list[str], dict[str, Any]]], dict[str, tuple[int, ...]]]:
+    """What alexnet((3, 32, 32), (4, 8), (20,), batch_norm=True) is in ONNX, with ten classes."""
+    nodes = [
+        ("Conv", ["x", "w1", "b1"], ["c1"], {"kernel_shape": [4, 4]}),
+        ("BatchNormalization", ["c1", "g1", "g1", "g1", "g1"], ["n1"], {}),
+        ("Relu", ["n1"], ["r1"], {}),
+        ("MaxPool", ["r1"], ["p1"], {"kernel_shape": [2, 2], "strides": [2, 2]}),
+        ("Dropout", ["p1"], ["d1"], {}),
+        ("Conv", ["d1", "w2"], ["c2"], {}),
+        ("BatchNormalization", ["c2", "g2", "g2", "g2", "g2"], ["n2"], {}),
+        ("MaxPool", ["n2"], ["p2"], {"kernel_shape": [2, 2], "strides": [2, 2]}),
+        ("Relu", ["p2"], ["r2"], {}),
+        ("Flatten", ["r2"], ["f"], {}),
+        ("Gemm", ["f", "w3", "b3"], ["l1"], {"transB": 1}),
+        ("BatchNormalization", ["l1", "g3", "g3", "g3", "g3"], ["n3"], {}),
+        ("Relu", ["n3"], ["r3"], {}),
+        ("MatMul", ["r3", "w4"], ["m"], {}),
+        ("Add", ["m", "b4"], ["l2"], {}),
+        ("Softmax", ["l2"], ["y"], {}),
+    ]
+    weights = {
+        "w1": (4, 3, 4, 4), "b1": (4,), "g1": (4,), "w2": (8, 4, 3, 3), "g2": (8,),
+        "w3": (20, 288), "b3": (20,), "g3": (20,), "w4": (20, 10), "b4": (10,),
+    }  # fmt: skip
+    return nodes, weights
+
+
+def saved(model: onnx.ModelProto, folder: Path) -> Path:
+    path = folder / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_a_model_that_can_be_trained_is_told_with_the_table_that_trains_it(tmp_path: Path) -> None:
+    checked = checked_on_zynq(saved(model_of(*conv_net()), tmp_path))
+    assert checked.problems == {"operators": [], "settings": []}
+    assert [row[2] for row in checked.rows] == [
+        "Conv2d 'conv1', 4 x 29 x 29 out",
+        "part of 'conv1'",
+        "part of 'conv1'",
+        "MaxPool 'pool1', 4 x 14 x 14 out",
+        "nothing",
+        "Conv2d 'conv2', 8 x 12 x 12 out",
+        "part of 'conv2'",
+        "MaxPool 'pool2', 8 x 6 x 6 out",
+        "part of 'conv2'",
+        "Flatten 'flatten1', 288 out",
+        "Linear 'fc1', 20 out",
+        "part of 'fc1'",
+        "part of 'fc1'",
+        "Linear 'fc2', 10 out",
+        "part of 'fc2'",
+        "nothing: the class is the first largest logit",
+    ]
+    assert checked.to_text().endswith(
+        "train it with\n\n"
+        '[model]\nkind = "alexnet"\nchannels = [4, 8]\nhidden = [20]\nbatch_norm = true  # head: 10 classes\n\n'
+        "supported"
+    )
+
+
+def test_the_suggested_table_has_the_body_of_the_model() -> None:
+    *body, head = read_foreign(model_of(*conv_net())).layers
+    suggested = alexnet((3, 32, 32), (4, 8), (20,), batch_norm=True)
+    assert [replace(layer, name="") for layer in body] == [replace(layer, name="") for layer in suggested.layers]
+    assert head == Linear("fc2", 20, 10, (len(body) - 1,))
+
+
+def float_model(body: Architecture, batch_norm: bool) -> onnx.ModelProto:
+    """A body with a head of ten classes as another tool would export it, additions and pools included."""
+    nodes: list[tuple[str, list[str], list[str], dict[str, Any]]] = []
+    weights: dict[str, tuple[int, ...]] = {}
+    names = {-1: "x"}
+    for index, layer in enumerate((*body.layers, Linear("head", body.features, 10, (len(body.layers) - 1,)))):
+        sources, name = [names[source] for source in layer.inputs], f"t{index}"
+        if isinstance(layer, Weighted):
+            weights[f"{name}.w"] = layer.weight_shape
+            kind, attributes = (
+                ("Gemm", {"transB": 1}) if isinstance(layer, Linear) else ("Conv", conv_attributes(layer))
+            )
+            nodes.append((kind, [*sources, f"{name}.w"], [name], attributes))
+        elif isinstance(layer, Add | Flatten):
+            nodes.append((type(layer).__name__, sources, [name], {}))
+        else:
+            kind = "MaxPool" if isinstance(layer, MaxPool) else "AveragePool"
+            nodes.append((kind, sources, [name], {"kernel_shape": layer.kernel, "strides": layer.stride}))
+        if batch_norm and isinstance(layer, Weighted) and layer.name != "head":
+            weights[f"{name}.g"] = (layer.channels,)
+            nodes.append(("BatchNormalization", [name, *[f"{name}.g"] * 4], [f"{name}.n"], {}))
+            name += ".n"
+        if isinstance(layer, Weighted | Add | AvgPool) and layer.name not in {*body.signed, "head"}:
+            nodes.append(("Relu", [name], [f"{name}.r"], {}))
+            name += ".r"
+        names[index] = name
+    nodes[-1] = (*nodes[-1][:2], ["y"], nodes[-1][3])
+    return model_of(nodes, weights, ("N", *body.input_shape))
+
+
+def conv_attributes(layer: Conv2d) -> dict[str, Any]:
+    return {"kernel_shape": layer.kernel, "strides": layer.stride, "pads": layer.padding * 2, "group": layer.groups}
+
+
+@pytest.mark.parametrize(
+    ("body", "batch_norm", "table"),
+    [
+        (mlp((1, 8, 8), (20, 10)), False, 'kind = "mlp"\nhidden = [20, 10]\nbatch_norm = false'),
+        (mlp((30,), (12,)), True, 'kind = "mlp"\nhidden = [12]\nbatch_norm = true'),
+        (
+            alexnet((3, 32, 32), (4, 8, 8), (20, 10)),
+            True,
+            'kind = "alexnet"\nchannels = [4, 8, 8]\nhidden = [20, 10]\nbatch_norm = true',
+        ),
+        (
+            tinynet((3, 16, 16), (4, 8), (20,)),
+            False,
+            'kind = "tinynet"\nchannels = [4, 8]\nhidden = [20]\nbatch_norm = false',
+        ),
+        (resnet18((3, 32, 32), 4), True, 'kind = "resnet18"\nwidth = 4\nbatch_norm = true'),
+    ],
+)
+def test_every_body_of_settings_is_recognized_in_a_foreign_model(
+    body: Architecture, batch_norm: bool, table: str, tmp_path: Path
+) -> None:
+    checked = checked_on_zynq(saved(float_model(body, batch_norm), tmp_path))
+    assert checked.problems == {"operators": [], "settings": []}
+    assert checked.notes[-1] == f"[model]\n{table}  # head: 10 classes"
+
+
+def test_a_residual_net_with_relus_elsewhere_is_told(tmp_path: Path) -> None:
+    body = resnet18((3, 32, 32), 4)
+    other = replace(body, signed=body.signed - {min(body.signed)} | {"stem"})
+    (problem,) = checked_on_zynq(saved(float_model(other, True), tmp_path)).problems["settings"]
+    assert problem.startswith('the body of kind = "resnet18" has block1_')
+    assert "without Relu, this one has conv1, " in problem
+
+
+def test_a_perceptron_on_flat_inputs_is_an_mlp(tmp_path: Path) -> None:
+    nodes = [
+        ("Gemm", ["x", "a"], ["h"], {}),
+        ("Relu", ["h"], ["r"], {}),
+        ("Gemm", ["r", "b"], ["y"], {}),
+    ]
+    checked = checked_on_zynq(saved(model_of(nodes, {"a": (30, 12), "b": (12, 4)}, ("N", 30)), tmp_path))
+    assert checked.notes == [
+        "train it with",
+        "",
+        '[model]\nkind = "mlp"\nhidden = [12]\nbatch_norm = false  # head: 4 classes',
+    ]
+    assert mlp((30,), (12,)).layers == (Linear("fc1", 30, 12, (-1,)),)
+
+
+def test_a_geometry_that_no_settings_file_has_is_told(tmp_path: Path) -> None:
+    nodes, weights = conv_net()
+    nodes[0] = ("Conv", ["x", "w1", "b1"], ["c1"], {"kernel_shape": [4, 4], "pads": [1, 1, 1, 1]})
+    weights["w3"] = (20, 8 * 6 * 6)
+    checked = checked_on_zynq(saved(model_of(nodes, weights), tmp_path))
+    assert checked.problems["operators"] == []
+    assert checked.problems["settings"] == [
+        "no model.kind has this geometry (docs/training.md says which there are); change the model, or build its body "
+        "in Python from tsn_hw.learn.architectures"
+    ]
+
+
+@pytest.mark.parametrize("missing", ["Relu", "BatchNormalization"])
+def test_a_layer_without_relu_or_norm_among_others_is_told(missing: str, tmp_path: Path) -> None:
+    nodes, weights = conv_net()
+    nodes[11 if missing == "BatchNormalization" else 12] = (
+        "Identity",
+        ["l1" if missing != "Relu" else "n3"],
+        ["n3" if missing != "Relu" else "r3"],
+        {},
+    )
+    checked = checked_on_zynq(saved(model_of(nodes, weights), tmp_path))
+    assert checked.problems == {
+        "operators": [],
+        "settings": [
+            'the body of kind = "alexnet" has no layer without Relu, this one has fc1'
+            if missing == "Relu"
+            else "some layers have a BatchNormalization; a body has one behind every layer, or none"
+        ],
+    }
+
+
+def found_in(nodes: Sequence[Any], weights: dict[str, tuple[int, ...]], **options: Any) -> Foreign:
+    return read_foreign(model_of(nodes, weights, **options))
+
+
+def test_a_residual_block_with_average_pooling_has_counterparts() -> None:
+    nodes = [
+        ("Conv", ["x", "w1"], ["c1"], {"pads": [1, 1, 1, 1]}),
+        ("Relu", ["c1"], ["r1"], {}),
+        ("Conv", ["r1", "w2"], ["c2"], {"pads": [1, 1, 1, 1], "group": 2}),
+        ("Add", ["c2", "r1"], ["s"], {}),
+        ("Relu", ["s"], ["r2"], {}),
+        ("GlobalAveragePool", ["r2"], ["g"], {}),
+        ("Shape", ["g"], ["size"], {}),
+        ("Gather", ["size", "zero"], ["batch"], {}),
+        ("Concat", ["batch", "minus"], ["target"], {"axis": 0}),
+        ("Reshape", ["g", "target"], ["f"], {}),
+        ("Gemm", ["f", "w3"], ["y"], {}),
+    ]
+    weights = {"w1": (4, 3, 3, 3), "w2": (4, 2, 3, 3), "w3": (4, 10), "zero": (1,), "minus": (1,)}
+    model = model_of(nodes, weights)
+    for tensor, value in (("zero", [0]), ("minus", [-1])):
+        index = [t.name for t in model.graph.initializer].index(tensor)
+        model.graph.initializer[index].CopyFrom(numpy_helper.from_array(np.array(value), tensor))
+    foreign = read_foreign(model)
+    assert foreign.all_problems == []
+    assert [type(layer).__name__ for layer in foreign.layers] == [
+        "Conv2d", "Conv2d", "Add", "AvgPool", "Flatten", "Linear",
+    ]  # fmt: skip
+    assert foreign.layers[1] == Conv2d("conv2", 4, 4, (3, 3), (1, 1), (1, 1), 2, (0,))
+
+
+HEAD = ("Gemm", ["f", "w"], ["y"], {})
+FLAT = {"w": (3 * 32 * 32, 10)}
+IN_FRONT = "stands in front of the first layer; scale and shift the data before the network"
+K = {"k": (4, 3, 3, 3)}
+POOL = {"kernel_shape": [2, 2]}
+ONE = {"kernel_shape": [1, 1]}
+TRAINING = "is in training mode; export the model for inference"
+WRONG: list[tuple[str, list[str], dict[str, Any], dict[str, tuple[int, ...]], str]] = [
+    ("Sigmoid", ["x"], {}, {}, "use Relu: activations are saturated integers, and Relu is the saturation at 0"),
+    ("LSTM", ["x"], {}, {}, f"has no counterpart; supported are {SUPPORTED}"),
+    ("Softmax", ["x"], {}, {}, f"has no counterpart; supported are {SUPPORTED}"),
+    ("Concat", ["x", "x"], {"axis": 1}, {}, "sum the branches with Add"),
+    ("Odd", ["x"], {}, {}, f"operators of the domain 'odd' are unknown; supported are {SUPPORTED}"),
+    ("Conv", ["x", "k"], {"dilations": [2, 2]}, K, "has dilations; use a larger kernel, or more layers"),
+    ("Conv", ["x", "k"], {"auto_pad": "SAME_UPPER"}, K, "has auto_pad SAME_UPPER; export it with explicit pads"),
+    (
+        "Conv",
+        ["x", "k"],
+        {"pads": [0, 0, 1, 1]},
+        K,
+        "pads [0, 0, 1, 1] differ between both sides; must be the same before and after",
+    ),
+    ("Conv", ["x", "k"], {}, {"k": (4, 3, 2)}, "has 1 spatial dimensions, must have 2"),
+    ("Conv", ["x", "x"], {}, {}, "multiplies two activations; one factor must be constant weights"),
+    (
+        "Conv",
+        ["x", "k"],
+        {},
+        {"k": (4, 2, 3, 3)},
+        "layer 'conv1': takes (2, height, width), its input is (3, 32, 32)",
+    ),
+    (
+        "MaxPool",
+        ["x"],
+        POOL | {"ceil_mode": 1},
+        {},
+        "has ceil_mode or dilations; choose kernel and stride so that it needs none",
+    ),
+    (
+        "AveragePool",
+        ["x"],
+        POOL | {"pads": [1, 1, 1, 1]},
+        {},
+        "pads by (1, 1); pools have no padding: use a Conv with padding, or a smaller kernel",
+    ),
+    ("Add", ["x", "k"], {}, {"k": (1,)}, IN_FRONT),
+    ("Relu", ["x"], {}, {}, IN_FRONT),
+    ("Flatten", ["x"], {"axis": 2}, {}, "has axis 2, must have 1"),
+    (
+        "Gemm",
+        ["x", "k"],
+        {"alpha": 2.0},
+        {"k": (4, 3)},
+        "has transA, alpha or beta; must be a plain product with constant weights",
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "inputs", "attributes", "weights", "problem"), WRONG)
+def test_an_operator_without_counterpart_is_named_with_what_to_change(
+    kind: str, inputs: list[str], attributes: dict[str, Any], weights: dict[str, tuple[int, ...]], problem: str
+) -> None:
+    foreign = found_in([(kind, inputs, ["f"], attributes), HEAD], FLAT | weights, domain="odd")
+    assert foreign.all_problems == [f"{kind} 'n0': {problem}"]
+    assert foreign.operators[1].becomes == "Linear, of unknown size because of what stands before it"
+
+
+def test_all_problems_are_told_at_once() -> None:
+    nodes = [
+        ("Conv", ["x", "k"], ["c"], {}),
+        ("Sigmoid", ["c"], ["s"], {}),
+        ("Conv", ["s", "k2"], ["c2"], {"dilations": [2, 2]}),
+        ("Tanh", ["c2"], ["t"], {}),
+        ("Gemm", ["t", "w"], ["y"], {"beta": 2.0}),
+    ]
+    weights = {"k": (4, 3, 3, 3), "k2": (4, 4, 3, 3), "w": (10, 10)}
+    assert [problem.partition(":")[0] for problem in found_in(nodes, weights, outputs=("y", "c")).all_problems] == [
+        "the model has 2 outputs; a task has one head",
+        "Sigmoid 'n1'",
+        "Conv 'n2'",
+        "Tanh 'n3'",
+        "Gemm 'n4'",
+    ]
+
+
+@pytest.mark.parametrize("shape", [("N", 3, "h", "w"), ("N", 3, 32), ("N",)])
+def test_an_input_of_another_shape_is_told(shape: Sequence[int | str]) -> None:
+    problem = found_in([("Flatten", ["x"], ["f"], {}), HEAD], FLAT, shape=shape).problems[0]
+    assert problem.startswith("input 'x': has shape (N, ")
+    assert problem.endswith("must be (N, features) or (N, channels, height, width) with fixed sizes")
+
+
+@pytest.mark.parametrize("kind", ["Relu", "BatchNormalization"])
+def test_an_activation_that_is_read_with_and_without_relu_is_told(kind: str) -> None:
+    inputs = ["c", "g", "g", "g", "g"] if kind == "BatchNormalization" else ["c"]
+    nodes = [
+        ("Conv", ["x", "k"], ["c"], {"pads": [1, 1, 1, 1]}),
+        (kind, inputs, ["r"], {}),
+        ("Add", ["c", "r"], ["s"], {}),
+        ("Flatten", ["s"], ["f"], {}),
+        HEAD,
+    ]
+    (problem,) = found_in(nodes, FLAT | {"k": (3, 3, 3, 3), "g": (3,)}).all_problems
+    assert problem == (
+        f"{kind} 'n1': its input is read elsewhere too; a layer gives its output with it or without, not both"
+    )
+
+
+@pytest.mark.parametrize("operator", ["Add", "BatchNormalization"])
+def test_a_bias_or_norm_behind_a_relu_is_told(operator: str) -> None:
+    inputs = ["r", "g", "g", "g", "g"] if operator == "BatchNormalization" else ["r", "g"]
+    nodes = [
+        ("Conv", ["x", "k"], ["c"], {"pads": [1, 1, 1, 1]}),
+        ("Relu", ["c"], ["r"], {}),
+        (operator, inputs, ["b"], {}),
+        ("Flatten", ["b"], ["f"], {}),
+        HEAD,
+    ]
+    problems = found_in(nodes, FLAT | {"k": (3, 3, 3, 3), "g": (3,)}).all_problems
+    assert problems == [
+        f"{operator} 'n2': must stand right behind a Conv, Gemm or MatMul, whose scale and bias it becomes"
+    ]
+
+
+def test_a_model_must_end_in_its_logits() -> None:
+    nodes = [("Flatten", ["x"], ["f"], {}), ("Gemm", ["f", "w"], ["h"], {}), ("Relu", ["h"], ["y"], {})]
+    assert found_in(nodes, FLAT).all_problems == [
+        "the model must end in a Gemm or MatMul without Relu: the head, which gives logits"
+    ]
+
+
 def test_a_graph_of_ours_is_sent_back_to_its_network(tmp_path: Path) -> None:
     write_onnx(NET, tmp_path)
     with pytest.raises(SettingsError) as caught:
@@ -304,3 +684,91 @@ def test_a_graph_of_ours_is_sent_back_to_its_network(tmp_path: Path) -> None:
 
 def test_a_trained_run_is_supported() -> None:
     assert checked_on_zynq(finished_run() / "net.tsn").is_supported
+
+
+def test_a_model_that_contradicts_itself_is_told() -> None:
+    model = model_of([("Flatten", ["x"], ["y"], {})], {})
+    del model.opset_import[:]
+    assert read_foreign(model).problems[0].startswith("the model contradicts itself: ")
+
+
+@pytest.mark.parametrize("domain", ["qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general"])
+@pytest.mark.parametrize("is_imported", [True, False])
+def test_a_quantized_model_is_sent_back_to_its_float_model(domain: str, is_imported: bool) -> None:
+    """Whatever stands behind quantized weights is read as with the weights themselves."""
+    model = model_of(
+        [("Odd", ["k", "s", "s", "s"], ["q"], {}), ("Gemm", ["f0", "q"], ["y"], {})],
+        {"k": (3072, 4), "s": ()},
+        domain=domain,
+    )
+    model.graph.node[0].op_type = "Quant"
+    model.graph.node.insert(0, helper.make_node("Flatten", ["x"], ["f0"]))
+    if not is_imported:
+        del model.opset_import[1:]
+    foreign = read_foreign(model)
+    assert foreign.all_problems == [f"Quant 'n0': {QUANTIZED}"]
+    assert foreign.operators[2].becomes == "Linear 'fc1', 4 out"
+
+
+QUANTIZED = "give 'check' the float model that was quantized: the learner quantizes by itself"
+READ_TWICE = "its input is read elsewhere too; a layer gives its output with it or without, not both"
+NO_BIAS = "adds constants of shape {}; must be a bias a channel, (3, 1, 1)"
+SUM: tuple[str, list[str], list[str], dict[str, Any]] = ("Add", ["c", "e"], ["s"], {})
+BEHIND: list[tuple[str, list[tuple[str, list[str], list[str], dict[str, Any]]], str]] = [
+    ("a bias a channel", [("Add", ["c", "b311"], ["e"], {})], ""),
+    ("the same with a batch of one", [("Add", ["b1311", "c"], ["e"], {})], ""),
+    ("one number", [("Add", ["c", "b"], ["e"], {})], ""),
+    ("constants a pixel", [("Add", ["c", "pixel"], ["e"], {})], NO_BIAS.format("(1, 3, 32, 32)")),
+    ("constants a column", [("Add", ["c", "b32"], ["e"], {})], NO_BIAS.format("(32,)")),
+    ("constants a sample", [("Add", ["c", "b2111"], ["e"], {})], NO_BIAS.format("(2, 1, 1, 1)")),
+    ("one dimension more", [("Add", ["c", "b11311"], ["e"], {})], NO_BIAS.format("(1, 1, 3, 1, 1)")),
+    ("a cast to bytes", [("Cast", ["c"], ["e"], {"to": 2})], "cuts numbers down to whole ones; leave them as they are"),
+    ("a cast to half floats", [("Cast", ["c"], ["e"], {"to": 10})], ""),
+    ("a dropout of training", [("Dropout", ["c", "b", "yes"], ["e"], {})], TRAINING),
+    ("a pool, then its ReLU", [("MaxPool", ["c"], ["p"], ONE), ("Relu", ["p"], ["e"], {}), SUM],
+     READ_TWICE),
+    ("a copy, then its ReLU", [("Identity", ["c"], ["p"], {}), ("Relu", ["p"], ["e"], {}), SUM],
+     READ_TWICE),
+    ("a bias on one of two ways", [("Add", ["c", "b311"], ["e"], {}), SUM], READ_TWICE),
+    ("a tensor twice", [("Identity", ["c"], ["c"], {})], "computes 'c', which is there already"),
+    ("a batch of pixels", [("Reshape", ["c", "rows"], ["e"], {})],
+     "must bring (N, channels, height, width) to (N, features); other shapes have no counterpart"),
+    ("too few inputs", [("Conv", ["c"], ["e"], {})],
+     "is no valid ONNX: Node(n1) with schema(::Conv:11) has input size 1 not in range [min=2, max=3]."),
+    ("an attribute of another type", [("Conv", ["c", "k"], ["e"], {"strides": 2})],
+     "is no valid ONNX: Mismatched attribute type in 'n1 : strides'. Expected: 'INTS', actual: 'INT'"),
+    ("pads of half their number", [("Conv", ["c", "k"], ["e"], {"pads": [1, 1]})],
+     "pads [1, 1] differ between both sides; must be the same before and after"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("nodes", "problem"), [case[1:] for case in BEHIND], ids=[case[0] for case in BEHIND])
+def test_what_stands_behind_a_convolution_is_part_of_it_or_told(nodes: list[Any], problem: str) -> None:
+    sizes = {"b311": (3, 1, 1), "b1311": (1, 3, 1, 1), "b": (), "pixel": (1, 3, 32, 32), "b32": (32,)}
+    sizes |= {"b2111": (2, 1, 1, 1), "b11311": (1, 1, 3, 1, 1), "k": (3, 3, 3, 3), "yes": ()}
+    model = model_of([("Conv", ["x", "k"], ["c"], {"pads": [1] * 4}), *nodes], sizes)
+    model.graph.initializer.append(numpy_helper.from_array(np.array([-1, 3]), "rows"))
+    told = [f"{nodes[0][0] if len(nodes) < 2 else nodes[-2][0]} 'n{max(1, len(nodes) - 1)}': {problem}"] * bool(problem)
+    assert [line for line in read_foreign(model).all_problems if not line.startswith("the model must end in")] == told
+
+
+@pytest.mark.parametrize(
+    ("operator", "attributes", "is_right"),
+    [
+        ("ArgMax", {"axis": 1}, True),
+        ("ArgMax", {"axis": -1}, True),
+        ("ArgMax", {}, False),  # over the batch
+        ("ArgMax", {"axis": 1, "select_last_index": 1}, False),
+        ("Softmax", {}, True),
+        ("Softmax", {"axis": 0}, False),
+    ],
+)
+def test_the_end_chooses_among_the_classes(operator: str, attributes: dict[str, Any], is_right: bool) -> None:
+    nodes = [("Flatten", ["x"], ["f"], {}), ("Gemm", ["f", "w"], ["l"], {}), (operator, ["l"], ["y"], attributes)]
+    problem = f"{operator} 'n2': must choose among the classes, axis 1, and of equal ones the first"
+    assert found_in(nodes, FLAT).all_problems == [problem] * (not is_right)
+
+
+def test_weights_of_another_number_type_are_weights() -> None:
+    nodes = [("Flatten", ["x"], ["f"], {}), ("Cast", ["w"], ["v"], {"to": 1}), ("Gemm", ["f", "v"], ["y"], {})]
+    assert found_in(nodes, FLAT).all_problems == []
