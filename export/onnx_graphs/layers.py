@@ -279,4 +279,4 @@ def _window(layer: Conv2d) -> dict[str, Any]:
 
 
 def _zero_points(graph: Graph, *tensors: Tensor) -> list[str]:
-    return [graph.scalar(tensor.zero_point, "uint8") for tensor in tensors]
+    return [graph.scalar(tensor.zero_point, tensor.dtype) for tensor in tensors]

@@ -19,9 +19,10 @@ An Add is "quantized", between DequantizeLinear and QuantizeLinear, where both o
 bits, it has no multiplier and no offset, and float32 holds the aligned sum with its zero points; else "float32", which
 needs the sum within 2**24; else "integer", in float64 or int64.
 
-Weights are uint8 with zero point 128 beside uint8 activations: uint8 by int8 is wrong on x86 processors without
-VNNI. All but "quantized" compute ``acc * multiplier + offset`` in the cheapest type that is proven exact
-(`arithmetic.carrier`): float32, where it is folded into weights and bias, then float64, then int64.
+Weights on bytes are int8 in the form "quantized" where two products of a byte fit 16 bits: runtimes take half to three
+quarters of the time. x86 processors without VNNI saturate larger pairs, so that other weights are uint8 with zero
+point 128, exact everywhere. All forms but "quantized" compute ``acc * multiplier + offset`` in the cheapest type that
+is proven exact (`arithmetic.carrier`): float32, where it is folded into weights and bias, then float64, then int64.
 """
 
 from __future__ import annotations
@@ -45,6 +46,9 @@ BYTE_ZERO = 128
 """Zero point of a byte that carries a signed integer."""
 LEVEL_BITS = 8 * 250
 """About what the nodes and tensors of one more level of codes add to a file."""
+
+PAIR_LIMIT = 2**15 - 1
+"""The largest sum of two products of bytes that x86 processors without VNNI hold."""
 
 Form = Literal["quantized", "float32", "integer"]
 MOVED = (Flatten, MaxPool)
@@ -128,6 +132,13 @@ class Plan:
     def is_wide(self) -> bool:
         """Whether a product has an operand of two bytes."""
         return self.has_wide_weights or self.facts.inputs[0].bits > 8
+
+    @property
+    def has_int8_weights(self) -> bool:
+        """Whether its weights are int8 without a zero point: exact on every processor, and faster."""
+        source, largest = self.facts.inputs[0], 1 if self.words is None else arithmetic.magnitude(self.words.codebook)
+        largest_byte = source.range[1] + (BYTE_ZERO if source.signed else 0)
+        return self.form == "quantized" and 2 * largest_byte * largest <= PAIR_LIMIT
 
     def scaled(self, values: Ints) -> NDArray[Any]:
         """Integers over 2**shift in the carrier, exactly; integer carriers shift last and keep them as they are."""

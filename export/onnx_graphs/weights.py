@@ -1,6 +1,7 @@
 """How the weights of a layer are stored in a graph: survivors only, or as words of the shared bank file.
 
-Both end in a lookup that gives uint8 with zero point 128 where the layer computes on bytes, else integers in float32.
+Both end in a lookup that gives int8, or uint8 with zero point 128, where the layer computes on bytes, else integers in
+float32.
 """
 
 from __future__ import annotations
@@ -159,6 +160,8 @@ def _table(memory: BankLayer, rows: list[int], columns: int) -> Ints:
 def _codebook(graph: Graph, plan: Plan, name: str, centroids: Ints) -> Tensor:
     """A codebook with its last entry for weights outside of the mask, in the type that the layer computes with."""
     entries = np.append(centroids, 0)
+    if plan.has_int8_weights:
+        return Tensor(graph.constant(f"{name}.codebook", entries.astype(np.int8)), "int8")
     if plan.form != "float32" and not plan.has_wide_weights:
         # what does not fit into a byte belongs to other owners, and this task reads none of it: its plan would be wide
         stored = (entries + BYTE_ZERO).astype(np.uint8)
@@ -175,6 +178,8 @@ def _shape(plan: Plan, layer: Weighted) -> Ints:
 
 def _ones(graph: Graph, plan: Plan, layer: Weighted) -> Tensor:
     dtype, zero_point = ("float32", 0) if plan.form == "float32" else ("uint8", BYTE_ZERO)
+    if plan.has_int8_weights:
+        dtype, zero_point = "int8", 0
     one = numpy_helper.from_array(np.array([1 + zero_point], dtype))
     shape = graph.constant(f"{layer.name}.shape", _shape(plan, layer))
     return Tensor(graph.node("ConstantOfShape", [shape], f"{layer.name}.weights", value=one), dtype, zero_point)

@@ -24,8 +24,8 @@ from PIL import Image
 
 from export import write_onnx, write_qonnx
 from sim import device, search_folding
+from tests.helpers.drivers import board_of
 from tests.helpers.tiny_run import copied_run
-from tests.hls.test_driver import board_of
 from tsn_hw.app.check.draft import draft
 from tsn_hw.app.cli.main import main, parser
 from tsn_hw.core import artifact

@@ -1,7 +1,5 @@
 """The report tells what the network, its run and its sweep really are, and any browser can show it."""
 
-import base64
-import io
 import json
 import re
 import shutil
@@ -11,29 +9,22 @@ from hashlib import sha256
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from export.rtl.place import Routed
-from tests.helpers.browser import console, measure, needs_browser
 from tests.helpers.networks import Recipe, random_network
-from tests.helpers.sweeping import DEEP, GRID, RUN, sweep_into
+from tests.helpers.sweeping import RUN
 from tests.helpers.tiny_run import copied_run
 from tsn_hw.app.cli.main import main
 from tsn_hw.app.hardware.rtl import FamilyEstimate
 from tsn_hw.app.hardware.synth import Synthesis
 from tsn_hw.app.learning.runs import RunFolder
-from tsn_hw.app.report.blocks import BLUE, WHITE, Cell, luminance
-from tsn_hw.app.report.charts import PALETTE, Bars, Dots, Line, Scatter, bars, scatter
-from tsn_hw.app.report.memory_map import FREE, layer_maps, owner_colors, owner_picture, readers_picture
 from tsn_hw.app.sweep.summary import read_sweep_summary
 from tsn_hw.core import artifact
 from tsn_hw.core.capacity import capacity
 from tsn_hw.core.errors import SettingsError
-from tsn_hw.core.network import UNUSED
 
 NAMES = [f"digits-permuted-{task}" for task in range(3)]
 
@@ -76,28 +67,6 @@ class Page(HTMLParser):
             self.caption += data
         elif self.inside and self.inside[-1] in ("td", "th"):
             self.rows[-1][-1] += data
-
-
-@pytest.fixture(scope="module")
-def deep(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A verified run of two banks, batch norm, three tasks, with its page for a part; for reading only."""
-    folder = copied_run(tmp_path_factory.mktemp("report") / "deep <run> & more", DEEP)
-    assert (
-        main(["verify", str(folder / "net.tsn"), "-o", str(folder / "verify.json"), "--samples", "8", "--quiet"]) == 0
-    )
-    assert main(["report", str(folder), "--device", "xc7z010", "--target-fps", "1000"]) == 0
-    return folder
-
-
-@pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with a sweep within a budget, and its page; for reading only."""
-    root = tmp_path_factory.mktemp("swept")
-    folder = copied_run(root / "run", RUN)
-    budget = "[budget]\naccuracy_drop = 90\n[budget.part]\ndevice = 'xc7z010'\n"
-    sweep_into(root, GRID + budget, folder)
-    assert main(["report", str(folder), "--sweep", str(root / "out"), "-o", str(root / "page.html")]) == 0
-    return root
 
 
 def page_of(folder: Path) -> Page:
@@ -379,200 +348,3 @@ def test_bad_input_is_one_line_and_exit_code_2(
         assert told.startswith(f"tsn-hw: {expected}")
         assert told.count("\n") == 1
     assert not (tmp_path / "page.html").exists()
-
-
-# ----------------------------------------------------------------------------------------------------------- pictures
-
-
-def test_every_pixel_of_a_map_has_the_colour_of_the_owner(deep: Path) -> None:
-    net = artifact.load(deep / "net.tsn")
-    for layer in layer_maps(net):
-        owners = len(net.bank_tasks(layer.bank))
-        colors = [FREE, *owner_colors(owners)]
-        pixels = pixels_of(owner_picture(layer, owners))
-        scale = pixels.shape[0] // layer.owner.shape[0]
-        assert pixels.shape == (layer.owner.shape[0] * scale, layer.owner.shape[1] * scale, 3)
-        for (row, column), owner in np.ndenumerate(layer.owner):
-            corner = pixels[row * scale, column * scale]
-            assert "#" + corner.tobytes().hex() == colors[owner + 1].lower()
-            assert (pixels[row * scale + scale - 1, column * scale + scale - 1] == corner).all()
-    assert {int(owner) for layer in layer_maps(net) for owner in np.unique(layer.owner)} == {UNUSED, 0, 1}
-
-
-def test_a_map_of_readers_goes_from_white_to_blue(deep: Path) -> None:
-    net = artifact.load(deep / "net.tsn")
-    layer = next(layer for layer in layer_maps(net) if layer.bank == 1)
-    pixels = pixels_of(readers_picture(layer, 2))
-    scale = pixels.shape[0] // layer.readers.shape[0]
-    for readers, color in ((0, WHITE), (2, BLUE)):
-        row, column = np.argwhere(layer.readers == readers)[0]
-        assert tuple(pixels[row * scale, column * scale]) == color
-
-
-def test_a_large_layer_is_shown_in_blocks_of_its_most_frequent_owner() -> None:
-    net = random_network(Recipe(tasks=2, density=0.9, seed=3))
-    layer = layer_maps(net)[0]
-    owner = np.zeros((300, 1100), np.int64)
-    owner[:2, :3] = [[1, 1, 0], [1, 0, 1]]
-    large = type(layer)(0, "large", owner, owner)
-    assert large.block == (2, 3)
-    pixels = pixels_of(owner_picture(large, 2))
-    assert pixels.shape == (150, 367, 3)
-    assert ["#" + pixels[0, x].tobytes().hex() for x in (0, 1)] == [PALETTE[1].lower(), PALETTE[0].lower()]
-
-
-def pixels_of(address: str) -> np.ndarray:
-    data = base64.b64decode(address.removeprefix("data:image/png;base64,"))
-    with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image.convert("RGB"))
-
-
-def scatter_of(**changes: Any) -> ElementTree.Element:
-    points = [(10.0, 90.0, "a"), (20.0, 95.0, "b"), (40.0, 95.5, "c")]
-    values = {
-        "title": "T",
-        "description": "D",
-        "x_label": "x",
-        "y_label": "y",
-        "dots": [Dots("small", "circle", "#000000", points[:2]), Dots("large", "star", "#111111", points[2:])],
-        "front": points,
-        "at_x": [Line("limit", 60.0, "#D55E00")],
-        "at_y": [Line("float", 97.0, "#555555")],
-    }
-    return ElementTree.fromstring(scatter(Scatter(**(values | changes))))
-
-
-def test_a_scatter_chart_puts_points_where_they_belong() -> None:
-    svg = scatter_of()
-    assert (svg.get("role"), svg.get("aria-label")) == ("img", "T. D")
-    circles = svg.findall("circle")
-    assert [circle.findtext("title") for circle in circles[:2]] == ["a", "b"]
-    (left, low), (right, high) = ((float(c.get("cx", "")), float(c.get("cy", ""))) for c in circles[:2])
-    assert left < right
-    assert low > high
-    ticks = {text.text: (float(text.get("x", "")), float(text.get("y", ""))) for text in svg.findall("text")}
-    assert ticks["10"][0] == pytest.approx(left, abs=0.1)
-    assert ticks["20"][0] == pytest.approx(right, abs=0.1)
-    assert {"no point is better", "small", "large", "limit", "float"} <= set(ticks)
-    everything = [float(v) for e in svg.iter() for p in [e.get("points", "")] for v in re.findall(r"-?\d+\.?\d*", p)]
-    assert min(everything) >= 0
-
-
-def test_a_scatter_chart_of_one_point_and_of_large_numbers_has_ticks() -> None:
-    svg = scatter_of(dots=[Dots("one", "square", "#000000", [(7.2e6, 50.0, "p")])], front=[], at_x=[], at_y=[])
-    labels = [text.text or "" for text in svg.findall("text")]
-    assert sum(label.endswith("M") for label in labels) >= 3
-
-
-def test_bars_are_as_long_as_their_values() -> None:
-    chart = Bars("T", "D", ("a", "b"), [("one", (10, 30)), ("two", (20, 60))], "bytes")
-    svg = ElementTree.fromstring(bars(chart))
-    widths = [float(rect.get("width", "")) for rect in svg.findall("rect")][:4]
-    assert widths == [60, 180, 120, 360]
-    assert [rect.findtext("title") for rect in svg.findall("rect")][3] == "two, b: 60 bytes"
-
-
-# ------------------------------------------------------------------------------------------------------------- colours
-
-
-def contrast(first: tuple[int, ...], second: tuple[int, ...]) -> float:
-    """Contrast ratio of WCAG 2."""
-    low, high = sorted((luminance(first), luminance(second)))
-    return (high + 0.05) / (low + 0.05)
-
-
-def test_text_of_shaded_cells_can_be_read() -> None:
-    for share in np.linspace(0, 1, 101).tolist():
-        background, text = re.fullmatch(r"background:rgb\((.*)\);color:(.*)", Cell(1, share).style).groups()  # type: ignore[union-attr]
-        color = tuple(map(int, background.split(",")))
-        assert contrast(color, (255,) * 3 if text == "#fff" else (0,) * 3) >= 4.5
-
-
-def test_colours_of_the_style_sheet_can_be_read() -> None:
-    style = (Path(__file__).parents[2] / "tsn_hw" / "app" / "report" / "page.css").read_text()
-    colors = dict(re.findall(r"--(\w+): #([0-9a-f]{3,6});", style))
-    long = {name: value * 2 if len(value) == 3 else value for name, value in colors.items()}
-    rgb = {name: tuple(int(value[i : i + 2], 16) for i in (0, 2, 4)) for name, value in long.items()}
-    for text in ("ink", "soft", "accent"):
-        for paper in ("paper", "wash"):
-            assert contrast(rgb[text], rgb[paper]) >= 4.5, (text, paper)
-
-
-COLOR_BLIND = {  # Machado, Oliveira and Fernandes (2009), severity 1, on linear colours
-    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
-    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
-    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
-}
-
-
-@pytest.mark.parametrize("kind", COLOR_BLIND)
-def test_owners_are_told_apart_by_every_kind_of_colour_vision(kind: str) -> None:
-    rgb = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in (*PALETTE, FREE)]) / 255
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    seen = np.clip(linear @ np.array(COLOR_BLIND[kind]).T, 0, 1)
-    for count in range(2, len(seen) + 1):
-        lab = lab_of(seen[:count])
-        distances = np.linalg.norm(lab[:, None] - lab[None], axis=2)[~np.eye(count, dtype=bool)]
-        assert distances.min() > 10, (kind, count)
-
-
-def lab_of(linear: np.ndarray) -> np.ndarray:
-    xyz = linear @ np.array([[0.4124, 0.2126, 0.0193], [0.3576, 0.7152, 0.1192], [0.1805, 0.0722, 0.9505]])
-    root = np.cbrt(xyz / np.array([0.9505, 1.0, 1.089]))
-    x, y, z = root.T
-    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=1)
-
-
-def test_many_owners_have_colours_in_order_of_their_brightness() -> None:
-    colors = owner_colors(40)
-    bright = [luminance([int(color[i : i + 2], 16) for i in (1, 3, 5)]) for color in colors]
-    assert bright == sorted(bright)
-    assert len(set(colors)) == 40
-
-
-# -------------------------------------------------------------------------------------------------------- in a browser
-
-
-@needs_browser
-def test_a_browser_opens_the_page_from_disk_and_has_nothing_to_say(swept: Path) -> None:
-    assert console(swept / "page.html") == []
-
-
-@needs_browser
-def test_the_browser_does_report_what_it_does_not_like(tmp_path: Path) -> None:
-    page = tmp_path / "bad.html"
-    page.write_text("<script>console.error('planted')</script><img src='missing.png'>")
-    assert any("planted" in line for line in console(page))
-
-
-@needs_browser
-@pytest.mark.parametrize("width", [390, 1280])
-def test_a_page_fits_its_window_and_every_picture_has_a_text_alternative(width: int, swept: Path, deep: Path) -> None:
-    for page in (swept / "page.html", deep / "report.html"):
-        found = measure(page, width)
-        assert found["width"] == width
-        assert found["scrollWidth"] == width
-        assert found["outside"] == []
-        assert found["images"] >= 2
-        assert found["drawings"] >= 1
-        assert found["withoutText"] == 0
-        assert found["lost"] == []
-        assert found["unreachable"] == 0
-        assert found["firstFocus"] == "skip"
-        assert found["headings"].count("H1") == 1
-        assert found["smallestText"] >= 9
-        assert (found["scrolling"] > 0) == (width == 390)
-
-
-@needs_browser
-def test_the_browser_does_notice_a_page_that_is_too_wide(tmp_path: Path) -> None:
-    page = tmp_path / "wide.html"
-    page.write_text(
-        "<!DOCTYPE html><meta name=viewport content='width=device-width'><h1>x</h1><a href='#nowhere'>y</a>"
-        "<main>text<img src='data:,'></main><div style='width:600px'>wide</div>"
-    )
-    found = measure(page, 390)
-    assert found["scrollWidth"] > 390
-    assert found["outside"] == ["DIV."]
-    assert found["withoutText"] == 1
-    assert found["lost"] == ["nowhere"]

@@ -5,93 +5,13 @@ import random
 import numpy as np
 import pytest
 
-from tests.hardware.test_images import settings
+from tests.helpers.dataflow import runs_to_the_end, steps
 from tests.helpers.handmade import S8, U8, network, requantization
+from tests.helpers.images import settings
 from tests.helpers.networks import Recipe, random_network
 from tsn_hw.core.layers import INPUT, Add, Linear
-from tsn_hw.hardware.dataflow import Dataflow, Process, words_read
-from tsn_hw.hardware.kinds import MatrixUnit, PoolUnit
+from tsn_hw.hardware.dataflow import Dataflow, dataflow, words_read
 from tsn_hw.hardware.pipeline import accelerator
-
-Step = tuple[tuple[int, ...], tuple[int, ...]]
-"""Channels that one step of a loop reads, and then writes."""
-
-
-def steps(graph: Dataflow, process: Process) -> list[Step]:
-    """All steps of a process in one inference."""
-    unit, inputs, outputs = graph.design.units[process.unit], process.inputs, process.outputs
-    words = {channel: graph.channels[channel].words for channel in (*inputs, *outputs)}
-    match process.kind:
-        case "convert":
-            return convert_steps(graph, inputs, outputs)
-        case "window":
-            return window_steps(unit.window, inputs, outputs)
-        case "unit" if isinstance(unit, MatrixUnit):
-            return [
-                (inputs if row_fold == 0 else (), outputs if column_fold == unit.column_folds - 1 else ())
-                for _ in range(unit.positions)
-                for row_fold in range(unit.row_folds)
-                for column_fold in range(unit.column_folds)
-            ]
-        case "unit" if isinstance(unit, PoolUnit):
-            area = unit.window.kernel[0] * unit.window.kernel[1]
-            return [(inputs, outputs if i == area - 1 else ()) for _ in range(words[outputs[0]]) for i in range(area)]
-    return [(inputs, outputs)] * next(iter(words.values()))
-
-
-def convert_steps(graph, inputs, outputs) -> list[Step]:
-    source, target = graph.channels[inputs[0]], graph.channels[outputs[0]]
-    found, waiting, written = [], 0, 0
-    while written < target.words:
-        reads = waiting < target.lanes
-        waiting += source.lanes * reads
-        writes = waiting >= target.lanes
-        waiting -= target.lanes * writes
-        written += writes
-        found.append((inputs if reads else (), outputs if writes else ()))
-    return found
-
-
-def window_steps(window, inputs, outputs) -> list[Step]:
-    ends = [0] + [window.rows_needed(row) for row in range(window.output[0])] + [window.source[1]]
-    found = []
-    for row in range(-1, window.output[0]):
-        loads = (ends[row + 2] - ends[row + 1]) * window.words_per_row
-        sends = window.output[1] * window.words_per_window if row >= 0 else 0
-        found += [(inputs if i < loads else (), outputs if i < sends else ()) for i in range(max(loads, sends))]
-    return found
-
-
-def runs_to_the_end(graph: Dataflow, depths: list[int], seed: int, inferences: int = 2) -> bool:
-    """Whether all processes finish when they read and write one word at a time, in random order."""
-    rng = random.Random(seed)
-    programs = [  # a channel that is read, or the complement of one that is written
-        [move for reads, writes in steps(graph, process) * inferences for move in (*reads, *(~c for c in writes))]
-        for process in graph.processes
-    ]
-    position, fill = [0] * len(programs), [0] * len(depths)
-
-    def go_on(number: int, most: int) -> bool:
-        program, moved = programs[number], 0
-        while moved < most and position[number] < len(program):
-            channel = program[position[number]]
-            if channel >= 0 and fill[channel] > 0:
-                fill[channel] -= 1
-            elif channel < 0 and fill[~channel] < depths[~channel]:
-                fill[~channel] += 1
-            else:
-                break
-            position[number] += 1
-            moved += 1
-        return moved > 0
-
-    unfinished = set(range(len(programs)))
-    while unfinished:
-        order = rng.sample(sorted(unfinished), len(unfinished))
-        if not any(go_on(number, rng.choice([1, 2, 1000])) for number in order):
-            return False
-        unfinished = {number for number in unfinished if position[number] < len(programs[number])}
-    return fill == [0] * len(depths)
 
 
 def interval_cycles(graph: Dataflow, inferences: int = 4) -> int:
@@ -127,7 +47,7 @@ def interval_cycles(graph: Dataflow, inferences: int = 4) -> int:
 def random_graph(kind: str, seed: int) -> Dataflow:
     rng = random.Random(seed)
     net = random_network(Recipe(kind=kind, tasks=1, seed=seed))
-    return accelerator(net, settings(net, pe=rng.choice([1, 2, 4]), simd=rng.choice([1, 2, 4]))).dataflow
+    return dataflow(accelerator(net, settings(net, pe=rng.choice([1, 2, 4]), simd=rng.choice([1, 2, 4]))))
 
 
 def joins(graph: Dataflow) -> list[int]:
@@ -136,7 +56,7 @@ def joins(graph: Dataflow) -> list[int]:
 
 def test_a_network_as_processes_and_channels():
     net = random_network(Recipe(kind="mlp", tasks=3, banks=2, seed=5))  # 33 -> 1 -> 33 -> 19 features, heads of 3
-    graph = accelerator(net, settings(net, pe=2, simd=3)).dataflow
+    graph = dataflow(accelerator(net, settings(net, pe=2, simd=3)))
     names = [channel.name for channel in graph.channels]
     assert [(p.kind, [names[i] for i in p.inputs], [names[i] for i in p.outputs]) for p in graph.processes] == [
         ("input", [], ["bus"]),
@@ -210,7 +130,7 @@ def test_streams_with_several_readers_are_copied_for_each():
             (Add("g", (5, 0)), None, requantization(U8, 1)),
         ],
     )
-    graph = accelerator(net, settings(net, pe=1, simd=2)).dataflow
+    graph = dataflow(accelerator(net, settings(net, pe=1, simd=2)))
     names = [channel.name for channel in graph.channels]
     copies = [[names[i] for i in (*p.inputs, *p.outputs)] for p in graph.processes if p.kind == "copy"]
     assert copies == [

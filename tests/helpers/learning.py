@@ -1,6 +1,7 @@
 """Tiny models, tasks and data for the learner's tests; everything takes milliseconds and is seeded."""
 
 import copy
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -16,10 +17,16 @@ from tsn_hw.learn.data.tasks import TaskData, permuted
 from tsn_hw.learn.freeze import TaskLabel, commit
 from tsn_hw.learn.integers import brevitas_integers
 from tsn_hw.learn.layers import Activation
-from tsn_hw.learn.models import SubnetModel, TaskAffine
+from tsn_hw.learn.models import SubnetModel, TaskAffine, WeightLayer
 from tsn_hw.learn.quantize import refit
 from tsn_hw.learn.settings import Formats, TrainSettings
-from tsn_hw.learn.train import Fit, Tensors, fit, generator_of, start_task
+from tsn_hw.learn.train import (
+    Fit,
+    Tensors,
+    fit,
+    generator_of,
+    start_task,
+)
 
 CPU = torch.device("cpu")
 TINY = TrainSettings(epochs=3, batch=32, lr=2e-2, keep_ratio=0.4)
@@ -187,3 +194,15 @@ def activation_of(model: SubnetModel, task: int, layer: str) -> Activation:
     activation = model.modules_of(task).activations[str(names.index(layer))]
     assert isinstance(activation, Activation)
     return activation
+
+
+def layers_of(model: SubnetModel, task: int = 0) -> list[WeightLayer]:
+    return list(model.body_layers(task).values())
+
+
+def scripted(*values: float) -> Callable[[], float]:
+    iterator = iter(values)
+    return lambda: next(iterator)
+
+
+FEW = digits_task(0, 70)  # three batches of TINY: 32, 32, 6

@@ -1,6 +1,8 @@
 """Sweeps over tiny runs, for the tests of sweeps and of the report."""
 
 import atexit
+import csv
+import io
 import json
 import os
 import shutil
@@ -91,3 +93,7 @@ def assert_same_sweep(folder: Path, other: Path) -> None:
         assert (folder / name).read_bytes() == (other / name).read_bytes(), name
     ours, others = (sorted(map(json.dumps, lines(place))) for place in (folder, other))
     assert ours == others
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO((folder / "out" / "table.csv").read_text())))

@@ -13,9 +13,9 @@ from export import write_hls
 from export.rtl.project import write_rtl
 from export.rtl.simulation import compile_rtl
 from export.rtl.simulators import simulator
-from tests.hardware.test_images import settings
 from tests.helpers.compiled_top import CompiledTop, needs_compiler
 from tests.helpers.control_calls import Caller, answers_of_hls, answers_of_rtl
+from tests.helpers.images import settings
 from tests.helpers.networks import Recipe, random_network
 from tests.helpers.rtl_designs import loaded
 from tsn_hw.hardware.pipeline import accelerator

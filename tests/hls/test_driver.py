@@ -1,85 +1,26 @@
 """The driver against a board without hardware: what it packs, sends, waits for, and says when something is wrong."""
 
-import ast
 import dataclasses
-import importlib.util
 import json
-import shutil
-import sys
 import time
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
 from export import GoldenRun, write_hls
-from export.hls.driver import REGISTERS, driver_json, golden_npz
-from export.hls.scripts import TEMPLATES, Target
-from tests.hardware.test_images import settings
+from export.hls.driver import REGISTERS, golden_npz
+from export.project.load import load_packets
 from tests.helpers.compiled_top import CompiledTop, needs_compiler
-from tests.helpers.fake_board import Board, Model, Top
+from tests.helpers.drivers import CONV, NETWORKS, X, board_of, exported, logits_of
+from tests.helpers.fake_board import Board, Model
+from tests.helpers.images import settings
 from tests.helpers.networks import Recipe, adversarial_inputs, random_network
 from tsn_hw.core import reference
 from tsn_hw.core.arithmetic import quantize
-from tsn_hw.core.network import PackedNetwork
-from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.pipeline import accelerator
-
-SOURCE = TEMPLATES / "driver" / "driver.py"
-CONV = random_network(Recipe(kind="conv", tasks=3, banks=2, seed=5))
-X = adversarial_inputs(CONV, 3)
-NETWORKS = {
-    "mlp": random_network(Recipe(tasks=2, seed=31)),
-    "conv": CONV,
-    "residual": random_network(Recipe(kind="residual", tasks=2, seed=3, multipliers=True)),
-    "signed": random_network(Recipe(kind="conv", tasks=2, seed=4, signed_input=True)),
-    "4 bits": random_network(Recipe(tasks=2, act_bits=4, seed=9, signed_input=True)),
-}
-
-
-@pytest.fixture(scope="module")
-def driver() -> ModuleType:
-    """driver.py, imported as it is."""
-    spec = importlib.util.spec_from_file_location("tsn_driver", SOURCE)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["tsn_driver"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)  # type: ignore[union-attr]
-    return module
-
-
-def logits_of(net: PackedNetwork, task: int, x: np.ndarray) -> np.ndarray:
-    return list(reference.run(net, task, x).values())[-1]
-
-
-def exported(design: Accelerator, folder: Path, clock_mhz: float = 100) -> Path:
-    """The part of an exported folder that the driver reads."""
-    net = design.net
-    (folder / "driver").mkdir(parents=True, exist_ok=True)
-    (folder / "tasks").mkdir(exist_ok=True)
-    shutil.copy(SOURCE, folder / "driver")
-    cycles = max(unit.cycles for unit in design.units), sum(unit.cycles for unit in design.units)
-    (folder / "driver/accelerator.json").write_text(driver_json(design, Target("xc7z020clg400-1", clock_mhz), *cycles))
-    inputs = np.stack([adversarial_inputs(net, 6, seed=task) for task in range(len(net.tasks))])
-    logits = np.zeros((*inputs.shape[:2], design.head.rows), np.int64)
-    for task, x in enumerate(inputs):
-        values = logits_of(net, task, x)
-        logits[task, :, : values.shape[1]] = values
-    for path, data in design.load_files.items():
-        (folder / path).write_bytes(data)
-    (folder / "driver/golden.npz").write_bytes(golden_npz(inputs, logits))
-    return folder
-
-
-def board_of(
-    driver: ModuleType, design: Accelerator, folder: Path, top: Top | None = None, **options: Any
-) -> tuple[Board, Any]:
-    """A board with a design, and the driver on it."""
-    root = exported(design, folder)
-    board = Board(top or Model(design), REGISTERS)
-    return board, driver.TsnAccelerator(root, board.registers, board.dma, board.allocate, **options)
 
 
 @pytest.mark.parametrize("mask", ["deep", "runtime"])
@@ -165,7 +106,7 @@ def test_reals_become_the_integers_that_the_network_takes(driver: ModuleType, tm
 def test_a_task_is_loaded_when_it_changes_and_probed_before_it_runs(driver: ModuleType, tmp_path: Path) -> None:
     design = accelerator(CONV, settings(CONV, mask="runtime"))
     board, on_board = board_of(driver, design, tmp_path)
-    beats = [len(design.load(task).beats) for task in range(3)]
+    beats = [len(load_packets(design, task)) for task in range(3)]
     on_board.set_task("task2")
     on_board.set_task(2)
     on_board.set_task("0")
@@ -320,7 +261,7 @@ def test_a_load_that_the_accelerator_refuses_is_told(driver: ModuleType, tmp_pat
     board = Board(Model(design), REGISTERS)
     with pytest.raises(driver.DriverError) as caught:
         driver.TsnAccelerator(root, board.registers, board.dma, board.allocate)
-    beats = len(other.load(0).beats)
+    beats = len(load_packets(other, 0))
     assert str(caught.value) == f"task 0, load of {beats}: {driver.STATUS[4]} (status 4)"
 
 
@@ -375,71 +316,3 @@ def test_a_transfer_is_never_longer_than_the_dma_can(driver: ModuleType, tmp_pat
         driver.TsnAccelerator(root, board.registers, board.dma, board.allocate)
     elements = int(np.prod(CONV.input_shape))
     assert str(caught.value) == f"an input of {elements} activations is longer than a transfer may be"
-
-
-# --------------------------------------------------------------------------------------------------------------- pynq
-
-
-def test_load_takes_bitstream_registers_and_buffers_from_pynq(
-    driver: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    design = accelerator(CONV, settings(CONV))
-    board = Board(Model(design), REGISTERS)
-    root = exported(design, tmp_path)
-    spaces = {0xA000_0000: board.registers, 0xA001_0000: board.dma}
-    cells = {
-        "tsn_accelerator_0": {
-            "phys_addr": 0xA000_0000,
-            "addr_range": 65536,
-            "registers": {"CTRL": {"address_offset": 0}, "task_id": {"address_offset": 16}},
-        },
-        "axi_dma_0": {"phys_addr": 0xA001_0000, "addr_range": 65536},
-    }
-    asked = []
-    pynq = SimpleNamespace(
-        MMIO=lambda address, length: spaces[address],
-        Overlay=lambda path: asked.append(path) or SimpleNamespace(ip_dict=cells),
-        allocate=board.allocate,
-    )
-    monkeypatch.setitem(sys.modules, "pynq", pynq)
-    with pytest.raises(driver.DriverError) as caught:
-        driver.TsnAccelerator.load(str(root))
-    bitstream = root / "build/overlay/tsn_accelerator.bit"
-    assert str(caught.value) == f"{bitstream} is not there; scripts/block_design.tcl makes it"
-    bitstream.parent.mkdir(parents=True)
-    for path in (bitstream, bitstream.with_suffix(".hwh")):
-        path.touch()
-    driver.main(["--folder", str(root), "verify"])
-    assert json.loads(capsys.readouterr().out) == {task.name: 6 * len(task.classes) for task in CONV.tasks}
-    np.save(tmp_path / "x.npy", adversarial_inputs(CONV, 3))
-    driver.main(["--folder", str(root), "run", str(tmp_path / "x.npy"), "--task", "task1"])
-    predicted = logits_of(CONV, 1, adversarial_inputs(CONV, 3)).argmax(axis=1)
-    assert capsys.readouterr().out.split() == [CONV.tasks[1].classes[i] for i in predicted]
-    driver.main(["--folder", str(root), "throughput", "--count", "5"])
-    assert json.loads(capsys.readouterr().out)["inferences"] == 5
-    assert asked == [str(bitstream)] * 3
-    cells["tsn_accelerator_0"]["registers"]["task_id"]["address_offset"] = 0x1C  # type: ignore[index]
-    with pytest.raises(driver.DriverError) as caught:
-        driver.TsnAccelerator.load(str(root))
-    assert str(caught.value) == "register 'task_id' lies at 0x1c, accelerator.json says 0x10"
-    del cells["axi_dma_0"]
-    with pytest.raises(driver.DriverError) as caught:
-        driver.TsnAccelerator.load(str(root))
-    assert str(caught.value) == "the design has no axi_dma_0, but tsn_accelerator_0"
-
-
-def test_the_driver_is_python_3_8_and_needs_numpy_and_pynq_alone() -> None:
-    tree = ast.parse(SOURCE.read_text(), feature_version=(3, 8))
-    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    packages = {name.partition(".")[0] for name in imported}
-    assert packages - sys.stdlib_module_names == {"numpy", "pynq"}
-
-
-@pytest.mark.parametrize("text", ["", "{}", '{"tasks": [{"name": "a"}]}', '{"tasks": [], "input_shape": 3}'])
-def test_numbers_of_another_program_are_refused(text: str, driver: ModuleType, tmp_path: Path) -> None:
-    path = tmp_path / "accelerator.json"
-    path.write_text(text)
-    with pytest.raises(driver.DriverError) as caught:
-        driver.read_numbers(path)
-    assert str(caught.value).startswith(f"{path}: is not what this driver reads (")

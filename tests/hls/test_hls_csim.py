@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from export.hls.csim import compiled, fast_settings
-from tests.hardware.test_images import settings
 from tests.helpers.handmade import S8, U8, network, requantization
 from tests.helpers.hls import ap_types, assert_equal_integers, design, golden_runs, needs_compiler, network_of
+from tests.helpers.images import settings
 from tests.helpers.networks import Recipe, adversarial_inputs
 from tsn_hw.core import reference
 from tsn_hw.core.errors import EngineError, FoldingError

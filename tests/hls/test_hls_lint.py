@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from export.hls.project import project_files, rendered_files
-from tests.hardware.test_images import settings
 from tests.helpers.cpp_lint import objects, rules
 from tests.helpers.cpp_lint.objects import lint_objects
 from tests.helpers.cpp_lint.pragmas import PRAGMAS, pragma_options
 from tests.helpers.cpp_lint.rules import BANNED, lint
 from tests.helpers.cpp_lint.source import declares, parameters, read_source
 from tests.helpers.hls import design
+from tests.helpers.images import settings
 from tests.helpers.networks import Recipe
 from tests.helpers.small_network import NET
 from tsn_hw.core.errors import EngineError

@@ -16,8 +16,8 @@ from export.project.folder import MANIFEST, manifest_of
 from export.project.folding_json import read_folding
 from sim.devices import device
 from sim.resources import estimate_resources
-from tests.hardware.test_images import settings
 from tests.helpers.compiled_top import needs_compiler
+from tests.helpers.images import settings
 from tests.helpers.networks import Recipe, random_network
 from tests.helpers.tiny_run import finished_run
 from tsn_hw.app.cli.main import main

@@ -62,29 +62,28 @@ ARCHITECTURES = {
 @given(
     batch_norm=st.booleans(),
     banks=st.sampled_from([(0,), (0, 0), (0, 1), (0, 1, 0), (0, 0, 0), (0, 1, 1)]),
-    centroid_bits=st.sampled_from([4, 8, 12, 16]),
-    multiplier_bits=st.sampled_from([2, 8, 12, 16]),
-    density=st.sampled_from([0.0, 0.05, 0.4, 1.0]),
-    code_bits=st.sampled_from([1, 3, 8]),
-    spread=st.sampled_from([0.01, 1.0, 6.0]),
-    seed=st.integers(0, 2**32 - 1),
+    widths=st.tuples(st.sampled_from([4, 8, 12, 16]), st.sampled_from([2, 8, 12, 16])),
+    drawn=st.tuples(
+        st.integers(0, 2**32 - 1),
+        st.sampled_from([0.0, 0.05, 0.4, 1.0]),
+        st.sampled_from([1, 3, 8]),
+        st.sampled_from([0.01, 1.0, 6.0]),
+    ),
 )
 def test_a_packed_network_computes_what_brevitas_computes(
     kind: str,
     act_bits: int,
     batch_norm: bool,
     banks: tuple[int, ...],
-    centroid_bits: int,
-    multiplier_bits: int,
-    density: float,
-    code_bits: int,
-    spread: float,
-    seed: int,
+    widths: tuple[int, int],
+    drawn: tuple[int, float, int, float],
 ) -> None:
-    formats = Formats(act_bits, centroid_bits, multiplier_bits)  # type: ignore[arg-type]
+    """``widths``: bits of centroids and multipliers; ``drawn``: seed, density of masks, bits of codes and spread."""
+    seed, *chosen = drawn
+    formats = Formats(act_bits, *widths)  # type: ignore[arg-type]
     model = model_of(ARCHITECTURES[kind](batch_norm), formats, banks, classes=3, seed=seed)
     for task in range(len(banks)):
-        commit_randomly(model, task, seed + task, density, code_bits, spread)
+        commit_randomly(model, task, seed + task, *chosen)
     net = freeze(model, labels_of(model))
     try:
         assert_frozen_exactly(model, net, seed=seed)

@@ -16,21 +16,15 @@ from hypothesis import strategies as st
 from export.memories.files import INDEX, files_of, memory_files, read_memories, write_memories
 from export.memories.formats import MEMORY_FORMATS, read_memory, words_sha256, write_memory
 from sim.cost import estimate_cost
-from tests.hardware.test_images import settings, word
+from sim.memories import unit_memories
 from tests.helpers.handmade import U8, linear, requantization
+from tests.helpers.images import settings, word
+from tests.helpers.memory_images import DIGEST, SMALL, image_of
 from tests.helpers.small_network import NET
-from tsn_hw.core.errors import ArtifactError, ExportError, FileError, FoldingError
+from tsn_hw.core.errors import ArtifactError, ExportError, FoldingError
 from tsn_hw.hardware.folding import Folding, HardwareSettings, UnitSettings
-from tsn_hw.hardware.images import MemoryImage
-from tsn_hw.hardware.memories import Field, MemoryLayout
+from tsn_hw.hardware.images import memory_images
 from tsn_hw.hardware.pipeline import accelerator
-
-
-def image_of(words, width_bits, unit="fc"):
-    """A memory of one field a word."""
-    layout = MemoryLayout(unit, "words", (("line", len(words)),), 1, (Field("code", width_bits),))
-    limbs = [[value >> 64 * i & 2**64 - 1 for i in range(layout.limbs)] for value in words]
-    return MemoryImage(layout, np.array(limbs, np.uint64))
 
 
 @st.composite
@@ -51,10 +45,6 @@ def tool(name):
     return found
 
 
-# exact texts --------------------------------------------------------------------------------------------------------
-
-SMALL = image_of([0x01, 0x1F, 0x0A], 5)
-DIGEST = sha256(b"\x01\x1f\x0a").hexdigest()
 NOTES = [
     "fc.words: 3 words of 5 bits",
     "address, outermost first: line 3",
@@ -137,8 +127,8 @@ def test_the_files_hold_as_many_bits_as_the_cost_model_charges(mask):
         name, words = f"{entry['unit']}.{entry['kind']}", files[f"{entry['unit']}.{entry['kind']}.dat"].decode().split()
         assert max(int(text, 16) for text in words) < 1 << entry["width_bits"]
         held[name] = len(words) * entry["width_bits"]
-    assert held == {image.name: image.bits for image in design.images}
-    charged = {f"{m.unit}.{m.kind}": m.bits for unit in design.units for m in design.memories_of(unit)}
+    assert held == {image.name: image.bits for image in memory_images(design)}
+    charged = {f"{m.unit}.{m.kind}": m.bits for unit in design.units for m in unit_memories(design, unit)}
     assert held == {name: bits for name, bits in charged.items() if not name.endswith((".window", ".vector", ".fifo"))}
     assert sum(held.values()) == estimate_cost(design).images_bits
 
@@ -284,7 +274,7 @@ def design():
 def test_a_folder_is_read_as_it_was_written(tmp_path, design):
     written = write_memories(design, tmp_path)
     assert sorted(written) == sorted(tmp_path.iterdir())
-    images = design.images
+    images = memory_images(design)
     assert {path.name for path in written} == {INDEX, *(f"{i.name}.{form}" for i in images for form in MEMORY_FORMATS)}
     for found, image in zip(read_memories(tmp_path), images, strict=True):
         assert found.layout == image.layout
@@ -294,7 +284,7 @@ def test_a_folder_is_read_as_it_was_written(tmp_path, design):
 def test_the_index_says_what_every_memory_is(design):
     files = memory_files(design, ["mem", "npy"])
     entries = {(entry["unit"], entry["kind"]): entry for entry in json.loads(files[INDEX])["memories"]}
-    image = next(image for image in design.images if image.name == "mix.words")
+    image = next(image for image in memory_images(design) if image.name == "mix.words")
     assert entries["mix", "words"] == {
         "unit": "mix",
         "kind": "words",
@@ -339,84 +329,3 @@ def test_two_memories_of_one_name_in_c_are_refused_where_c_is_written():
     message = r"^memories 'a\.b\.words' and 'a-b\.words': both are tsn_a_b_words in C; rename one$"
     with pytest.raises(ExportError, match=message):
         files_of(images, ["h"])
-
-
-CRC = f"{zlib.crc32(bytes([0x01, 0x1F, 0x0A])):08x}"
-FILE_DIGEST = sha256("01 1f 0a ".replace(" ", "\n").encode()).hexdigest()
-
-
-NOT_OURS = "memories.json: its SHA-256 does not match, or it is not written as the format asks"
-
-
-def resealed(text):
-    """An index with the digest that its entries have."""
-    entries = text.partition('"memories": [\n')[2].rpartition("\n ]")[0]
-    return re.sub('"sha256": "[0-9a-f]*",\n', f'"sha256": "{sha256(entries.encode()).hexdigest()}",\n', text, count=1)
-
-
-@pytest.mark.parametrize(
-    ("old", "new"), [("line", "lime"), ("code", "mode"), ("false", "true"), ('"sha256"', '"sha265"')]
-)
-def test_no_change_of_an_index_is_believed(tmp_path, old, new):
-    """Names of axes and fields, and signs, stand in no file that they tell about."""
-    files = files_of([SMALL], ["dat"])
-    for name, data in files.items():
-        (tmp_path / name).write_bytes(data)
-    (tmp_path / INDEX).write_text(files[INDEX].decode().replace(old, new, 1))
-    with pytest.raises(ArtifactError, match=r"^memories\.json: "):
-        read_memories(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("{", "[{", "memories.json: not JSON (Expecting ',' delimiter: line 9 column 1 (char 533))"),
-        ('"version": 2', '"version": 1', "memories.json: is no index of memories of version 2"),
-        ('"format"', '"form"', "memories.json: unknown key 'form'; known are format, version, sha256, memories"),
-        ('"fc"', '"../x"', "memories.json: memories[0]: there is no memory '../x', 'words'"),
-        (
-            '"words"',
-            '"word"',
-            "memories.json: memories[0]: kind = 'word': must be one of 'words', 'codebook', 'mask', 'scales', 'task'",
-        ),
-        ('"depth": 3', '"depth": 4', NOT_OURS),
-        ('"length": 3', '"length": 4', NOT_OURS),
-        ('"signed": false', '"signed": 0', "memories.json: memories[0]: lane[0]: signed = 0: must be true or false"),
-        ('"lanes": 1', '"lanes": 0', "memories.json: memories[0]: lanes = 0: must be 1..65536"),
-        ('[{"name": "code", "bits": 5, "signed": false}]', "[]", "memories.json: memories[0]: its words have no bits"),
-        (f'[{{"name": "fc.words.dat", "sha256": "{FILE_DIGEST}"}}]', "[]", "memories.json: memories[0]: has no file"),
-        (
-            "fc.words.dat",
-            "../fc.words.dat",
-            "memories.json: memories[0]: files: no file of 'fc.words' is '../fc.words.dat'",
-        ),
-        (DIGEST, "0", f"fc.words.dat: its words have SHA-256 {DIGEST}, must have 0"),
-        (CRC, "0", f"memories.json: fc.words: CRC-32 0, its words have {CRC}"),
-        (FILE_DIGEST, "0", f"memories.json: fc.words.dat: SHA-256 0, the file has {FILE_DIGEST}"),
-    ],
-)
-def test_a_damaged_index_is_refused(tmp_path, old, new, message):
-    files = files_of([SMALL], ["dat"])
-    text = files[INDEX].decode()
-    assert old in text
-    (tmp_path / INDEX).write_text(resealed(text.replace(old, new, 1)))
-    (tmp_path / "fc.words.dat").write_bytes(files["fc.words.dat"])
-    with pytest.raises(ArtifactError) as caught:
-        read_memories(tmp_path)
-    assert str(caught.value) == message
-
-
-def test_an_index_that_is_no_json_and_a_missing_file_are_refused(tmp_path):
-    (tmp_path / INDEX).write_text("{")
-    with pytest.raises(ArtifactError, match=r"^memories\.json: not JSON \(Expecting property name"):
-        read_memories(tmp_path)
-    (tmp_path / INDEX).write_bytes(files_of([SMALL], ["dat"])[INDEX])
-    with pytest.raises(FileError, match=r"^cannot read .*fc\.words\.dat: No such file or directory$"):
-        read_memories(tmp_path)
-
-
-def test_sizes_that_an_index_claims_are_not_believed(tmp_path):
-    huge = MemoryLayout("fc", "words", (("line", 2**40),), 2**16, (Field("code", 64),))
-    for form in MEMORY_FORMATS:
-        with pytest.raises(ArtifactError, match=r"must be"):
-            read_memory(form, huge, DIGEST, write_memory(form, SMALL))

@@ -39,7 +39,9 @@ print(json.dumps({"onnxruntime": onnxruntime.__version__, "digests": digests}))
 def graphs(tmp_path_factory):
     """Graphs in every layout with adversarial inputs, and the digests of all their integers by the int64 loops."""
     folder, digests = tmp_path_factory.mktemp("graphs"), {}
-    choices = itertools.product(("mlp", "conv", "residual"), ((8, 8), (16, 16), (4, 8)), (False, True), (False, True))
+    choices = itertools.product(
+        ("mlp", "conv", "residual"), ((8, 8), (8, 7), (16, 16), (4, 8)), (False, True), (False, True)
+    )
     for seed, (kind, (act_bits, centroid_bits), signed, multipliers) in enumerate(choices):
         recipe = Recipe(
             kind=kind,

@@ -1,0 +1,86 @@
+"""Processes of an accelerator in any order."""
+
+import random
+
+from tsn_hw.hardware.dataflow import Dataflow, Process
+from tsn_hw.hardware.units import MatrixUnit, PoolUnit
+
+Step = tuple[tuple[int, ...], tuple[int, ...]]
+"""Channels that one step of a loop reads, and then writes."""
+
+
+def steps(graph: Dataflow, process: Process) -> list[Step]:
+    """All steps of a process in one inference."""
+    unit, inputs, outputs = graph.accelerator.units[process.unit], process.inputs, process.outputs
+    words = {channel: graph.channels[channel].words for channel in (*inputs, *outputs)}
+    match process.kind:
+        case "convert":
+            return convert_steps(graph, inputs, outputs)
+        case "window":
+            return window_steps(unit.window, inputs, outputs)
+        case "unit" if isinstance(unit, MatrixUnit):
+            return [
+                (inputs if row_fold == 0 else (), outputs if column_fold == unit.column_folds - 1 else ())
+                for _ in range(unit.positions)
+                for row_fold in range(unit.row_folds)
+                for column_fold in range(unit.column_folds)
+            ]
+        case "unit" if isinstance(unit, PoolUnit):
+            area = unit.window.kernel[0] * unit.window.kernel[1]
+            return [(inputs, outputs if i == area - 1 else ()) for _ in range(words[outputs[0]]) for i in range(area)]
+    return [(inputs, outputs)] * next(iter(words.values()))
+
+
+def convert_steps(graph, inputs, outputs) -> list[Step]:
+    source, target = graph.channels[inputs[0]], graph.channels[outputs[0]]
+    found, waiting, written = [], 0, 0
+    while written < target.words:
+        reads = waiting < target.lanes
+        waiting += source.lanes * reads
+        writes = waiting >= target.lanes
+        waiting -= target.lanes * writes
+        written += writes
+        found.append((inputs if reads else (), outputs if writes else ()))
+    return found
+
+
+def window_steps(window, inputs, outputs) -> list[Step]:
+    ends = [0] + [window.rows_needed(row) for row in range(window.output[0])] + [window.source[1]]
+    found = []
+    for row in range(-1, window.output[0]):
+        loads = (ends[row + 2] - ends[row + 1]) * window.words_per_row
+        sends = window.output[1] * window.words_per_window if row >= 0 else 0
+        found += [(inputs if i < loads else (), outputs if i < sends else ()) for i in range(max(loads, sends))]
+    return found
+
+
+def runs_to_the_end(graph: Dataflow, depths: list[int], seed: int, inferences: int = 2) -> bool:
+    """Whether all processes finish when they read and write one word at a time, in random order."""
+    rng = random.Random(seed)
+    programs = [  # a channel that is read, or the complement of one that is written
+        [move for reads, writes in steps(graph, process) * inferences for move in (*reads, *(~c for c in writes))]
+        for process in graph.processes
+    ]
+    position, fill = [0] * len(programs), [0] * len(depths)
+
+    def go_on(number: int, most: int) -> bool:
+        program, moved = programs[number], 0
+        while moved < most and position[number] < len(program):
+            channel = program[position[number]]
+            if channel >= 0 and fill[channel] > 0:
+                fill[channel] -= 1
+            elif channel < 0 and fill[~channel] < depths[~channel]:
+                fill[~channel] += 1
+            else:
+                break
+            position[number] += 1
+            moved += 1
+        return moved > 0
+
+    unfinished = set(range(len(programs)))
+    while unfinished:
+        order = rng.sample(sorted(unfinished), len(unfinished))
+        if not any(go_on(number, rng.choice([1, 2, 1000])) for number in order):
+            return False
+        unfinished = {number for number in unfinished if position[number] < len(programs[number])}
+    return fill == [0] * len(depths)

@@ -1,0 +1,69 @@
+"""A .tsn file that is small enough to be damaged everywhere, and forged ones whose digest is right."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from tests.helpers.small_network import NET, U8, step, words
+from tsn_hw.core.artifact import from_bytes, sections, to_bytes
+from tsn_hw.core.errors import ArtifactError
+from tsn_hw.core.layers import Linear
+from tsn_hw.core.network import UNUSED, Bank, PackedNetwork, Requantization, Task
+
+SMALL = to_bytes(NET)
+
+
+def one_layer_network():
+    """The smallest network with a multiplier, an offset and an unused weight."""
+    head = Linear("head", 2, 2)
+    memory = words([[0, UNUSED], [0, 0]], [[1, 0], [0, 2]], [-3, 5, 7])
+    only = step([[1, 0], [1, 1]], Requantization(np.array([1, 3]), np.array([0, -2]), 1, None))
+    return PackedNetwork((2,), U8, (head,), (Bank((memory,)),), (Task("only", 0, ("no", "yes"), (only,)),))
+
+
+def header_of(data):
+    container = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    return json.loads(container["__metadata__"]["tsn"])
+
+
+def forged(change_header=lambda header: None, change_sections=lambda parts: None, data=SMALL):
+    """A file with changed content whose digest and container are right again."""
+    header, parts = header_of(data), sections(data)
+    del header["sha256"]
+    header = change_header(header) or header
+    change_sections(parts)
+    return sealed_up(header, parts)
+
+
+def sealed_up(header, parts):
+    def compact(value):
+        return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+    digest = hashlib.sha256(compact([header, {name: len(part) for name, part in parts.items()}]).encode())
+    for name in sorted(parts):
+        digest.update(parts[name])
+    if isinstance(header, dict):
+        header = header | {"sha256": digest.hexdigest()}
+    tensors = {name: np.frombuffer(part, np.uint8) for name, part in parts.items()}
+    return safetensors.numpy.save(tensors, metadata={"tsn": compact(header)})
+
+
+def refusal(data):
+    with pytest.raises(ArtifactError) as error:
+        from_bytes(data)
+    return str(error.value)
+
+
+def set_at(*path, value):
+    """A change of a header: the entry at a path becomes a value."""
+
+    def change(header):
+        *parents, last = path
+        for key in parents:
+            header = header[key]
+        header[last] = value
+
+    return change
