@@ -24,7 +24,7 @@ import numpy as np
 
 from tsn_hw.core import arithmetic
 from tsn_hw.core.arithmetic import Carrier, Ints
-from tsn_hw.core.facts import LayerFacts
+from tsn_hw.core.facts import LayerFacts, Rescaling
 from tsn_hw.core.layers import Conv2d, Weighted
 from tsn_hw.core.network import PackedNetwork
 
@@ -32,6 +32,9 @@ Kernel = Literal["int8", "float32", "float32 in parts", "float64", "int64"]
 
 INT8_MIN_MACS = 2**14
 """Below this many multiply-accumulates a sample, an int8 kernel costs more to call than it saves (measured)."""
+
+MAX_PROVEN_BITS = 8
+"""Of outputs: the steps of a staircase that are looked at double with every bit."""
 
 _CARRIERS: tuple[Carrier, ...] = ("float32", "float64", "int64")
 _BYTE = 256
@@ -58,13 +61,14 @@ class Part:
 class LayerPlan:
     """How one computing layer is carried; why that is exact follows from its facts.
 
-    folded:  multiplier, offset and 2**-shift are part of weights and bias; only rounding is left
+    rescaling: how it requantizes. "folded": multiplier, offset and 2**-shift are part of weights and bias, only
+        rounding is left. A Rescaling: its bias is part of the sum, one product in float32 is left. Else in the type.
     refused: cheaper kernels that failed their test on this machine
     """
 
     facts: LayerFacts
     kernel: Kernel
-    folded: bool
+    rescaling: Literal["folded"] | Rescaling | Carrier
     parts: tuple[Part, ...] = ()
     refused: tuple[Kernel, ...] = ()
 
@@ -75,7 +79,7 @@ class LayerPlan:
             "kernel": self.kernel,
             "parts": max(1, len(self.parts)),
             "sum_bound": self.facts.accumulator,
-            "requantization": "folded" if self.folded else self.facts.carrier,
+            "requantization": "float32" if isinstance(self.rescaling, Rescaling) else self.rescaling,
             "requantization_bound": self.facts.bound,
             "refused": list(self.refused),
         }
@@ -125,8 +129,20 @@ class LayerPlans(Mapping[int, LayerPlan]):
         if kernel != "float32 in parts":
             parts = ()
         holds = "float32" if kernel == "int8" else kernel
-        folded = holds in ("float32", "float64") and _CARRIERS.index(facts.carrier) <= _CARRIERS.index(holds)
-        return LayerPlan(facts, kernel, folded, parts, refused)
+        return LayerPlan(facts, kernel, _rescaling(facts, holds), parts, refused)
+
+
+def _rescaling(facts: LayerFacts, holds: str) -> Literal["folded"] | Rescaling | Carrier:
+    """How sums in a type are requantized: the cheapest way that is proven exact."""
+    if holds in ("float32", "float64") and _CARRIERS.index(facts.carrier) <= _CARRIERS.index(holds):
+        return "folded"
+    if holds == "float32" and facts.output is not None and facts.output.bits <= MAX_PROVEN_BITS:
+        found = facts.float32_rescaling()
+        if isinstance(found, Rescaling):
+            reach = arithmetic.magnitude(facts.low + found.bias, facts.high + found.bias)
+            if reach <= arithmetic.FLOAT32_EXACT:
+                return found
+    return facts.carrier
 
 
 def _fits_int8(facts: LayerFacts, layer: Weighted, weights: Ints, limit: int) -> bool:

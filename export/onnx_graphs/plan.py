@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from tsn_hw.core import arithmetic
 from tsn_hw.core.arithmetic import FLOAT32_EXACT, INT32, Carrier, Ints
 from tsn_hw.core.errors import ExportError
-from tsn_hw.core.facts import LayerFacts
+from tsn_hw.core.facts import LayerFacts, Rescaling
 from tsn_hw.core.layers import Add, Flatten, Linear, MaxPool, Weighted, refused
 from tsn_hw.core.network import MAX_CODE_BITS, Bools, PackedNetwork, Requantization, code_bits
 
@@ -78,14 +78,6 @@ class Words:
     def widths(self) -> tuple[int, ...]:
         """Widths of the smallest levels of codes, see :func:`code_levels`."""
         return code_levels(np.bincount(self.code, minlength=len(self.codebook)))[1]
-
-
-@dataclass(frozen=True)
-class Rescaling:
-    """``(acc + bias) * multiplier / 2**shift``, both (channels,): what QLinearConv computes."""
-
-    multiplier: Ints
-    bias: Ints
 
 
 @dataclass(frozen=True)
@@ -217,41 +209,22 @@ def _obstacle(plan: Plan, rescaling: Rescaling | str, form: Form) -> str | None:
 
 def _rescaling(plan: Plan) -> Rescaling | str:
     """What the quantized form computes, proven to be the contract's integers; or why it is not."""
-    requantization, output = plan.facts.requantization, plan.facts.output
+    output = plan.facts.output
     if output is None and not plan.is_gemm:
         return "its logits are no bytes, and it is no Gemm of one scale within float32"
     bits = [form.bits for form in (output, *plan.facts.inputs) if form is not None]
     if plan.has_wide_weights or max(bits) > 8:
         return "activations or centroids have more than 8 bits"
-    vectors = (plan.facts.low, plan.facts.high, requantization.multiplier, requantization.offset)
-    low, high, multiplier, offset = (np.broadcast_to(vector, (plan.layer.multipliers,)) for vector in vectors)
     if isinstance(plan.layer, Add):
-        return _rescaling_of_add(plan, multiplier, offset)
-    if not plan.is_gemm:
-        multiplier = np.where((low == 0) & (high == 0), 1, multiplier)  # no weight reaches the channel
-    if not multiplier.all():
-        return f"channel {int((multiplier == 0).argmax())} has multiplier 0, which is no scale and hides every offset"
-    bias, rest = np.divmod(offset, multiplier)
-    if rest.any():
-        channel = int((rest != 0).argmax())
-        return f"channel {channel} has offset {offset[channel]}, no multiple of its multiplier {multiplier[channel]}"
-    reach = arithmetic.magnitude(low + bias, high + bias)
-    if reach > INT32[1]:
-        return f"its accumulator with offset reaches {reach}, must fit int32"
-    if output is None:
-        return Rescaling(multiplier, bias)
-    exact = arithmetic.exact_in_float32(multiplier, requantization.shift, output.range, low + bias, high + bias)
-    if not exact.all():
-        channel = int(exact.argmin())
-        scale = f"{multiplier[channel]} / 2**{requantization.shift}"
-        return f"float32 rounds sums up to {reach} otherwise in channel {channel}, whose scale is {scale}"
-    return Rescaling(multiplier, bias)
+        return _rescaling_of_add(plan)
+    return plan.facts.float32_rescaling(keep_multipliers=plan.is_gemm)
 
 
-def _rescaling_of_add(plan: Plan, multiplier: Ints, offset: Ints) -> Rescaling | str:
+def _rescaling_of_add(plan: Plan) -> Rescaling | str:
     """Runtimes may take zero points off after the operands are scaled: float32 has to hold all of it."""
     zero_points = sum(BYTE_ZERO << shift for shift in plan.facts.left_shifts)
     largest = plan.facts.bound + zero_points + (BYTE_ZERO << plan.facts.requantization.shift)
+    multiplier, offset = plan.facts.requantization.multiplier, plan.facts.requantization.offset
     if (multiplier != 1).any() or offset.any():
         return "it has a multiplier or an offset"
     if largest > FLOAT32_EXACT:

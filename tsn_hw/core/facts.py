@@ -9,10 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 from tsn_hw.core import arithmetic
 from tsn_hw.core.arithmetic import ActFormat, Carrier, Ints
 from tsn_hw.core.layers import Layer, Shape, Weighted
 from tsn_hw.core.parts import Requantization
+
+
+@dataclass(frozen=True)
+class Rescaling:
+    """``(acc + bias) * multiplier / 2**shift``, both (channels,): a requantization of one product."""
+
+    multiplier: Ints
+    bias: Ints
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +76,38 @@ class LayerFacts:
     def carrier(self) -> Carrier:
         """The cheapest type that holds ``acc * multiplier + offset``."""
         return arithmetic.carrier(self.bound)
+
+    def float32_rescaling(self, *, keep_multipliers: bool = False) -> Rescaling | str:
+        """What float32 computes as the contract's integers, proven at every step of its staircase; or why it does not.
+
+        The multiplier of a channel that no weight reaches becomes 1, so that its offset is a multiple of it;
+        ``keep_multipliers``: all stay as they are. Raw logits are not rounded: of them only the bias is asked.
+        """
+        scales = self.requantization
+        vectors = (self.low, self.high, scales.multiplier, scales.offset)
+        channels = 1 if self.products is None else self.products.channels
+        low, high, multiplier, offset = (np.broadcast_to(vector, (channels,)) for vector in vectors)
+        if not keep_multipliers:
+            multiplier = np.where((low == 0) & (high == 0), 1, multiplier)
+        if not multiplier.all():
+            channel = int((multiplier == 0).argmax())
+            return f"channel {channel} has multiplier 0, which is no scale and hides every offset"
+        bias, rest = np.divmod(offset, multiplier)
+        if rest.any():
+            channel = int((rest != 0).argmax())
+            found = f"offset {offset[channel]}, no multiple of its multiplier {multiplier[channel]}"
+            return f"channel {channel} has {found}"
+        reach = arithmetic.magnitude(low + bias, high + bias)
+        if reach > arithmetic.INT32[1]:
+            return f"its accumulator with offset reaches {reach}, must fit int32"
+        if self.output is None:
+            return Rescaling(multiplier, bias)
+        exact = arithmetic.exact_in_float32(multiplier, scales.shift, self.output.range, low + bias, high + bias)
+        if not exact.all():
+            channel = int(exact.argmin())
+            scale = f"{multiplier[channel]} / 2**{scales.shift}"
+            return f"float32 rounds sums up to {reach} otherwise in channel {channel}, whose scale is {scale}"
+        return Rescaling(multiplier, bias)
 
     @property
     def left_shifts(self) -> tuple[int, ...]:
