@@ -44,7 +44,7 @@ def steps(architecture: Architecture, batch: int) -> tuple[Callable[[], None], C
         ours = start_task(model, task, settings, tasks=2).optimizer
         model.calibrate(to_real(images), task)
         if task == 0:
-            for layer in model.weight_layers(task):
+            for layer in model.weight_layers(task).values():
                 refit(layer, 4, model.formats.centroid_range)
             commit(model, task)
     dense = DenseModel(architecture, 10, generator)

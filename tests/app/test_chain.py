@@ -64,7 +64,7 @@ def test_a_trained_body_computes_the_same_integers_in_every_engine(architecture:
             add_task(model, 0, classes=4, seed=task)
         data = Tensors.of(noise(architecture.input_shape, task), CPU)
         state = start_task(model, task, SETTINGS.train, 2)
-        fit(model, task, data, SETTINGS.train, state, 0, lambda _: None)
+        fit(model, task, data, state, lambda _: None)
         record = finish_task(model, task, data, SETTINGS, lambda: 25.0)
         assert record["qat"]
         assert record["test_accuracy_by_bits"] == {3: 25.0}

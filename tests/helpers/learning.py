@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -11,15 +12,16 @@ from torch import Tensor
 
 from tsn_hw.core.arithmetic import Ints
 from tsn_hw.core.layers import Add, AvgPool, Conv2d, Flatten, Linear, MaxPool, Shape
+from tsn_hw.learn.activations import Activation
 from tsn_hw.learn.architectures import Architecture, mlp
 from tsn_hw.learn.data.images import digits
 from tsn_hw.learn.data.tasks import TaskData, permuted
 from tsn_hw.learn.freeze import TaskLabel, commit
 from tsn_hw.learn.integers import brevitas_integers
-from tsn_hw.learn.layers import Activation
-from tsn_hw.learn.models import SubnetModel, TaskAffine, WeightLayer
-from tsn_hw.learn.quantize import refit
-from tsn_hw.learn.settings import Formats, TrainSettings
+from tsn_hw.learn.layers import WeightLayer
+from tsn_hw.learn.models import HEAD, SubnetModel, TaskAffine
+from tsn_hw.learn.quantize import refit, train_quantized
+from tsn_hw.learn.settings import Formats, Settings, TrainSettings
 from tsn_hw.learn.train import (
     Fit,
     Tensors,
@@ -69,15 +71,22 @@ def train_task(
     model: SubnetModel, task: int, data: Tensors, settings: TrainSettings = TINY, seed: int = 0, tasks: int = 1
 ) -> Fit:
     """Train one task from its start to its fixed masks; returns where the training ended."""
-    state = start_task(model, task, settings, tasks)
-    fit(model, task, data, settings, state, seed, lambda _: None)
+    state = start_task(model, task, settings, tasks, seed)
+    fit(model, task, data, state, lambda _: None)
     return state
 
 
 def quantize_task(model: SubnetModel, task: int, bits: int = 3) -> None:
     """Put every layer of a task on a codebook of one width."""
-    for layer in model.weight_layers(task):
+    for layer in model.weight_layers(task).values():
         refit(layer, bits, model.formats.centroid_range)
+
+
+def train_on(
+    model: SubnetModel, task: int, data: Tensors, bits: dict[str, int], epochs: int = 2, lr: float = TINY.lr
+) -> None:
+    """Train a quantized task on; its head has a codebook of five bits."""
+    train_quantized(model, task, data, bits | {HEAD: 5}, epochs, Settings(train=replace(TINY, lr=lr)))
 
 
 def learn_task(model: SubnetModel, task: int, data: Tensors, settings: TrainSettings = TINY, bits: int = 3) -> None:
@@ -125,7 +134,7 @@ def commit_randomly(
     start_task(model, task, TrainSettings(), 1)
     private = model.modules_of(task)
     with torch.no_grad():
-        for layer in model.weight_layers(task):
+        for layer in model.weight_layers(task).values():
             fan_in = layer.weight[0].numel()
             values = _normal(rng, layer.weight.shape) * (spread / fan_in**0.5)
             layer.weight.copy_(torch.where(layer.subnet.owner < 0, values, layer.weight))
@@ -191,9 +200,7 @@ def pixels(model: SubnetModel, count: int, seed: int = 0) -> Ints:
 def activation_of(model: SubnetModel, task: int, layer: str) -> Activation:
     """The activation of a layer by name."""
     names = [other.name for other in model.architecture.layers]
-    activation = model.modules_of(task).activations[str(names.index(layer))]
-    assert isinstance(activation, Activation)
-    return activation
+    return model.modules_of(task).activations.of(names.index(layer))
 
 
 def layers_of(model: SubnetModel, task: int = 0) -> list[WeightLayer]:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tsn_hw.core.arithmetic import ActFormat, quantize
-from tsn_hw.learn import layers
-from tsn_hw.learn.layers import (
+from tsn_hw.learn import activations
+from tsn_hw.learn.activations import (
     Activation,
 )
 
@@ -87,7 +87,7 @@ def test_calibration_of_a_large_map_tries_its_grids_on_images_from_the_whole_bat
     x = torch.cat([bright / 32, bright])
     whole, sampled = Activation(8, signed=False), Activation(8, signed=False)
     whole.calibrate(x)
-    monkeypatch.setattr(layers, "CALIBRATION_VALUES", 100)
+    monkeypatch.setattr(activations, "CALIBRATION_VALUES", 100)
     sampled.calibrate(x)
     assert sampled.grid.real == whole.grid.real == 2.0**-8
     sampled.calibrate(torch.cat([x[:32], x[:32], x[32:33]]))  # images 0, 10, ... 60 are dark, the largest value is not

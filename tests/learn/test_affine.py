@@ -16,7 +16,7 @@ from tsn_hw.core.arithmetic import (
     round_shift,
 )
 from tsn_hw.core.layers import AvgPool, Linear
-from tsn_hw.learn.layers import Activation
+from tsn_hw.learn.activations import Activation
 from tsn_hw.learn.models import TaskAffine, average
 
 # --- the affine step of one task and layer -------------------------------------------------------------------------

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from tests.helpers.learning import (
-    TINY,
     add_task,
     digits_task,
     integers_of,
@@ -16,12 +15,13 @@ from tests.helpers.learning import (
     pixels,
     quantize_task,
     scripted,
+    train_on,
     train_task,
 )
 from tsn_hw.learn.architectures import mlp
 from tsn_hw.learn.freeze import commit
 from tsn_hw.learn.models import SubnetModel
-from tsn_hw.learn.quantize import adapt_bits, train_quantized
+from tsn_hw.learn.quantize import adapt_bits
 from tsn_hw.learn.settings import Formats, QuantizeSettings, TrainSettings
 from tsn_hw.learn.train import evaluate, start_task
 
@@ -137,7 +137,7 @@ def test_tasks_that_share_end_with_equal_codebooks_also_when_they_train_on(
         train_task(model, task, data)
         result = adapt_bits(model, task, lambda: 90.0, settings)
         fitted = {name: width for name, width in result.bits.items() if name not in result.shared}
-        train_quantized(model, task, data, fitted, settings, TINY, 0)
+        train_on(model, task, data, fitted)
         commit(model, task)
         told.append(result.shared)
         before = before or integers_of(model, 0, x)
@@ -157,7 +157,7 @@ def test_quantizing_and_training_on_change_nothing_that_an_earlier_task_reads() 
     data = digits_task(1, 200)
     train_task(model, 1, data)
     result = adapt_bits(model, 1, lambda: evaluate(model, 1, data.x_valid, data.y_valid).accuracy, QuantizeSettings())
-    train_quantized(model, 1, data, result.bits, QuantizeSettings(qat_epochs=2), TINY, 0)
+    train_on(model, 1, data, result.bits)
     commit(model, 1)
     after = integers_of(model, 0, x)
     assert all((before[name] == after[name]).all() for name in before)

@@ -80,13 +80,13 @@ def test_a_fit_that_is_stopped_and_resumed_ends_bitwise_where_it_would_have_ende
 
     state = start_task(killed, 0, settings, 1)
     with pytest.raises(KilledError):
-        fit(killed, 0, FEW, settings, state, 0, kill)
+        fit(killed, 0, FEW, state, kill)
     resumed.load_state_dict(state_of(killed))
     again = start_task(resumed, 0, settings, 1)
     again.optimizer.load_state_dict(state.optimizer.state_dict())
     for name in ("lr", "epoch", "best_loss", "wait", "stopped", "best"):
         setattr(again, name, getattr(state, name))
-    fit(resumed, 0, FEW, settings, again, 0, lambda _: None)
+    fit(resumed, 0, FEW, again, lambda _: None)
     assert_same_state(state_of(resumed), state_of(whole))
     assert torch.equal(resumed.body_layers(0)[1].subnet.mask(), whole.body_layers(0)[1].subnet.mask())
 

@@ -23,6 +23,7 @@ from tsn_hw.learn import train
 from tsn_hw.learn.architectures import alexnet, mlp
 from tsn_hw.learn.settings import TrainSettings
 from tsn_hw.learn.train import (
+    Fit,
     Tensors,
     evaluate,
     fit,
@@ -53,7 +54,8 @@ def batches_of(images: int, batch: int, seed: int = 0) -> tuple[list[list[int]],
     x, y = torch.arange(images, dtype=torch.uint8).reshape(-1, 1, 1, 1), torch.zeros(images, dtype=torch.int64)
     model, steps = Recorder(), list[int]()
     optimizer = torch.optim.SGD(model.parameters())
-    train_epoch(model, 0, Tensors(x, y, x, y), optimizer, TrainSettings(batch=batch), generator_of(seed), steps.append)
+    optimizer.register_step_post_hook(lambda *_: steps.append(len(steps)))
+    train_epoch(model, 0, Tensors(x, y, x, y), Fit(optimizer, TrainSettings(batch=batch)), generator_of(seed))
     assert model.training
     return model.batches, steps
 
@@ -90,7 +92,7 @@ def test_training_images_are_mirrored_and_moved_where_the_settings_say_so() -> N
     for settings in (TrainSettings(batch=64), TrainSettings(batch=64, mirror=True, shift=1)):
         model = Columns()
         optimizer = torch.optim.SGD(model.parameters())
-        train_epoch(model, 0, Tensors(x, y, x, y), optimizer, settings, generator_of(0), lambda _: None)
+        train_epoch(model, 0, Tensors(x, y, x, y), Fit(optimizer, settings), generator_of(0))
     assert seen == {False: {1}, True: {0, 1, 2, 5, 6, 7}}
 
 
@@ -101,7 +103,7 @@ def test_bfloat16_products_train_a_network_whose_integers_stay_exact() -> None:
     for model, chosen in zip(models, (settings, replace(settings, precision="float32")), strict=True):
         state = start_task(model, 0, chosen, 1)
         untrained = evaluate(model, 0, FEW.x_valid, FEW.y_valid).loss
-        fit(model, 0, FEW, chosen, state, 0, lambda _: None)
+        fit(model, 0, FEW, state, lambda _: None)
         losses.append(evaluate(model, 0, FEW.x_valid, FEW.y_valid).loss)
         assert losses[-1] < untrained
         assert all(p.dtype == torch.float32 for p in model.parameters())
@@ -119,7 +121,7 @@ def test_an_epoch_takes_one_step_a_batch(monkeypatch: pytest.MonkeyPatch) -> Non
     """The reference code returns inside its loop over batches (defect B2)."""
     model = model_of()
     state = start_task(model, 0, TINY, 1)
-    fit(model, 0, FEW, TINY, state, 0, lambda _: None)
+    fit(model, 0, FEW, state, lambda _: None)
     steps = {int(slot["step"]) for slot in state.optimizer.state_dict()["state"].values()}
     assert steps == {TINY.epochs * 3}
 

@@ -295,7 +295,7 @@ def test_logits_at_the_very_edge_of_int32_freeze(reach: int) -> None:
     start_task(model, 0, TrainSettings(keep_ratio=1.0), 1)
     private = model.modules_of(0)
     with torch.no_grad():
-        for layer in model.weight_layers(0):
+        for layer in model.weight_layers(0).values():
             layer.subnet.fix(layer.subnet.mask())
             layer.weight.fill_(0.5)
         private.head.weight.copy_(torch.tensor([[30_000], [-30_000]]) * private.head.grid.real)

@@ -13,28 +13,29 @@ from torch import Tensor
 
 from tests.helpers.learning import assert_same_state, state_of
 from tsn_hw.core.arithmetic import ActFormat, quantize
+from tsn_hw.core.layers import Conv2d, Linear
 from tsn_hw.core.network import UNUSED
+from tsn_hw.learn.activations import Activation
 from tsn_hw.learn.layers import (
-    Activation,
     Subnet,
     SubnetConv2d,
     SubnetLinear,
-    SubnetWeight,
     kept_weights,
     top_k,
     weight_exponent,
+    weight_layer,
 )
+from tsn_hw.learn.settings import Formats
 
-ROUGH = SubnetWeight.let(centroid_bits=8, headroom=4.0)
 Layer = SubnetLinear | SubnetConv2d
 
 
 def linear(inputs: int = 6, outputs: int = 4, seed: int = 0) -> SubnetLinear:
-    return filled(SubnetLinear(inputs, outputs, ROUGH), seed)
+    return filled(weight_layer(Linear("fc", inputs, outputs), Formats()), seed)
 
 
 def convolution(seed: int = 0) -> SubnetConv2d:
-    return filled(SubnetConv2d((4, 6), (3, 2), (2, 1), (1, 0), 2, ROUGH), seed)
+    return filled(weight_layer(Conv2d("conv", 4, 6, (3, 2), (2, 1), (1, 0), 2), Formats()), seed)
 
 
 def filled(layer: Layer, seed: int) -> Layer:

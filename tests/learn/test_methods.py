@@ -79,8 +79,8 @@ def logits_before_and_after(method: str) -> tuple[Tensor, Tensor]:
     for task in range(2):
         add_task(model, 0, seed=task)
         state = start_task(model, task, settings, 2)
-        fit(model, task, digits_task(task, 200), settings, state, 0, lambda _: None)
-        for layer in model.weight_layers(task):
+        fit(model, task, digits_task(task, 200), state, lambda _: None)
+        for layer in model.weight_layers(task).values():
             layer.subnet.commit(layer.weight.data, layer.grid.real)
         model.eval()
         with torch.no_grad():

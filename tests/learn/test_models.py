@@ -29,7 +29,7 @@ from tsn_hw.core.arithmetic import (
     requantize,
 )
 from tsn_hw.learn.architectures import Architecture, alexnet, mlp
-from tsn_hw.learn.dropout import dropped
+from tsn_hw.learn.forward import dropped
 from tsn_hw.learn.freeze import commit
 from tsn_hw.learn.models import SubnetModel
 from tsn_hw.learn.settings import Formats, TrainSettings
@@ -115,7 +115,7 @@ def test_dropout_loses_a_share_in_steps_of_a_256th(share: float, lost: int) -> N
 def test_dropout_keeps_the_mean() -> None:
     model = model_of(mlp((1, 40, 50), (3,), dropout=0.25))
     model.train().dropout_generator = torch.Generator().manual_seed(0)  # type: ignore[union-attr]
-    dropped = model._drop("flatten", torch.ones(20, 2000))
+    dropped = model.walk(torch.ones(20, 2000), lambda index, layer, operands: operands[0])
     assert sorted(dropped.unique().tolist()) == pytest.approx([0.0, 4 / 3])
     assert float(dropped.mean()) == pytest.approx(1.0, abs=0.01)
 
@@ -246,7 +246,7 @@ def test_committing_keeps_what_the_quantized_float_model_computed() -> None:
     """Only biases are rounded once more, to a small part of an activation's step: few activations may move by one."""
     model = model_of(mlp((1, 8, 8), (12, 10)))
     train_task(model, 0, digits_task(0, 200))
-    for layer in model.weight_layers(0):
+    for layer in model.weight_layers(0).values():
         layer.subnet.snap(np.arange(-128, 128, 2))
     x = torch.rand(50, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     before, after = {}, {}

@@ -20,12 +20,14 @@ from tests.helpers.learning import (
     quantize_task,
     scripted,
     state_of,
+    train_on,
     train_task,
 )
 from tsn_hw.learn.architectures import mlp
 from tsn_hw.learn.freeze import commit
-from tsn_hw.learn.models import SubnetModel, WeightLayer
-from tsn_hw.learn.quantize import accuracy_by_bits, adapt_bits, refit, train_quantized
+from tsn_hw.learn.layers import WeightLayer
+from tsn_hw.learn.models import SubnetModel
+from tsn_hw.learn.quantize import accuracy_by_bits, adapt_bits, refit
 from tsn_hw.learn.settings import Formats, QuantizeSettings, TrainSettings
 from tsn_hw.learn.train import evaluate, start_task
 
@@ -197,9 +199,9 @@ def test_a_commit_writes_what_the_quantized_task_computed() -> None:
     learn_task(model, 0, digits_task(0, 200))
     train_task(model, 1, digits_task(1, 200))
     adapt_bits(model, 1, lambda: 90.0, QuantizeSettings())
-    before = [integers(layer) for layer in model.weight_layers(1)]
+    before = [integers(layer) for layer in model.weight_layers(1).values()]
     commit(model, 1)
-    for layer, expected in zip(model.weight_layers(1), before, strict=True):
+    for layer, expected in zip(model.weight_layers(1).values(), before, strict=True):
         subnet = layer.subnet
         assert torch.equal((subnet.masks[-1] * subnet.stored()).float(), expected)
 
@@ -209,11 +211,11 @@ def test_centroids_stay_within_their_format_however_large_the_weights(centroid_b
     model = model_of(formats=Formats(centroid_bits=centroid_bits))
     start_task(model, 0, TrainSettings(), 1)
     with torch.no_grad():
-        for layer in model.weight_layers(0):
+        for layer in model.weight_layers(0).values():
             layer.weight.mul_(1000)
             layer.subnet.fix(layer.subnet.mask())
     quantize_task(model, 0, 3)
-    for layer in model.weight_layers(0):
+    for layer in model.weight_layers(0).values():
         book = layer.subnet.codebook
         assert book is not None
         assert (book[0], book[-1]) == (-(2 ** (centroid_bits - 1)), 2 ** (centroid_bits - 1) - 1)
@@ -247,7 +249,7 @@ def coarse(bits: int, epochs: int = 3) -> tuple[SubnetModel, float, dict[str, in
 def test_training_on_ends_no_worse_than_it_began(bits: int, lr: float) -> None:
     data = digits_task(0, 400)
     model, start, widths = coarse(bits)
-    train_quantized(model, 0, data, widths, QuantizeSettings(qat_epochs=3), replace(TINY, lr=lr), 0)
+    train_on(model, 0, data, widths, epochs=3, lr=lr)
     end = evaluate(model, 0, data.x_valid, data.y_valid).loss
     assert end < start if lr < 1 else end <= start
     assert all(distinct(layer) <= 2**bits for layer in layers_of(model))
@@ -255,17 +257,17 @@ def test_training_on_ends_no_worse_than_it_began(bits: int, lr: float) -> None:
 
 def test_training_on_that_only_does_harm_ends_bitwise_where_it_began() -> None:
     model, _, widths = coarse(2)
-    before, books = state_of(model), [layer.subnet.codebook for layer in model.weight_layers(0)]
-    train_quantized(model, 0, digits_task(0, 400), widths, QuantizeSettings(qat_epochs=2), replace(TINY, lr=1e6), 0)
+    before, books = state_of(model), [layer.subnet.codebook for layer in model.weight_layers(0).values()]
+    train_on(model, 0, digits_task(0, 400), widths, lr=1e6)
     assert_same_state(state_of(model), before)
-    for layer, book in zip(model.weight_layers(0), books, strict=True):
+    for layer, book in zip(model.weight_layers(0).values(), books, strict=True):
         np.testing.assert_array_equal(layer.subnet.codebook, book)
 
 
 def test_masks_stay_fixed_while_training_on() -> None:
     model, _, widths = coarse(1)
     before = [layer.subnet.mask().clone() for layer in layers_of(model)]
-    train_quantized(model, 0, digits_task(0, 400), widths, QuantizeSettings(qat_epochs=2), TINY, 0)
+    train_on(model, 0, digits_task(0, 400), widths)
     for layer, mask in zip(layers_of(model), before, strict=True):
         assert torch.equal(layer.subnet.mask(), mask)
 
@@ -275,7 +277,7 @@ def test_training_on_is_deterministic() -> None:
     for disturbance in (1, 2):
         model, _, widths = coarse(1)
         torch.manual_seed(disturbance)
-        train_quantized(model, 0, digits_task(0, 400), widths, QuantizeSettings(qat_epochs=2), TINY, 7)
+        train_on(model, 0, digits_task(0, 400), widths)
         states.append(state_of(model))
     assert_same_state(*states)
 
@@ -283,7 +285,7 @@ def test_training_on_is_deterministic() -> None:
 def test_training_on_keeps_the_activation_grids() -> None:
     model, _, widths = coarse(2)
     before = int(activation_of(model, 0, "fc1").grid.exponent)
-    train_quantized(model, 0, digits_task(0, 400), widths, QuantizeSettings(qat_epochs=2), TINY, 0)
+    train_on(model, 0, digits_task(0, 400), widths)
     assert int(activation_of(model, 0, "fc1").grid.exponent) == before
 
 
@@ -291,7 +293,7 @@ def test_probed_widths_are_told_and_leave_the_codebooks_as_they_were() -> None:
     model = model_of(mlp((1, 8, 8), (12,)))
     start_task(model, 0, TrainSettings(), 1)
     quantize_task(model, 0, 4)
-    layers = model.weight_layers(0)
+    layers = list(model.weight_layers(0).values())
     before = [layer.subnet.codebook for layer in layers]
 
     def entries() -> float:

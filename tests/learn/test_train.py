@@ -68,7 +68,7 @@ def snapshots(model: SubnetModel, settings: TrainSettings, data: Tensors = FEW) 
     keep: Callable[[Fit], None] = lambda _: states.append(  # noqa: E731
         {name: tensor.clone() for name, tensor in trainable_state(model, 0).items()}
     )
-    fit(model, 0, data, settings, state, 0, keep)
+    fit(model, 0, data, state, keep)
     return state, states
 
 
@@ -148,7 +148,7 @@ def rates(settings: TrainSettings) -> list[float]:
     seen: list[float] = []
     model = model_of()
     state = start_task(model, 0, settings, 1)
-    fit(model, 0, FEW, settings, state, 0, lambda s: seen.append(s.optimizer.param_groups[0]["lr"]))
+    fit(model, 0, FEW, state, lambda s: seen.append(s.optimizer.param_groups[0]["lr"]))
     return seen
 
 
@@ -192,7 +192,7 @@ def test_keep_policies_decide_for_task_and_layer(policy: str, kept: list[float])
 def test_a_task_starts_with_the_kept_weights_of_its_policy() -> None:
     model = model_of(mlp((1, 8, 8), (10, 10)))
     start_task(model, 0, TrainSettings(keep_policy="per_layer", keep_ratio=0.25, keep_table={"fc2": 0.005}), 1)
-    assert [layer.subnet.kept for layer in model.weight_layers(0)] == [160, 1, 100]  # a head is dense
+    assert [layer.subnet.kept for layer in model.weight_layers(0).values()] == [160, 1, 100]  # a head is dense
 
 
 def test_a_task_inherits_a_share_of_the_scores_and_the_first_one_its_own() -> None:
@@ -221,7 +221,7 @@ def test_the_ramp_falls_along_a_cubic_to_the_kept_weights() -> None:
     model = model_of(mlp((1, 8, 8), (10,)))
     seen: list[int] = []
     state = start_task(model, 0, RAMPED, 1)
-    fit(model, 0, FEW, RAMPED, state, 0, lambda _: seen.append(model.body_layers(0)[1].subnet.kept))
+    fit(model, 0, FEW, state, lambda _: seen.append(model.body_layers(0)[1].subnet.kept))
     last_steps = [2 / 6, 5 / 6]  # of the six steps of the ramp
     assert seen == [*(160 + math.floor(480 * (1 - done) ** 3) for done in last_steps), 160, 160]
 

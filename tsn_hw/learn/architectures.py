@@ -6,8 +6,8 @@ quantized after batch norm).
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from tsn_hw.core.errors import SettingsError
 from tsn_hw.core.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, MaxPool, Shape, Weighted
@@ -40,10 +40,19 @@ class Architecture:
         (features,) = self.shapes()[-1]
         return features
 
+    @cached_property
+    def weighted(self) -> dict[int, Weighted]:
+        """The layers with weights by their index."""
+        return {index: layer for index, layer in enumerate(self.layers) if isinstance(layer, Weighted)}
+
     @property
     def body_weights(self) -> int:
         """Number of maskable weights of one bank."""
-        return sum(math.prod(layer.weight_shape) for layer in self.layers if isinstance(layer, Weighted))
+        return sum(layer.weight_count for layer in self.weighted.values())
+
+    def head(self, name: str, classes: int) -> Linear:
+        """The layer that gives the logits of one task."""
+        return Linear(name, self.features, classes, (len(self.layers) - 1,))
 
 
 class _Builder:

@@ -3,61 +3,47 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tsn_hw.core.errors import TrainingError
-from tsn_hw.core.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Linear, MaxPool, Weighted
+from tsn_hw.core.layers import AvgPool, Layer
 from tsn_hw.core.masks import encode_masks
 from tsn_hw.learn.architectures import Architecture
-from tsn_hw.learn.dropout import dropped
+from tsn_hw.learn.forward import Interpreter, draw_uniform, norm_of, sums, with_geometry
 from tsn_hw.learn.models import SubnetModel
 from tsn_hw.learn.settings import TrainSettings
-from tsn_hw.learn.train import Tensors, evaluate, generator_of, seed_of, train_epoch
+from tsn_hw.learn.train import Fit, Tensors, evaluate, generator_of, seed_of, track, train_epoch
 
 
-class DenseModel(nn.Module):
+class DenseModel(Interpreter):
     """An architecture with plain float layers, biases or batch norm, ReLUs, and one head."""
 
     def __init__(self, architecture: Architecture, classes: int, generator: torch.Generator) -> None:
-        super().__init__()
-        self.architecture = architecture
+        super().__init__(architecture)
         self.weighted, self.norms = nn.ModuleDict(), nn.ModuleDict()
-        self.dropout_generator: torch.Generator | None = None
-        for index, layer in enumerate(architecture.layers):
-            if isinstance(layer, Weighted):
-                self.weighted[str(index)] = _float_layer(layer, not architecture.batch_norm, generator)
-                if architecture.batch_norm:
-                    norm = nn.BatchNorm2d if isinstance(layer, Conv2d) else nn.BatchNorm1d
-                    self.norms[str(index)] = norm(layer.channels)
-        self.head = _float_layer(Linear("head", architecture.features, classes), True, generator)
+        for index, layer in architecture.weighted.items():
+            self.weighted[str(index)] = _float_layer(layer, not architecture.batch_norm, generator)
+            if architecture.batch_norm:
+                self.norms[str(index)] = norm_of(layer)
+        self.head = _float_layer(architecture.head("head", classes), True, generator)
 
     def forward(self, x: Tensor, task: int = 0) -> Tensor:
         """Logits (batch, classes). ``task`` is ignored: the network has one."""
-        outputs = {INPUT: x}
-        for index, layer in enumerate(self.architecture.layers):
-            value, key = outputs[layer.inputs[0]], str(index)
-            if isinstance(layer, Weighted):
-                value = self.weighted[key](value)
-                value = self.norms[key](value) if key in self.norms else value
-            elif isinstance(layer, Add):
-                value = value + outputs[layer.inputs[1]]
-            elif isinstance(layer, AvgPool):
-                value = F.avg_pool2d(value, layer.kernel, layer.stride)
-            elif isinstance(layer, MaxPool):
-                value = F.max_pool2d(value, layer.kernel, layer.stride)
-            elif isinstance(layer, Flatten):
-                value = value.flatten(1)
-            if isinstance(layer, Weighted | Add) and layer.name not in self.architecture.signed:
-                value = F.relu(value)
-            share = self.architecture.dropout.get(layer.name, 0.0)
-            if self.training and share and self.dropout_generator is not None:
-                value = dropped(value, share, self.dropout_generator)
-            outputs[index] = value
-        logits: Tensor = self.head(outputs[len(self.architecture.layers) - 1])
+        logits: Tensor = self.head(self.walk(x, self._compute))
         return logits
+
+    def _compute(self, index: int, layer: Layer, operands: list[Tensor]) -> Tensor:
+        key = str(index)
+        value = sums(layer, operands, lambda: self.weighted[key](operands[0]))
+        if key in self.norms:
+            value = self.norms[key](value)
+        if isinstance(layer, AvgPool):
+            value = value / math.prod(layer.kernel)
+        return F.relu(value) if layer.computes and layer.name not in self.architecture.signed else value
 
 
 def fit_dense(
@@ -65,24 +51,15 @@ def fit_dense(
 ) -> DenseModel:
     """Train one dense float network with the settings of the subnetworks; ends in its best validation state."""
     model = DenseModel(architecture, classes, generator_of(seed, "dense")).to(data.x_train.device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=settings.lr, fused=True)
-    steps = math.ceil(len(data.x_train) / settings.batch)
-    best_loss, best = math.inf, model.state_dict()
-    for epoch in range(settings.epochs):
-
-        def before_step(step: int, epoch: int = epoch) -> None:
-            done = (epoch * steps + step) / (settings.epochs * steps)
-            for group in optimizer.param_groups:
-                group["lr"] = settings.lr * (1 + math.cos(math.pi * done)) / 2
-
-        generator = generator_of(seed_of(seed, "dense epoch", epoch))
-        train_epoch(model, 0, data, optimizer, settings, generator, before_step)
-        loss = evaluate(model, 0, data.x_valid, data.y_valid).loss
-        if loss < best_loss:
-            best_loss, best = loss, {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    if not math.isfinite(best_loss):
+    recipe = replace(settings, schedule="cosine", ramp=0.0)
+    state = Fit(torch.optim.Adam(model.parameters(), lr=recipe.lr, fused=True), recipe)
+    while state.epoch < recipe.epochs:
+        train_epoch(model, 0, data, state, generator_of(seed_of(seed, "dense epoch", state.epoch)))
+        track(state, evaluate(model, 0, data.x_valid, data.y_valid).loss, model.state_dict())
+        state.epoch += 1
+    if not state.best:
         raise TrainingError(f"dense network: the validation loss was never finite; lower train.lr ({settings.lr})")
-    model.load_state_dict(best)
+    model.load_state_dict(state.best)
     return model
 
 
@@ -99,24 +76,10 @@ def float_body_percent(model: SubnetModel) -> float:
     return 100 * bits / (32 * model.architecture.body_weights)
 
 
-def _float_layer(layer: Weighted, bias: bool, generator: torch.Generator) -> nn.Module:
-    """A plain torch layer with Kaiming-uniform weights from a generator."""
-    module: nn.Linear | nn.Conv2d
-    if isinstance(layer, Linear):
-        module = nn.Linear(layer.in_features, layer.out_features, bias)
-    else:
-        module = nn.Conv2d(
-            layer.in_channels,
-            layer.out_channels,
-            layer.kernel,
-            layer.stride,
-            layer.padding,
-            groups=layer.groups,
-            bias=bias,
-        )
-    bound = 1 / math.sqrt(module.weight[0].numel())
-    with torch.no_grad():
-        module.weight.copy_(torch.rand(module.weight.shape, generator=generator).mul_(2 * bound).sub_(bound))
-        if module.bias is not None:
-            module.bias.zero_()
+def _float_layer(layer: Layer, bias: bool, generator: torch.Generator) -> nn.Module:
+    """A plain torch layer with Kaiming-uniform weights from a generator; its bias, if any, is 0."""
+    module: nn.Linear | nn.Conv2d = with_geometry(layer, nn.Linear, nn.Conv2d, {"bias": bias})
+    draw_uniform(generator, module.weight.data)
+    if module.bias is not None:
+        nn.init.zeros_(module.bias)
     return module

@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 from brevitas.quant_tensor import IntQuantTensor
-from torch import Tensor
 
 from tsn_hw.core.arithmetic import FLOAT64_EXACT, Ints
 from tsn_hw.core.errors import EngineError
-from tsn_hw.core.layers import INPUT
-from tsn_hw.learn.layers import Activation
-from tsn_hw.learn.models import SubnetModel, TaskAffine
+from tsn_hw.learn.activations import value_of
+from tsn_hw.learn.freeze import requantization
+from tsn_hw.learn.models import SubnetModel, Taps
 
 
 @torch.no_grad()
@@ -24,46 +23,29 @@ def brevitas_integers(model: SubnetModel, task: int, x: Ints) -> dict[str, Ints]
     """
     _check_reach(model, task)
     model.double().eval()
-    taps: dict[str, Tensor | IntQuantTensor] = {}
+    taps: Taps = {}
     real = torch.from_numpy(x.astype(np.float64)) * 2.0**model.formats.input.exponent
     model(real.to(model.device), task, taps)
-    private = model.modules_of(task)
-    features = list(taps.values())[-2]
-    assert isinstance(features, IntQuantTensor)
-    scale = float(features.scale) * private.head.grid.real * 2.0 ** int(private.affine.dropped_bits)
-    return {
-        name: _integers(name, *((tap.value, float(tap.scale)) if isinstance(tap, IntQuantTensor) else (tap, scale)))
-        for name, tap in taps.items()
-    }
+    private, features = model.modules_of(task), model.format(task, len(model.architecture.layers) - 1)
+    head_scale = 2.0**features.exponent * private.head.grid.real * 2.0 ** int(private.affine.dropped_bits)
+    integers = {}
+    for name, tap in taps.items():
+        scale = float(tap.scale) if isinstance(tap, IntQuantTensor) else head_scale
+        units = (value_of(tap) / scale).cpu().numpy()
+        integers[name] = units.astype(np.int64)
+        if (integers[name] != units).any():
+            raise EngineError(f"layer {name!r}: Brevitas computes values off its own grid of {scale}")
+    return integers
 
 
 def _check_reach(model: SubnetModel, task: int) -> None:
     """Products beyond 2**53 are rounded when they become float64; that is harmless only where they saturate anyway."""
-    private, exponents = model.modules_of(task), {INPUT: model.formats.input.exponent}
-    for index, layer in enumerate(model.architecture.layers):
-        finest = min(exponents[source] for source in layer.inputs)
-        exponents[index] = finest
-        if str(index) in private.activations:
-            activation = private.activations[str(index)]
-            assert isinstance(activation, Activation)
-            exponents[index] = int(activation.grid.exponent)
-        weights = model.body_layers(task).get(index)
-        if weights is None:
-            continue
-        affine, subnet = private.affines[str(index)], weights.subnet
-        assert isinstance(affine, TaskAffine)
+    for index, weights in model.body_layers(task).items():
+        name, subnet = model.architecture.layers[index].name, weights.subnet
         if model.prefix(task) >= subnet.committed:
-            raise EngineError(f"layer {layer.name!r}: task {task} is not committed, it has no integers yet")
+            raise EngineError(f"layer {name!r}: task {task} is not committed, it has no integers yet")
+        affine, shift = model.modules_of(task).affines.of(index), requantization(model, task, index).shift
         used = (subnet.masks[model.prefix(task)] * subnet.stored()).abs().flatten(1).sum(dim=1).double()
         reach = used * 2.0**model.formats.act_bits * affine.multiplier.abs() + affine.offset.abs()
-        shift = exponents[index] - finest - int(weights.grid.exponent) - int(affine.multiplier_exponent)
         if float(reach.max()) > FLOAT64_EXACT and shift + model.formats.act_bits + 1 > 53:
-            raise EngineError(f"layer {layer.name!r}: products of {float(reach.max()):.3g} do not fit float64")
-
-
-def _integers(name: str, value: Tensor, scale: float) -> Ints:
-    units = (value / scale).cpu().numpy()
-    integers: Ints = units.astype(np.int64)
-    if (integers != units).any():
-        raise EngineError(f"layer {name!r}: Brevitas computes values off its own grid of {scale}")
-    return integers
+            raise EngineError(f"layer {name!r}: products of {float(reach.max()):.3g} do not fit float64")

@@ -12,7 +12,7 @@ times faster.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeAlias
 
 import brevitas.nn as qnn
 import numpy as np
@@ -20,16 +20,19 @@ import torch
 import torch.nn.functional as F
 from brevitas.inject import value
 from brevitas.proxy.parameter_quant import WeightQuantProxyFromInjector
-from brevitas.quant.base import IntQuant, PerTensorPoTScaling8bit, UintQuant
-from brevitas.quant.solver.act import ActQuantSolver
+from brevitas.quant.base import IntQuant, PerTensorPoTScaling8bit
 from brevitas.quant.solver.weight import WeightQuantSolver
-from brevitas.quant_tensor import IntQuantTensor
 from torch import Tensor, nn
 
 from tsn_hw.core.arithmetic import Ints
+from tsn_hw.core.errors import TrainingError
+from tsn_hw.core.layers import Weighted
 from tsn_hw.core.network import MAX_CODE_BITS, UNUSED
-from tsn_hw.learn.codebook import nearest_code
+from tsn_hw.learn.activations import AnyTensor, PowerOfTwoScale
+from tsn_hw.learn.codebook import Floats, nearest_code
+from tsn_hw.learn.forward import with_geometry
 from tsn_hw.learn.methods import TSN, Method
+from tsn_hw.learn.settings import Formats
 
 
 def kept_weights(count: int, keep_ratio: float) -> int:
@@ -59,32 +62,6 @@ def top_k(scores: Tensor, kept: int) -> Tensor:
     return mask
 
 
-CALIBRATION_VALUES = 1 << 22
-"""Values, about, on which the grid of an activation is tried; large feature maps have fifty million."""
-
-
-class PowerOfTwoScale(nn.Module):
-    """A scale of 2**exponent, held as an integer in the state; stands where Brevitas puts its scaling."""
-
-    exponent: Tensor
-
-    def __init__(self, exponent: int = 0) -> None:
-        super().__init__()
-        self.register_buffer("exponent", torch.tensor(exponent))
-
-    @property
-    def real(self) -> float:
-        """The scale."""
-        return 2.0 ** int(self.exponent)
-
-    def set(self, exponent: int) -> None:
-        """Move the grid; only a task that is not committed may."""
-        self.exponent.fill_(exponent)
-
-    def forward(self, x: Tensor, threshold: Tensor | None = None) -> Tensor:
-        return torch.tensor(self.real, dtype=x.dtype, device=x.device)
-
-
 class _Subnetwork(torch.autograd.Function):
     """effective * mask, exactly. d/dweight = g on free selected weights; d/dscores = g * effective * sign(score).
 
@@ -111,7 +88,7 @@ class Subnet(nn.Module):
 
     State of the committed tasks of the bank: ``owner`` (prefix, or UNUSED), ``code``, ``codebooks``
     (tasks, 256), ``entries`` (codebook lengths) and ``masks`` (tasks, ...).
-    While a task is learned: ``kept`` weights by score, until :meth:`fix` freezes its mask and
+    While a task is learned: ``kept`` weights by score (``target`` in the end), until :meth:`fix` freezes its mask and
     :meth:`snap` puts its own weights on a codebook.
     """
 
@@ -134,7 +111,7 @@ class Subnet(nn.Module):
         self.register_buffer("masks", torch.zeros(0, *shape, dtype=torch.bool))
         self.method: Method = TSN
         self.task = 0
-        self.kept = self.scores.numel()
+        self.kept = self.target = self.scores.numel()
         self.fixed: Tensor | None = None
         self.codebook: Ints | None = None
         self._free: Tensor | None = None
@@ -148,13 +125,18 @@ class Subnet(nn.Module):
     def start(self, keep_ratio: float, weight: Tensor, scale: float) -> None:
         """Begin the next task: owned weights take their stored value, the rest stays as the last task left it."""
         self.task = self.committed
-        self.kept = kept_weights(self.scores.numel(), keep_ratio)
+        self.kept = self.target = kept_weights(self.scores.numel(), keep_ratio)
         self.fixed = self.codebook = None
         owned = self.owner >= 0
         self._free = ~owned if bool(owned.any()) else None
         self._weight = weight
         if self.method.codes:
             weight.copy_(torch.where(owned, self.stored().to(weight.dtype) * scale, weight))
+
+    def books(self) -> list[Ints]:
+        """The codebook of every committed task, (entries,) each."""
+        rows = self.codebooks.cpu().numpy().astype(np.int64)
+        return [row[:entries] for row, entries in zip(rows, self.entries.tolist(), strict=True)]
 
     def stored(self) -> Tensor:
         """Integers that committed tasks wrote, 0 where the weight is free."""
@@ -171,8 +153,7 @@ class Subnet(nn.Module):
 
     def _chosen(self) -> Tensor:
         """The mask that the method chooses as things stand."""
-        ranking = self.scores if self.method.ranking == "score" else self._weight
-        assert ranking is not None
+        ranking = self.scores if self._weight is None or self.method.ranking == "score" else self._weight
         if self.method.borrowed == "chosen" or self._free is None:
             return top_k(ranking, self.kept)
         own = top_k(ranking * self._free, min(self.kept, int(self._free.count_nonzero()))) & self._free
@@ -182,6 +163,11 @@ class Subnet(nn.Module):
         """Weights that the current task is the first to use."""
         return self.mask() & (self.owner < 0)
 
+    def own_units(self, weight: Tensor, scale: float) -> Floats:
+        """Values of these weights, in units of the grid."""
+        units: Floats = (weight.detach()[self.own()].double() / scale).cpu().numpy()
+        return units
+
     def fix(self, mask: Tensor) -> None:
         """Freeze the mask of the task that is being learned."""
         self.fixed = mask.clone()
@@ -190,20 +176,18 @@ class Subnet(nn.Module):
         """Put the task's own weights on a codebook (straight-through in training); None takes them off it."""
         self.codebook = codebook
 
-    def snapped(self, weight: Tensor, scale: float) -> Tensor:
+    def snapped(self, weight: Tensor, scale: float, codebook: Ints) -> Tensor:
         """The task's weights with its own ones on their nearest centroids, in real units."""
-        assert self.codebook is not None
-        own = self.own()
         result = weight.detach().clone()
-        if len(self.codebook):
-            values = (weight.detach()[own].double() / scale).cpu().numpy()
-            centroids = torch.from_numpy(self.codebook[nearest_code(values, self.codebook)])
-            result[own] = (centroids.double() * scale).to(weight.dtype).to(weight.device)
+        if len(codebook):
+            codes = nearest_code(self.own_units(weight, scale), codebook)
+            centroids = torch.from_numpy(codebook[codes]).double() * scale
+            result[self.own()] = centroids.to(weight.dtype).to(weight.device)
         return result
 
     def effective(self, weight: Tensor, scale: float) -> Tensor:
         """The weights of the task that is being learned, differentiable in ``weight`` and the scores."""
-        values = weight.detach() if self.codebook is None else self.snapped(weight, scale)
+        values = weight.detach() if self.codebook is None else self.snapped(weight, scale, self.codebook)
         scores = self.scores if self.method.ranking == "score" else self.scores.detach()
         masked: Tensor = _Subnetwork.apply(weight, scores, values, self.mask(), self._free)
         return masked
@@ -219,10 +203,11 @@ class Subnet(nn.Module):
         """Write the task's own weights as codes of its codebook, for good; float methods own them as they are."""
         mask, own = self.mask(), self.own()
         book = self.codebook if self.method.codes else np.zeros(0, np.int64)
-        assert book is not None, "commit: the task's own weights have no codebook yet"
+        if book is None:
+            raise TrainingError(f"commit: the own weights of task {self.task} of the bank have no codebook yet")
         if len(book):
-            values = (weight[own].double() / scale).cpu().numpy()
-            self.code[own] = torch.from_numpy(nearest_code(values, book)).to(self.code.device)
+            codes = nearest_code(self.own_units(weight, scale), book)
+            self.code[own] = torch.from_numpy(codes).to(self.code.device)
         if self.method.frozen:
             self.owner[own] = self.committed
         row = torch.zeros(1, 1 << MAX_CODE_BITS, dtype=torch.int32)
@@ -283,157 +268,47 @@ class _SubnetLayer:
     @property
     def subnet(self) -> Subnet:
         """The masks, codes and scores of this layer."""
-        subnet = self.weight_quant.tensor_quant.int_quant
-        assert isinstance(subnet, Subnet)
+        subnet: Subnet = self.weight_quant.tensor_quant.int_quant
         return subnet
 
     @property
     def grid(self) -> PowerOfTwoScale:
         """The scale of the weights."""
-        grid = self.weight_quant.tensor_quant.scaling_impl
-        assert isinstance(grid, PowerOfTwoScale)
+        grid: PowerOfTwoScale = self.weight_quant.tensor_quant.scaling_impl
         return grid
 
     def learned_weight(self) -> Tensor:
         """Effective weights of the task that is being learned."""
         return self.subnet.effective(self.weight, self.grid.real)
 
+    def own_units(self) -> Floats:
+        """The weights that the current task is the first to use, in units of the grid."""
+        return self.subnet.own_units(self.weight, self.grid.real)
+
 
 class SubnetLinear(_SubnetLayer, qnn.QuantLinear):
     """A Brevitas linear layer over a subnetwork."""
 
-    def __init__(self, in_features: int, out_features: int, quantizer: type[SubnetWeight]) -> None:
-        super().__init__(in_features, out_features, bias=False, weight_quant=quantizer, return_quant_tensor=True)
-
-    def forward(self, x: Tensor | IntQuantTensor) -> Tensor | IntQuantTensor:
-        if self.training:
-            return F.linear(x, self.learned_weight())
-        return super().forward(x)
+    def forward(self, x: AnyTensor) -> AnyTensor:
+        return F.linear(x, self.learned_weight()) if self.training else super().forward(x)
 
 
 class SubnetConv2d(_SubnetLayer, qnn.QuantConv2d):
     """A Brevitas convolution over a subnetwork."""
 
-    def __init__(
-        self,
-        channels: tuple[int, int],
-        kernel: tuple[int, int],
-        stride: tuple[int, int],
-        padding: tuple[int, int],
-        groups: int,
-        quantizer: type[SubnetWeight],
-    ) -> None:
-        super().__init__(
-            *channels,
-            kernel,
-            stride=stride,
-            padding=padding,
-            groups=groups,
-            bias=False,
-            weight_quant=quantizer,
-            return_quant_tensor=True,
-        )
-
-    def forward(self, x: Tensor | IntQuantTensor) -> Tensor | IntQuantTensor:
+    def forward(self, x: AnyTensor) -> AnyTensor:
         if self.training:
             return F.conv2d(x, self.learned_weight(), None, self.stride, self.padding, 1, self.groups)
         return super().forward(x)
 
 
-class _FixedPoint(torch.autograd.Function):
-    """Round half to even onto a grid and saturate; gradients pass where nothing saturates."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: float, low: int, high: int) -> Tensor:
-        rounded = (x * (1 / scale)).round_()  # 1 / 2**e is exact
-        if ctx.needs_input_grad[0]:  # images need none
-            above = x > 0 if low == 0 else rounded >= low
-            ctx.save_for_backward(above.logical_and_(rounded <= high))
-        return rounded.clamp_(low, high).mul_(scale)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        (inside,) = ctx.saved_tensors
-        return inside.to(grads[0].dtype).mul_(grads[0]), None, None, None
+WeightLayer: TypeAlias = SubnetLinear | SubnetConv2d
 
 
-class FixedPointQuant(nn.Module):
-    """Stands where Brevitas' IntQuant stands for activations: the contract's rounding, in one fused step."""
-
-    def __init__(self, signed: bool, bit_width: int, input_view_impl: nn.Module) -> None:
-        super().__init__()
-        self.input_view_impl = input_view_impl
-        self.low = -(1 << (bit_width - 1)) if signed else 0
-        self.high = (1 << (bit_width - int(signed))) - 1
-
-    def apply_grid(self, x: Tensor, scale: float) -> Tensor:
-        """Fixed-point values of x, differentiable straight through."""
-        values: Tensor = _FixedPoint.apply(x, scale, self.low, self.high)
-        return values
-
-    def forward(self, scale: Tensor, zero_point: Tensor, bit_width: Tensor, x: Tensor) -> Tensor:
-        """Brevitas' call."""
-        return self.apply_grid(x, float(scale))
-
-
-class SignedActivation(IntQuant, PerTensorPoTScaling8bit, ActQuantSolver):
-    """Activation quantizer on a static power-of-two grid, two's complement."""
-
-    int_quant = FixedPointQuant
-    scaling_impl = PowerOfTwoScale
-    exponent = 0
-
-
-class UnsignedActivation(UintQuant, PerTensorPoTScaling8bit, ActQuantSolver):
-    """Activation quantizer on a static power-of-two grid; its saturation at 0 is the ReLU."""
-
-    int_quant = FixedPointQuant
-    scaling_impl = PowerOfTwoScale
-    exponent = 0
-
-
-class Activation(qnn.QuantIdentity):
-    """Fixed-point activation of one layer and task. An unsigned format is a ReLU."""
-
-    def __init__(self, bits: int, signed: bool, exponent: int = 0) -> None:
-        quantizer = SignedActivation if signed else UnsignedActivation
-        super().__init__(quantizer.let(bit_width=bits, exponent=exponent), return_quant_tensor=True)
-        self.bits, self.signed = bits, signed
-
-    @property
-    def grid(self) -> PowerOfTwoScale:
-        """The scale of this activation."""
-        grid = self.act_quant.fused_activation_quant_proxy.tensor_quant.scaling_impl
-        assert isinstance(grid, PowerOfTwoScale)
-        return grid
-
-    @property
-    def quant(self) -> FixedPointQuant:
-        """The rounding of this activation."""
-        quant = self.act_quant.fused_activation_quant_proxy.tensor_quant.int_quant
-        assert isinstance(quant, FixedPointQuant)
-        return quant
-
-    def forward(self, x: Tensor | IntQuantTensor) -> Tensor | IntQuantTensor:
-        if self.training:
-            x = x.to(torch.promote_types(x.dtype, torch.float32))  # products may come in bfloat16
-            return self.quant.apply_grid(x, self.grid.real)
-        return super().forward(x)
-
-    @torch.no_grad()
-    def calibrate(self, x: Tensor) -> None:
-        """Choose the grid with the least squared error on a sample of x.
-
-        The largest value gives the coarsest candidate; four finer ones are tried, because at few bits
-        saturating rare large values costs less than a coarse step.
-        """
-        top = float(x.abs().max() if self.signed else x.max())
-        if not math.isfinite(top) or top <= 0:
-            return
-        coarsest = math.ceil(math.log2(top / self.quant.high))
-        x = x[:: max(1, x.numel() // CALIBRATION_VALUES)]
-        target = x if self.signed else x.clamp(min=0)
-        errors: dict[int, float] = {}
-        for exponent in range(coarsest, coarsest - 5, -1):
-            errors[exponent] = float((self.quant.apply_grid(x, 2.0**exponent) - target).square().mean())
-        self.grid.set(min(errors, key=lambda exponent: errors[exponent]))
+def weight_layer(layer: Weighted, formats: Formats, method: Method = TSN) -> WeightLayer:
+    """The trainable layer of this geometry; its weights and scores are still to be initialised."""
+    quantizer = SubnetWeight.let(centroid_bits=formats.centroid_bits, headroom=formats.headroom)
+    options = {"bias": False, "weight_quant": quantizer, "return_quant_tensor": True}
+    made: WeightLayer = with_geometry(layer, SubnetLinear, SubnetConv2d, options)
+    made.subnet.method = method
+    return made

@@ -8,29 +8,37 @@ committed task computes the integers of the contract (in float64, where all of t
 from __future__ import annotations
 
 import math
-from itertools import chain
-from typing import TypeAlias
+from typing import Generic, TypeAlias, TypeVar, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from brevitas.quant_tensor import IntQuantTensor
 from torch import Tensor, nn
 
 from tsn_hw.core import arithmetic
 from tsn_hw.core.arithmetic import ActFormat
-from tsn_hw.core.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, MaxPool, Weighted, refused
+from tsn_hw.core.layers import INPUT, AvgPool, Layer, MaxPool, Weighted
+from tsn_hw.learn.activations import Activation, AnyTensor, value_of
 from tsn_hw.learn.architectures import Architecture
-from tsn_hw.learn.dropout import dropped
-from tsn_hw.learn.layers import Activation, SubnetConv2d, SubnetLinear, SubnetWeight
+from tsn_hw.learn.forward import Interpreter, draw_uniform, norm_of, sums
+from tsn_hw.learn.layers import WeightLayer, weight_layer
 from tsn_hw.learn.methods import TSN, Method
 from tsn_hw.learn.settings import Formats
 
 LARGEST_POWER = 24
 """Multipliers are units of at least 2**-24: smaller gains of batch norm are zero, and shifts stay within float64."""
-AnyTensor: TypeAlias = Tensor | IntQuantTensor
-Taps: TypeAlias = dict[str, Tensor | IntQuantTensor]
-WeightLayer = SubnetLinear | SubnetConv2d
+HEAD = "head"
+"""Name of a task's head among its layers."""
+Taps: TypeAlias = dict[str, AnyTensor]
+M = TypeVar("M", bound=nn.Module)
+
+
+class ByIndex(nn.ModuleDict, Generic[M]):
+    """Modules by the index of their layer in the architecture."""
+
+    def of(self, index: int) -> M:
+        """The module of a layer."""
+        return cast(M, self[str(index)])
 
 
 class TaskAffine(nn.Module):
@@ -50,7 +58,7 @@ class TaskAffine(nn.Module):
         super().__init__()
         self.norm: nn.BatchNorm1d | nn.BatchNorm2d | None = None
         if batch_norm:
-            self.norm = (nn.BatchNorm2d if isinstance(layer, Conv2d) else nn.BatchNorm1d)(layer.channels)
+            self.norm = norm_of(layer)
         else:
             self.bias = nn.Parameter(torch.zeros(layer.channels))
         self.register_buffer("multiplier", torch.ones(layer.channels, dtype=torch.int64))
@@ -60,12 +68,11 @@ class TaskAffine(nn.Module):
         self.register_buffer("committed", torch.tensor(False))
 
     def forward(self, x: AnyTensor) -> Tensor:
-        values: Tensor = x.value if isinstance(x, IntQuantTensor) else x
+        values = value_of(x)
         view = (-1, *[1] * (values.dim() - 2))
         if self.training or not bool(self.committed):
             return values + self.bias.view(view) if self.norm is None else self.norm(values)
-        assert isinstance(x, IntQuantTensor)  # in evaluation every activation carries its scale
-        scale: Tensor = x.scale
+        scale = cast(IntQuantTensor, x).scale  # in evaluation every activation carries it
         integers = (values / scale).to(torch.int64) * self.multiplier.view(view) + self.offset.view(view)
         product = integers.to(values.dtype)
         dropped = int(self.dropped_bits)
@@ -85,10 +92,7 @@ class TaskAffine(nn.Module):
         if self.norm is None:
             offset = self.bias.double()
         else:
-            variance, mean = self.norm.running_var, self.norm.running_mean
-            assert variance is not None
-            assert mean is not None
-            variance, mean = variance.double(), mean.double()
+            variance, mean = (cast(Tensor, part).double() for part in (self.norm.running_var, self.norm.running_mean))
             gain = self.norm.weight.double() / torch.sqrt(variance + self.norm.eps)
             gain = torch.where(weight.flatten(1).any(dim=1), gain, 0.0)
             offset = self.norm.bias.double() - mean * gain
@@ -130,39 +134,35 @@ class TaskModules(nn.Module):
 
     def __init__(self, architecture: Architecture, formats: Formats, classes: int, method: Method) -> None:
         super().__init__()
-        self.affines = nn.ModuleDict()
-        self.activations = nn.ModuleDict()
+        self.affines, self.activations = ByIndex[TaskAffine](), ByIndex[Activation]()
         for index, layer in enumerate(architecture.layers):
             if isinstance(layer, Weighted):
                 self.affines[str(index)] = TaskAffine(layer, architecture.batch_norm)
-            if isinstance(layer, Weighted | AvgPool | Add):
+            if layer.computes:
                 self.activations[str(index)] = Activation(formats.act_bits, layer.name in architecture.signed)
-        head = Linear("head", architecture.features, classes)
-        self.head = _weight_layer(head, formats, method)
+        head = architecture.head(HEAD, classes)
+        self.head = weight_layer(head, formats, method)
         self.affine = TaskAffine(head, batch_norm=False)
 
 
-class SubnetModel(nn.Module):
+class SubnetModel(Interpreter):
     """One body a bank, one set of private modules a task."""
 
     def __init__(self, architecture: Architecture, formats: Formats, method: Method = TSN) -> None:
-        super().__init__()
-        self.architecture, self.formats, self.method = architecture, formats, method
+        super().__init__(architecture)
+        self.formats, self.method = formats, method
         image = formats.input
         self.input = Activation(image.bits, image.signed, image.exponent)
-        self.banks = nn.ModuleList()
-        self.tasks = nn.ModuleList()
+        self.banks, self.tasks = nn.ModuleList(), nn.ModuleList()
         self.bank_of: list[int] = []
-        self.dropout_generator: torch.Generator | None = None  # None: nothing is dropped
         self._calibrating = False
         self._pooled = _only_pooled(architecture)
 
     def add_bank(self, generator: torch.Generator) -> int:
         """Append a fresh body: Kaiming-uniform weights and scores from the generator. Returns its index."""
-        bank = nn.ModuleDict()
-        for index, layer in enumerate(self.architecture.layers):
-            if isinstance(layer, Weighted):
-                bank[str(index)] = initialised(_weight_layer(layer, self.formats, self.method), generator)
+        bank = ByIndex[WeightLayer]()
+        for index, layer in self.architecture.weighted.items():
+            bank[str(index)] = initialised(weight_layer(layer, self.formats, self.method), generator)
         self.banks.append(bank.to(self.device))
         return len(self.banks) - 1
 
@@ -181,17 +181,17 @@ class SubnetModel(nn.Module):
 
     def body_layers(self, task: int) -> dict[int, WeightLayer]:
         """Index in the architecture -> weight layer, of the task's bank."""
-        return {int(key): layer for key, layer in self.banks[self.bank_of[task]].items()}  # type: ignore[operator]
+        bank = cast(ByIndex[WeightLayer], self.banks[self.bank_of[task]])
+        return {index: bank.of(index) for index in self.architecture.weighted}
 
-    def weight_layers(self, task: int) -> list[WeightLayer]:
-        """The body's weight layers in order, then the head."""
-        return [*self.body_layers(task).values(), self.modules_of(task).head]
+    def weight_layers(self, task: int) -> dict[str, WeightLayer]:
+        """The weight layers of a task in order, the head last."""
+        body = {self.architecture.layers[index].name: layer for index, layer in self.body_layers(task).items()}
+        return body | {HEAD: self.modules_of(task).head}
 
     def modules_of(self, task: int) -> TaskModules:
         """The private modules of a task."""
-        modules = self.tasks[task]
-        assert isinstance(modules, TaskModules)
-        return modules
+        return cast(TaskModules, self.tasks[task])
 
     def prefix(self, task: int) -> int:
         """Position of a task among those of its bank."""
@@ -201,64 +201,55 @@ class SubnetModel(nn.Module):
         """What training a task may change."""
         private, bank = self.modules_of(task), self.banks[self.bank_of[task]]
         scores = private.head.subnet.scores  # a head is dense: its scores have no say
-        return [p for p in chain(bank.parameters(), private.parameters()) if p is not scores]
+        return [p for p in [*bank.parameters(), *private.parameters()] if p is not scores]
+
+    def format(self, task: int, index: int) -> ActFormat:
+        """The integers that a task's layer gives, as its activation grids stand (INPUT: those of the input)."""
+        while index != INPUT and not self.architecture.layers[index].computes:  # it passes its operand on
+            index = self.architecture.layers[index].inputs[0]
+        return self.formats.input if index == INPUT else self.modules_of(task).activations.of(index).format
+
+    def finest(self, task: int, layer: Layer) -> int:
+        """Exponent of the grid on which a layer's operands meet."""
+        return min(self.format(task, source).exponent for source in layer.inputs)
 
     def forward(self, x: Tensor, task: int, taps: Taps | None = None) -> Tensor:
         """Logits (batch, classes) of real inputs (batch, ...). Taps collect every layer's QuantTensor by name."""
         private, body = self.modules_of(task), self.body_layers(task)
         for weighted in body.values():
             weighted.subnet.task = self.prefix(task)
-        outputs: dict[int, AnyTensor] = {INPUT: self.input(x)}
-        for index, layer in enumerate(self.architecture.layers):
-            value = self._run(index, layer, [outputs[i] for i in layer.inputs], private, body)
+
+        def compute(index: int, layer: Layer, operands: list[AnyTensor]) -> AnyTensor:
+            values = [value_of(operand) for operand in operands]
+            result = sums(layer, values, lambda: private.affines.of(index)(body[index](operands[0])))
+            value = self._activated(private.activations, index, result, operands[0])
             if taps is not None:
                 taps[layer.name] = value
-            outputs[index] = self._drop(layer.name, value)
-        logits: Tensor = private.affine(private.head(outputs[len(self.architecture.layers) - 1]))
+            return value
+
+        logits: Tensor = private.affine(private.head(self.walk(self.input(x), compute)))
         if taps is not None:
-            taps["head"] = logits
+            taps[HEAD] = logits
         return logits
 
-    def _run(
-        self,
-        index: int,
-        layer: Layer,
-        sources: list[AnyTensor],
-        private: TaskModules,
-        body: dict[int, WeightLayer],
-    ) -> AnyTensor:
-        key, x = str(index), sources[0]
-        if isinstance(layer, Weighted):
-            sums = private.affines[key](body[index](x))
-            return sums if self._late(index) else self._activate(private, key, sums)
-        values = x.value if isinstance(x, IntQuantTensor) else x
+    def _activated(self, activations: ByIndex[Activation], index: int, x: Tensor, operand: AnyTensor) -> AnyTensor:
+        """The sums of a layer on its activation grid; a layer that computes nothing keeps the grid of its operand."""
+        layer = self.architecture.layers[index]
         if isinstance(layer, AvgPool):
             multiplier, shift = average(layer)
-            total = F.avg_pool2d(values, layer.kernel, layer.stride, divisor_override=1)
-            return self._activate(private, key, total * (multiplier * 2.0**-shift))
-        if isinstance(layer, Add):
-            other = sources[1].value if isinstance(sources[1], IntQuantTensor) else sources[1]
-            return self._activate(private, key, values + other)
-        if isinstance(layer, MaxPool):
-            values = F.max_pool2d(values, layer.kernel, layer.stride)
-        elif isinstance(layer, Flatten):
-            values = values.flatten(1)
-        else:
-            raise refused(layer, "the learner")
-        if self._late(layer.inputs[0]):
-            return self._activate(private, str(layer.inputs[0]), values)
-        return x.set(value=values) if isinstance(x, IntQuantTensor) else values
+            x = x * (multiplier * 2.0**-shift)
+        if not layer.computes and not self._late(layer.inputs[0]):
+            return operand.set(value=x) if isinstance(operand, IntQuantTensor) else x
+        if layer.computes and self._late(index):
+            return x
+        activation = activations.of(index if layer.computes else layer.inputs[0])
+        if self._calibrating:
+            activation.calibrate(x)
+        return activation(x)
 
     def _late(self, index: int) -> bool:
         """Whether a layer is activated after its pooling: the maximum is the same, and training has less to do."""
         return self.training and not self._calibrating and index in self._pooled
-
-    def _activate(self, private: TaskModules, key: str, x: Tensor) -> AnyTensor:
-        activation = private.activations[key]
-        assert isinstance(activation, Activation)
-        if self._calibrating:
-            activation.calibrate(x)
-        return activation(x)
 
     @torch.no_grad()
     def calibrate(self, x: Tensor, task: int, trained: bool = False) -> None:
@@ -271,21 +262,14 @@ class SubnetModel(nn.Module):
         self(x, task)
         self._calibrating = False
 
-    def _drop(self, name: str, x: AnyTensor) -> AnyTensor:
-        share = self.architecture.dropout.get(name, 0.0)
-        if not self.training or not share or self.dropout_generator is None or not isinstance(x, Tensor):
-            return x
-        return dropped(x, share, self.dropout_generator)
-
 
 def _only_pooled(architecture: Architecture) -> frozenset[int]:
     """Weighted layers that nothing but one MaxPool reads, and that drop nothing before it."""
     readers = [(source, layer) for layer in architecture.layers for source in layer.inputs]
     return frozenset(
         index
-        for index, layer in enumerate(architecture.layers)
-        if isinstance(layer, Weighted)
-        and not architecture.dropout.get(layer.name)
+        for index, layer in architecture.weighted.items()
+        if not architecture.dropout.get(layer.name)
         and [type(reader) for source, reader in readers if source == index] == [MaxPool]
     )
 
@@ -304,21 +288,6 @@ def average(layer: AvgPool) -> tuple[int, int]:
 
 
 def initialised(layer: WeightLayer, generator: torch.Generator) -> WeightLayer:
-    """Kaiming-uniform weights and scores (a = sqrt 5) from a generator on the CPU."""
-    bound = 1 / math.sqrt(layer.weight[0].numel())
-    with torch.no_grad():
-        for tensor in (layer.weight, layer.subnet.scores):
-            tensor.copy_(torch.rand(tensor.shape, generator=generator).mul_(2 * bound).sub_(bound))
+    """The layer with fresh weights and scores."""
+    draw_uniform(generator, layer.weight, layer.subnet.scores)
     return layer
-
-
-def _weight_layer(layer: Weighted, formats: Formats, method: Method) -> WeightLayer:
-    quantizer = SubnetWeight.let(centroid_bits=formats.centroid_bits, headroom=formats.headroom)
-    made: WeightLayer
-    if isinstance(layer, Linear):
-        made = SubnetLinear(layer.in_features, layer.out_features, quantizer)
-    else:
-        channels = (layer.in_channels, layer.out_channels)
-        made = SubnetConv2d(channels, layer.kernel, layer.stride, layer.padding, layer.groups, quantizer)
-    made.subnet.method = method
-    return made

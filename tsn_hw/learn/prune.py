@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from brevitas.quant_tensor import IntQuantTensor
 from torch import Tensor
 
 from tsn_hw.core.layers import INPUT
 from tsn_hw.core.masks import entropy_bits
-from tsn_hw.learn.layers import Subnet
-from tsn_hw.learn.models import SubnetModel, Taps, WeightLayer
+from tsn_hw.learn.activations import value_of
+from tsn_hw.learn.layers import Subnet, WeightLayer
+from tsn_hw.learn.models import SubnetModel, Taps
 from tsn_hw.learn.settings import PruneSettings
 
 Accuracy = Callable[[], float]
@@ -118,8 +118,7 @@ def _importance(model: SubnetModel, task: int, x: Tensor) -> list[Tensor]:
     importance = []
     for index, layer in model.body_layers(task).items():
         source = layers[index].inputs[0]
-        tap = x if source == INPUT else taps[layers[source].name]
-        values = tap.value if isinstance(tap, IntQuantTensor) else tap
+        values = x if source == INPUT else value_of(taps[layers[source].name])
         rms = values.square().mean(dim=(0, *range(2, values.dim()))).sqrt()  # one an input channel
         weight = layer.weight.detach().abs()
         groups = len(rms) // weight.shape[1]

@@ -7,21 +7,20 @@ its weights on the codebook of an earlier one.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
 from tsn_hw.core.arithmetic import Ints
 from tsn_hw.core.network import code_bits
-from tsn_hw.learn.codebook import Floats, fit_codebook, squared_error
-from tsn_hw.learn.models import SubnetModel, WeightLayer
+from tsn_hw.learn.codebook import fit_codebook, squared_error
+from tsn_hw.learn.layers import WeightLayer
+from tsn_hw.learn.models import HEAD, SubnetModel
 from tsn_hw.learn.prune import Accuracy
-from tsn_hw.learn.settings import QuantizeSettings, TrainSettings
-from tsn_hw.learn.train import Tensors, evaluate, generator_of, restore, train_epoch, trainable_state
+from tsn_hw.learn.settings import QuantizeSettings, Settings
+from tsn_hw.learn.train import Fit, Tensors, evaluate, generator_of, restore, track, train_epoch, trainable_state
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,14 @@ FitCodebook = Callable[[ArrayLike, int, tuple[int, int]], Ints]
 
 def refit(layer: WeightLayer, bits: int, centroid_range: tuple[int, int], fit: FitCodebook = fit_codebook) -> None:
     """Fit the layer's codebook to the weights that its task owns, as they are now."""
-    layer.subnet.snap(fit(_own_weights(layer), bits, centroid_range))
+    layer.subnet.snap(fit(layer.own_units(), bits, centroid_range))
+
+
+def refit_all(model: SubnetModel, task: int, bits: Mapping[str, int], fit: FitCodebook = fit_codebook) -> None:
+    """Fit the codebooks of the layers that ``bits`` names, the head among them."""
+    layers = model.weight_layers(task)
+    for name, width in bits.items():
+        refit(layers[name], width, model.formats.centroid_range, fit)
 
 
 def adapt_bits(model: SubnetModel, task: int, accuracy: Accuracy, settings: QuantizeSettings) -> Quantized:
@@ -51,21 +57,26 @@ def adapt_bits(model: SubnetModel, task: int, accuracy: Accuracy, settings: Quan
     earlier codebook.
     """
     reference = accuracy()
-    layers = _by_name(model, task)
-    bits = dict.fromkeys(layers, settings.max_bits)
-    refit(model.modules_of(task).head, settings.head_bits, model.formats.centroid_range)
+    needed = reference - settings.tolerated_drop
+    layers = model.weight_layers(task)
+    refit_all(model, task, {HEAD: settings.head_bits})
+    del layers[HEAD]
     for width in range(settings.min_bits, settings.max_bits + 1):
         bits = dict.fromkeys(layers, width)
-        _refit_all(model, task, bits)
+        refit_all(model, task, bits)
         if reference - accuracy() <= settings.tolerated_drop:
             break
     largest_first = sorted(layers, key=lambda name: -layers[name].weight.numel())
-    if settings.per_layer:
-        for name in largest_first:
-            _reduce(model, layers[name], name, bits, settings.min_bits, reference - settings.tolerated_drop, accuracy)
+    for name in largest_first if settings.per_layer else ():
+        while bits[name] > settings.min_bits:
+            refit_all(model, task, {name: bits[name] - 1})
+            if accuracy() < needed:
+                refit_all(model, task, {name: bits[name]})
+                break
+            bits[name] -= 1
     reached, shared = accuracy(), []
     if settings.share_codebooks:
-        needed = min(reference - settings.tolerated_drop, reached)
+        needed = min(needed, reached)
         shared = [name for name in largest_first if _share(layers[name], name, bits, needed, accuracy)]
         reached = accuracy()
     return Quantized(bits, tuple(shared), reference, reached)
@@ -74,99 +85,44 @@ def adapt_bits(model: SubnetModel, task: int, accuracy: Accuracy, settings: Quan
 def accuracy_by_bits(model: SubnetModel, task: int, accuracy: Accuracy, settings: QuantizeSettings) -> dict[int, float]:
     """Accuracy at every width of ``probe_bits``, with codebooks fitted to the weights as they are; changes nothing."""
     layers, found = model.weight_layers(task), {}
-    before = [layer.subnet.codebook for layer in layers]
+    before = {name: layer.subnet.codebook for name, layer in layers.items()}
     for width in settings.probe_bits:
-        refit(model.modules_of(task).head, settings.head_bits, model.formats.centroid_range)
-        _refit_all(model, task, dict.fromkeys(_by_name(model, task), width))
+        refit_all(model, task, dict.fromkeys(layers, width) | {HEAD: settings.head_bits})
         found[width] = accuracy()
-    for layer, book in zip(layers, before, strict=True):
-        layer.subnet.snap(book)
+    for name, layer in layers.items():
+        layer.subnet.snap(before[name])
     return found
 
 
 def train_quantized(
-    model: SubnetModel,
-    task: int,
-    data: Tensors,
-    bits: dict[str, int],
-    settings: QuantizeSettings,
-    train: TrainSettings,
-    seed: int,
+    model: SubnetModel, task: int, data: Tensors, bits: Mapping[str, int], epochs: int, settings: Settings
 ) -> None:
     """Train on with codebooks in the loop: straight-through gradients, fixed masks.
 
-    Codebooks of the layers in ``bits`` and of the head are re-fitted before every epoch, others stay as they are. Ends
+    Codebooks of the layers in ``bits`` are re-fitted before every epoch but the first, others stay as they are. Ends
     in the epoch with the least validation loss (the start counts as one).
     """
-    layers = _by_name(model, task)
-    optimizer = torch.optim.Adam(model.parameters_of(task), lr=train.lr, fused=True)
-    best_loss = evaluate(model, task, data.x_valid, data.y_valid).loss
-    best = _snapshot(model, task)
-    steps = math.ceil(len(data.x_train) / train.batch)
-    for epoch in range(settings.qat_epochs):
-        if epoch:
-            _refit_all(model, task, bits)
-            refit(model.modules_of(task).head, settings.head_bits, model.formats.centroid_range)
-
-        def before_step(step: int, epoch: int = epoch) -> None:
-            done = (epoch * steps + step) / (settings.qat_epochs * steps)
-            for group in optimizer.param_groups:
-                group["lr"] = train.lr / 2 * (1 + math.cos(math.pi * done)) / 2
-
-        train_epoch(model, task, data, optimizer, train, generator_of(seed, "qat", task, epoch), before_step)
-        loss = evaluate(model, task, data.x_valid, data.y_valid).loss
-        if loss < best_loss:
-            best_loss, best = loss, _snapshot(model, task)
-    state, books = best
-    restore(model, state)
-    for layer, book in zip([*layers.values(), model.modules_of(task).head], books, strict=True):
+    layers = model.weight_layers(task).values()
+    recipe = replace(settings.train, epochs=epochs, lr=settings.train.lr / 2, schedule="cosine", ramp=0.0)
+    state = Fit(torch.optim.Adam(model.parameters_of(task), lr=recipe.lr, fused=True), recipe)
+    books = [layer.subnet.codebook for layer in layers]
+    track(state, evaluate(model, task, data.x_valid, data.y_valid).loss, trainable_state(model, task))
+    while state.epoch < epochs:
+        if state.epoch:
+            refit_all(model, task, bits)
+        train_epoch(model, task, data, state, generator_of(settings.seed, "qat", task, state.epoch))
+        if track(state, evaluate(model, task, data.x_valid, data.y_valid).loss, trainable_state(model, task)):
+            books = [layer.subnet.codebook for layer in layers]
+        state.epoch += 1
+    restore(model, state.best)
+    for layer, book in zip(layers, books, strict=True):
         layer.subnet.snap(book)
-
-
-def _snapshot(model: SubnetModel, task: int) -> tuple[dict[str, torch.Tensor], list[Ints | None]]:
-    state = {name: tensor.clone() for name, tensor in trainable_state(model, task).items()}
-    return state, [layer.subnet.codebook for layer in model.weight_layers(task)]
-
-
-def _by_name(model: SubnetModel, task: int) -> dict[str, WeightLayer]:
-    return {model.architecture.layers[index].name: layer for index, layer in model.body_layers(task).items()}
-
-
-def _refit_all(model: SubnetModel, task: int, bits: dict[str, int]) -> None:
-    layers = _by_name(model, task)
-    for name, width in bits.items():
-        refit(layers[name], width, model.formats.centroid_range)
-
-
-def _own_weights(layer: WeightLayer) -> Floats:
-    """The weights that the task owns, in units of the grid."""
-    own: Floats = (layer.weight.detach()[layer.subnet.own()].double() / layer.grid.real).cpu().numpy()
-    return own
-
-
-def _reduce(
-    model: SubnetModel,
-    layer: WeightLayer,
-    name: str,
-    bits: dict[str, int],
-    least: int,
-    needed: float,
-    accuracy: Accuracy,
-) -> None:
-    """Take bits off one layer while the accuracy stays at or above ``needed``."""
-    while bits[name] > least:
-        refit(layer, bits[name] - 1, model.formats.centroid_range)
-        if accuracy() < needed:
-            refit(layer, bits[name], model.formats.centroid_range)
-            return
-        bits[name] -= 1
 
 
 def _share(layer: WeightLayer, name: str, bits: dict[str, int], needed: float, accuracy: Accuracy) -> bool:
     """Put a layer on the nearest codebook of an earlier task, unless it is wider or accuracy falls below ``needed``."""
-    subnet, own = layer.subnet, _own_weights(layer)
-    stored = zip(subnet.codebooks.cpu().numpy().astype(np.int64), subnet.entries.tolist(), strict=True)
-    books = [book[:entries] for book, entries in stored if 0 < entries <= 1 << bits[name]]
+    subnet, own = layer.subnet, layer.own_units()
+    books = [book for book in subnet.books() if 0 < len(book) <= 1 << bits[name]]
     if not books or not own.size:
         return False
     before, shared = subnet.codebook, min(books, key=lambda book: squared_error(own, book))

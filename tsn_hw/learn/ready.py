@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import resource
 from collections.abc import Iterator
@@ -12,7 +11,6 @@ from pathlib import Path
 import torch
 
 from tsn_hw.core.errors import SettingsError, TrainingError
-from tsn_hw.core.layers import Weighted
 from tsn_hw.core.network import MAX_WEIGHTS
 from tsn_hw.learn.architectures import Architecture, alexnet, mlp, resnet18, tinynet
 from tsn_hw.learn.data.tasks import Stream
@@ -37,7 +35,7 @@ def architecture_of(settings: Settings, input_shape: tuple[int, ...]) -> Archite
     else:
         convolutional = alexnet if model.kind == "alexnet" else tinynet
         architecture = convolutional(input_shape, model.channels, model.hidden, model.batch_norm, model.dropout)
-    names = [layer.name for layer in architecture.layers if isinstance(layer, Weighted)]
+    names = [layer.name for layer in architecture.weighted.values()]
     for name in settings.train.keep_table:
         if name not in names:
             raise SettingsError(f"train.keep_table.{name}: no such layer; there are {', '.join(names)}")
@@ -69,10 +67,8 @@ def check_size(settings: Settings, stream: Stream, device: torch.device) -> None
     """Refuse a body that no file or no memory holds, and tasks too small for it."""
     architecture = architecture_of(settings, stream.input_shape)
     for layer in architecture.layers:
-        if isinstance(layer, Weighted) and math.prod(layer.weight_shape) > MAX_WEIGHTS:
-            raise SettingsError(
-                f"model: layer {layer.name!r} has {math.prod(layer.weight_shape)} weights, at most {MAX_WEIGHTS}"
-            )
+        if layer.weight_count > MAX_WEIGHTS:
+            raise SettingsError(f"model: layer {layer.name!r} has {layer.weight_count} weights, at most {MAX_WEIGHTS}")
     needed, there = architecture.body_weights * (BYTES_A_WEIGHT + len(stream)), memory_bytes(device)
     if needed > there:
         raise SettingsError(

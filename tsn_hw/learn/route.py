@@ -14,14 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from brevitas.quant_tensor import IntQuantTensor
 from numpy.typing import NDArray
 
 from tsn_hw.core.arithmetic import nearest
 from tsn_hw.core.errors import ArtifactError
-from tsn_hw.core.layers import Weighted
 from tsn_hw.core.memory import pack_fields, unpack_fields
-from tsn_hw.learn.models import SubnetModel
+from tsn_hw.learn.activations import value_of
+from tsn_hw.learn.models import SubnetModel, Taps
 from tsn_hw.learn.settings import RouteSettings
 from tsn_hw.learn.train import to_real
 
@@ -94,10 +93,9 @@ class Probe:
         layer = self.model.architecture.layers[min(self.model.body_layers(0))].name
         features = []
         for chunk in torch.from_numpy(np.array(images)).split(256):
-            taps: dict[str, torch.Tensor] = {}
+            taps: Taps = {}
             self.model(to_real(chunk.to(self.model.device)), 0, taps)
-            tap = taps[layer]
-            values = tap.value if isinstance(tap, IntQuantTensor) else tap
+            values = value_of(taps[layer])
             features.append(values.flatten(2).mean(2) if values.dim() > 2 else values)
         return torch.cat(features).double().cpu().numpy()
 
@@ -137,7 +135,7 @@ def decode_memory(data: bytes) -> Memory:
 
 def check_memory(data: bytes, model: SubnetModel, settings: RouteSettings) -> None:
     """Refuse a routing memory that is not of these settings and of this body."""
-    memory, first = decode_memory(data), next(x for x in model.architecture.layers if isinstance(x, Weighted))
+    memory, first = decode_memory(data), next(iter(model.architecture.weighted.values()))
     width = math.prod(model.architecture.input_shape) if settings.memory == "samples_input" else first.channels
     if (memory.kind, memory.values.shape[1]) != (settings.memory, width):
         raise ArtifactError(f"routing memory: {memory.values.shape[1]} values of kind {memory.kind!r}, must be {width}")

@@ -50,7 +50,7 @@ from tsn_hw.learn.folder import (
 )
 from tsn_hw.learn.freeze import TaskLabel, commit, freeze
 from tsn_hw.learn.methods import METHODS
-from tsn_hw.learn.models import SubnetModel
+from tsn_hw.learn.models import HEAD, SubnetModel
 from tsn_hw.learn.progress import progress, stage
 from tsn_hw.learn.prune import Accuracy, CodedSize, post_prune
 from tsn_hw.learn.quantize import accuracy_by_bits, adapt_bits, train_quantized
@@ -242,7 +242,7 @@ class _Run:
         state = self._fit(data.name, device_data, tensors)
         if self.model.method.codes:
             test: Accuracy = lambda: test_accuracy(self.model, number, data)  # noqa: E731
-            with numbers_held(data.name, state, self.settings.train):
+            with numbers_held(data.name, state):
                 record = prune_task(self.model, number, device_data, self.settings)
                 write_trained(trained_path(self.folder, number), capture(self.model, number), self.position.settings)
                 record |= finish_task(self.model, number, device_data, self.settings, test)
@@ -254,7 +254,7 @@ class _Run:
         taken = {"route": asdict(self.position.routes[number]), "seconds": round(time.monotonic() - started, 3)}
         self.position.records += ({"task": data.name} | taken | record,)
         self.position.task += 1
-        with numbers_held(data.name, state, self.settings.train):
+        with numbers_held(data.name, state):
             written = artifact.to_bytes(self.network()) if self.model.method.codes else b""
         self._save(None)  # what is written below follows from it, also after a kill
         if written:
@@ -264,7 +264,7 @@ class _Run:
     def _fit(self, name: str, data: Tensors, tensors: dict[str, Tensor]) -> Fit:
         """Train the task, from its start or from where a checkpoint's tensors leave it."""
         number, settings = self.position.task, self.settings.train
-        state = start_task(self.model, number, settings, len(self.stream))
+        state = start_task(self.model, number, settings, len(self.stream), self.settings.seed)
         with refused_as_damaged(self.folder / CHECKPOINT):
             load_fit(state, self.position, tensors, trainable_state(self.model, number))
 
@@ -274,7 +274,7 @@ class _Run:
                 self._save(state)
 
         with stage(f"{name}, epochs", settings.epochs, state.epoch, quiet=self.quiet) as told:
-            fit(self.model, number, data, settings, state, self.settings.seed, on_epoch)
+            fit(self.model, number, data, state, on_epoch)
         return state
 
     def _begin(self, data: TaskData) -> None:
@@ -291,7 +291,7 @@ class _Run:
 
     def _finish_floats(self, number: int) -> dict[str, Any]:
         """Commit float weights as they are; test every task so far, because nothing else tells what they compute."""
-        for layer in self.model.weight_layers(number):
+        for layer in self.model.weight_layers(number).values():
             layer.subnet.commit(layer.weight.data, layer.grid.real)
         accuracies = [test_accuracy(self.model, task, self.stream.task(task)) for task in range(number + 1)]
         return {"accuracy_percent": accuracies, "body_percent": float_body_percent(self.model)}
@@ -335,9 +335,9 @@ def learn_alone(model: SubnetModel, data: TaskData, number: int, settings: Setti
     model.add_bank(generator_of(settings.seed, "alone", number))
     model.add_task(0, len(data.classes), generator_of(settings.seed, "alone head", number))
     tensors, seed = Tensors.of(data, model.device), seed_of(settings.seed, "alone", number)
-    state = start_task(model, 0, settings.train, tasks=1)
-    fit(model, 0, tensors, settings.train, state, seed, lambda _: None)
-    with numbers_held(data.name, state, settings.train):
+    state = start_task(model, 0, settings.train, 1, seed)
+    fit(model, 0, tensors, state, lambda _: None)
+    with numbers_held(data.name, state):
         prune_task(model, 0, tensors, settings)
         finish_task(model, 0, tensors, settings, lambda: test_accuracy(model, 0, data))
         return freeze(model, [TaskLabel(data.name, data.classes)])
@@ -367,7 +367,8 @@ def finish_task(model: SubnetModel, task: int, data: Tensors, settings: Settings
     qat = min(quantized.bits.values()) <= settings.quantize.qat_bits
     if qat:
         fitted = {name: bits for name, bits in quantized.bits.items() if name not in quantized.shared}
-        train_quantized(model, task, data, fitted, settings.quantize, settings.train, settings.seed)
+        fitted[HEAD] = settings.quantize.head_bits
+        train_quantized(model, task, data, fitted, settings.quantize.qat_epochs, settings)
     reached = accuracy()
     commit(model, task)
     return {

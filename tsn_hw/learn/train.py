@@ -114,18 +114,26 @@ def to_real(images: Tensor, like: Tensor | None = None) -> Tensor:
 
 @dataclass
 class Fit:
-    """Where the training of one task stands; everything that a resumed run needs besides the model itself."""
+    """Where the training of one task stands; everything that a resumed run needs besides the model itself.
+
+    ``settings`` and ``seed`` (which names the random decisions) are those of the run.
+    """
 
     optimizer: torch.optim.Optimizer
-    lr: float
+    settings: TrainSettings
+    seed: int = 0
     epoch: int = 0
+    lr: float = field(init=False)
+    wait: int = field(init=False)
     best_loss: float = math.inf
-    wait: int = 0
     stopped: bool = False
     best: dict[str, Tensor] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.lr, self.wait = self.settings.lr, self.settings.patience
 
-def start_task(model: SubnetModel, task: int, settings: TrainSettings, tasks: int) -> Fit:
+
+def start_task(model: SubnetModel, task: int, settings: TrainSettings, tasks: int, seed: int = 0) -> Fit:
     """Prepare the bank for a new task: owned weights at their stored values, fresh optimiser state."""
     for index, layer in model.body_layers(task).items():
         name = model.architecture.layers[index].name
@@ -139,8 +147,7 @@ def start_task(model: SubnetModel, task: int, settings: TrainSettings, tasks: in
             layer.subnet.scores.data.mul_(settings.inherit)
     head = model.modules_of(task).head
     head.subnet.start(1.0, head.weight.data, head.grid.real)
-    parameters = model.parameters_of(task)
-    return Fit(torch.optim.Adam(parameters, lr=settings.lr, fused=True), settings.lr, wait=settings.patience)
+    return Fit(torch.optim.Adam(model.parameters_of(task), lr=settings.lr, fused=True), settings, seed)
 
 
 def trainable_state(model: SubnetModel, task: int) -> dict[str, Tensor]:
@@ -161,38 +168,20 @@ def restore(model: SubnetModel, state: dict[str, Tensor]) -> None:
         current[name].copy_(tensor)  # in place: a state dict shares memory with its model
 
 
-def fit(
-    model: SubnetModel,
-    task: int,
-    data: Tensors,
-    settings: TrainSettings,
-    state: Fit,
-    seed: int,
-    on_epoch: Callable[[Fit], None],
-) -> None:
+def fit(model: SubnetModel, task: int, data: Tensors, state: Fit, on_epoch: Callable[[Fit], None]) -> None:
     """Train until the epochs are used up or the validation loss has stopped falling; end in the best state.
 
     The masks are fixed at the end, recomputed from the restored scores: a mask and the weights it was chosen
     with belong to the same moment.
     """
-    steps = math.ceil(len(data.x_train) / settings.batch)
-    kept = {index: layer.subnet.kept for index, layer in model.body_layers(task).items()}
+    settings = state.settings
     while state.epoch < settings.epochs and not state.stopped:
         if settings.ramp:
-            _ramp(model, task, kept, state.epoch / settings.epochs / settings.ramp)
+            _ramp(model, task, state.epoch / settings.epochs / settings.ramp)
         if state.epoch <= settings.epochs // 2:
             model.calibrate(to_real(data.x_train[:CALIBRATION_IMAGES]), task)
-        generator = generator_of(seed, "epoch", task, state.epoch)
-
-        def before_step(step: int) -> None:
-            done = (state.epoch * steps + step) / (settings.epochs * steps)
-            _set_lr(state, settings, done)
-            if settings.ramp:
-                _ramp(model, task, kept, done / settings.ramp)
-
-        train_epoch(model, task, data, state.optimizer, settings, generator, before_step)
-        loss = evaluate(model, task, data.x_valid, data.y_valid).loss
-        _track(state, settings, loss, model, task)
+        train_epoch(model, task, data, state, generator_of(state.seed, "epoch", task, state.epoch))
+        track(state, evaluate(model, task, data.x_valid, data.y_valid).loss, trainable_state(model, task))
         state.epoch += 1
         on_epoch(state)
     if not state.best:
@@ -201,49 +190,46 @@ def fit(
             f"; lower train.lr ({settings.lr:g})"
         )
     restore(model, state.best)
-    for index, layer in model.body_layers(task).items():
-        layer.subnet.kept = kept[index]
+    for layer in model.body_layers(task).values():
+        layer.subnet.kept = layer.subnet.target
         layer.subnet.fix(layer.subnet.mask())
 
 
 @contextmanager
-def numbers_held(name: str, state: Fit, settings: TrainSettings) -> Iterator[None]:
+def numbers_held(name: str, state: Fit) -> Iterator[None]:
     """Tell numbers of a trained task that no format of a network holds as what they are: training that diverged."""
     try:
         yield
     except NetworkError as error:
         raise TrainingError(
-            f"task {name!r}: training diverged (epoch {state.epoch} of {settings.epochs}, least validation loss "
-            f"{state.best_loss:.4g}: {error}); lower train.lr ({settings.lr:g})"
+            f"task {name!r}: training diverged (epoch {state.epoch} of {state.settings.epochs}, least validation loss "
+            f"{state.best_loss:.4g}: {error}); lower train.lr ({state.settings.lr:g})"
         ) from error
 
 
-def train_epoch(
-    model: TaskNetwork,
-    task: int,
-    data: Tensors,
-    optimizer: torch.optim.Optimizer,
-    settings: TrainSettings,
-    generator: torch.Generator,
-    before_step: Callable[[int], None],
-) -> None:
+def train_epoch(model: TaskNetwork, task: int, data: Tensors, state: Fit, generator: torch.Generator) -> None:
     """One pass over the shuffled training data. A last batch of one image joins the one before (batch norm)."""
+    settings = state.settings
     model.train()
     model.dropout_generator = torch.Generator(data.x_train.device).manual_seed(generator.initial_seed())
     order = torch.randperm(len(data.x_train), generator=generator).to(data.x_train.device)
     batches = list(order.split(settings.batch))
+    steps = len(batches)
     if len(batches) > 1 and len(batches[-1]) == 1:
         batches[-2:] = [torch.cat(batches[-2:])]
     for step, chosen in enumerate(batches):
-        before_step(step)
-        optimizer.zero_grad(set_to_none=True)
+        done = (state.epoch * steps + step) / (settings.epochs * steps)
+        _set_lr(state, done)
+        if settings.ramp and isinstance(model, SubnetModel):
+            _ramp(model, task, done / settings.ramp)
+        state.optimizer.zero_grad(set_to_none=True)
         images = data.x_train.index_select(0, chosen)  # faster than indexing
         if settings.mirror or settings.shift:
             images = mirrored_and_moved(images, settings.mirror, settings.shift, generator)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
             loss = F.cross_entropy(model(to_real(images), task), data.y_train[chosen])
         loss.backward()
-        optimizer.step()
+        state.optimizer.step()
 
 
 @dataclass(frozen=True)
@@ -266,29 +252,32 @@ def evaluate(model: TaskNetwork, task: int, x: Tensor, y: Tensor) -> Evaluation:
     return Evaluation(loss / len(x), 100 * correct / len(x))
 
 
-def _set_lr(state: Fit, settings: TrainSettings, done: float) -> None:
+def _set_lr(state: Fit, done: float) -> None:
     """``done``: share of all steps that are behind."""
+    settings = state.settings
     lr = state.lr if settings.schedule == "plateau" else settings.lr * (1 + math.cos(math.pi * done)) / 2
     for group in state.optimizer.param_groups:
         group["lr"] = lr
 
 
-def _ramp(model: SubnetModel, task: int, kept: dict[int, int], progress: float) -> None:
+def _ramp(model: SubnetModel, task: int, progress: float) -> None:
     """Let the keep ratio fall from 1 to its target along a cubic (Zhu and Gupta, 2017)."""
-    for index, layer in model.body_layers(task).items():
-        count, target = layer.subnet.scores.numel(), kept[index]
+    for layer in model.body_layers(task).values():
+        count, target = layer.subnet.scores.numel(), layer.subnet.target
         layer.subnet.kept = target + math.floor((count - target) * max(0.0, 1 - progress) ** 3)
 
 
-def _track(state: Fit, settings: TrainSettings, loss: float, model: SubnetModel, task: int) -> None:
-    """Remember the best state; under ``plateau`` lower the rate when the loss stays, and stop at the floor."""
+def track(state: Fit, loss: float, tensors: dict[str, Tensor]) -> bool:
+    """Remember the best state, and say whether this is it; under ``plateau`` lower the rate and stop at the floor."""
+    settings = state.settings
     if state.epoch < settings.ramp * settings.epochs:
-        return  # masks are still larger than they may be
+        return False  # masks are still larger than they may be
     if loss < state.best_loss:
         state.best_loss, state.wait = loss, settings.patience
-        state.best = {name: tensor.clone() for name, tensor in trainable_state(model, task).items()}
-        return
+        state.best = {name: tensor.clone() for name, tensor in tensors.items()}
+        return True
     state.wait -= 1
     if settings.schedule == "plateau" and state.wait == 0:
         state.lr, state.wait = state.lr * settings.decay, settings.patience
         state.stopped = state.lr < settings.lr_floor
+    return False

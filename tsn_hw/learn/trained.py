@@ -16,12 +16,10 @@ from torch import Tensor
 
 from tsn_hw.core.errors import TrainingError
 from tsn_hw.learn.checkpoint import read_tensors, write_tensors
-from tsn_hw.learn.models import SubnetModel, WeightLayer
+from tsn_hw.learn.models import SubnetModel
 from tsn_hw.learn.settings import TrainSettings
 from tsn_hw.learn.train import start_task
 
-HEAD = "head"
-"""Name of a task's head among its layers."""
 SETTINGS = "settings"
 REMEDY = "learn the run again"
 
@@ -31,16 +29,10 @@ def trained_path(folder: Path, task: int) -> Path:
     return folder / "trained" / f"task_{task:02d}.safetensors"
 
 
-def layers_by_name(model: SubnetModel, task: int) -> dict[str, WeightLayer]:
-    """The weight layers of a task in order, the head last."""
-    body = {model.architecture.layers[index].name: layer for index, layer in model.body_layers(task).items()}
-    return body | {HEAD: model.modules_of(task).head}
-
-
 def capture(model: SubnetModel, task: int) -> dict[str, Tensor]:
     """Masks, weights under them, and private modules of the task that is being learned."""
     tensors = {f"private/{name}": tensor for name, tensor in _private(model, task).items()}
-    for name, layer in layers_by_name(model, task).items():
+    for name, layer in model.weight_layers(task).items():
         mask = layer.subnet.mask()
         tensors[f"mask/{name}"] = torch.from_numpy(np.packbits(mask.cpu().numpy()))
         tensors[f"weights/{name}"] = layer.weight.detach()[mask]
@@ -55,13 +47,13 @@ def restore(model: SubnetModel, task: int, tensors: Mapping[str, Tensor]) -> Non
         if name.startswith("private/"):
             private[name.removeprefix("private/")].copy_(tensor)
     masks = {}
-    for name, layer in layers_by_name(model, task).items():
+    for name, layer in model.weight_layers(task).items():
         packed = tensors[f"mask/{name}"].numpy()
         mask = torch.from_numpy(np.unpackbits(packed, count=layer.weight.numel()).astype(bool)).view_as(layer.weight)
         layer.weight[mask] = tensors[f"weights/{name}"]
         masks[name] = mask
     start_task(model, task, TrainSettings(), 1)
-    for name, layer in layers_by_name(model, task).items():
+    for name, layer in model.weight_layers(task).items():
         layer.subnet.fix(masks[name])
 
 

@@ -18,20 +18,19 @@ from torch import Tensor
 
 from tsn_hw.core import artifact
 from tsn_hw.core.errors import TrainingError
-from tsn_hw.core.layers import Weighted
 from tsn_hw.core.network import PackedNetwork
 from tsn_hw.learn.architectures import Architecture
 from tsn_hw.learn.codebook import fit_codebook
 from tsn_hw.learn.data.tasks import Stream
 from tsn_hw.learn.folder import digests
 from tsn_hw.learn.freeze import TaskLabel, commit, freeze
-from tsn_hw.learn.models import SubnetModel
+from tsn_hw.learn.models import HEAD, SubnetModel
 from tsn_hw.learn.prune import post_prune
-from tsn_hw.learn.quantize import FitCodebook, refit, train_quantized
+from tsn_hw.learn.quantize import FitCodebook, refit_all, train_quantized
 from tsn_hw.learn.ready import architecture_of
 from tsn_hw.learn.settings import ActBits, Formats, Settings
 from tsn_hw.learn.train import CALIBRATION_IMAGES, Tensors, evaluate, generator_of, reproducible, seed_of, to_real
-from tsn_hw.learn.trained import HEAD, layers_by_name, read_trained, restore, trained_path
+from tsn_hw.learn.trained import read_trained, restore, trained_path
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ class TrainedStream:
     @cached_property
     def layer_names(self) -> tuple[str, ...]:
         """Names of the weighted layers in order, the head last."""
-        return (*(layer.name for layer in self.architecture.layers if isinstance(layer, Weighted)), HEAD)
+        return (*(layer.name for layer in self.architecture.weighted.values()), HEAD)
 
     @cached_property
     def calibration(self) -> tuple[Tensor, ...]:
@@ -139,10 +138,7 @@ def _quantize(model: SubnetModel, trained: TrainedStream, task: int, variant: Va
         rng = np.random.default_rng(seed_of(settings.seed, "prune on", task))
         prune = replace(settings.prune, iterations=variant.prune_iterations, tolerated_drop=variant.prune_drop)
         post_prune(model, task, lambda: evaluate(model, task, *data.deciding).accuracy, prune, rng)
-    layers = layers_by_name(model, task)
-    bits = dict(zip(layers, variant.code_bits, strict=True))
-    for name, layer in layers.items():
-        refit(layer, bits[name], model.formats.centroid_range, fit)
+    bits = dict(zip(trained.layer_names, variant.code_bits, strict=True))
+    refit_all(model, task, bits, fit)
     if data is not None and variant.qat_epochs:
-        quantize = replace(settings.quantize, qat_epochs=variant.qat_epochs, head_bits=bits.pop(HEAD))
-        train_quantized(model, task, data, bits, quantize, settings.train, settings.seed)
+        train_quantized(model, task, data, bits, variant.qat_epochs, settings)

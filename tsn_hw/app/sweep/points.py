@@ -10,8 +10,8 @@ from typing import Any
 
 from tsn_hw.app.sweep.settings import Values
 from tsn_hw.core.errors import SettingsError
+from tsn_hw.learn.models import HEAD
 from tsn_hw.learn.settings import Settings
-from tsn_hw.learn.trained import HEAD
 from tsn_hw.learn.variants import Variant
 
 MAX_POINTS = 10**6

@@ -35,10 +35,10 @@ from tsn_hw.core.layers import Weighted
 from tsn_hw.core.locks import LOCK, sole_writer
 from tsn_hw.learn.data.tasks import Stream
 from tsn_hw.learn.folder import settings_digest
+from tsn_hw.learn.models import HEAD
 from tsn_hw.learn.progress import progress
 from tsn_hw.learn.ready import architecture_of
 from tsn_hw.learn.settings import Settings
-from tsn_hw.learn.trained import HEAD
 
 RESULTS = "results.jsonl"
 

@@ -1,0 +1,93 @@
+"""What the kinds of layers compute in floating point, stated once for every network of the learner."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tsn_hw.core.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, MaxPool, refused
+from tsn_hw.learn.architectures import Architecture
+
+ENGINE = "the learner"
+T = TypeVar("T", bound=Any)
+
+
+class Interpreter(nn.Module):
+    """A network that runs the layers of an architecture one after the other."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.dropout_generator: torch.Generator | None = None  # None: nothing is dropped
+
+    def walk(self, x: T, compute: Callable[[int, Layer, list[T]], T]) -> T:
+        """The features of an input; ``compute`` gives the output of a layer from its index and its operands."""
+        outputs = {INPUT: x}
+        for index, layer in enumerate(self.architecture.layers):
+            value = compute(index, layer, [outputs[source] for source in layer.inputs])
+            share = self.architecture.dropout.get(layer.name)
+            if self.training and share and self.dropout_generator is not None:
+                value = dropped(value, share, self.dropout_generator)
+            outputs[index] = value
+        return outputs[len(self.architecture.layers) - 1]
+
+
+def sums(layer: Layer, operands: Sequence[Tensor], product: Callable[[], Tensor]) -> Tensor:
+    """What a layer computes before anything is scaled, rounded or activated; AvgPool: the sums of its windows.
+
+    ``product`` gives the product with the weights, of a layer that has any.
+    """
+    match layer:
+        case Linear() | Conv2d():
+            return product()
+        case MaxPool():
+            return F.max_pool2d(operands[0], layer.kernel, layer.stride)
+        case AvgPool():
+            return F.avg_pool2d(operands[0], layer.kernel, layer.stride, divisor_override=1)
+        case Add():
+            return operands[0] + operands[1]
+        case Flatten():
+            return operands[0].flatten(1)
+    raise refused(layer, ENGINE)
+
+
+def with_geometry(layer: Layer, linear: type, convolution: type, options: dict[str, Any]) -> Any:
+    """The module of a layer with weights, made by one of two constructors that take what torch's own do."""
+    match layer:
+        case Linear():
+            return linear(layer.in_features, layer.out_features, **options)
+        case Conv2d():
+            sizes = layer.in_channels, layer.out_channels, layer.kernel, layer.stride, layer.padding
+            return convolution(*sizes, groups=layer.groups, **options)
+    raise refused(layer, ENGINE)
+
+
+def norm_of(layer: Layer) -> nn.BatchNorm1d | nn.BatchNorm2d:
+    """A fresh batch norm over the channels of a layer with weights."""
+    return (nn.BatchNorm2d if isinstance(layer, Conv2d) else nn.BatchNorm1d)(layer.multipliers)
+
+
+@torch.no_grad()
+def draw_uniform(generator: torch.Generator, *tensors: Tensor) -> None:
+    """Fill tensors of the shape of weights with Kaiming-uniform values (a = sqrt 5) from a generator on the CPU."""
+    for tensor in tensors:
+        bound = 1 / math.sqrt(tensor[0].numel())
+        tensor.copy_(torch.rand(tensor.shape, generator=generator).mul_(2 * bound).sub_(bound))
+
+
+def dropped(x: T, share: float, generator: torch.Generator) -> T:
+    """Dropout: every element is 0 with probability ``share`` in steps of 1/256; the others grow to keep the mean.
+
+    Eight elements take one draw of 64 bits, because drawing costs more than the layer behind it.
+    """
+    count, lost = x.numel(), math.floor(256 * share + 0.5)
+    draws = torch.empty((count + 7) // 8, dtype=torch.int64, device=x.device)
+    draws.random_(-(2**63), None, generator=generator)
+    kept = draws.view(torch.uint8)[:count].view(x.shape) >= lost
+    result: T = x * kept.to(x.dtype).mul_(256 / (256 - lost))
+    return result
