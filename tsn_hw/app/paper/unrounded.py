@@ -6,14 +6,17 @@ rounded and saturate only at the zero of a ReLU. Values are in units of their la
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tsn_hw.core.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Linear, MaxPool, refused
+from tsn_hw.core.layers import INPUT, Conv2d, Layer
 from tsn_hw.core.network import PackedNetwork, Step
+from tsn_hw.learn.forward import sums
 
 BATCH = 1000
 
@@ -32,30 +35,21 @@ def unrounded_logits(net: PackedNetwork, task: int, images: NDArray[np.uint8]) -
     """Logits (batch, classes) of uint8 images, which stand for pixel / 256."""
     values = {INPUT: torch.from_numpy(images / 256.0 * 2.0**-net.input.exponent)}
     for index, layer, step in net.run_order(task):
-        x = values[layer.inputs[0]]
-        match layer:
-            case Linear():
-                x = F.linear(x, _weights(net, task, index))
-            case Conv2d():
-                weights = _weights(net, task, index)
-                x = F.conv2d(x, weights, None, layer.stride, layer.padding, 1, layer.groups)
-            case MaxPool():
-                x = F.max_pool2d(x, layer.kernel, layer.stride)
-            case AvgPool():
-                x = F.avg_pool2d(x, layer.kernel, layer.stride, divisor_override=1)
-            case Add():
-                first, second = net.facts(task, index).left_shifts
-                x = x * 2.0**first + values[layer.inputs[1]] * 2.0**second
-            case Flatten():
-                x = x.flatten(1)
-            case _:
-                raise refused(layer, "unrounded inference")
-        values[index] = _scaled(x, step)
+        exponents = [net.format(task, source).exponent for source in layer.inputs]
+        operands = [
+            values[source] * 2.0 ** (exponent - min(exponents))
+            for source, exponent in zip(layer.inputs, exponents, strict=True)
+        ]
+        product = partial(_product, layer, operands[0], net, task, index)
+        values[index] = _scaled(sums(layer, operands, product), step)
     return values[net.head(task)]
 
 
-def _weights(net: PackedNetwork, task: int, index: int) -> Tensor:
-    return torch.from_numpy(net.weights(task, index).astype(np.float64))
+def _product(layer: Layer, x: Tensor, net: PackedNetwork, task: int, index: int) -> Tensor:
+    weights = torch.from_numpy(net.weights(task, index).astype(np.float64))
+    if isinstance(layer, Conv2d):
+        return F.conv2d(x, weights, None, layer.stride, layer.padding, 1, layer.groups)
+    return F.linear(x, weights)
 
 
 def _scaled(x: Tensor, step: Step) -> Tensor:
