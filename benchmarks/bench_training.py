@@ -17,11 +17,11 @@ import torch.nn.functional as F
 
 from tsn_hw.learn.architectures import Architecture, alexnet, mlp
 from tsn_hw.learn.baselines import DenseModel
-from tsn_hw.learn.freeze import commit
+from tsn_hw.learn.freezing import commit
 from tsn_hw.learn.models import SubnetModel
 from tsn_hw.learn.quantize import refit
 from tsn_hw.learn.settings import Formats, TrainSettings
-from tsn_hw.learn.train import generator_of, start_task, to_real
+from tsn_hw.learn.training import generator_of, start_task, to_real
 
 CASES: list[tuple[str, Architecture, int, float]] = [
     ("784-100-100-10, batch 256", mlp((1, 28, 28), (100, 100)), 256, 4.0),

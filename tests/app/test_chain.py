@@ -11,12 +11,12 @@ from tsn_hw.core.arithmetic import Ints
 from tsn_hw.core.layers import Shape
 from tsn_hw.learn.architectures import Architecture, alexnet, mlp, resnet18, tinynet
 from tsn_hw.learn.data.tasks import TaskData
-from tsn_hw.learn.freeze import freeze
+from tsn_hw.learn.freezing import freeze
 from tsn_hw.learn.integers import brevitas_integers
 from tsn_hw.learn.models import SubnetModel
 from tsn_hw.learn.run import finish_task
 from tsn_hw.learn.settings import PruneSettings, QuantizeSettings, Settings, TrainSettings
-from tsn_hw.learn.train import Tensors, fit, start_task
+from tsn_hw.learn.training import Tensors, fit, start_task
 
 SETTINGS = Settings(
     train=TrainSettings(epochs=1, batch=16, lr=1e-2, keep_ratio=0.3, inherit=0.5),

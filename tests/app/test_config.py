@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.tiny_run import TINY, TINY_TOML
-from tsn_hw.app.learning.config import read_settings, settings_from_json, stream_of
 from tsn_hw.core.errors import FileError, SettingsError, TsnError
+from tsn_hw.learn.config import read_settings, settings_from_json, stream_of
 from tsn_hw.learn.folder import settings_digest, settings_to_json
 from tsn_hw.learn.ready import architecture_of
 from tsn_hw.learn.settings import DataSettings, Settings, StreamSettings, TrainSettings

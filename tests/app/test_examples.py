@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tsn_hw.app.cli.main import main
-from tsn_hw.app.learning.config import read_settings, stream_of
 from tsn_hw.app.learning.demo import DEMO
 from tsn_hw.core.errors import DataError
+from tsn_hw.learn.config import read_settings, stream_of
 from tsn_hw.learn.ready import architecture_of
 from tsn_hw.learn.settings import Settings
 

@@ -26,7 +26,6 @@ from tsn_hw.app.check.draft import draft
 from tsn_hw.app.deploy.verify import verify
 from tsn_hw.app.hardware.calibrate import fitted, read_runs
 from tsn_hw.app.hardware.trials import trial_of
-from tsn_hw.app.learning.config import read_settings
 from tsn_hw.app.report import costs, sections
 from tsn_hw.app.report.run import gather
 from tsn_hw.app.report.verification import read_verification
@@ -35,6 +34,7 @@ from tsn_hw.app.sweep.results import check_row, identity, line_of, rows_of
 from tsn_hw.app.sweep.summary import read_sweep_summary
 from tsn_hw.core import artifact
 from tsn_hw.hardware.pipeline import accelerator, least_accelerator
+from tsn_hw.learn.config import read_settings
 from tsn_hw.learn.ready import architecture_of
 from tsn_hw.learn.settings import Settings
 

@@ -10,7 +10,6 @@ import pytest
 from tests.helpers.learning import commit_randomly, labels_of, model_of, residual
 from tests.helpers.tiny_run import TINY, TINY_TOML
 from tsn_hw.app.cli.main import main
-from tsn_hw.app.learning.config import read_settings
 from tsn_hw.app.learning.runs import RunFolder
 from tsn_hw.app.paper import bench as paper
 from tsn_hw.app.paper.bench import KEEP_SCALES, OWN_SHARES, bench_paper, read_results, variants
@@ -20,7 +19,8 @@ from tsn_hw.core import reference
 from tsn_hw.core.arithmetic import quantize
 from tsn_hw.core.errors import FileError
 from tsn_hw.learn.architectures import alexnet, mlp, resnet18, tinynet
-from tsn_hw.learn.freeze import freeze
+from tsn_hw.learn.config import read_settings
+from tsn_hw.learn.freezing import freeze
 from tsn_hw.learn.ready import architecture_of
 from tsn_hw.learn.settings import Formats
 

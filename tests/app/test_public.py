@@ -10,6 +10,7 @@ import pytest
 import export
 import sim
 import tsn_hw
+import tsn_hw.learn
 from tests.helpers.networks import Recipe, random_network
 from tsn_hw.core.errors import SettingsError
 from tsn_hw.hardware.pipeline import least_accelerator
@@ -17,7 +18,7 @@ from tsn_hw.hardware.pipeline import least_accelerator
 NET = random_network(Recipe(kind="mlp", tasks=2, seed=14))
 
 
-@pytest.mark.parametrize("module", [tsn_hw, export, sim], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [tsn_hw, tsn_hw.learn, export, sim], ids=lambda module: module.__name__)
 def test_public_functions_take_paths_as_text_too(module: ModuleType) -> None:
     public = [getattr(module, name) for name in module.__all__]
     functions = [value for value in public if inspect.isfunction(value) or inspect.ismethod(value)]

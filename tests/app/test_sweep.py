@@ -31,7 +31,6 @@ from tests.helpers.sweeping import (
     whole_sweep,
 )
 from tests.helpers.tiny_run import TINY, TINY_TOML, copied_run, finished_run
-from tsn_hw.app.learning.config import read_settings
 from tsn_hw.app.learning.metrics import accuracy
 from tsn_hw.app.learning.runs import RunFolder
 from tsn_hw.app.sweep.engines import processes
@@ -45,6 +44,7 @@ from tsn_hw.core.capacity import capacity
 from tsn_hw.core.errors import EngineError, FileError, SettingsError, TrainingError
 from tsn_hw.hardware.folding import Folding, HardwareSettings, UnitSettings
 from tsn_hw.hardware.pipeline import accelerator, unit_names
+from tsn_hw.learn.config import read_settings
 from tsn_hw.learn.variants import Variant, load_trained, pack
 
 ROOT = Path(__file__).parents[2]

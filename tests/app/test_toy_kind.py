@@ -20,6 +20,7 @@ from tsn_hw.core.errors import TsnError
 from tsn_hw.core.layers import INPUT, LAYER_KINDS, Conv2d, Flatten, Layer, Linear, Shape
 from tsn_hw.core.network import Bank, BankLayer, PackedNetwork, Requantization, Step, Task
 from tsn_hw.learn.architectures import Architecture
+from tsn_hw.learn.baselines import DenseModel
 from tsn_hw.learn.models import SubnetModel
 from tsn_hw.learn.settings import Formats
 
@@ -109,6 +110,11 @@ def _subnet(net: PackedNetwork) -> None:
     model.calibrate(torch.rand(2, 3, SIZE, SIZE), 0)
 
 
+def _dense(net: PackedNetwork) -> None:
+    model = DenseModel(Architecture(net.input_shape, net.layers[:3]), 3, torch.Generator())
+    model(torch.rand(2, 3, SIZE, SIZE))
+
+
 ENGINES: dict[str, Callable[[PackedNetwork], Ints]] = {
     "the reference": lambda net: reference.run(net, 0, X)["head"],
     "the simulator": lambda net: sim.Simulator(net, 0)(X),
@@ -118,10 +124,12 @@ ENGINES: dict[str, Callable[[PackedNetwork], Ints]] = {
     "QONNX with thresholds": _refuses(lambda net: export.qonnx_graph(net, 0, "multithreshold")),
     "unrounded inference": lambda net: unrounded_logits(net, 0, X.astype(np.uint8)).numpy().astype(np.int64),
     "the learner": _refuses(_subnet),
+    "the learner of dense networks": _refuses(_dense),
 }
 
 
 NAMES = {
+    "the learner of dense networks": "the learner",
     "ONNX, as check asks": "ONNX",
     "QONNX with thresholds": "QONNX",
 }

@@ -22,11 +22,11 @@ from tests.helpers.tiny_run import TINY, copied_run, finished_run
 from tsn_hw.app.cli.main import main
 from tsn_hw.app.deploy import verify as module
 from tsn_hw.app.deploy.verify import LayerResult, Verification, adversarial_integers, compare, verify
-from tsn_hw.app.learning.config import stream_of
 from tsn_hw.core import artifact, reference
 from tsn_hw.core.arithmetic import Ints
 from tsn_hw.core.errors import EngineError
 from tsn_hw.learn.checkpoint import read_checkpoint, save_checkpoint
+from tsn_hw.learn.config import stream_of
 from tsn_hw.learn.folder import settings_digest
 from tsn_hw.learn.run import load_run
 

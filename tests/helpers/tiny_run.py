@@ -5,8 +5,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from tsn_hw.app.learning.config import stream_of
 from tsn_hw.core.network import PackedNetwork
+from tsn_hw.learn.config import stream_of
 from tsn_hw.learn.folder import settings_to_json
 from tsn_hw.learn.run import train
 from tsn_hw.learn.settings import (

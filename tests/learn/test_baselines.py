@@ -13,7 +13,7 @@ from tsn_hw.learn import baselines
 from tsn_hw.learn.architectures import Architecture, alexnet, mlp
 from tsn_hw.learn.baselines import DenseModel, fit_dense
 from tsn_hw.learn.settings import TrainSettings
-from tsn_hw.learn.train import Evaluation, evaluate, generator_of
+from tsn_hw.learn.training import Evaluation, evaluate, generator_of
 
 SETTINGS = TrainSettings(epochs=8, batch=64, lr=5e-3)
 FEW = digits_task(0, 70)

@@ -18,7 +18,7 @@ from tests.helpers.learning import (
 )
 from tsn_hw.learn.architectures import alexnet, mlp
 from tsn_hw.learn.settings import TrainSettings
-from tsn_hw.learn.train import (
+from tsn_hw.learn.training import (
     Fit,
     fit,
     generator_of,

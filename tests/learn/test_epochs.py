@@ -19,10 +19,10 @@ from tests.helpers.learning import (
     model_of,
     train_task,
 )
-from tsn_hw.learn import train
+from tsn_hw.learn import training
 from tsn_hw.learn.architectures import alexnet, mlp
 from tsn_hw.learn.settings import TrainSettings
-from tsn_hw.learn.train import (
+from tsn_hw.learn.training import (
     Fit,
     Tensors,
     evaluate,
@@ -132,7 +132,7 @@ def test_an_epoch_takes_one_step_a_batch(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_evaluation_is_the_mean_over_all_images_across_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     model, data = model_of(), digits_task()
     start_task(model, 0, TINY, 1)
-    monkeypatch.setattr(train, "EVALUATION_BATCH", 100)
+    monkeypatch.setattr(training, "EVALUATION_BATCH", 100)
     result = evaluate(model, 0, data.x_train[:250], data.y_train[:250])
     with torch.no_grad():
         logits = model(data.x_train[:250].float() / 256, 0)

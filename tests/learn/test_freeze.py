@@ -31,10 +31,10 @@ from tsn_hw.core.layers import Linear
 from tsn_hw.core.network import UNUSED, PackedNetwork
 from tsn_hw.core.reference import run
 from tsn_hw.learn.architectures import Architecture, alexnet, mlp
-from tsn_hw.learn.freeze import TaskLabel, commit, freeze
+from tsn_hw.learn.freezing import TaskLabel, commit, freeze
 from tsn_hw.learn.models import SubnetModel
 from tsn_hw.learn.settings import Formats, TrainSettings
-from tsn_hw.learn.train import evaluate, start_task, to_real
+from tsn_hw.learn.training import evaluate, start_task, to_real
 
 
 def assert_frozen_exactly(model: SubnetModel, net: PackedNetwork, images: int = 6, seed: int = 0) -> None:

@@ -12,12 +12,12 @@ import pytest
 
 from tests.helpers.tiny_run import EVERYTHING, TINY, TINY_TOML, finished_run, learn, networks_of
 from tsn_hw.app.cli.main import main
-from tsn_hw.app.learning.config import settings_from_json
 from tsn_hw.app.learning.runs import RunFolder
 from tsn_hw.core import artifact
 from tsn_hw.core.errors import TrainingError
 from tsn_hw.learn import checkpoint, run
 from tsn_hw.learn.checkpoint import FILE as CHECKPOINT
+from tsn_hw.learn.config import settings_from_json
 from tsn_hw.learn.run import load_run
 from tsn_hw.learn.settings import DataSettings, Settings, StreamSettings
 from tsn_hw.learn.variants import load_trained

@@ -116,7 +116,7 @@ def test_choosing_a_mask_leaves_the_scores_alone_and_needs_no_gradient() -> None
     assert scores.tolist() == [1.0, -2.0, 3.0]
 
 
-# --- gradients (method.md 1.4) ------------------------------------------------------------------------------------
+# --- gradients ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("make", [linear, convolution])

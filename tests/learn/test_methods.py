@@ -10,16 +10,16 @@ from torch import Tensor
 
 from tests.helpers.learning import CPU, add_task, digits_task
 from tests.helpers.tiny_run import TINY
-from tsn_hw.app.learning.config import stream_of
 from tsn_hw.core.errors import SettingsError, TrainingError
 from tsn_hw.core.masks import encode_masks
 from tsn_hw.learn.architectures import mlp
 from tsn_hw.learn.baselines import float_body_percent
+from tsn_hw.learn.config import stream_of
 from tsn_hw.learn.methods import METHODS
 from tsn_hw.learn.models import SubnetModel
 from tsn_hw.learn.run import train, train_floats
 from tsn_hw.learn.settings import Formats, Settings, TrainSettings
-from tsn_hw.learn.train import fit, start_task
+from tsn_hw.learn.training import fit, start_task
 
 FLOATS = [name for name, method in METHODS.items() if not method.codes]
 

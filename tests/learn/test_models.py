@@ -30,10 +30,10 @@ from tsn_hw.core.arithmetic import (
 )
 from tsn_hw.learn.architectures import Architecture, alexnet, mlp
 from tsn_hw.learn.forward import dropped
-from tsn_hw.learn.freeze import commit
+from tsn_hw.learn.freezing import commit
 from tsn_hw.learn.models import SubnetModel
 from tsn_hw.learn.settings import Formats, TrainSettings
-from tsn_hw.learn.train import generator_of, start_task
+from tsn_hw.learn.training import generator_of, start_task
 
 # --- what is private, what is shared, what is random ---------------------------------------------------------------
 

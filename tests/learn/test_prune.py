@@ -12,11 +12,11 @@ from torch import Tensor
 
 from tests.helpers.learning import add_task, digits_task, learn_task, model_of, quantize_task, residual, train_task
 from tsn_hw.learn.architectures import mlp
-from tsn_hw.learn.freeze import commit
+from tsn_hw.learn.freezing import commit
 from tsn_hw.learn.models import SubnetModel
 from tsn_hw.learn.prune import CodedSize, Pruned, _importance, coded_bits, post_prune
 from tsn_hw.learn.settings import PruneSettings, TrainSettings
-from tsn_hw.learn.train import evaluate, start_task
+from tsn_hw.learn.training import evaluate, start_task
 
 
 def prunable(*widths: int, inputs: tuple[int, int, int] = (1, 2, 5)) -> SubnetModel:

@@ -24,12 +24,12 @@ from tests.helpers.learning import (
     train_task,
 )
 from tsn_hw.learn.architectures import mlp
-from tsn_hw.learn.freeze import commit
+from tsn_hw.learn.freezing import commit
 from tsn_hw.learn.layers import WeightLayer
 from tsn_hw.learn.models import SubnetModel
 from tsn_hw.learn.quantize import accuracy_by_bits, adapt_bits, refit
 from tsn_hw.learn.settings import Formats, QuantizeSettings, TrainSettings
-from tsn_hw.learn.train import evaluate, start_task
+from tsn_hw.learn.training import evaluate, start_task
 
 INT8 = (-128, 127)
 

@@ -15,12 +15,12 @@ import torch
 
 from tests.helpers.tiny_run import EVERYTHING, TINY, copied_run, finished_run, learn, networks_of
 from tsn_hw.app.deploy.verify import verify
-from tsn_hw.app.learning.config import stream_of
 from tsn_hw.app.learning.runs import RunFolder
 from tsn_hw.core import artifact
 from tsn_hw.core.errors import SettingsError, TrainingError
 from tsn_hw.learn import checkpoint, run
 from tsn_hw.learn.checkpoint import FILE as CHECKPOINT
+from tsn_hw.learn.config import stream_of
 from tsn_hw.learn.settings import DataSettings, Formats, ModelSettings, Settings, StreamSettings
 
 SHORT = replace(TINY, train=replace(TINY.train, transfer=False))

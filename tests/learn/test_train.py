@@ -25,13 +25,13 @@ from tests.helpers.learning import (
 from tests.helpers.tiny_run import TINY as RUN
 from tests.helpers.tiny_run import learn
 from tsn_hw.core.errors import SettingsError, TrainingError
-from tsn_hw.learn import train
+from tsn_hw.learn import training
 from tsn_hw.learn.architectures import mlp
-from tsn_hw.learn.freeze import commit
+from tsn_hw.learn.freezing import commit
 from tsn_hw.learn.layers import kept_weights, top_k
 from tsn_hw.learn.models import SubnetModel
 from tsn_hw.learn.settings import TrainSettings
-from tsn_hw.learn.train import (
+from tsn_hw.learn.training import (
     FEWEST_DECIDING,
     Evaluation,
     Fit,
@@ -56,7 +56,7 @@ def losses(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             last[0] = next(left, last[0])
             return Evaluation(last[0], 0.0)
 
-        monkeypatch.setattr(train, "evaluate", fake)
+        monkeypatch.setattr(training, "evaluate", fake)
 
     return pretend
 
@@ -245,7 +245,7 @@ def test_the_loss_that_chooses_the_best_state_is_measured_with_the_final_number_
         counts.append(int(model.body_layers(task)[1].subnet.mask().count_nonzero()))
         return Evaluation(1.0, 0.0)
 
-    monkeypatch.setattr(train, "evaluate", counted)
+    monkeypatch.setattr(training, "evaluate", counted)
     snapshots(model_of(mlp((1, 8, 8), (10,))), RAMPED)
     assert counts[0] > counts[1] > counts[2] == counts[3] == 160
 

@@ -17,8 +17,8 @@ from tsn_hw.core.errors import TrainingError
 from tsn_hw.core.network import code_bits
 from tsn_hw.learn.models import SubnetModel
 from tsn_hw.learn.settings import QuantizeSettings, Settings
-from tsn_hw.learn.train import evaluate, generator_of, to_real
 from tsn_hw.learn.trained import capture, read_trained, restore, write_trained
+from tsn_hw.learn.training import evaluate, generator_of, to_real
 from tsn_hw.learn.variants import TrainedStream, Variant, float_accuracies, load_trained, pack
 
 PTQ = replace(TINY, quantize=QuantizeSettings(min_bits=3, max_bits=3))

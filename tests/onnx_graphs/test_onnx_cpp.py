@@ -13,7 +13,7 @@ import pytest
 from export import write_onnx, write_onnx_shared
 from sim import simulate
 from tests.helpers.learning import commit_randomly, labels_of, model_of, pixels
-from tsn_hw.learn.freeze import freeze
+from tsn_hw.learn.freezing import freeze
 
 HEADERS = Path(os.environ.get("TSN_HW_ONNXRUNTIME_HEADERS", "/usr/include/onnxruntime"))
 DOCUMENT = Path(__file__).parents[2] / "docs" / "deploy.md"

@@ -1,7 +1,6 @@
 """Shapes of networks: the body that all tasks of a bank share. Heads are added task by task.
 
-Sources: method.md 1.14 (backbones, counted), decisions 17 and 26 (every body layer is maskable, activations are
-quantized after batch norm).
+Every layer with weights of a body can be masked; activations are quantized after batch norm.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from tsn_hw.learn.architectures import Architecture
 from tsn_hw.learn.forward import Interpreter, draw_uniform, norm_of, sums, with_geometry
 from tsn_hw.learn.models import SubnetModel
 from tsn_hw.learn.settings import TrainSettings
-from tsn_hw.learn.train import Fit, Tensors, evaluate, generator_of, seed_of, track, train_epoch
+from tsn_hw.learn.training import Fit, Tensors, evaluate, generator_of, seed_of, track, train_epoch
 
 
 class DenseModel(Interpreter):

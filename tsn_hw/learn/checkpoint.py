@@ -23,7 +23,7 @@ from tsn_hw.core.network import MAX_CODE_BITS
 from tsn_hw.core.records import build
 from tsn_hw.learn.models import SubnetModel
 from tsn_hw.learn.route import Route
-from tsn_hw.learn.train import Fit
+from tsn_hw.learn.training import Fit
 
 FILE = "checkpoint.safetensors"
 RESTART = "start again in another folder"

@@ -37,10 +37,11 @@ class Interpreter(nn.Module):
         return outputs[len(self.architecture.layers) - 1]
 
 
-def sums(layer: Layer, operands: Sequence[Tensor], product: Callable[[], Tensor]) -> Tensor:
+def sums(layer: Layer, operands: Sequence[Tensor], product: Callable[[], Tensor], engine: str = ENGINE) -> Tensor:
     """What a layer computes before anything is scaled, rounded or activated; AvgPool: the sums of its windows.
 
-    ``product`` gives the product with the weights, of a layer that has any.
+    ``product`` gives the product with the weights, of a layer that has any. Raises ExportError, in the name of
+    ``engine``, for a kind that it does not know.
     """
     match layer:
         case Linear() | Conv2d():
@@ -53,7 +54,7 @@ def sums(layer: Layer, operands: Sequence[Tensor], product: Callable[[], Tensor]
             return operands[0] + operands[1]
         case Flatten():
             return operands[0].flatten(1)
-    raise refused(layer, ENGINE)
+    raise refused(layer, engine)
 
 
 def with_geometry(layer: Layer, linear: type, convolution: type, options: dict[str, Any]) -> Any:

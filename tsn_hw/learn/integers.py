@@ -9,7 +9,7 @@ from brevitas.quant_tensor import IntQuantTensor
 from tsn_hw.core.arithmetic import FLOAT64_EXACT, Ints
 from tsn_hw.core.errors import EngineError
 from tsn_hw.learn.activations import value_of
-from tsn_hw.learn.freeze import requantization
+from tsn_hw.learn.freezing import requantization
 from tsn_hw.learn.models import SubnetModel, Taps
 
 

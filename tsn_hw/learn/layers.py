@@ -36,7 +36,7 @@ from tsn_hw.learn.settings import Formats
 
 
 def kept_weights(count: int, keep_ratio: float) -> int:
-    """Number of weights that a task may use of ``count``: rounded half up, at least one (method.md 1.4)."""
+    """Number of weights that a task may use of ``count``: rounded half up, at least one."""
     return max(1, math.floor(keep_ratio * count + 0.5))
 
 

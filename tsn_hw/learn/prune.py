@@ -1,4 +1,4 @@
-"""Post-pruning: greedy removal of weights, without gradients, while validation accuracy holds (method.md 1.6)."""
+"""Post-pruning: greedy removal of weights, without gradients, while validation accuracy holds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Adaptive bit-width: the smallest codebooks that keep accuracy, and training on with them (method.md 1.7).
+"""Adaptive bit-width: the smallest codebooks that keep accuracy, and training on with them.
 
 Only weights that the task owns are clustered: shared ones are never changed, pruned ones never counted. Heads
 get codebooks of their own, of a fixed width. The tasks of a bank have one grid a layer, so that a task may also put
@@ -20,7 +20,7 @@ from tsn_hw.learn.layers import WeightLayer
 from tsn_hw.learn.models import HEAD, SubnetModel
 from tsn_hw.learn.prune import Accuracy
 from tsn_hw.learn.settings import QuantizeSettings, Settings
-from tsn_hw.learn.train import Fit, Tensors, evaluate, generator_of, restore, track, train_epoch, trainable_state
+from tsn_hw.learn.training import Fit, Tensors, evaluate, generator_of, restore, track, train_epoch, trainable_state
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from tsn_hw.learn.architectures import Architecture, alexnet, mlp, resnet18, tin
 from tsn_hw.learn.data.tasks import Stream
 from tsn_hw.learn.methods import METHODS
 from tsn_hw.learn.settings import Settings
-from tsn_hw.learn.train import FEWEST_DECIDING
+from tsn_hw.learn.training import FEWEST_DECIDING
 
 BYTES_A_WEIGHT = 48
 """That training takes at least: weight, score, owner, code, two gradients, four moments, the best state, products."""

@@ -1,4 +1,4 @@
-"""Which bank a new task lives in: that of the most similar earlier task, or a new one (method.md 1.9, 1.10).
+"""Which bank a new task lives in: that of the most similar earlier task, or a new one.
 
 Every task leaves a *routing memory* behind: statistics or samples. A new task's memory is compared with all
 earlier ones by a symmetric KL divergence. Features are what a frozen probe computes: the first weighted layer of
@@ -22,7 +22,7 @@ from tsn_hw.core.memory import pack_fields, unpack_fields
 from tsn_hw.learn.activations import value_of
 from tsn_hw.learn.models import SubnetModel, Taps
 from tsn_hw.learn.settings import RouteSettings
-from tsn_hw.learn.train import to_real
+from tsn_hw.learn.training import to_real
 
 Floats = NDArray[np.float64]
 Images = NDArray[np.uint8]

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from tsn_hw.core import artifact
 from tsn_hw.core.errors import SettingsError, TrainingError, warn
-from tsn_hw.core.files import read_bytes, write_atomically
+from tsn_hw.core.files import StrPath, read_bytes, write_atomically
 from tsn_hw.core.locks import LOCK, sole_writer
 from tsn_hw.core.network import PackedNetwork
 from tsn_hw.learn.baselines import float_body_percent
@@ -48,7 +48,7 @@ from tsn_hw.learn.folder import (
     settings_to_json,
     snapshot_path,
 )
-from tsn_hw.learn.freeze import TaskLabel, commit, freeze
+from tsn_hw.learn.freezing import TaskLabel, commit, freeze
 from tsn_hw.learn.methods import METHODS
 from tsn_hw.learn.models import HEAD, SubnetModel
 from tsn_hw.learn.progress import progress, stage
@@ -57,7 +57,8 @@ from tsn_hw.learn.quantize import accuracy_by_bits, adapt_bits, train_quantized
 from tsn_hw.learn.ready import architecture_of, check_size, check_trainable, few_to_decide_on, memory_errors
 from tsn_hw.learn.route import Probe, Route, calibrated_threshold, check_memory, make_memory, route
 from tsn_hw.learn.settings import Settings
-from tsn_hw.learn.train import (
+from tsn_hw.learn.trained import capture, trained_path, write_trained
+from tsn_hw.learn.training import (
     CALIBRATION_IMAGES,
     Fit,
     Tensors,
@@ -71,7 +72,6 @@ from tsn_hw.learn.train import (
     to_real,
     trainable_state,
 )
-from tsn_hw.learn.trained import capture, trained_path, write_trained
 
 CHECKPOINT_SECONDS = 15.0
 """Least time between two checkpoints within a task; the end of a task always writes one."""
@@ -80,9 +80,12 @@ CHECKPOINT_SHARE = 0.03
 
 
 def train(
-    settings: Settings, stream: Stream, folder: Path, device: str = "cpu", resume: bool = False, quiet: bool = False
+    settings: Settings, stream: Stream, folder: StrPath, device: str = "cpu", resume: bool = False, quiet: bool = False
 ) -> PackedNetwork:
     """Learn every task of a stream and return the packed network of all of them.
+
+    ``folder`` gets the files of the run (the module says which), ``device`` is "cpu", "cuda" or "cuda:N"; ``resume``
+    goes on with a run that was stopped, ``quiet`` shows no progress.
 
     Same settings, same machine, same bytes: also when the run is killed at any moment and resumed. A finished run whose
     stream has grown since goes on with the new tasks; the network of the old ones stays what it was, byte for byte.
@@ -91,7 +94,7 @@ def train(
     into the folder; TrainingError if it holds a run and ``resume`` is off, or a run of other settings.
     """
     check_trainable(settings, stream, device_of(device))
-    run = _Run(settings, stream, folder, device_of(device), quiet)
+    run = _Run(settings, stream, Path(folder), device_of(device), quiet)
     run.execute(resume)
     return run.network()
 
@@ -110,8 +113,12 @@ def train_floats(
     return list(run.position.records)
 
 
-def load_run(settings: Settings, stream: Stream, folder: Path) -> SubnetModel:
-    """The trained model of a finished run, from its checkpoint."""
+def load_run(settings: Settings, stream: Stream, folder: StrPath) -> SubnetModel:
+    """The trained model of a finished run, from its checkpoint.
+
+    Raises TrainingError if the run is not finished, is one of other settings or tasks, or its checkpoint is damaged.
+    """
+    folder = Path(folder)
     run = _Run(settings, stream, folder, device_of("cpu"), quiet=True)
     if not (folder / CHECKPOINT).exists():
         raise TrainingError(f"{folder}: has no checkpoint")

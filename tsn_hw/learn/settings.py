@@ -1,4 +1,4 @@
-"""Everything that can be chosen about a training run, with the defaults of method.md section 7.
+"""Everything that can be chosen about a training run.
 
 Each class is one table of a settings file; see ``examples/``. Values are checked where they enter.
 """
@@ -19,7 +19,7 @@ def _require(rule: bool, where: str, value: Any, must: str) -> None:
 
 @dataclass(frozen=True)
 class DataSettings:
-    """One data set: its kind of files (:mod:`tsn_hw.learn.data.images`), and where they are.
+    """A data set that is read from files: their kind (:mod:`tsn_hw.learn.data.images`), and where they are.
 
     ``name`` is the kind unless given; ``side`` (pixels) is for image folders and tiles; ``limit`` keeps that many
     images a class, for quick runs; 0 leaves both out. A relative ``path`` starts at the settings file.
@@ -56,8 +56,10 @@ class StreamSettings:
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """The body: ``mlp`` of ``hidden`` widths, ``alexnet`` and ``tinynet`` of ``channels`` and ``hidden`` widths,
-    ``resnet18`` of ``width`` channels in its first stage.
+    """The body that all tasks share.
+
+    ``mlp`` of ``hidden`` widths, ``alexnet`` and ``tinynet`` of ``channels`` and ``hidden`` widths, ``resnet18`` of
+    ``width`` channels in its first stage.
     """
 
     kind: Literal["mlp", "alexnet", "tinynet", "resnet18"] = "mlp"
@@ -113,7 +115,7 @@ class Formats:
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """The loop of method.md 1.3.
+    """How one task is learned after another.
 
     method: how a task chooses its weights, and what is kept of them (:mod:`tsn_hw.learn.methods`).
     keep_policy: ``constant`` keeps ``keep_ratio`` of every layer; ``equal_remaining`` keeps 1 / (tasks still
@@ -174,7 +176,7 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class PruneSettings:
-    """Post-pruning (method.md 1.6): ``iterations`` greedy steps, each on a ``share`` of a layer's weights.
+    """Post-pruning: ``iterations`` greedy steps, each on a ``share`` of a layer's weights.
 
     ``tolerated_drop`` is in percentage points of validation accuracy, for all steps together.
     by: ``own`` removes own weights, the smallest first; ``coded_size`` removes shared ones from the mask too, and
@@ -194,7 +196,7 @@ class PruneSettings:
 
 @dataclass(frozen=True)
 class QuantizeSettings:
-    """Adaptive bit-width (method.md 1.7): the smallest code width within ``tolerated_drop`` points.
+    """Adaptive bit-width: the smallest code width within ``tolerated_drop`` points.
 
     per_layer:  afterwards try one bit less, layer by layer.
     share_codebooks: afterwards put a layer on the nearest codebook of an earlier task of the bank, where that is no
@@ -230,7 +232,7 @@ class QuantizeSettings:
 
 @dataclass(frozen=True)
 class RouteSettings:
-    """KL routing into banks (method.md 1.9, 1.10).
+    """KL routing into banks.
 
     estimator: ``gaussian`` compares mean and variance of probe activations; ``histogram`` their histograms;
     ``softmax_pairs`` raw images sample by sample, as the paper's later code does.

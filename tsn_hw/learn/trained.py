@@ -18,7 +18,7 @@ from tsn_hw.core.errors import TrainingError
 from tsn_hw.learn.checkpoint import read_tensors, write_tensors
 from tsn_hw.learn.models import SubnetModel
 from tsn_hw.learn.settings import TrainSettings
-from tsn_hw.learn.train import start_task
+from tsn_hw.learn.training import start_task
 
 SETTINGS = "settings"
 REMEDY = "learn the run again"

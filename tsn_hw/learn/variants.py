@@ -23,14 +23,14 @@ from tsn_hw.learn.architectures import Architecture
 from tsn_hw.learn.codebook import fit_codebook
 from tsn_hw.learn.data.tasks import Stream
 from tsn_hw.learn.folder import digests
-from tsn_hw.learn.freeze import TaskLabel, commit, freeze
+from tsn_hw.learn.freezing import TaskLabel, commit, freeze
 from tsn_hw.learn.models import HEAD, SubnetModel
 from tsn_hw.learn.prune import post_prune
 from tsn_hw.learn.quantize import FitCodebook, refit_all, train_quantized
 from tsn_hw.learn.ready import architecture_of
 from tsn_hw.learn.settings import ActBits, Formats, Settings
-from tsn_hw.learn.train import CALIBRATION_IMAGES, Tensors, evaluate, generator_of, reproducible, seed_of, to_real
 from tsn_hw.learn.trained import read_trained, restore, trained_path
+from tsn_hw.learn.training import CALIBRATION_IMAGES, Tensors, evaluate, generator_of, reproducible, seed_of, to_real
 
 
 @dataclass(frozen=True)

@@ -217,7 +217,7 @@ class _Plan:
 def check_settings(path: Path, platform: Platform) -> Checked:
     """Check the settings of a run, its data, its body, and a network of that size against the back ends."""
     from tsn_hw.app.check.draft import draft
-    from tsn_hw.app.learning.config import stream_of
+    from tsn_hw.learn.config import stream_of
     from tsn_hw.learn.ready import architecture_of, check_trainable, few_to_decide_on
     from tsn_hw.learn.run import device_of
 
@@ -245,7 +245,7 @@ def check_settings(path: Path, platform: Platform) -> Checked:
 
 def _settings(path: Path, plan: _Plan) -> Settings | None:
     """The settings, table by table, so that a mistake in one does not hide those in others."""
-    from tsn_hw.app.learning.config import read_settings
+    from tsn_hw.learn.config import read_settings
     from tsn_hw.learn.settings import Settings
 
     values = plan.note("settings", lambda: read_toml(path))

@@ -30,8 +30,8 @@ Told = tuple[str, Any]
 
 def train_run(settings_file: Path, folder: Path, device: str, resume: bool, quiet: bool) -> Told:
     """Learn every task of a settings file into a run's folder."""
-    from tsn_hw.app.learning.config import read_settings, stream_of
     from tsn_hw.app.learning.runs import NETWORK, RunFolder
+    from tsn_hw.learn.config import read_settings, stream_of
     from tsn_hw.learn.folder import snapshot_path
     from tsn_hw.learn.run import grown_from, train
 

@@ -16,7 +16,6 @@ from PIL import Image
 from export import write_onnx
 from sim.integer import Simulator
 from tsn_hw.app.deploy.verify import Verification, verify
-from tsn_hw.app.learning.config import settings_from_json, stream_of
 from tsn_hw.app.learning.metrics import Metrics
 from tsn_hw.app.learning.runs import NETWORK, SETTINGS, RunFolder
 from tsn_hw.app.tables import accuracy_heat_map, capacity_table, table
@@ -27,6 +26,7 @@ from tsn_hw.core.files import write_atomically
 from tsn_hw.core.locks import LOCK, sole_writer
 from tsn_hw.core.network import PackedNetwork
 from tsn_hw.learn.baselines import fit_dense
+from tsn_hw.learn.config import settings_from_json, stream_of
 from tsn_hw.learn.data.tasks import Stream
 from tsn_hw.learn.folder import open_run, settings_digest
 from tsn_hw.learn.ready import architecture_of
@@ -39,7 +39,7 @@ from tsn_hw.learn.settings import (
     StreamSettings,
     TrainSettings,
 )
-from tsn_hw.learn.train import Tensors, evaluate, reproducible, seed_of
+from tsn_hw.learn.training import Tensors, evaluate, reproducible, seed_of
 
 DEMO = Settings(
     stream=StreamSettings(kind="permuted", tasks=5, natural_first=True),

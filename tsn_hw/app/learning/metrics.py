@@ -1,4 +1,4 @@
-"""Continual-learning metrics, measured with stored networks (method.md 1.15)."""
+"""Continual-learning metrics, measured with stored networks."""
 
 from __future__ import annotations
 

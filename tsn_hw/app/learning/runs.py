@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from tsn_hw.app.deploy.verify import Engine
-from tsn_hw.app.learning.config import settings_from_json, stream_of
 from tsn_hw.app.learning.metrics import Metrics, measure
 from tsn_hw.core import artifact
 from tsn_hw.core.arithmetic import Ints
@@ -17,6 +16,7 @@ from tsn_hw.core.errors import FileError, TrainingError
 from tsn_hw.core.files import read_bytes
 from tsn_hw.core.network import PackedNetwork
 from tsn_hw.learn.checkpoint import FILE as CHECKPOINT
+from tsn_hw.learn.config import settings_from_json, stream_of
 from tsn_hw.learn.data.tasks import Stream
 from tsn_hw.learn.folder import NETWORK as NETWORK
 from tsn_hw.learn.folder import SETTINGS as SETTINGS

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from tsn_hw.app.learning.config import read_settings, settings_from_json, stream_of
 from tsn_hw.app.learning.demo import dense_accuracies
 from tsn_hw.app.learning.runs import SETTINGS, RunFolder
 from tsn_hw.app.paper.tables import TABLES, write_tables
@@ -28,6 +27,7 @@ from tsn_hw.core.errors import FileError, SettingsError
 from tsn_hw.core.files import read_bytes, write_atomically
 from tsn_hw.core.locks import LOCK, sole_writer
 from tsn_hw.core.records import parse_json
+from tsn_hw.learn.config import read_settings, settings_from_json, stream_of
 from tsn_hw.learn.data.tasks import Stream
 from tsn_hw.learn.folder import settings_digest, settings_to_json
 from tsn_hw.learn.methods import METHODS

@@ -41,7 +41,7 @@ def unrounded_logits(net: PackedNetwork, task: int, images: NDArray[np.uint8]) -
             for source, exponent in zip(layer.inputs, exponents, strict=True)
         ]
         product = partial(_product, layer, operands[0], net, task, index)
-        values[index] = _scaled(sums(layer, operands, product), step)
+        values[index] = _scaled(sums(layer, operands, product, "unrounded inference"), step)
     return values[net.head(task)]
 
 

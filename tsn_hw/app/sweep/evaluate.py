@@ -20,7 +20,6 @@ from sim.cost import estimate_cost
 from sim.integer import Simulator
 from sim.prefix import PrefixCache
 from sim.search import search_folding
-from tsn_hw.app.learning.config import stream_of
 from tsn_hw.app.learning.runs import NETWORK, RunFolder
 from tsn_hw.app.sweep.results import Row
 from tsn_hw.app.sweep.settings import Part
@@ -31,11 +30,12 @@ from tsn_hw.core.errors import FoldingError, TrainingError
 from tsn_hw.core.files import read_bytes
 from tsn_hw.core.network import PackedNetwork
 from tsn_hw.learn.codebook import fit_codebook
+from tsn_hw.learn.config import stream_of
 from tsn_hw.learn.data.tasks import Stream
 from tsn_hw.learn.run import train
 from tsn_hw.learn.settings import Settings
-from tsn_hw.learn.train import reproducible
 from tsn_hw.learn.trained import trained_path
+from tsn_hw.learn.training import reproducible
 from tsn_hw.learn.variants import TrainedStream, Variant, float_accuracies, load_trained, pack
 
 SECTIONS = ("codes_bits", "codebooks_bits", "masks_bits", "heads_bits", "requantization_bits")

@@ -7,7 +7,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from tsn_hw.app.learning.config import read_settings, stream_of
 from tsn_hw.app.learning.runs import RunFolder
 from tsn_hw.app.sweep.engines import Engine
 from tsn_hw.app.sweep.evaluate import Base, base_of, learn
@@ -33,6 +32,7 @@ from tsn_hw.core.errors import SettingsError
 from tsn_hw.core.files import write_atomically
 from tsn_hw.core.layers import Weighted
 from tsn_hw.core.locks import LOCK, sole_writer
+from tsn_hw.learn.config import read_settings, stream_of
 from tsn_hw.learn.data.tasks import Stream
 from tsn_hw.learn.folder import settings_digest
 from tsn_hw.learn.models import HEAD

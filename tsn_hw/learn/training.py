@@ -1,4 +1,4 @@
-"""Learning one task: weights, scores and head together, under a mask that follows the scores (method.md 1.3, 1.4)."""
+"""Learning one task: weights, scores and head together, under a mask that follows the scores."""
 
 from __future__ import annotations
 
@@ -242,7 +242,10 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate(model: TaskNetwork, task: int, x: Tensor, y: Tensor) -> Evaluation:
-    """Loss and accuracy of a task in evaluation mode."""
+    """Loss and accuracy of a task in evaluation mode.
+
+    ``x``: uint8 (N, channels, height, width), a pixel stands for pixel / 256; ``y``: int64 (N,), classes of the task.
+    """
     model.eval()
     loss, correct = 0.0, 0
     for images, labels in zip(x.split(EVALUATION_BATCH), y.split(EVALUATION_BATCH), strict=True):

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tsn_hw.core.errors import SettingsError
+from tsn_hw.core.files import StrPath
 from tsn_hw.core.records import build, read_json, read_toml
 from tsn_hw.learn.data.dataset import DataSet
 from tsn_hw.learn.data.images import load_data
@@ -13,8 +14,12 @@ from tsn_hw.learn.data.tasks import Stream, mixed, permuted, split
 from tsn_hw.learn.settings import DataSettings, Settings
 
 
-def read_settings(path: Path) -> Settings:
-    """Read a TOML settings file; relative data paths start at its folder."""
+def read_settings(path: StrPath) -> Settings:
+    """Read a TOML settings file; relative data paths start at its folder.
+
+    Raises FileError if it cannot be read, SettingsError for what it may not say: place, rule and value.
+    """
+    path = Path(path)
     values = read_toml(path)
     if isinstance(values.get("data"), dict):  # one data set may be written as a plain table
         values["data"] = [values["data"]]
@@ -29,7 +34,14 @@ def settings_from_json(path: Path) -> Settings:
 
 
 def stream_of(settings: Settings) -> Stream:
-    """Load the data and deal it out to tasks."""
+    """Load the data of a run and deal it out to tasks.
+
+    Raises SettingsError for settings that contradict one another, DataError for files that are not what they should be.
+
+    >>> stream = stream_of(Settings())
+    >>> len(stream), stream.input_shape, stream.task(0).x_train.dtype
+    (5, (1, 8, 8), dtype('uint8'))
+    """
     sets = [_load(data) for data in settings.data]
     stream, shared = settings.stream, {"seed": settings.seed, "valid_share": settings.stream.validation_share}
     if stream.kind == "mixed":

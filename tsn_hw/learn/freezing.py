@@ -54,7 +54,10 @@ def _commit_weights(layer: WeightLayer) -> Tensor:
 
 
 def freeze(model: SubnetModel, labels: Sequence[TaskLabel]) -> PackedNetwork:
-    """The packed network of a model's committed tasks, one label each."""
+    """The packed network of a model's committed tasks, one label each.
+
+    Labels may be those of the first tasks alone. Raises NetworkError for numbers that no format holds.
+    """
     architecture = model.architecture
     heads = tuple(architecture.head(f"head_{label.name}", len(label.classes)) for label in labels)
     banks = tuple(_bank(model, index, len(labels)) for index in range(max(model.bank_of[: len(labels)]) + 1))
