@@ -30,9 +30,9 @@ from tsn_hw.app.tables import table
 from tsn_hw.core.arithmetic import ActFormat
 from tsn_hw.core.layers import Layer, Linear
 from tsn_hw.core.network import Bank, BankLayer, PackedNetwork, Requantization, Step, Task
+from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.folding import Folding, HardwareSettings, UnitSettings
 from tsn_hw.hardware.pipeline import accelerator
-from tsn_hw.hardware.units import Accelerator
 
 CODE_BITS = 4
 BLOCKS = 600

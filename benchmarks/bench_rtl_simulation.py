@@ -29,9 +29,10 @@ from tsn_hw.app.tables import table
 from tsn_hw.core import artifact, reference
 from tsn_hw.core.layers import Flatten
 from tsn_hw.core.network import PackedNetwork
+from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.folding import Folding, HardwareSettings, UnitSettings, divisors
+from tsn_hw.hardware.kinds import MatrixUnit
 from tsn_hw.hardware.pipeline import accelerator, unit_names
-from tsn_hw.hardware.units import Accelerator, MatrixUnit
 
 VECTORS = {"verilator": 4000, "cxxrtl": 400, "icarus": 4}
 """Of all tasks together, at full speed and again with stalls."""

@@ -15,7 +15,8 @@ from sim.devices import Device, Family
 from tsn_hw.core.errors import SettingsError, brief, shown
 from tsn_hw.core.files import StrPath
 from tsn_hw.core.records import build, read_json
-from tsn_hw.hardware.units import SHIFT_BITS, Accelerator, AddUnit, HardwareUnit, MatrixUnit
+from tsn_hw.hardware.design import Design
+from tsn_hw.hardware.units import SHIFT_BITS, Unit
 
 OWN_FILE = Path(__file__).with_name("coefficients.json")
 FORMAT = "tsn-hw coefficients 2"
@@ -108,28 +109,27 @@ def model_of(device: Device, coefficients: Coefficients) -> AreaModel:
     return coefficients.families[device.family_name]
 
 
-def unit_logic(design: Accelerator, unit: HardwareUnit, device: Device, model: AreaModel) -> Logic:
+def unit_logic(design: Design, unit: Unit, device: Device, model: AreaModel) -> Logic:
     """The logic of a unit of an accelerator on a part."""
     given = features(design, unit, device)
-    dsp = sum(count * dsps_of(a, b, device.family) for count, a, b in products(unit) if in_dsp(a, b, device))
+    dsp = sum(count * dsps_of(a, b, device.family) for count, a, b in unit.products if in_dsp(a, b, device))
     return Logic(_total(model.lut, given), _total(model.ff, given), dsp)
 
 
-def features(design: Accelerator, unit: HardwareUnit, device: Device) -> Features:
+def features(design: Design, unit: Unit, device: Device) -> Features:
     """The features of a unit; those of products depend on whether the part has DSPs for them."""
-    pe, in_luts = unit.settings.folding.pe, [p for p in products(unit) if not in_dsp(p[1], p[2], device)]
-    lanes = unit.lanes if isinstance(unit, MatrixUnit) else pe
+    pe, in_luts = unit.settings.folding.pe, [p for p in unit.products if not in_dsp(p[1], p[2], device)]
     row_bits = pe * unit.scales.value_bits if unit.scales else 0
     accumulator_bits = unit.scales.accumulator_bits if unit.scales else 0
     ports = [(unit.output_lanes, unit.output), *((unit.input_lanes, stream) for stream in unit.sources)]
     return Features(
-        heads=int(isinstance(unit, MatrixUnit) and unit.is_head),
-        loops=1 if isinstance(unit, AddUnit) or unit.window is None else 2,
+        heads=int(unit.is_head),
+        loops=1 if unit.window is None else 2,
         row_bits=row_bits,
-        shift_bits=row_bits * shifter_stages(design, unit) if unit.scales else 0,
+        shift_bits=row_bits * shifter_stages(design, unit),
         accumulator_bits=pe * accumulator_bits,
-        sum_bits=lanes * accumulator_bits,
-        lane_bits=lanes * (unit.sources[0].bits + unit.centroid_bits) if isinstance(unit, MatrixUnit) else 0,
+        sum_bits=unit.lanes * accumulator_bits,
+        lane_bits=unit.lanes * (unit.sources[0].bits + unit.weight_bits) if unit.has_words else 0,
         fabric_bits=sum(count * (a + b) for count, a, b in in_luts),
         area=sum(count * a * b for count, a, b in in_luts),
         compare_bits=0 if unit.scales else pe * unit.output.bits,
@@ -137,27 +137,14 @@ def features(design: Accelerator, unit: HardwareUnit, device: Device) -> Feature
     )
 
 
-def shifter_stages(design: Accelerator, unit: HardwareUnit) -> int:
+def shifter_stages(design: Design, unit: Unit) -> int:
     """Bits of a unit's shift that are neither the same for all tasks nor the same as another bit."""
-    tasks = zip(design.net.tasks, unit.layers, strict=True)
-    requantizations = [step.requantization for step in (task.steps[layer] for task, layer in tasks) if step is not None]
-    shifts = [one.shift for one in requantizations if one is not None] + [0] * (design.max_tasks > len(unit.layers))
+    if unit.scales is None:
+        return 0
+    shifts = [design.net.requantization(task, layer).shift for task, layer in enumerate(unit.layers)]
+    shifts += [0] * (design.max_tasks > len(unit.layers))
     columns = {tuple(shift >> bit & 1 for shift in shifts) for bit in range(SHIFT_BITS)}
     return sum(len(set(column)) > 1 for column in columns)
-
-
-def products(unit: HardwareUnit) -> list[tuple[int, int, int]]:
-    """(how many, bits of a factor, bits of the other) of the products that a unit computes in a cycle.
-
-    Factors are signed: an activation without a sign has a bit more.
-    """
-    found = []
-    if isinstance(unit, MatrixUnit):
-        source = unit.sources[0]
-        found.append((unit.lanes, source.bits + (not source.signed), unit.centroid_bits))
-    if unit.scales and unit.scales.multiplier_bits:
-        found.append((unit.settings.folding.pe, unit.scales.accumulator_bits, unit.scales.multiplier_bits))
-    return found
 
 
 def in_dsp(a: int, b: int, device: Device) -> bool:

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from sim.area import AreaModel, Features, features
 from sim.devices import Device
-from sim.memories import place, unit_memories
-from sim.resources import fifo_memories
-from tsn_hw.hardware.units import Accelerator
+from sim.memories import place
+from tsn_hw.hardware.accelerator import Accelerator
 
 LUT_FEATURES = (
     "heads", "loops", "row_bits", "shift_bits", "accumulator_bits", "sum_bits", "area", "port_bits", "codebooks",
@@ -40,12 +39,7 @@ class Measured:
 
 def measured(design: Accelerator, device: Device, lut: int, ff: int) -> Measured:
     """What a synthesis of an accelerator for the family of a part tells the fit."""
-    fifos = fifo_memories(design)
-    memories = [
-        memory
-        for index, unit in enumerate(design.units)
-        for memory in (*unit_memories(design, unit), *fifos.get(index, ()))
-    ]
+    memories = [memory for unit in design.units for memory in design.memories_of(unit)]
     given = [features(design, unit, device) for unit in design.units]
     total = Features(**{field.name: sum(getattr(one, field.name) for one in given) for field in fields(Features)})
     codebooks = sum(place(memory, device).lut for memory in memories if memory.kind == "codebook")

@@ -13,16 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from sim.memories import unit_memories
-from sim.resources import fifo_memories
 from tsn_hw.core.capacity import FLOAT_BITS, Capacity, capacity, dense_parameters
 from tsn_hw.core.errors import SettingsError
-from tsn_hw.core.layers import Weighted
 from tsn_hw.core.network import PackedNetwork
 from tsn_hw.core.records import build, merged, read_toml
-from tsn_hw.hardware.images import memory_layouts
+from tsn_hw.hardware.accelerator import Accelerator
+from tsn_hw.hardware.kinds import MatrixUnit
 from tsn_hw.hardware.pipeline import least_accelerator
-from tsn_hw.hardware.units import Accelerator, HardwareUnit, MatrixUnit
+from tsn_hw.hardware.units import Unit
 
 OWN_ENERGY = Path(__file__).with_name("energy.toml")
 
@@ -235,12 +233,7 @@ def estimate_cost(
         TaskCost(task.name, tuple(_layer_cost(accelerator, unit, number, rules, energy) for unit in accelerator.units))
         for number, task in enumerate(net.tasks)
     )
-    fifos = fifo_memories(accelerator)
-    units = tuple(
-        _unit_memory(accelerator, unit, stored, sum(fifo.bits for fifo in fifos.get(index, ())))
-        for index, unit in enumerate(accelerator.units)
-    )
-    return NetworkCost(tasks, units, stored)
+    return NetworkCost(tasks, tuple(_unit_memory(accelerator, unit, stored) for unit in accelerator.units), stored)
 
 
 def low_bit_flops(flops: float, weight_bits: int, act_bits: int, float_factor: float = 9.0) -> float:
@@ -264,9 +257,7 @@ def bit_operations(macs: int, weight_bits: int, act_bits: int, fan_in: int, dens
     return macs * (density * weight_bits * act_bits + weight_bits + act_bits + math.log2(fan_in))
 
 
-def _layer_cost(
-    accelerator: Accelerator, unit: HardwareUnit, task: int, rules: Rules, energy: EnergyTable
-) -> LayerCost:
+def _layer_cost(accelerator: Accelerator, unit: Unit, task: int, rules: Rules, energy: EnergyTable) -> LayerCost:
     """A layer as a task runs it; without weights it has activations and scales alone."""
     net, index = accelerator.net, unit.layers[task]
     name, outputs = net.layers[index].name, math.prod(net.shapes[index])
@@ -274,15 +265,14 @@ def _layer_cost(
     weights = used = weight_bits = 0
     integer, float32 = Operations(), Operations()
     if isinstance(unit, MatrixUnit):
-        mask = net.step(task, index).mask
-        assert mask is not None  # checked at birth
+        mask = net.mask(task, index)
         weights, used, weight_bits = mask.size, int(np.count_nonzero(mask)), unit.centroid_bits
         integer = _integer_operations(net, unit, index, used, rules, energy)
         float32 = _float_operations(net, unit, index, used, energy)
-    fixed = [shape.width_bits for shape in memory_layouts(accelerator, unit) if shape.kind == "task"]
+    fixed = [layout.width_bits for layout in accelerator.layouts_of(unit) if layout.kind == "task"]
     elements = sum(stream.elements for stream in unit.sources)
     read = sum(stream.elements * stream.bits for stream in unit.sources)
-    scales = unit.scales.bits if unit.scales and not isinstance(unit, MatrixUnit) else 0
+    scales = unit.scales.bits if unit.scales and not unit.has_words else 0
     integer += Operations(parameter_bits=scales + sum(fixed), activation_bits=read + outputs * unit.output.bits)
     float32 += Operations(activation_bits=FLOAT_BITS * (elements + outputs))
     both = (_with_memory_energy(operations, energy) for operations in (integer, float32))
@@ -294,21 +284,20 @@ def _integer_operations(
 ) -> Operations:
     """The macs of a layer and the parameters that they read."""
     layer = net.layers[index]
-    assert isinstance(layer, Weighted)  # of a MatrixUnit
-    macs, fan_in = layer.macs(net.shape(layer.inputs[0])), math.prod(layer.weight_shape[1:])
+    macs, fan_in = layer.macs(net.shape(layer.inputs[0])), layer.weight_count // net.shapes[index][0]
     weight_bits, act_bits = unit.centroid_bits, unit.sources[0].bits
-    executed = used / math.prod(layer.weight_shape) if rules.skips_zeros else 1.0
+    executed = used / layer.weight_count if rules.skips_zeros else 1.0
     words = unit.rows * unit.columns * (unit.word_bits + (unit.settings.mask != "none"))
     scales = unit.rows * unit.scales.bits
     mac_pj = energy.integer_multiply.pj * weight_bits * act_bits / energy.integer_multiply.bits**2
     mac_pj += energy.integer_add.pj_per_bit * unit.scales.accumulator_bits
     return Operations(
         macs=macs,
-        used_macs=used * macs // math.prod(layer.weight_shape),
+        used_macs=used * macs // layer.weight_count,
         flops=low_bit_flops(2 * macs, weight_bits, act_bits, rules.float_factor) * executed,
         bops=bit_operations(macs, weight_bits, act_bits, fan_in, executed),
         parameter_bits=words + (unit.centroid_bits << unit.word_bits) + scales,
-        on_chip_bits=unit.positions * (words + scales) + unit.matrix_cycles * unit.input_lanes * act_bits,
+        on_chip_bits=unit.positions * (words + scales) + unit.steps * unit.input_lanes * act_bits,
         arithmetic_pj=macs * executed * mac_pj,
     )
 
@@ -316,12 +305,11 @@ def _integer_operations(
 def _float_operations(net: PackedNetwork, unit: MatrixUnit, index: int, used: int, energy: EnergyTable) -> Operations:
     """The same layer, dense and in float32, on the same folding."""
     layer = net.layers[index]
-    assert isinstance(layer, Weighted)  # of a MatrixUnit
-    macs, fan_in = layer.macs(net.shape(layer.inputs[0])), math.prod(layer.weight_shape[1:])
+    macs, fan_in = layer.macs(net.shape(layer.inputs[0])), layer.weight_count // net.shapes[index][0]
     parameters = FLOAT_BITS * dense_parameters(net, index)
     return Operations(
         macs=macs,
-        used_macs=used * macs // math.prod(layer.weight_shape),
+        used_macs=used * macs // layer.weight_count,
         flops=2 * macs,
         bops=bit_operations(macs, FLOAT_BITS, FLOAT_BITS, fan_in),
         parameter_bits=parameters,
@@ -338,25 +326,26 @@ def _with_memory_energy(operations: Operations, energy: EnergyTable) -> Operatio
     )
 
 
-def _unit_memory(accelerator: Accelerator, unit: HardwareUnit, stored: Capacity, fifo_bits: int) -> UnitMemory:
-    net, sizes = accelerator.net, {shape.kind: shape.bits for shape in memory_layouts(accelerator, unit)}
+def _unit_memory(accelerator: Accelerator, unit: Unit, stored: Capacity) -> UnitMemory:
+    net, sizes = accelerator.net, {layout.kind: layout.bits for layout in accelerator.layouts_of(unit)}
     layers = dict.fromkeys(unit.layers)
     names = {net.layers[index].name for index in layers}
     sections = [entry for entry in stored.layers if entry.layer in names]
-    words = unit.regions * unit.rows * unit.columns if isinstance(unit, MatrixUnit) else 0
-    buffers = [m.bits for m in unit_memories(accelerator, unit) if m.kind in ("window", "vector", "fifo")]
+    fields = {field.name: field.bits for layout in accelerator.layouts_of(unit) for field in layout.fields}
+    word_bits = fields.get("code", 0) + fields.get("prefix", 0)
+    words = sizes["words"] // word_bits if word_bits else 0
     return UnitMemory(
         unit=unit.name,
         stored_codes_bits=sum(entry.codes_bits for entry in sections),
         stored_codebooks_bits=sum(entry.codebooks_bits for entry in sections),
         stored_masks_bits=sum(entry.masks_bits for entry in sections),
-        codes_bits=words * unit.code_bits if isinstance(unit, MatrixUnit) else 0,
-        prefixes_bits=words * unit.prefix_bits if isinstance(unit, MatrixUnit) else 0,
+        codes_bits=words * fields.get("code", 0),
+        prefixes_bits=words * fields.get("prefix", 0),
         codebooks_bits=sizes.get("codebook", 0),
         masks_bits=sizes.get("mask", 0),
         scales_bits=sizes.get("scales", 0),
         task_words_bits=sizes.get("task", 0),
-        buffers_bits=sum(buffers) + fifo_bits,
+        buffers_bits=sum(memory.bits for memory in (*unit.buffers, *accelerator.join_fifos.get(unit.number, ()))),
         accumulators_bits=unit.settings.folding.pe * unit.scales.accumulator_bits if unit.scales else 0,
         float32_bits=FLOAT_BITS * sum(dense_parameters(net, index) for index in layers),
     )

@@ -14,33 +14,7 @@ from typing import Literal
 
 from sim.devices import Device, Family
 from tsn_hw.core.errors import FoldingError
-from tsn_hw.hardware.dataflow import MIN_DEPTH, flowing_depth
-from tsn_hw.hardware.folding import RamStyle
-from tsn_hw.hardware.images import is_loaded, memory_layouts
-from tsn_hw.hardware.units import SMALL_MEMORY_BITS, Accelerator, MatrixUnit, PoolUnit, Unit
-
-Storage = Literal["block", "lut", "register", "ultra"]
-
-
-@dataclass(frozen=True)
-class Memory:
-    """One memory as hardware reads it.
-
-    copies: independent read ports, each a copy of the content: every lane has a codebook of its own.
-    """
-
-    unit: str
-    kind: str
-    depth: int
-    width_bits: int
-    copies: int = 1
-    writable: bool = False
-    style: RamStyle = "auto"
-
-    @property
-    def bits(self) -> int:
-        """Bits of one copy."""
-        return self.depth * self.width_bits
+from tsn_hw.hardware.memories import Memory
 
 
 @dataclass(frozen=True)
@@ -48,7 +22,7 @@ class Placed:
     """A memory on a part: what it is made of, and how many of them; lut_ram are those of the LUTs that are writable."""
 
     memory: Memory
-    storage: Storage
+    storage: Literal["block", "lut", "register", "ultra"]
     lut: int = 0
     lut_ram: int = 0
     ff: int = 0
@@ -56,43 +30,10 @@ class Placed:
     uram: int = 0
 
 
-def unit_memories(accelerator: Accelerator, unit: Unit) -> tuple[Memory, ...]:
-    """The images of a unit (:func:`tsn_hw.hardware.images.memory_layouts`), and the buffers of its inputs.
-
-    "window" is the ring of rows in front of a convolution or a pooling, "vector" the input that a matrix unit reads
-    again for every row fold.
-    """
-    lanes = unit.lanes if isinstance(unit, MatrixUnit) else 1
-    styles: dict[str, RamStyle] = dict.fromkeys(("words", "mask"), unit.settings.ram_style)
-    styles["codebook"] = "distributed"
-    memories = [
-        Memory(
-            unit.name,
-            shape.kind,
-            shape.depth,
-            shape.width_bits,
-            copies=lanes if shape.kind == "codebook" else 1,
-            writable=is_loaded(unit, shape.kind),
-            style=styles.get(shape.kind, "auto"),
-        )
-        for shape in memory_layouts(accelerator, unit)
-    ]
-    width = unit.input_lanes * unit.sources[0].bits
-    buffers = [("fifo", flowing_depth(unit, "unit"))]
-    if isinstance(unit, MatrixUnit | PoolUnit) and unit.window is not None:
-        buffers += [("window", unit.window.buffer_words), ("fifo", flowing_depth(unit, "window"))]
-    if isinstance(unit, MatrixUnit) and unit.row_folds > 1:
-        buffers.append(("vector", unit.column_folds))
-    for kind, depth in buffers:
-        if kind != "fifo" or depth > MIN_DEPTH:
-            memories.append(Memory(unit.name, kind, depth, width, writable=True))
-    return tuple(memories)
-
-
 def place(memory: Memory, device: Device) -> Placed:
     """Where a memory goes on a part, by its style, and what it takes; FoldingError if it cannot go there."""
     family, style = device.family, memory.style
-    if style == "ultra":
+    if memory.storage == "ultra":
         if not device.capacities.uram:
             raise FoldingError(f"layer {memory.unit!r}: ram_style='ultra', but {device.name} has no UltraRAM")
         count = min(-(-memory.depth // depth) * -(-memory.width_bits // width) for depth, width in family.ultra_shapes)
@@ -100,7 +41,7 @@ def place(memory: Memory, device: Device) -> Placed:
     has_lut_form = bool(family.ram_shapes) or not memory.writable
     if style == "distributed" and not has_lut_form and memory.kind != "codebook":
         raise FoldingError(f"layer {memory.unit!r}: ram_style='distributed', but LUTs of {device.name} are no memory")
-    if has_lut_form and (style == "distributed" or (style == "auto" and memory.bits <= SMALL_MEMORY_BITS)):
+    if has_lut_form and memory.storage != "block":
         luts = memory.copies * lut_count(memory, family)
         return Placed(memory, "lut", lut=luts, lut_ram=luts if memory.writable else 0)
     bram, luts = blocks(memory, family)

@@ -12,11 +12,12 @@ from dataclasses import dataclass, fields, replace
 
 from sim.area import AreaModel, Coefficients, model_of, read_coefficients, unit_logic
 from sim.devices import Device
-from sim.memories import Memory, Placed, place, unit_memories
+from sim.memories import Placed, place
 from tsn_hw.core.errors import SettingsError
 from tsn_hw.core.layers import INPUT
-from tsn_hw.hardware.dataflow import BUS_BITS, MIN_DEPTH, bus_container_bits, dataflow
-from tsn_hw.hardware.units import Accelerator, AddUnit, HardwareUnit
+from tsn_hw.hardware.accelerator import Accelerator
+from tsn_hw.hardware.memories import Memory
+from tsn_hw.hardware.units import Unit
 
 INPUT_PORT, OUTPUT_PORT = "s_axis", "m_axis"
 
@@ -163,17 +164,15 @@ def estimate_resources(
     clock_mhz: the assumption of the part unless given. coefficients: ours unless given.
     Raises FoldingError where a memory cannot be of the type that its unit asks for.
     """
-    model, fifos = model_of(device, coefficients or read_coefficients()), fifo_memories(accelerator)
+    model, fifos = model_of(device, coefficients or read_coefficients()), accelerator.join_fifos
     units = tuple(
-        estimate_unit(accelerator, unit, device, model, fifos.get(index, ()))
-        for index, unit in enumerate(accelerator.units)
+        estimate_unit(accelerator, unit, device, model, fifos.get(unit.number, ())) for unit in accelerator.units
     )
-    beats = -(-accelerator.input.elements * bus_container_bits(accelerator) // BUS_BITS)
-    ports = beats, accelerator.head.rows
+    ports = accelerator.input_beats, accelerator.head.rows
     ends = {INPUT: ports[0]}
-    for index, unit in enumerate(accelerator.units):
-        ends[index] = unit.cycles + max(ends[source] for source in unit.inputs)
-    path = ends[len(accelerator.units) - 1] + ports[1]
+    for unit in accelerator.units:
+        ends[unit.number] = unit.cycles + max(ends[source] for source in unit.inputs)
+    path = ends[accelerator.head.number] + ports[1]
     return Estimate(device, clock_of(device, clock_mhz), units, ports, path)
 
 
@@ -188,36 +187,19 @@ def clock_of(device: Device, clock_mhz: float | None) -> float:
 
 def estimate_unit(
     accelerator: Accelerator,
-    unit: HardwareUnit,
+    unit: Unit,
     device: Device,
     model: AreaModel,
     fifos: tuple[Memory, ...] = (),
 ) -> UnitEstimate:
     """One unit on a part; ``fifos``: those in front of it that are no registers."""
-    memories = tuple(_placed(memory, device, model) for memory in (*unit_memories(accelerator, unit), *fifos))
+    memories = (*unit.memories(accelerator.max_tasks), *fifos)
     logic = unit_logic(accelerator, unit, device, model)
-    return UnitEstimate(unit.name, unit.cycles, memories, Resources(lut=logic.lut, ff=logic.ff, dsp=logic.dsp))
+    placed = tuple(_placed(memory, device, model) for memory in memories)
+    return UnitEstimate(unit.name, unit.cycles, placed, Resources(lut=logic.lut, ff=logic.ff, dsp=logic.dsp))
 
 
 def _placed(memory: Memory, device: Device, model: AreaModel) -> Placed:
     """Where a memory goes; of the LUTs of a codebook those that the model leaves it."""
     placed = place(memory, device)
     return replace(placed, lut=math.ceil(placed.lut * model.lut.codebooks)) if memory.kind == "codebook" else placed
-
-
-def fifo_memories(accelerator: Accelerator) -> dict[int, tuple[Memory, ...]]:
-    """By the index of an addition, the FIFOs of its operands: their depths follow from all units on both ways there."""
-    if not any(isinstance(unit, AddUnit) for unit in accelerator.units):
-        return {}
-    graph = dataflow(accelerator)
-    found: dict[int, tuple[Memory, ...]] = {}
-    for process in graph.processes:
-        unit = accelerator.units[process.unit]
-        if process.kind == "unit" and isinstance(unit, AddUnit):
-            channels = [graph.channels[index] for index in process.inputs]
-            found[process.unit] = tuple(
-                Memory(unit.name, "fifo", channel.depth, channel.width_bits, writable=True)
-                for channel in channels
-                if channel.depth > MIN_DEPTH
-            )
-    return found

@@ -18,7 +18,7 @@ import numpy as np
 
 from sim.area import AreaModel, Coefficients, model_of, read_coefficients, shifter_stages
 from sim.devices import Device
-from sim.memories import Memory, is_shallow, unit_memories
+from sim.memories import is_shallow
 from sim.resources import (
     INPUT_PORT,
     OUTPUT_PORT,
@@ -29,15 +29,16 @@ from sim.resources import (
     clock_of,
     estimate_resources,
     estimate_unit,
-    fifo_memories,
     share,
 )
 from tsn_hw.core.arithmetic import Ints
 from tsn_hw.core.errors import FoldingError, SettingsError
 from tsn_hw.core.network import PackedNetwork
+from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.folding import Folding, HardwareSettings, MaskMode, UnitSettings, divisors
+from tsn_hw.hardware.memories import Memory
 from tsn_hw.hardware.pipeline import accelerator, refold, refold_unit, unit_names
-from tsn_hw.hardware.units import Accelerator, HardwareUnit, MatrixUnit, Stream
+from tsn_hw.hardware.units import LINES, Stream, Unit
 
 KEPT = 100
 MAX_WORD_BITS = 2048
@@ -252,19 +253,20 @@ def _nothing_fits(problem: _Problem, cycles: int, wish: str) -> FoldingError:
 
 def _all_options(design: Accelerator, device: Device, coefficients: Coefficients) -> tuple[_Options, ...]:
     """Options of every unit; units that differ in nothing but their name and place share the work."""
-    model, fifos = model_of(device, coefficients), fifo_memories(design)
+    model, fifos = model_of(device, coefficients), design.join_fifos
     known: dict[object, _Options] = {}
     found = []
-    for index, unit in enumerate(design.units):
-        key = replace(unit, name="", layers=(), inputs=()), shifter_stages(design, unit), fifos.get(index)
+    for unit in design.units:
+        own = fifos.get(unit.number, ())
+        key = replace(unit, number=0, name="", layers=(), inputs=()), shifter_stages(design, unit), own
         if key not in known:
-            known[key] = _options_of(design, unit, device, model, fifos.get(index, ()))
+            known[key] = _options_of(design, unit, device, model, own)
         found.append(replace(known[key], unit=unit.name))
     return tuple(found)
 
 
 def _options_of(
-    design: Accelerator, unit: HardwareUnit, device: Device, model: AreaModel, fifos: tuple[Memory, ...]
+    design: Accelerator, unit: Unit, device: Device, model: AreaModel, fifos: tuple[Memory, ...]
 ) -> _Options:
     settings, cycles, counts = [], [], []
     for own in settings_to_try(design, unit, device):
@@ -277,26 +279,26 @@ def _options_of(
     return options.only(_undominated(np.column_stack([options.cycles, options.counts])))
 
 
-def settings_to_try(design: Accelerator, unit: HardwareUnit, device: Device) -> list[UnitSettings]:
+def settings_to_try(design: Accelerator, unit: Unit, device: Device) -> list[UnitSettings]:
     """Every legal folding of a unit, with every type of memory that its words and masks may be of.
 
     LUTs only where they need no further LUTs to choose among them, because those would slow the clock.
     """
     mask = unit.settings.mask
-    if not isinstance(unit, MatrixUnit):
-        return [UnitSettings(Folding(pe), mask) for pe in _narrow(unit.output.channels, unit.output)]
-    columns = unit.sources[0].channels if unit.window else unit.columns
+    foldings = [
+        Folding(pe, simd) for pe in _narrow(unit.rows, unit.output) for simd in _narrow(unit.most_simd, unit.sources[0])
+    ]
+    if not unit.has_words:
+        return [UnitSettings(folding, mask) for folding in foldings]
     found = []
-    for pe in _narrow(unit.rows, unit.output):
-        for simd in _narrow(columns, unit.sources[0]):
-            folding = Folding(pe, simd)
-            found.append(UnitSettings(folding, mask, "block"))
-            if device.capacities.uram:
-                found.append(UnitSettings(folding, mask, "ultra"))
-            in_luts = UnitSettings(folding, mask, "distributed")
-            memories = unit_memories(design, refold_unit(unit, in_luts))
-            if all(is_shallow(m, device.family) for m in memories if m.kind in ("words", "mask")):
-                found.append(in_luts)
+    for folding in foldings:
+        found.append(UnitSettings(folding, mask, "block"))
+        if device.capacities.uram:
+            found.append(UnitSettings(folding, mask, "ultra"))
+        in_luts = UnitSettings(folding, mask, "distributed")
+        layouts = refold_unit(unit, in_luts).layouts(design.max_tasks)
+        if all(is_shallow(layout.memory, device.family) for layout in layouts if layout.kind in LINES):
+            found.append(in_luts)
     return found
 
 

@@ -19,9 +19,9 @@ from tsn_hw.core.arithmetic import Ints
 from tsn_hw.core.errors import EngineError
 from tsn_hw.core.files import read_bytes, write_files
 from tsn_hw.core.network import PackedNetwork
+from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.folding import Folding, HardwareSettings, UnitSettings, divisors
-from tsn_hw.hardware.pipeline import accelerator, layer_values, unit_names
-from tsn_hw.hardware.units import Accelerator, MatrixUnit
+from tsn_hw.hardware.pipeline import layer_values, least_accelerator
 
 COMPILER = "g++"
 FLAGS = ("-std=c++14", "-Wno-unknown-pragmas")
@@ -79,17 +79,10 @@ def compiled(design: Accelerator, ap_types: Path | None = None) -> CompiledAccel
 
 def fast_settings(net: PackedNetwork) -> HardwareSettings:
     """Settings of all units with which the simulation is fast."""
-    names = unit_names(net)
-    slow = accelerator(net, HardwareSettings(dict.fromkeys(names, UnitSettings(Folding(1)))))
     units = {}
-    for unit in slow.units:
-        rows = unit.rows if isinstance(unit, MatrixUnit) else unit.output.channels
-        columns = 1
-        if isinstance(unit, MatrixUnit):
-            columns = unit.columns if unit.window is None else unit.sources[0].channels
-        units[unit.name] = UnitSettings(
-            Folding(*(max(d for d in divisors(n) if d <= FAST_LANES) for n in (rows, columns)))
-        )
+    for unit in least_accelerator(net).units:
+        pe, simd = (max(d for d in divisors(n) if d <= FAST_LANES) for n in (unit.rows, unit.most_simd))
+        units[unit.name] = UnitSettings(Folding(pe, simd))
     return HardwareSettings(units)
 
 

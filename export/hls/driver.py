@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from export.hls.scripts import Target
-from export.project.load import ALL_TASKS, load_files, load_path
 from tsn_hw.core.arithmetic import Ints
-from tsn_hw.hardware.units import Accelerator
+from tsn_hw.hardware.accelerator import Accelerator
+from tsn_hw.hardware.loads import ALL_TASKS, load_path
 
 REGISTERS = {"task_id": 0x10, "count": 0x18, "command": 0x20, "status": 0x28}
 """Offsets of the arguments of the top function in the AXI-Lite bundle ``control``."""
@@ -27,7 +27,7 @@ def driver_json(accelerator: Accelerator, target: Target, interval_cycles: int, 
     interval_cycles, latency_cycles: of an inference, as estimated; the driver waits accordingly.
     """
     stream = accelerator.input
-    files = {path: _load_file(path, data) for path, data in load_files(accelerator).items()}
+    files = {path: _load_file(path, data) for path, data in accelerator.load_files.items()}
     tasks = [
         {"name": task.name, "classes": task.classes, "load_file": files.get(load_path(number))}
         for number, task in enumerate(accelerator.net.tasks)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from string import Template
 
-from export.project.numbers import limb_type, struct_name
-from tsn_hw.hardware.dataflow import Channel, Dataflow, Process, identifier
-from tsn_hw.hardware.images import KINDS, Kind, MemoryImage, is_loaded
-from tsn_hw.hardware.units import MatrixUnit, Unit
+from export.hls.headers import limb_type
+from tsn_hw.hardware.accelerator import Accelerator
+from tsn_hw.hardware.dataflow import Channel, Process
+from tsn_hw.hardware.memories import KINDS, Kind, MemoryLayout
+from tsn_hw.hardware.units import Unit
 
 TEMPLATES = Path(__file__).parents[2] / "hls_templates"
 STORAGE = {"auto": "", "block": " impl=bram", "distributed": " impl=lutram", "ultra": " impl=uram"}
-FUNCTIONS = {"MatrixUnit": "matrix", "PoolUnit": "average_pool", "AddUnit": "add"}
+FUNCTIONS = {"input": "read_activations", "output": "write_logits"}
+"""Names in C++ of the modules that have another one there."""
 LOAD_PARAMETERS = ", tsn::limb_t load_head,\n                    bool &is_refused"
 EXECUTION = "        execute(s_axis, m_axis, task, number);"
 LOADING_EXECUTION = """\
@@ -33,98 +34,76 @@ $pragmas$load    tsn::$function<config::$name>($arguments);
 }
 """)
 
-Memories = Mapping[Kind, MemoryImage]
-"""The memories of one unit."""
 
-
-def firmware_source(graph: Dataflow, memories: Mapping[str, Memories]) -> str:
-    """accelerator.cpp of an accelerator; ``memories``: those of every unit that has some, by its name."""
-    design = graph.accelerator
-    held = {index: memories.get(unit.name, {}) for index, unit in enumerate(design.units)}
-    names = [memory_name(index, unit, kind) for index, unit in enumerate(design.units) for kind in held[index]]
-    loading = [index for index, unit in enumerate(design.units) if is_on_chain(unit, held[index])]
-    head = len(design.units) - 1
-    is_known = (
-        f"task < config::control::MAX_TASKS && (tsn::limb({memory_name(head, design.head, 'task')}[task][0]) & 1) != 0"
-    )
+def firmware_source(design: Accelerator) -> str:
+    """accelerator.cpp of an accelerator."""
+    graph, chain = design.dataflow, load_chain(design)
+    held = [process for process in graph.processes if process.layouts]
+    memories = [(process, layout) for process in held for layout in process.layouts]
+    load_count = len(chain) + 1 if chain else 0
     return Template((TEMPLATES / "firmware" / "accelerator.cpp.in").read_text()).substitute(
         summary=f"{len(design.units)} units, {len(design.net.tasks)} tasks, {len(design.net.banks)} banks",
-        memory_includes="\n".join(f'#include "memories/{name}.hpp"' for name in names),
-        units="\n".join(unit_function(i, unit, held[i]) for i, unit in enumerate(design.units) if held[i]),
+        memory_includes="\n".join(f'#include "memories/{memory_name(p, layout.kind)}.hpp"' for p, layout in memories),
+        units="\n".join(unit_function(process, design.units[process.unit]) for process in held),
         channel_count=len(graph.channels),
-        load_parameters=LOAD_PARAMETERS if loading else "",
-        channels="\n".join(
-            [
-                *map(_declaration, graph.channels),
-                *(_load_declaration(i) for i in range(len(loading) + 1 if loading else 0)),
-            ]
-        ),
-        calls="\n".join(_calls(graph, held, loading)),
-        is_known="true" if is_loaded(design.head, "task") else is_known,
-        execution=LOADING_EXECUTION if loading else EXECUTION,
-        memory_table=",\n".join(
-            _table_entry(i, unit, k, m) for i, unit in enumerate(design.units) for k, m in held[i].items()
-        ),
-        probes="\n".join(
-            _probe(i, unit, held[i]) for i, unit in enumerate(design.units) if isinstance(unit, MatrixUnit)
-        ),
+        load_parameters=LOAD_PARAMETERS if chain else "",
+        channels="\n".join([*map(_declaration, graph.channels), *map(_load_declaration, range(load_count))]),
+        calls="\n".join(_calls(design, chain)),
+        is_known=_is_known(design),
+        execution=LOADING_EXECUTION if chain else EXECUTION,
+        memory_table=",\n".join(_table_entry(process, layout) for process, layout in memories),
+        probes="\n".join(_probe(process) for process in held if design.units[process.unit].has_words),
     )
 
 
-def memory_name(index: int, unit: Unit, kind: Kind) -> str:
+def memory_name(process: Process, kind: Kind) -> str:
     """Name of a memory in C++."""
-    return f"{identifier(index, unit)}_{kind}"
+    return f"{process.name}_{kind}"
 
 
-def is_on_chain(unit: Unit, held: Memories) -> bool:
-    """Whether load packets pass through a unit."""
-    return any(is_loaded(unit, kind) for kind in held)
+def load_chain(design: Accelerator) -> list[int]:
+    """The units that load packets pass through."""
+    return [process.unit for process in design.dataflow.processes if process.is_on_load_chain]
 
 
-def unit_function(index: int, unit: Unit, held: Memories) -> str:
+def _is_known(design: Accelerator) -> str:
+    """Whether there is a task: its word says so, unless that is loaded with it."""
+    if not design.control["LISTS_TASKS"]:
+        return "true"
+    return f"task < config::control::MAX_TASKS && (tsn::limb({design.head.identifier}_task[task][0]) & 1) != 0"
+
+
+def unit_function(process: Process, unit: Unit) -> str:
     """A unit with its memories bound to what they are stored in."""
-    name, chained = identifier(index, unit), is_on_chain(unit, held)
+    name, held = process.name, {layout.kind for layout in process.layouts}
     inputs = ["in"] if len(unit.inputs) == 1 else ["first", "second"]
     lanes = [stream.bits * unit.input_lanes for stream in unit.sources]
     parameters = [f"hls::stream<ap_uint<{width}> > &{port}" for port, width in zip(inputs, lanes, strict=True)]
     load = ""
-    arrays = [memory_name(index, unit, kind) if kind in held else "tsn::no_memory" for kind in KINDS]
-    if chained:
+    arrays = [memory_name(process, kind) if kind in held else "tsn::no_memory" for kind in KINDS]
+    if process.is_on_load_chain:
         parameters += [f"hls::stream<tsn::load_beat> &{port}" for port in ("load_in", "load_out")]
         load = f"    tsn::load<config::{name}::INDEX>(load_in, load_out, {', '.join(arrays)});\n"
     parameters.append(f"hls::stream<ap_uint<{unit.output.bits * unit.output_lanes}> > &out")
     parameters += ["unsigned task", "unsigned inferences"]
-    used = arrays if isinstance(unit, MatrixUnit) else arrays[-2:]
+    used = arrays if unit.has_words else arrays[-2:]
     return UNIT.substitute(
-        comment=_comment(unit),
+        comment=unit.title,
         name=name,
         parameters=(",\n" + " " * len(f"static void {name}(")).join(parameters),
-        pragmas="".join(_pragmas(index, unit, kind, image) for kind, image in held.items()),
+        pragmas="".join(_pragmas(process, layout) for layout in process.layouts if layout.kind != "task"),
         load=load,
-        function=FUNCTIONS[type(unit).__name__],
+        function=process.module,
         arguments=", ".join([*inputs, "out", "task", "inferences", *used]),
     )
 
 
-def _comment(unit: Unit) -> str:
-    if isinstance(unit, MatrixUnit):
-        folding = unit.settings.folding
-        return f"{unit.name}: {unit.rows} rows x {unit.columns} columns, {folding.pe} x {folding.simd} in a cycle"
-    return f"{unit.name}: {unit.output.elements} values, {unit.settings.folding.pe} in a cycle"
-
-
-def _pragmas(index: int, unit: Unit, kind: Kind, image: MemoryImage) -> str:
-    """What a memory is stored in: lines in the memory of the settings, codebooks once a lane."""
-    name, loaded = memory_name(index, unit, kind), is_loaded(unit, kind)
-    if kind == "task":
-        return ""
-    type_, impl = "ram_s2p" if loaded else "rom_1p", ""
-    if kind == "codebook":
-        type_, impl = "ram_1wnr" if loaded else "rom_np", " impl=lutram"
-    elif kind in ("words", "mask"):
-        impl = STORAGE[unit.settings.ram_style]
-    text = f"#pragma HLS BIND_STORAGE variable={name} type={type_}{impl}\n"
-    if image.limbs.shape[1] > 1:
+def _pragmas(process: Process, layout: MemoryLayout) -> str:
+    """What a memory is stored in; a codebook is read by every lane."""
+    name = memory_name(process, layout.kind)
+    types = ("rom_np", "ram_1wnr") if layout.kind == "codebook" else ("rom_1p", "ram_s2p")
+    text = f"#pragma HLS BIND_STORAGE variable={name} type={types[layout.is_loaded]}{STORAGE[layout.style]}\n"
+    if layout.limbs > 1:
         text += f"#pragma HLS ARRAY_PARTITION variable={name} type=complete dim=2\n"
     return text
 
@@ -143,45 +122,42 @@ def _load_declaration(number: int) -> str:
     )
 
 
-def _calls(graph: Dataflow, held: Mapping[int, Memories], loading: list[int]) -> list[str]:
+def _calls(design: Accelerator, chain: list[int]) -> list[str]:
     lines = []
-    for process in graph.processes:
-        lines.append(f"    {_call(graph, process, held, loading)};")
+    for process in design.dataflow.processes:
+        inputs, outputs = design.dataflow.ends(process)
+        names = [channel.name for channel in inputs], [channel.name for channel in outputs]
+        lines.append(f"    {_call(process, *names, chain)};")
         if process.kind == "unit":
-            channel = graph.channels[process.outputs[0]]
+            (channel,) = outputs
             form = f"{channel.stream.bits}, {str(channel.stream.signed).lower()}"
             lines.append(f"    TSN_TAP({process.unit}, {form}, {channel.name}, {channel.words}ULL * inferences)")
-    return lines + ([f"    tsn::refuse(load{len(loading)}, is_refused);"] if loading else [])
+    return lines + ([f"    tsn::refuse(load{len(chain)}, is_refused);"] if chain else [])
 
 
-def _call(graph: Dataflow, process: Process, held: Mapping[int, Memories], loading: list[int]) -> str:
-    name = struct_name(graph, process)
-    inputs, outputs = ([graph.channels[i].name for i in ends] for ends in (process.inputs, process.outputs))
-    if process.kind == "input" and loading:
+def _call(process: Process, inputs: list[str], outputs: list[str], chain: list[int]) -> str:
+    name = process.name
+    if process.kind == "input" and chain:
         return f"tsn::read_input<config::{name}, config::control>(s_axis, load0, {outputs[0]}, inferences, load_head)"
-    if process.kind == "input":
-        return f"tsn::read_activations<config::{name}>(s_axis, {outputs[0]}, inferences)"
-    if process.kind == "output":
-        return f"tsn::write_logits<config::{name}>({inputs[0]}, m_axis, inferences)"
-    if process.kind == "unit" and held[process.unit]:
-        place = loading.index(process.unit) if process.unit in loading else None
-        chain = [] if place is None else [f"load{place}", f"load{place + 1}"]
-        return f"{name}({', '.join([*inputs, *chain, *outputs, 'task', 'inferences'])})"
-    function = "max_pool" if process.kind == "unit" else process.kind
-    return f"tsn::{function}<config::{name}>({', '.join([*inputs, *outputs, 'inferences'])})"
+    if process.layouts:
+        place = chain.index(process.unit) if process.is_on_load_chain else None
+        loads = [] if place is None else [f"load{place}", f"load{place + 1}"]
+        return f"{name}({', '.join([*inputs, *loads, *outputs, 'task', 'inferences'])})"
+    function = FUNCTIONS.get(process.module, process.module)
+    ends = {"input": ["s_axis", *outputs], "output": [*inputs, "m_axis"]}.get(process.kind, [*inputs, *outputs])
+    return f"tsn::{function}<config::{name}>({', '.join([*ends, 'inferences'])})"
 
 
-def _table_entry(index: int, unit: Unit, kind: Kind, image: MemoryImage) -> str:
-    name, loaded = memory_name(index, unit, kind), is_loaded(unit, kind)
-    depth, limbs = image.limbs.shape
-    array = f"access<{limb_type(image) if loaded else 'limb_t'}, {limbs}, {name}>"
-    numbers = f"{index}, {KINDS.index(kind)}, {str(loaded).lower()}, {depth}, {limbs}"
+def _table_entry(process: Process, layout: MemoryLayout) -> str:
+    array = f"access<{limb_type(layout)}, {layout.limbs}, {memory_name(process, layout.kind)}>"
+    is_loaded = str(layout.is_loaded).lower()
+    numbers = f"{process.unit}, {KINDS.index(layout.kind)}, {is_loaded}, {layout.depth}, {layout.limbs}"
     return f"        {{{numbers}, {array}::read, {array}::write}}"
 
 
-def _probe(index: int, unit: Unit, held: Memories) -> str:
-    name = identifier(index, unit)
-    if not is_on_chain(unit, held):
+def _probe(process: Process) -> str:
+    name = process.name
+    if not process.is_on_load_chain:
         call = f"[&](auto &in, auto &out, unsigned inferences) {{ {name}(in, out, task, inferences); }}"
     else:
         call = f"""[&](auto &in, auto &out, unsigned inferences) {{
@@ -190,4 +166,4 @@ def _probe(index: int, unit: Unit, held: Memories) -> str:
                 {name}(in, load_in, load_out, out, task, inferences);
                 load_out.read();
             }}"""
-    return f"    case {index}:\n        return probe_unit<config::{name}>(columns, {call});"
+    return f"    case {process.unit}:\n        return probe_unit<config::{name}>(columns, {call});"

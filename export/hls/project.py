@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from export.hls.firmware import TEMPLATES, firmware_source, memory_name
+from export.hls.firmware import TEMPLATES, firmware_source
+from export.hls.headers import check_widths, config_header, memory_header
 from export.project.folder import write_folder
 from export.project.golden import GoldenRun, golden_data
-from export.project.load import load_files
-from export.project.numbers import check_widths, config_header, memory_header
 from tsn_hw.core.errors import ExportError
 from tsn_hw.core.files import StrPath
-from tsn_hw.hardware.dataflow import dataflow
-from tsn_hw.hardware.images import Kind, MemoryImage, is_loaded, memory_images
-from tsn_hw.hardware.units import Accelerator
+from tsn_hw.hardware.accelerator import Accelerator
+from tsn_hw.hardware.loads import check_packets
 
 COPIED = ("Makefile", "csim/*.h", "firmware/*.hpp", "testbench/*.[ch]pp", "tsn/*.hpp")
 """The files of ``hls_templates`` that go into a project as they are; those of tsn into its firmware."""
@@ -50,21 +48,18 @@ def project_files(accelerator: Accelerator, golden: Sequence[GoldenRun]) -> dict
     files = {f"firmware/{path}" if path.startswith("tsn/") else path: content for path, content in files.items()}
     files |= rendered_files(accelerator)
     files["testbench/golden.dat"] = golden_data(accelerator, golden)
-    return files | load_files(accelerator)
+    return files | accelerator.load_files
 
 
 def rendered_files(accelerator: Accelerator) -> dict[str, bytes]:
     """Path in the folder → content of the firmware that is of this accelerator alone."""
-    graph = dataflow(accelerator)
-    check_widths(graph)
+    check_widths(accelerator)
+    check_packets(accelerator.layouts)
+    identifiers = {unit.name: unit.identifier for unit in accelerator.units}
     files: dict[str, bytes] = {}
-    memories: dict[str, dict[Kind, MemoryImage]] = {unit.name: {} for unit in accelerator.units}
-    numbers = {unit.name: number for number, unit in enumerate(accelerator.units)}
-    for image in memory_images(accelerator):
-        unit = accelerator.units[numbers[image.unit]]
-        memories[unit.name][image.kind] = image
-        name = memory_name(numbers[image.unit], unit, image.kind)
-        files[f"firmware/memories/{name}.hpp"] = memory_header(name, image, is_loaded(unit, image.kind)).encode()
-    files["firmware/config.hpp"] = config_header(graph).encode()
-    files["firmware/accelerator.cpp"] = firmware_source(graph, memories).encode()
+    for image in accelerator.images:
+        name = f"{identifiers[image.unit]}_{image.kind}"
+        files[f"firmware/memories/{name}.hpp"] = memory_header(name, image).encode()
+    files["firmware/config.hpp"] = config_header(accelerator).encode()
+    files["firmware/accelerator.cpp"] = firmware_source(accelerator).encode()
     return files

@@ -21,8 +21,9 @@ from tsn_hw.core.errors import ArtifactError, ExportError, shown
 from tsn_hw.core.files import StrPath, read_bytes, write_atomically
 from tsn_hw.core.network import NAME
 from tsn_hw.core.records import Bounds, build, parse_json
-from tsn_hw.hardware.images import Field, Kind, MemoryImage, MemoryLayout, memory_images
-from tsn_hw.hardware.units import Accelerator
+from tsn_hw.hardware.accelerator import Accelerator
+from tsn_hw.hardware.images import MemoryImage
+from tsn_hw.hardware.memories import Field, Kind, MemoryLayout
 
 INDEX = "memories.json"
 VERSION = 2
@@ -44,7 +45,7 @@ def memory_files(accelerator: Accelerator, formats: Sequence[str] = tuple(MEMORY
 
     Raises ExportError for a format that there is not, or where two memories would have one name in C.
     """
-    return files_of(memory_images(accelerator), formats)
+    return files_of(accelerator.images, formats)
 
 
 def files_of(images: Iterable[MemoryImage], formats: Sequence[str]) -> dict[str, bytes]:

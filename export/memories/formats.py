@@ -30,7 +30,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tsn_hw.core.errors import ArtifactError
-from tsn_hw.hardware.images import LIMB_BITS, Limbs, MemoryImage, MemoryLayout
+from tsn_hw.hardware.images import Limbs, MemoryImage
+from tsn_hw.hardware.memories import LIMB_BITS, MemoryLayout
 
 Octets = NDArray[np.uint8]
 
@@ -77,7 +78,7 @@ def words_sha256(image: MemoryImage) -> str:
 def described(layout: MemoryLayout, sha256: str) -> list[str]:
     """What a file says of its memory: sizes, addresses, bits and digest.
 
-    >>> from tsn_hw.hardware.images import Field
+    >>> from tsn_hw.hardware.memories import Field
     >>> fields = (Field("code", 4), Field("prefix", 2))
     >>> for line in described(MemoryLayout("fc1", "words", (("region", 2), ("row_fold", 30)), 8, fields), "1f..."):
     ...     print(line)

@@ -8,7 +8,7 @@ and task words), and that none of them is among the bits that change. A patch th
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -17,12 +17,16 @@ from tsn_hw.core import artifact
 from tsn_hw.core.arithmetic import Ints
 from tsn_hw.core.errors import ArtifactError, ExportError
 from tsn_hw.core.network import PackedNetwork
+from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.folding import HardwareSettings
-from tsn_hw.hardware.images import Limbs, MemoryImage, MemoryLayout, memory_images, pack_lanes
+from tsn_hw.hardware.images import Limbs, MemoryImage, pack_lanes
+from tsn_hw.hardware.kinds import MatrixUnit
+from tsn_hw.hardware.memories import MemoryLayout
 from tsn_hw.hardware.pipeline import accelerator
-from tsn_hw.hardware.units import Accelerator, AddUnit, MatrixUnit, PoolUnit
+from tsn_hw.hardware.units import Unit
 
-HardwareUnit = MatrixUnit | PoolUnit | AddUnit
+SETTABLE = {"regions": "max_banks", "code_bits": "code_bits"}
+"""Widths that a setting makes room in."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +55,8 @@ class TaskPatch:
     memories: tuple[MemoryPatch, ...]
 
 
-def task_patch(old: PackedNetwork, new: PackedNetwork, settings: HardwareSettings) -> TaskPatch:
-    """What the tasks of ``new`` beyond those of ``old`` add to the memories of an accelerator of these settings.
+def extended(old: PackedNetwork, new: PackedNetwork, settings: HardwareSettings) -> tuple[Accelerator, Accelerator]:
+    """The accelerator of these settings for an old network, and the same with the tasks that ``new`` adds to it.
 
     Raises ExportError where ``new`` is no extension of ``old``, or needs other hardware than ``old`` with its room.
     """
@@ -65,9 +69,16 @@ def task_patch(old: PackedNetwork, new: PackedNetwork, settings: HardwareSetting
     after = accelerator(new, settings)
     for earlier, later in zip(before.units, after.units, strict=True):
         _check_widths(earlier, later)
-    pairs = zip(memory_images(before), memory_images(after), strict=True)
-    names = tuple(task.name for task in new.tasks[len(old.tasks) :])
-    return TaskPatch(len(old.tasks), names, tuple(_memory_patch(before, *pair) for pair in pairs))
+    return before, after
+
+
+def task_patch(before: Accelerator, after: Accelerator) -> TaskPatch:
+    """What the tasks of ``after`` beyond those of ``before`` add to the memories, of a pair of :func:`extended`."""
+    count = len(before.net.tasks)
+    units = {unit.name: unit for unit in before.units}
+    pairs = zip(before.images, after.images, strict=True)
+    patches = tuple(_memory_patch(before, units[image.unit], image, later) for image, later in pairs)
+    return TaskPatch(count, tuple(task.name for task in after.net.tasks[count:]), patches)
 
 
 def apply_patch(patch: TaskPatch, images: Iterable[MemoryImage]) -> tuple[MemoryImage, ...]:
@@ -110,25 +121,18 @@ def _check_rows(before: Accelerator, new: PackedNetwork) -> None:
         raise ExportError(_too_narrow(before.head.name, "rows", classes, before.head.rows, "max_classes"))
 
 
-def _check_widths(before: HardwareUnit, after: HardwareUnit) -> None:
+def _check_widths(before: Unit, after: Unit) -> None:
     """Refuse a unit that the new tasks would make another one; prefixes are as wide as ``max_tasks`` asks."""
-    widths: list[tuple[str, int, int, str | None]] = []
-    if isinstance(before, MatrixUnit) and isinstance(after, MatrixUnit):
-        widths += [
-            ("regions", after.regions, before.regions, "max_banks"),
-            ("code bits", after.code_bits, before.code_bits, "code_bits"),
-            ("centroid bits", after.centroid_bits, before.centroid_bits, None),
-        ]
-    if before.scales is not None and after.scales is not None:
-        widths += [
-            ("accumulator bits", after.scales.accumulator_bits, before.scales.accumulator_bits, None),
-            ("multiplier bits", after.scales.multiplier_bits, before.scales.multiplier_bits, None),
-            ("offset bits", after.scales.offset_bits, before.scales.offset_bits, None),
-            ("value bits", after.scales.value_bits, before.scales.value_bits, None),
-        ]
-    for field, needs, has, setting in widths:
-        if needs != has:
-            raise ExportError(_too_narrow(before.name, field, needs, has, setting))
+    needs = _widths(after)
+    for width, has in _widths(before).items():
+        if needs[width] != has:
+            setting = SETTABLE.get(width)
+            raise ExportError(_too_narrow(before.name, width.replace("_", " "), needs[width], has, setting))
+
+
+def _widths(unit: Unit) -> dict[str, int]:
+    own = {name: getattr(unit, name) for name in ("regions", "code_bits", "centroid_bits")} if unit.has_words else {}
+    return own | (asdict(unit.scales) if unit.scales else {})
 
 
 def _too_narrow(unit: str, field: str, needs: int, has: int, setting: str | None) -> str:
@@ -139,10 +143,10 @@ def _too_narrow(unit: str, field: str, needs: int, has: int, setting: str | None
 # -------------------------------------------------------------------------------------------------------- what changes
 
 
-def _memory_patch(accelerator: Accelerator, before: MemoryImage, after: MemoryImage) -> MemoryPatch:
-    """What changes in a memory; ``accelerator`` is that of the earlier tasks."""
+def _memory_patch(design: Accelerator, unit: Unit, before: MemoryImage, after: MemoryImage) -> MemoryPatch:
+    """What changes in a memory of a unit; ``design`` is that of the earlier tasks."""
     changed = before.limbs ^ after.limbs
-    read = _read_by_tasks(accelerator, before.layout)
+    read = _read_by_tasks(design, unit, before.layout)
     both = np.flatnonzero((changed & read).any(axis=1))
     if len(both):
         raise ExportError(f"memory {before.name!r}: word {both[0]}, which earlier tasks read, would change")
@@ -158,26 +162,20 @@ def _memory_patch(accelerator: Accelerator, before: MemoryImage, after: MemoryIm
     )
 
 
-def _read_by_tasks(accelerator: Accelerator, layout: MemoryLayout) -> Limbs:
-    """(depth, limbs): 1 in every bit of a memory that a task of the accelerator reads."""
-    unit = next(unit for unit in accelerator.units if unit.name == layout.unit)
+def _read_by_tasks(design: Accelerator, unit: Unit, layout: MemoryLayout) -> Limbs:
+    """(depth, limbs): 1 in every bit of a memory of a unit that a task of the accelerator reads."""
     read = np.zeros((*(length for _, length in layout.axes), layout.lanes), bool)
-    tasks = range(len(accelerator.net.tasks))
-    if layout.kind == "words":
-        assert isinstance(unit, MatrixUnit)  # no other unit has words
-        for task in tasks:
-            mask = accelerator.net.step(task, unit.layers[task]).mask
-            assert mask is not None  # checked at birth
-            region = accelerator.region(unit, task)
-            read[region] |= unit.lines_of(unit.arrange(mask)).reshape(read[region].shape).astype(bool)
-    elif unit.settings.mask == "runtime":
+    if layout.loaded == "task":
         read[:] = True  # one task's, and never of a later one
-    elif layout.kind == "codebook":
-        assert isinstance(unit, MatrixUnit)  # no other unit has codebooks
-        for task in tasks:
-            members = accelerator.net.bank_tasks(accelerator.net.tasks[task].bank)
-            read[accelerator.region(unit, task), 0 if unit.is_head else members.index(task)] = True
-    else:
-        read[: len(tasks)] = True
+    for task in range(len(design.net.tasks)):
+        region = design.region(unit, task)
+        if layout.kind == "words" and isinstance(unit, MatrixUnit):
+            mask = design.net.mask(task, unit.layers[task])
+            read[region] |= unit.lines_of(mask).reshape(read[region].shape).astype(bool)
+        elif layout.kind == "codebook" and layout.loaded != "task":
+            members = design.net.bank_tasks(design.net.tasks[task].bank)
+            read[region, 0 if unit.is_head else members.index(task)] = True
+        elif layout.loaded != "task":
+            read[task] = True
     lanes = read.reshape(layout.depth, layout.lanes)
     return pack_lanes([(-lanes.astype(np.int64), field.bits) for field in layout.fields])

@@ -21,11 +21,11 @@ import numpy as np
 from export.memories.files import MAX_MEMORIES, LayoutEntry, files_of, layout_json
 from export.memories.formats import MEMORY_FORMATS, described
 from export.memories.patch import MemoryPatch, TaskPatch
-from export.project.load import load_files, load_path
 from tsn_hw.core.errors import ArtifactError, shown
 from tsn_hw.core.records import Bounds, build, parse_json
-from tsn_hw.hardware.images import LIMB_BITS, Limbs, MemoryLayout, memory_images
-from tsn_hw.hardware.units import Accelerator
+from tsn_hw.hardware.accelerator import Accelerator
+from tsn_hw.hardware.images import Limbs
+from tsn_hw.hardware.memories import LIMB_BITS, MemoryLayout
 
 PATCH = "patch.json"
 PATCH_FOLDER = "tsn-hw task patch 1"
@@ -37,12 +37,11 @@ def patch_files(
     patch: TaskPatch, design: Accelerator, formats: Sequence[str] = tuple(MEMORY_FORMATS)
 ) -> dict[str, bytes]:
     """Path and content of every file of a patch; ``design`` is the accelerator with the new tasks."""
-    images = memory_images(design)
-    changes = [pair for pair in zip(images, patch.memories, strict=True) if len(pair[1].addresses)]
+    changes = [pair for pair in zip(design.images, patch.memories, strict=True) if len(pair[1].addresses)]
     files = {f"memories/{name}": data for name, data in files_of([image for image, _ in changes], formats).items()}
     files |= {f"overlay/{image.name}.mem": _overlay(change) for image, change in changes}
-    earlier = {load_path(task) for task in range(patch.tasks)}
-    files |= {path: data for path, data in load_files(design).items() if path not in earlier}
+    loads = [design.load(number) for number in design.loads if number not in range(patch.tasks)]
+    files |= {load.path: load.data for load in loads}
     return files | {PATCH: patch_json(patch).encode()}
 
 

@@ -19,21 +19,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 from tsn_hw.core.errors import ExportError, FoldingError, brief, shown
-from tsn_hw.core.layers import Add, AvgPool, MaxPool
+from tsn_hw.core.layers import Weighted
 from tsn_hw.core.network import PackedNetwork
 from tsn_hw.core.records import Bounds, build, convert, parse_json
-from tsn_hw.hardware.dataflow import Dataflow
+from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.folding import ROOM, Folding, HardwareSettings, MaskMode, RamStyle, UnitSettings
 from tsn_hw.hardware.pipeline import unit_names
-from tsn_hw.hardware.units import MatrixUnit, PoolUnit, Scales, Stream
+from tsn_hw.hardware.units import Stream
 
 DEFAULTS = "Defaults"
 COMPUTED = "computed"
 """Key of the figures in ``final_hw_config.json`` that follow from the others; whoever reads a folding skips it."""
+WEIGHT_FIGURES = (
+    "rows", "columns", "positions", "lines", "regions", "prefix_bits", "code_bits", "centroid_bits",
+)  # fmt: skip
 Lanes = Annotated[int, Bounds(1, 2**31 - 1)]
 
 
@@ -53,22 +56,21 @@ def folding_json(settings: HardwareSettings, net: PackedNetwork) -> str:
     return _text(_folding_of(settings, net))
 
 
-def final_config_json(graph: Dataflow) -> str:
+def final_config_json(accelerator: Accelerator) -> str:
     """A folding file in which every unit also tells the figures that follow: sizes, widths, cycles.
 
     ``fifos`` are those that the unit reads, with their width in bits and their depth in words.
     """
-    accelerator = graph.accelerator
     entries = _folding_of(accelerator.settings, accelerator.net)
-    for number, unit in enumerate(accelerator.units):
+    for unit in accelerator.units:
         figures = _stream_figures("input", unit.sources[0]) | _stream_figures("output", unit.output)
-        if isinstance(unit, MatrixUnit):
-            figures |= _matrix_figures(unit)
-        if isinstance(unit, MatrixUnit | PoolUnit) and unit.window is not None:
+        if unit.has_words:
+            figures |= {name: getattr(unit, name) for name in WEIGHT_FIGURES}
+        if unit.window is not None:
             figures |= {"window_buffer_words": unit.window.buffer_words}
         if unit.scales is not None:
-            figures |= _scale_figures(unit.scales)
-        figures |= {"cycles": unit.cycles, "fifos": _fifos_of(graph, number)}
+            figures |= asdict(unit.scales)
+        figures |= {"cycles": unit.cycles, "fifos": _fifos_of(accelerator, unit.number)}
         entries[unit.name] |= {COMPUTED: figures}
     return _text(entries)
 
@@ -100,7 +102,7 @@ def read_folding(text: str, where: str, net: PackedNetwork) -> HardwareSettings:
 
 def _names(net: PackedNetwork) -> dict[str, bool]:
     """Name of every unit -> whether it has weights; a name that is a word of the format is refused."""
-    without = {layer.name for layer in net.layers if isinstance(layer, MaxPool | AvgPool | Add)}
+    without = {layer.name for layer in net.layers if not isinstance(layer, Weighted)}
     names = {name: name not in without for name in unit_names(net)}
     for name in names:
         if name in (DEFAULTS, *ROOM):
@@ -135,34 +137,12 @@ def _text(entries: Mapping[str, Any]) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-def _fifos_of(graph: Dataflow, unit: int) -> list[dict[str, Any]]:
+def _fifos_of(accelerator: Accelerator, unit: int) -> list[dict[str, Any]]:
     """FIFOs in front of what belongs to a unit."""
-    read = [channel for process in graph.processes if process.unit == unit for channel in process.inputs]
-    channels = (graph.channels[index] for index in read)
-    return [{"name": fifo.name, "width_bits": fifo.width_bits, "depth": fifo.depth} for fifo in channels]
+    graph = accelerator.dataflow
+    fifos = (fifo for process in graph.processes if process.unit == unit for fifo in graph.ends(process)[0])
+    return [{"name": fifo.name, "width_bits": fifo.width_bits, "depth": fifo.depth} for fifo in fifos]
 
 
 def _stream_figures(side: str, stream: Stream) -> dict[str, Any]:
     return {f"{side}_shape": list(stream.shape), f"{side}_bits": stream.bits, f"{side}_signed": stream.signed}
-
-
-def _matrix_figures(unit: MatrixUnit) -> dict[str, Any]:
-    return {
-        "rows": unit.rows,
-        "columns": unit.columns,
-        "positions": unit.positions,
-        "lines": unit.lines,
-        "regions": unit.regions,
-        "prefix_bits": unit.prefix_bits,
-        "code_bits": unit.code_bits,
-        "centroid_bits": unit.centroid_bits,
-    }
-
-
-def _scale_figures(scales: Scales) -> dict[str, Any]:
-    return {
-        "accumulator_bits": scales.accumulator_bits,
-        "multiplier_bits": scales.multiplier_bits,
-        "offset_bits": scales.offset_bits,
-        "value_bits": scales.value_bits,
-    }

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from export.project.load import ALL_TASKS, Beats, load_packets, loaded_images, loads, sealed
-from export.project.numbers import design_number
 from tsn_hw.core.arithmetic import Ints
-from tsn_hw.hardware.dataflow import BUS_BITS, bus_container_bits, dataflow
-from tsn_hw.hardware.images import KINDS, MemoryImage, is_loaded, memory_images
-from tsn_hw.hardware.units import Accelerator, MatrixUnit, PoolUnit, Stream, Unit
+from tsn_hw.hardware.accelerator import Accelerator
+from tsn_hw.hardware.design import BUS_BITS
+from tsn_hw.hardware.images import MemoryImage
+from tsn_hw.hardware.loads import ALL_TASKS, Beats, sealed
+from tsn_hw.hardware.memories import KINDS
+from tsn_hw.hardware.units import Stream, Unit
 
 MAX_PROBE_PRODUCTS = 1 << 31
 """Products that the probes of one matrix unit may take in all tasks; of wider layers only some columns are probed."""
@@ -64,11 +65,11 @@ def input_data(accelerator: Accelerator, task: int, inputs: Ints) -> bytes:
 
 def read_dump(accelerator: Accelerator, task: int, inferences: int, dump: bytes) -> dict[str, Ints]:
     """The integers (inferences, ...) of every layer that a unit computes, out of what a test bench dumped."""
-    net, values = accelerator.net, np.frombuffer(dump, "<i4").astype(np.int64)
+    net, most, values = accelerator.net, _most_inferences(accelerator), np.frombuffer(dump, "<i4").astype(np.int64)
     per_inference = sum(unit.output.elements for unit in accelerator.units)
-    parts: dict[str, list[Ints]] = {net.layers[unit.layers[task]].name: [] for unit in accelerator.units}
-    for begin in range(0, inferences, _most_inferences(accelerator)):
-        count = min(_most_inferences(accelerator), inferences - begin)
+    parts: dict[str, list[Ints]] = {accelerator.layer_name(unit, task): [] for unit in accelerator.units}
+    for begin in range(0, inferences, most):
+        count = min(most, inferences - begin)
         call = values[begin * per_inference : (begin + count) * per_inference]
         for unit, part in zip(accelerator.units, parts.values(), strict=True):
             taken, call = np.split(call, [count * unit.output.elements])
@@ -90,15 +91,14 @@ def _batches(accelerator: Accelerator, runs: Sequence[GoldenRun]) -> list[tuple[
 
 def _most_inferences(accelerator: Accelerator) -> int:
     """Inferences of a call whose activations the streams of the simulation can hold."""
-    return max(1, MAX_STREAM_LANES // sum(channel.words * channel.lanes for channel in dataflow(accelerator).channels))
+    return max(1, MAX_STREAM_LANES // sum(c.words * c.lanes for c in accelerator.dataflow.channels))
 
 
 def bus_beats(accelerator: Accelerator, inputs: Ints) -> Beats:
     """Inputs (batch, *shape) as 64-bit beats (batch, beats) of the input stream; what is over in the last one is 1s."""
-    container = bus_container_bits(accelerator)
-    lanes = BUS_BITS // container
+    container = accelerator.container_bits
     flat = in_stream_order(accelerator.input, inputs)
-    padded = np.full((len(flat), -(-flat.shape[1] // lanes) * lanes), -1, np.int64)
+    padded = np.full((len(flat), accelerator.input_beats * BUS_BITS // container), -1, np.int64)
     padded[:, : flat.shape[1]] = flat
     return padded.astype(f"<i{container // 8}").view("<u8").astype(np.uint64)
 
@@ -116,7 +116,7 @@ def from_stream_order(stream: Stream, values: Ints) -> Ints:
 
 def _integers(accelerator: Accelerator, run: GoldenRun, unit: Unit) -> Ints:
     """What a unit sends for a run, (batch, elements); rows that a smaller head lacks give 0."""
-    values = run.layers[accelerator.net.layers[unit.layers[run.task]].name]
+    values = run.layers[accelerator.layer_name(unit, run.task)]
     if unit is accelerator.head:
         values = np.pad(values, ((0, 0), (0, unit.output.channels - values.shape[1])))
     return in_stream_order(unit.output, values)
@@ -124,35 +124,31 @@ def _integers(accelerator: Accelerator, run: GoldenRun, unit: Unit) -> Ints:
 
 def _images(accelerator: Accelerator) -> list[tuple[int, MemoryImage]]:
     """Memories and the task with which they hold this: ALL_TASKS where none must be loaded before."""
-    units = {unit.name: unit for unit in accelerator.units}
-    fixed = [image for image in memory_images(accelerator) if not is_loaded(units[image.unit], image.kind)]
-    images = [(ALL_TASKS, image) for image in fixed]
-    return images + [(task, image) for task in loads(accelerator) for image in loaded_images(accelerator, task)]
+    images = [(ALL_TASKS, image) for image in accelerator.images if not image.layout.is_loaded]
+    return images + [(task, image) for task in accelerator.loads for image in accelerator.load(task).images]
 
 
 def _probes(accelerator: Accelerator, task: int) -> Iterator[tuple[int, int, Ints, list[int]]]:
     """(unit, task, columns, checksums of the accumulators of these unit vectors) of every matrix unit."""
     tasks = len(accelerator.net.tasks)
-    for number, unit in enumerate(accelerator.units):
-        if not isinstance(unit, MatrixUnit):
-            continue
+    for unit in accelerator.matrices:
         weights = unit.arrange(accelerator.net.weights(task, unit.layers[task]))
         affordable = max(1, MAX_PROBE_PRODUCTS // (weights.size * tasks))
         columns = np.unique(np.linspace(0, unit.columns - 1, min(unit.columns, affordable)).astype(np.int64))
         one = -1 if unit.sources[0].signed and unit.sources[0].bits == 1 else 1  # what a lowest bit of 1 stands for
         checksums = [zlib.crc32((one * column).astype("<i8").tobytes()) for column in weights.T[columns]]
-        yield number, task, columns, checksums
+        yield unit.number, task, columns, checksums
 
 
 def _refusals(accelerator: Accelerator) -> list[tuple[int, int, int, int, Beats]]:
     """(command, task, count, status, packets) of calls that are to be refused, before anything is loaded."""
-    nothing, loadable = np.zeros(0, np.uint64), loads(accelerator)
+    nothing, loadable = np.zeros(0, np.uint64), accelerator.loads
     calls = [(RUN, accelerator.max_tasks, 1, UNKNOWN_TASK, nothing), (NO_COMMAND, 0, 1, UNKNOWN_COMMAND, nothing)]
     if not loadable:
         return [*calls, (LOAD, 0, 0, UNKNOWN_COMMAND, nothing)]
-    packets = load_packets(accelerator, loadable[-1])
+    packets = accelerator.load(loadable[-1]).beats
     to_nobody = packets[1:-1] | np.append(np.uint64(0xFFFF), np.zeros(len(packets) - 3, np.uint64))  # no unit has it
-    unclaimed = sealed(to_nobody, loadable[-1], design_number(dataflow(accelerator)))
+    unclaimed = sealed(to_nobody, loadable[-1], accelerator.design_number)
     return [
         *calls,
         (RUN, 0, 1, NOT_LOADED, nothing),
@@ -174,18 +170,17 @@ def _file(
 ) -> bytes:
     """The parts in the order in which golden.hpp reads them."""
     names = [unit.name for unit in accelerator.units]
-    parts = [b"TSNGOLD1", _u32(accelerator.input.elements, bus_container_bits(accelerator) // 8)]
+    parts = [b"TSNGOLD1", _u32(accelerator.input.elements, accelerator.container_bits // 8)]
     parts.append(_u32(len(names)))
     parts += [_unit(unit) for unit in accelerator.units]
     parts.append(_u32(len(images)))
     for task, image in images:
         crc = zlib.crc32(image.limbs.astype("<u8").tobytes())
         parts.append(_u32(names.index(image.unit), KINDS.index(image.kind), task, crc))
-    loadable = loads(accelerator)
-    parts.append(_u32(len(loadable)))
-    for task in loadable:
-        packets = load_packets(accelerator, task)
-        parts += [_u32(task, len(packets)), packets.astype("<u8").tobytes()]
+    parts.append(_u32(len(accelerator.loads)))
+    for task in accelerator.loads:
+        data = accelerator.load(task).data
+        parts += [_u32(task, len(data) // 8), data]
     parts.append(_u32(len(probes)))
     parts += [_u32(unit, task, len(columns), *columns, *checksums) for unit, task, columns, checksums in probes]
     parts.append(_u32(len(runs)))
@@ -201,11 +196,8 @@ def _file(
 
 def _unit(unit: Unit) -> bytes:
     """Name, integers and cycles of an inference: of the sliding window, and of the unit behind it."""
-    name, window = unit.name.encode(), unit.window if isinstance(unit, MatrixUnit | PoolUnit) else None
-    cycles = unit.matrix_cycles if isinstance(unit, MatrixUnit) else unit.output.elements // unit.output_lanes
-    if isinstance(unit, PoolUnit):
-        cycles *= unit.window.kernel[0] * unit.window.kernel[1]
-    long = np.array([window.cycles if window else 0, cycles], "<u8").tobytes()
+    name, window = unit.name.encode(), unit.window
+    long = np.array([window.cycles if window else 0, unit.steps], "<u8").tobytes()
     return _u32(len(name)) + name + _u32(unit.output.elements) + long
 
 

@@ -6,23 +6,19 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from export.hls.firmware import TEMPLATES
 from export.hls.scripts import render
 from export.memories.files import memory_files
 from export.project.folder import manifest_of, write_folder
-from export.project.load import load_files
-from export.project.numbers import check_packets
-from export.rtl.top import bench_module, top_module
+from export.rtl.top import RTL_TEMPLATES, bench_module, top_module
 from tsn_hw.core.errors import ExportError
 from tsn_hw.core.files import StrPath
-from tsn_hw.hardware.dataflow import dataflow
-from tsn_hw.hardware.units import Accelerator
+from tsn_hw.hardware.accelerator import Accelerator
+from tsn_hw.hardware.loads import check_packets
 
 RTL_FOLDER = "tsn-hw rtl project 1"
 TOP = "tsn_accelerator"
 MEMORIES = '-DTSN_MEMORIES="memories/"'
 """Tells a program that runs in the folder of a project where the files of its memories lie."""
-RTL_TEMPLATES = TEMPLATES / "rtl"
 SOURCE_NAME = re.compile(r"rtl/\w+\.sv", re.ASCII)
 """Names that stand for themselves in every script and on every command line."""
 
@@ -45,10 +41,9 @@ def write_rtl(accelerator: Accelerator, folder: StrPath, extra_files: Mapping[st
 
 def rtl_files(accelerator: Accelerator) -> dict[str, bytes]:
     """Path in the folder → content of everything that is simulated and synthesized."""
-    check_packets(accelerator)
+    check_packets(accelerator.layouts)
     sources = {f"rtl/{path.name}": path.read_bytes() for path in sorted(RTL_TEMPLATES.glob("tsn_*.sv"))}
-    graph = dataflow(accelerator)
-    sources["rtl/tsn_accelerator.sv"] = top_module(graph).encode()
+    sources["rtl/tsn_accelerator.sv"] = top_module(accelerator).encode()
     memories = {f"memories/{name}": data for name, data in memory_files(accelerator, ["mem"]).items()}
     contents = [name for name in memories if name.endswith(".mem")]
     core = render(
@@ -58,17 +53,9 @@ def rtl_files(accelerator: Accelerator) -> dict[str, bytes]:
     )
     script = render("rtl/vivado.tcl.in", files="\n".join(f"    {name}" for name in [*sources, *contents]))
     benches = {f"testbench/{name}": (RTL_TEMPLATES / name).read_bytes() for name in ("testbench.sv", "bench.cpp")}
-    benches["testbench/tsn_bench.sv"] = bench_module(graph).encode()
-    return (
-        sources
-        | memories
-        | benches
-        | load_files(accelerator)
-        | {
-            "tsn_accelerator.core": core.encode(),
-            "scripts/vivado.tcl": script.encode(),
-        }
-    )
+    benches["testbench/tsn_bench.sv"] = bench_module(accelerator).encode()
+    scripts = {"tsn_accelerator.core": core.encode(), "scripts/vivado.tcl": script.encode()}
+    return sources | memories | benches | accelerator.load_files | scripts
 
 
 def rtl_sources(folder: Path) -> list[str]:

@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.project.golden import bus_beats, from_stream_order
-from export.project.load import ALL_TASKS, load_packets, loads
 from export.project.tools import run_tool
 from export.rtl.project import MEMORIES, rtl_sources
 from export.rtl.simulators import BENCH, BUILD, Simulator, simulator
 from export.rtl.top import watches
 from tsn_hw.core.arithmetic import Ints
 from tsn_hw.core.errors import EngineError
-from tsn_hw.hardware.dataflow import dataflow
-from tsn_hw.hardware.units import Accelerator, Stream
+from tsn_hw.hardware.accelerator import Accelerator
+from tsn_hw.hardware.loads import ALL_TASKS
+from tsn_hw.hardware.units import Stream
 
 RUN, LOAD = 0, 1
 DONE, BAD_PACKET = 0, 4
@@ -42,8 +42,8 @@ class RtlCall:
 
 def loading_calls(accelerator: Accelerator, task: int) -> list[RtlCall]:
     """The calls that load everything that a task needs; none where nothing is loaded."""
-    needed = [number for number in loads(accelerator) if number in (ALL_TASKS, task)]
-    return [RtlCall(number, load_packets(accelerator, number).view(np.int64), LOAD) for number in needed]
+    needed = [number for number in accelerator.loads if number in (ALL_TASKS, task)]
+    return [RtlCall(number, accelerator.load(number).beats.view(np.int64), LOAD) for number in needed]
 
 
 @dataclass
@@ -120,7 +120,7 @@ class RtlSimulation:
         if not self.is_netlist:
             self._add_watched(result, call, words, end[3])
         head, task = self.accelerator.head, self.accelerator.net.tasks[call.task]
-        name = self._layer_name(len(self.accelerator.units) - 1, call)
+        name = self.accelerator.layer_name(head, call.task)
         ends = [(keep, last) for _, keep, last in logits]
         if ends != [("f", "0")] * (len(ends) - 1) + [("f", "1")] * (len(ends) > 0):
             raise EngineError("RTL simulation: TLAST is not on the last logit alone, or bytes are missing in TKEEP")
@@ -131,7 +131,7 @@ class RtlSimulation:
 
     def _add_watched(self, result: RtlResult, call: RtlCall, words: Sequence[list[str]], steps: str) -> None:
         """Add the layers of all units but the head, whose logits leave the accelerator, and the steps of all loops."""
-        loops, units = watches(dataflow(self.accelerator)), self.accelerator.units
+        loops, units = watches(self.accelerator.dataflow), self.accelerator.units
         sent = _bits(_digits([which for which, _ in words], -(-len(loops) // 4)))
         values = _digits([value for _, value in words], loops[-1].end_digit)
         counts = int(steps, 16)
@@ -140,11 +140,8 @@ class RtlSimulation:
             result.steps[unit.name, loop.kind] = counts >> 32 * number & 0xFFFFFFFF
             if loop.kind == "unit" and unit is not self.accelerator.head:
                 digits = values[sent[:, number] == 1, loop.first_digit : loop.end_digit]
-                name = self._layer_name(loop.unit, call)
+                name = self.accelerator.layer_name(unit, call.task)
                 result.layers[name] = _integers(unit.output, unit.output_lanes, len(call.inputs), digits, name)
-
-    def _layer_name(self, unit: int, call: RtlCall) -> str:
-        return self.accelerator.net.layers[self.accelerator.units[unit].layers[call.task]].name
 
 
 def compile_rtl(

@@ -16,7 +16,7 @@ module tsn_average_pool #(
     parameter SCALES_STYLE = "block",
     parameter TASK_FILE = "",
     parameter TASK_STYLE = "block",
-    parameter [15:0] UNIT = 0,
+    parameter [15:0] INDEX = 0,
     parameter [4:0] LOADED = 0
 ) (
     input wire clk,
@@ -72,7 +72,7 @@ module tsn_average_pool #(
         .MULTIPLIER_BITS(MULTIPLIER_BITS), .OFFSET_BITS(OFFSET_BITS), .VALUE_BITS(VALUE_BITS),
         .OUTPUT_BITS(OUTPUT_BITS), .OUTPUT_SIGNED(OUTPUT_SIGNED), .SCALES_FILE(SCALES_FILE),
         .SCALES_STYLE(SCALES_STYLE), .TASK_FILE(TASK_FILE), .TASK_STYLE(TASK_STYLE),
-        .UNIT(UNIT), .LOADED(LOADED)
+        .INDEX(INDEX), .LOADED(LOADED)
     ) i_rescale (
         .clk(clk), .enable(enable), .task_index(task_index), .load(load), .accumulators(sums), .parameters(parameters),
         .results(m_data)

@@ -4,7 +4,7 @@
 // 0x00 bit 0 start, bit 1 done (cleared by reading), bit 2 idle, bit 3 ready; 0x10 task_id; 0x18 count; 0x20 command;
 // 0x28 status; 0x2C bit 0: the status is valid (cleared by reading); 0x30 cycles of the last call.
 module tsn_control #(
-    parameter integer TASKS = 1,
+    parameter integer MAX_TASKS = 1,
     parameter integer TASK_BITS = 1,
     parameter integer PARAMETER_BITS = 8,
     parameter TASK_FILE = "",
@@ -107,7 +107,7 @@ module tsn_control #(
     reg [3:0] state;
     reg [7:0] called_command;
     wire is_listed;
-    wire is_known = 32'(called_task) < 32'(TASKS) && is_listed;
+    wire is_known = 32'(called_task) < 32'(MAX_TASKS) && is_listed;
     wire is_load = (LOADS_ALL != 0 || LOADS_TASK != 0) && called_command == 1, is_all = called_task == 16'hFFFF;
     reg has_all, has_task;
     reg [15:0] loaded_task;
@@ -126,7 +126,7 @@ module tsn_control #(
         if (LISTS_TASKS != 0) begin : g_tasks
             wire [PARAMETER_BITS-1:0] parameters;
             wire unused = &{1'b0, parameters};
-            tsn_memory #(.WIDTH(PARAMETER_BITS), .DEPTH(TASKS), .STYLE(TASK_STYLE), .FILE(TASK_FILE)) i_task (
+            tsn_memory #(.WIDTH(PARAMETER_BITS), .DEPTH(MAX_TASKS), .STYLE(TASK_STYLE), .FILE(TASK_FILE)) i_task (
                 .clk(clk), .enable(1'b1), .address(task_index), .load(129'd0), .data(parameters)
             );
             assign is_listed = parameters[0];

@@ -34,7 +34,7 @@ module tsn_matrix #(
     parameter TASK_FILE = "",
     parameter TASK_STYLE = "block",
     parameter VECTOR_STYLE = "block",
-    parameter [15:0] UNIT = 0,
+    parameter [15:0] INDEX = 0,
     parameter [4:0] LOADED = 0  // what load packets write: words, codebook, mask, scales, task
 ) (
     input wire clk,
@@ -64,7 +64,7 @@ module tsn_matrix #(
     wire [REGION_BITS-1:0] region = parameters[REGION_BITS:1];
     wire [5:0] shift = parameters[REGION_BITS+6:REGION_BITS+1];
     tsn_memory #(
-        .WIDTH(REGION_BITS + 7), .DEPTH(TASKS), .STYLE(TASK_STYLE), .FILE(TASK_FILE), .PLACE({8'd4, UNIT}),
+        .WIDTH(REGION_BITS + 7), .DEPTH(TASKS), .STYLE(TASK_STYLE), .FILE(TASK_FILE), .PLACE({8'd4, INDEX}),
         .LOADS(32'(LOADED[4]))
     ) i_task (
         .clk(clk), .enable(1'b1), .address(task_index), .load(load), .data(parameters)
@@ -117,7 +117,7 @@ module tsn_matrix #(
     wire [LANES*WORD_BITS-1:0] words;
     wire [LANES-1:0] mask;
     tsn_memory #(
-        .WIDTH(LANES * WORD_BITS), .DEPTH(WORDS_DEPTH), .STYLE(WORDS_STYLE), .FILE(WORDS_FILE), .PLACE({8'd0, UNIT}),
+        .WIDTH(LANES * WORD_BITS), .DEPTH(WORDS_DEPTH), .STYLE(WORDS_STYLE), .FILE(WORDS_FILE), .PLACE({8'd0, INDEX}),
         .LOADS(32'(LOADED[0]))
     ) i_words (
         .clk(clk), .enable(enable), .address(words_address), .load(load), .data(words)
@@ -130,7 +130,7 @@ module tsn_matrix #(
                 else if (step) mask_address <= mask_address + 1;
             end
             tsn_memory #(
-                .WIDTH(LANES), .DEPTH(MASK_DEPTH), .STYLE(MASK_STYLE), .FILE(MASK_FILE), .PLACE({8'd2, UNIT}),
+                .WIDTH(LANES), .DEPTH(MASK_DEPTH), .STYLE(MASK_STYLE), .FILE(MASK_FILE), .PLACE({8'd2, INDEX}),
                 .LOADS(32'(LOADED[2]))
             ) i_mask (
                 .clk(clk), .enable(enable), .address(mask_address), .load(load), .data(mask)
@@ -189,7 +189,7 @@ module tsn_matrix #(
     wire [PE*(MULTIPLIER_BITS+OFFSET_BITS)-1:0] scales;
     tsn_memory #(
         .WIDTH(PE * (MULTIPLIER_BITS + OFFSET_BITS)), .DEPTH(SCALES_DEPTH), .STYLE(SCALES_STYLE), .FILE(SCALES_FILE),
-        .PLACE({8'd3, UNIT}), .LOADS(32'(LOADED[3]))
+        .PLACE({8'd3, INDEX}), .LOADS(32'(LOADED[3]))
     ) i_scales (
         .clk(clk), .enable(enable), .address(scales_address), .load(load), .data(scales)
     );
@@ -222,7 +222,7 @@ module tsn_matrix #(
                         else assign place = words[LANE*WORD_BITS+:WORD_BITS];
                         tsn_codebook #(
                             .WIDTH(CENTROID_BITS), .ADDRESS_BITS(CODEBOOK_BITS), .DEPTH(CODEBOOKS << WORD_BITS),
-                            .FILE(CODEBOOK_FILE), .PLACE({8'd1, UNIT}), .LOADS(32'(LOADED[1]))
+                            .FILE(CODEBOOK_FILE), .PLACE({8'd1, INDEX}), .LOADS(32'(LOADED[1]))
                         ) i_codebook (
                             .clk(clk), .load(load), .address(place), .centroid(decoded)
                         );

@@ -14,7 +14,7 @@ module tsn_rescale #(
     parameter SCALES_STYLE = "block",
     parameter TASK_FILE = "",
     parameter TASK_STYLE = "block",
-    parameter [15:0] UNIT = 0,
+    parameter [15:0] INDEX = 0,
     parameter [4:0] LOADED = 0
 ) (
     input wire clk,
@@ -28,14 +28,14 @@ module tsn_rescale #(
     localparam integer MULTIPLIER_PORT = MULTIPLIER_BITS > 0 ? MULTIPLIER_BITS : 1;
     wire [MULTIPLIER_BITS+OFFSET_BITS-1:0] scale;
     tsn_memory #(
-        .WIDTH(PARAMETER_BITS), .DEPTH(TASKS), .STYLE(TASK_STYLE), .FILE(TASK_FILE), .PLACE({8'd4, UNIT}),
+        .WIDTH(PARAMETER_BITS), .DEPTH(TASKS), .STYLE(TASK_STYLE), .FILE(TASK_FILE), .PLACE({8'd4, INDEX}),
         .LOADS(32'(LOADED[4]))
     ) i_task (
         .clk(clk), .enable(1'b1), .address(task_index), .load(load), .data(parameters)
     );
     tsn_memory #(
         .WIDTH(MULTIPLIER_BITS + OFFSET_BITS), .DEPTH(TASKS), .STYLE(SCALES_STYLE), .FILE(SCALES_FILE),
-        .PLACE({8'd3, UNIT}), .LOADS(32'(LOADED[3]))
+        .PLACE({8'd3, INDEX}), .LOADS(32'(LOADED[3]))
     ) i_scales (
         .clk(clk), .enable(1'b1), .address(task_index), .load(load), .data(scale)
     );

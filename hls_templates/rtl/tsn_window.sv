@@ -18,7 +18,7 @@ module tsn_window #(
     parameter integer OUTPUT_ROWS = 1,
     parameter integer OUTPUT_COLUMNS = 1,
     parameter integer BY_PART = 0,
-    parameter RING_STYLE = "block"
+    parameter WINDOW_STYLE = "block"
 ) (
     input wire clk,
     input wire reset,
@@ -164,7 +164,7 @@ module tsn_window #(
     wire [ADDRESS_BITS-1:0] address = ADDRESS_BITS'(X_BITS'(row) + column - BEFORE + X_BITS'(outer) + X_BITS'(inner));
     reg is_inside;
     wire [WORD_WIDTH-1:0] word;
-    tsn_buffer #(.WIDTH(WORD_WIDTH), .DEPTH(RING), .STYLE(RING_STYLE)) i_ring (
+    tsn_buffer #(.WIDTH(WORD_WIDTH), .DEPTH(RING), .STYLE(WINDOW_STYLE)) i_ring (
         .clk(clk), .write(step && is_load), .write_address(loaded_to[ADDRESS_BITS-1:0]), .write_data(s_data),
         .read(step && is_send && is_row && is_column), .read_address(address), .read_data(word)
     );

@@ -10,7 +10,7 @@ from tests.helpers.handmade import S8, U8, network, requantization
 from tests.helpers.images import settings
 from tests.helpers.networks import Recipe, random_network
 from tsn_hw.core.layers import INPUT, Add, Linear
-from tsn_hw.hardware.dataflow import Dataflow, dataflow, words_read
+from tsn_hw.hardware.dataflow import Dataflow, words_read
 from tsn_hw.hardware.pipeline import accelerator
 
 
@@ -47,7 +47,7 @@ def interval_cycles(graph: Dataflow, inferences: int = 4) -> int:
 def random_graph(kind: str, seed: int) -> Dataflow:
     rng = random.Random(seed)
     net = random_network(Recipe(kind=kind, tasks=1, seed=seed))
-    return dataflow(accelerator(net, settings(net, pe=rng.choice([1, 2, 4]), simd=rng.choice([1, 2, 4]))))
+    return accelerator(net, settings(net, pe=rng.choice([1, 2, 4]), simd=rng.choice([1, 2, 4]))).dataflow
 
 
 def joins(graph: Dataflow) -> list[int]:
@@ -56,7 +56,7 @@ def joins(graph: Dataflow) -> list[int]:
 
 def test_a_network_as_processes_and_channels():
     net = random_network(Recipe(kind="mlp", tasks=3, banks=2, seed=5))  # 33 -> 1 -> 33 -> 19 features, heads of 3
-    graph = dataflow(accelerator(net, settings(net, pe=2, simd=3)))
+    graph = accelerator(net, settings(net, pe=2, simd=3)).dataflow
     names = [channel.name for channel in graph.channels]
     assert [(p.kind, [names[i] for i in p.inputs], [names[i] for i in p.outputs]) for p in graph.processes] == [
         ("input", [], ["bus"]),
@@ -130,7 +130,7 @@ def test_streams_with_several_readers_are_copied_for_each():
             (Add("g", (5, 0)), None, requantization(U8, 1)),
         ],
     )
-    graph = dataflow(accelerator(net, settings(net, pe=1, simd=2)))
+    graph = accelerator(net, settings(net, pe=1, simd=2)).dataflow
     names = [channel.name for channel in graph.channels]
     copies = [[names[i] for i in (*p.inputs, *p.outputs)] for p in graph.processes if p.kind == "copy"]
     assert copies == [

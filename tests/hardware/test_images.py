@@ -7,15 +7,17 @@ import pytest
 from hypothesis import given
 
 from tests.helpers.handmade import network, requantization
-from tests.helpers.images import decoded, field, settings, word
+from tests.helpers.images import decoded, field, own_images, settings, word
 from tests.helpers.networks import Recipe, random_network, recipes, with_equal_codebooks
 from tests.helpers.small_network import NET, U8
 from tsn_hw.core.errors import ExportError, FoldingError
 from tsn_hw.core.layers import Add, Conv2d, Flatten, Linear
 from tsn_hw.hardware.folding import Folding, HardwareSettings, UnitSettings, nearest_divisors
-from tsn_hw.hardware.images import Field, MemoryImage, MemoryLayout, memory_images, pack_lanes, task_images
+from tsn_hw.hardware.images import MemoryImage, pack_lanes
+from tsn_hw.hardware.kinds import MatrixUnit
+from tsn_hw.hardware.memories import Field, MemoryLayout
 from tsn_hw.hardware.pipeline import accelerator, obstacles, refold, unit_names
-from tsn_hw.hardware.units import MatrixUnit, Window
+from tsn_hw.hardware.units import Window
 
 
 def expected(net, unit, task) -> np.ndarray:
@@ -42,14 +44,9 @@ def test_memories_hold_the_weights_and_scales_of_every_task(recipe):
     mask = ("deep", "runtime")[recipe.seed % 2]
     room = {"max_tasks": recipe.tasks + recipe.seed % 3, "max_banks": 3}
     design = accelerator(net, settings(net, pe=small, simd=2 * small, mask=mask, **room))
-    images = {}
-    for image in memory_images(design):
-        images.setdefault(image.unit, {})[image.kind] = image
     task = recipe.seed % recipe.tasks
     for unit in design.units:
-        own = images.get(unit.name, {})
-        if mask == "runtime":
-            own |= {image.kind: image for image in task_images(design, unit, task)}
+        own = own_images(design, unit, task)
         if isinstance(unit, MatrixUnit) and unit.rows * unit.columns < 2000:
             np.testing.assert_array_equal(decoded(design, unit, own, task), expected(net, unit, task))
         if getattr(unit, "scales", None) is None:
@@ -78,7 +75,7 @@ def test_another_folding_of_an_accelerator_is_the_accelerator_of_that_folding(re
 def test_depths_and_widths_follow_from_the_folding():
     net = random_network(Recipe(kind="mlp", tasks=3, banks=2, seed=5))
     design = accelerator(net, settings(net, pe=2, simd=3, max_tasks=8, max_banks=4))
-    found = {image.name: (image.depth, image.width_bits, image.limbs.shape) for image in memory_images(design)}
+    found = {image.name: (image.depth, image.width_bits, image.limbs.shape) for image in design.images}
     for unit in design.units:
         lanes, head = unit.lanes, unit.is_head
         assert unit.prefix_bits == (0 if head else 3)
@@ -93,14 +90,9 @@ def test_depths_and_widths_follow_from_the_folding():
 def test_words_have_no_prefix_where_all_owners_of_a_bank_have_the_same_codebook(recipe):
     net, mask = with_equal_codebooks(random_network(recipe)), ("deep", "runtime")[recipe.seed % 2]
     design, task = accelerator(net, settings(net, pe=2, simd=3, mask=mask)), recipe.seed % recipe.tasks
-    images = {(image.unit, image.kind): image for image in memory_images(design)}
-    for unit in design.units:
-        if not isinstance(unit, MatrixUnit):
-            continue
+    for unit in design.matrices:
         assert (unit.prefix_bits, unit.word_bits) == (0, unit.code_bits)
-        own = {kind: image for (name, kind), image in images.items() if name == unit.name}
-        if mask == "runtime":
-            own |= {image.kind: image for image in task_images(design, unit, task)}
+        own = own_images(design, unit, task)
         if unit.rows * unit.columns < 2000:
             np.testing.assert_array_equal(decoded(design, unit, own, task), expected(net, unit, task))
 
@@ -115,7 +107,7 @@ def test_a_memory_says_what_its_addresses_and_bits_mean():
     design = accelerator(net, settings(net, pe=2, simd=3, max_tasks=8, max_banks=4))
     fc0 = design.units[0]
     assert (fc0.lanes, fc0.row_folds, fc0.column_folds, fc0.code_bits) == (6, 8, 6, 4)
-    found = {image.kind: image.layout for image in memory_images(design) if image.unit == fc0.name}
+    found = {image.kind: image.layout for image in design.images if image.unit == fc0.name}
     line = (("row_fold", 8), ("column_fold", 6))
     assert found["words"].axes == (("region", 4), *line)
     assert found["words"].fields == (Field("code", 4), Field("prefix", 3))
@@ -129,7 +121,7 @@ def test_a_memory_says_what_its_addresses_and_bits_mean():
         Field("offset", 37, signed=True),
     )
     assert found["task"].fields == (Field("known", 1), Field("region", 2), Field("shift", 6))
-    head = {image.kind: image.layout for image in memory_images(design) if image.unit == "head"}
+    head = {image.kind: image.layout for image in design.images if image.unit == "head"}
     assert head["words"].fields == (Field("code", design.head.code_bits),)  # no prefix: a head has one owner
     assert head["scales"].fields == (Field("offset", design.head.scales.offset_bits, signed=True),)
 
@@ -152,7 +144,7 @@ def test_a_head_has_the_codebook_of_its_own_task_though_its_words_list_others():
     other = replace(net, banks=(replace(net.banks[0], layers=tuple(layers)),))
     for mask in ("deep", "runtime"):
         same = [
-            [image.limbs.tolist() for image in memory_images(accelerator(some, settings(some, mask=mask)))]
+            [image.limbs.tolist() for image in accelerator(some, settings(some, mask=mask)).images]
             for some in (net, other)
         ]
         assert same[0] == same[1]
@@ -211,7 +203,7 @@ def test_masks_can_be_left_out_only_where_every_word_is_used():
     body = unit_names(net)[0]
     units = dict.fromkeys(unit_names(net), UnitSettings(Folding(1)))
     design = accelerator(net, HardwareSettings(units | {body: UnitSettings(Folding(1), "none")}))
-    assert [image.kind for image in memory_images(design) if image.unit == body] == [
+    assert [image.kind for image in design.images if image.unit == body] == [
         "words",
         "codebook",
         "scales",

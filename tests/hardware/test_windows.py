@@ -20,8 +20,7 @@ from tests.helpers.rtl_designs import different_integers, folded, icarus, needs_
 from tsn_hw.core.errors import NetworkError
 from tsn_hw.core.layers import INPUT, Add, AvgPool, Conv2d, Layer
 from tsn_hw.core.network import PackedNetwork
-from tsn_hw.hardware.dataflow import dataflow
-from tsn_hw.hardware.units import Accelerator
+from tsn_hw.hardware.accelerator import Accelerator
 
 MOST_PIXELS = 24
 """Of a map, so that a chain of them stays small."""
@@ -129,6 +128,6 @@ JOINS = {
 @pytest.mark.parametrize("ways", JOINS.values(), ids=JOINS)
 def test_ways_that_begin_with_padding_meet_again(ways, tmp_path):
     design = folded(joined(*ways), np.random.default_rng(0))
-    graph = dataflow(design)
+    graph = design.dataflow
     assert all(runs_to_the_end(graph, [channel.depth for channel in graph.channels], seed) for seed in range(20))
     assert_equal_rtl(icarus(tmp_path, design))

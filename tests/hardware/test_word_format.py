@@ -10,7 +10,6 @@ from tsn_hw.core.arithmetic import ActFormat, nearest
 from tsn_hw.core.layers import Linear
 from tsn_hw.core.memory import write_word
 from tsn_hw.core.network import UNUSED, Bank, BankLayer, PackedNetwork, Requantization, Step, Task
-from tsn_hw.hardware.images import memory_images
 from tsn_hw.hardware.pipeline import accelerator
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "word-format.md"
@@ -64,7 +63,7 @@ def test_the_word_of_the_paper_is_that_of_a_network():
 
 def test_the_word_of_the_paper_addresses_its_centroid_in_the_memories():
     net = paper_network()
-    images = {image.name: image for image in memory_images(accelerator(net, settings(net, pe=3, simd=2)))}
+    images = {image.name: image for image in accelerator(net, settings(net, pe=3, simd=2)).images}
     words, masks, codebook = (images[f"layer1.{kind}"] for kind in ("words", "mask", "codebook"))
     # one line of 3 rows x 2 columns: lane = 2 * row + column, 4 bits a lane
     lanes = [word(words, 0) >> 4 * lane & 0b1111 for lane in range(6)]

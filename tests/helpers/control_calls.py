@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from export.project.golden import bus_beats
-from export.project.load import load_packets, loads, sealed
 from export.project.tools import run_tool
 from export.rtl.simulation import RtlSimulation
 from tests.helpers.compiled_top import CompiledTop
 from tests.helpers.fake_board import ALL_TASKS, Model
 from tests.helpers.networks import adversarial_inputs
-from tsn_hw.hardware.units import Accelerator
+from tsn_hw.hardware.accelerator import Accelerator
+from tsn_hw.hardware.loads import sealed
 
 RUN, LOAD = 0, 1
 LONGEST = 8
@@ -50,7 +50,7 @@ class Caller:
     def __init__(self, design: Accelerator, seed: int) -> None:
         self.design, self.rng = design, np.random.default_rng(seed)
         self.model = Model(design)
-        self.loads = {task: load_packets(design, task).tolist() for task in loads(design)}
+        self.loads = {task: design.load(task).beats.tolist() for task in design.loads}
         self.inputs = [tuple(beats) for beats in bus_beats(design, adversarial_inputs(design.net, 6)).tolist()]
         self.tasks = [*range(design.max_tasks + 1), ALL_TASKS]
         self.wrongs = itertools.islice(itertools.cycle(WRONG), seed % len(WRONG), None)

@@ -3,7 +3,7 @@
 import random
 
 from tsn_hw.hardware.dataflow import Dataflow, Process
-from tsn_hw.hardware.units import MatrixUnit, PoolUnit
+from tsn_hw.hardware.kinds import MatrixUnit, PoolUnit
 
 Step = tuple[tuple[int, ...], tuple[int, ...]]
 """Channels that one step of a loop reads, and then writes."""
@@ -11,7 +11,7 @@ Step = tuple[tuple[int, ...], tuple[int, ...]]
 
 def steps(graph: Dataflow, process: Process) -> list[Step]:
     """All steps of a process in one inference."""
-    unit, inputs, outputs = graph.accelerator.units[process.unit], process.inputs, process.outputs
+    unit, inputs, outputs = graph.design.units[process.unit], process.inputs, process.outputs
     words = {channel: graph.channels[channel].words for channel in (*inputs, *outputs)}
     match process.kind:
         case "convert":

@@ -9,12 +9,11 @@ import numpy as np
 
 from export.hls.driver import REGISTERS, driver_json, golden_npz
 from export.hls.scripts import TEMPLATES, Target
-from export.project.load import load_files
 from tests.helpers.fake_board import Board, Model, Top
 from tests.helpers.networks import Recipe, adversarial_inputs, random_network
 from tsn_hw.core import reference
 from tsn_hw.core.network import PackedNetwork
-from tsn_hw.hardware.units import Accelerator
+from tsn_hw.hardware.accelerator import Accelerator
 
 SOURCE = TEMPLATES / "driver" / "driver.py"
 CONV = random_network(Recipe(kind="conv", tasks=3, banks=2, seed=5))
@@ -45,7 +44,7 @@ def exported(design: Accelerator, folder: Path, clock_mhz: float = 100) -> Path:
     for task, x in enumerate(inputs):
         values = logits_of(net, task, x)
         logits[task, :, : values.shape[1]] = values
-    for path, data in load_files(design).items():
+    for path, data in design.load_files.items():
         (folder / path).write_bytes(data)
     (folder / "driver/golden.npz").write_bytes(golden_npz(inputs, logits))
     return folder

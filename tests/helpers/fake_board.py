@@ -12,11 +12,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from export.project.numbers import design_number
 from tsn_hw.core import reference
-from tsn_hw.hardware.dataflow import dataflow
-from tsn_hw.hardware.images import MemoryImage, memory_images, task_images
-from tsn_hw.hardware.units import Accelerator
+from tsn_hw.hardware.accelerator import Accelerator
+from tsn_hw.hardware.images import MemoryImage
 
 ALL_TASKS = 0xFFFF
 KINDS = ("words", "codebook", "mask", "scales", "task")
@@ -54,7 +52,7 @@ class Model:
         numbers = (ALL_TASKS, *range(len(self.accelerator.net.tasks)))
         self.wanted = {number: wanted_loads(self.accelerator, number) for number in numbers}
         self.loads_all, self.loads_task = bool(self.wanted[ALL_TASKS]), bool(self.wanted[0])
-        self.design = design_number(dataflow(self.accelerator))
+        self.design = self.accelerator.design_number
 
     def __call__(self, command: int, task: int, count: int, beats: list[int]) -> tuple[int, list[int]]:
         status = self.verdict(command, task)
@@ -138,12 +136,11 @@ def wanted_loads(accelerator: Accelerator, task: int) -> dict[tuple[int, str, in
     for unit in accelerator.units:
         runtime, ultra = unit.settings.mask == "runtime", unit.settings.ram_style == "ultra"
         if task != ALL_TASKS:
-            images += task_images(accelerator, unit, task) if runtime and task < len(accelerator.net.tasks) else []
+            of_task = accelerator.task_images(task) if runtime and task < len(accelerator.net.tasks) else ()
+            images += [image for image in of_task if image.unit == unit.name]
         elif ultra:
             kinds = {"words"} if runtime else {"words", "mask"}
-            images += [
-                image for image in memory_images(accelerator) if (image.unit, image.kind in kinds) == (unit.name, True)
-            ]
+            images += [image for image in accelerator.images if (image.unit, image.kind in kinds) == (unit.name, True)]
     return {
         (numbers[image.unit], image.kind, address): [int(limb) for limb in limbs]
         for image in images

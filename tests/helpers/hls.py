@@ -17,8 +17,8 @@ from tests.helpers.images import settings
 from tests.helpers.networks import Recipe, adversarial_inputs, random_network
 from tsn_hw.core import reference
 from tsn_hw.core.network import PackedNetwork
+from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.pipeline import accelerator
-from tsn_hw.hardware.units import Accelerator
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed")
 

@@ -4,8 +4,8 @@ import numpy as np
 
 from tsn_hw.core.network import PackedNetwork
 from tsn_hw.hardware.folding import Folding, HardwareSettings, UnitSettings, divisors
+from tsn_hw.hardware.images import MemoryImage
 from tsn_hw.hardware.pipeline import accelerator, unit_names
-from tsn_hw.hardware.units import MatrixUnit
 
 
 def settings(net: PackedNetwork, pe=1, simd=1, mask="deep", **room) -> HardwareSettings:
@@ -13,11 +13,8 @@ def settings(net: PackedNetwork, pe=1, simd=1, mask="deep", **room) -> HardwareS
     ones = accelerator(net, HardwareSettings(dict.fromkeys(unit_names(net), UnitSettings(Folding(1), mask)), **room))
     units = {}
     for unit in ones.units:
-        rows = unit.rows if isinstance(unit, MatrixUnit) else unit.output.channels
-        columns = 1
-        if isinstance(unit, MatrixUnit):
-            columns = unit.sources[0].channels if unit.window else unit.columns
-        folding = Folding(max(d for d in divisors(rows) if d <= pe), max(d for d in divisors(columns) if d <= simd))
+        most = (unit.rows, pe), (unit.most_simd, simd)
+        folding = Folding(*(max(d for d in divisors(whole) if d <= wanted) for whole, wanted in most))
         units[unit.name] = UnitSettings(folding, mask)
     return HardwareSettings(units, **room)
 
@@ -25,6 +22,11 @@ def settings(net: PackedNetwork, pe=1, simd=1, mask="deep", **room) -> HardwareS
 def word(image, address: int) -> int:
     """A word of a memory as one integer."""
     return sum(int(limb) << 64 * i for i, limb in enumerate(image.limbs[address]))
+
+
+def own_images(design, unit, task: int) -> dict[str, MemoryImage]:
+    """The memories of a unit by kind, after what is loaded for a task has been loaded."""
+    return {image.kind: image for image in (*design.images, *design.task_images(task)) if image.unit == unit.name}
 
 
 def field(value: int, low: int, width: int, signed: bool = False) -> int:

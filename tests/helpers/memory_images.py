@@ -4,7 +4,8 @@ from hashlib import sha256
 
 import numpy as np
 
-from tsn_hw.hardware.images import Field, MemoryImage, MemoryLayout
+from tsn_hw.hardware.images import MemoryImage
+from tsn_hw.hardware.memories import Field, MemoryLayout
 
 
 def image_of(words, width_bits, unit="fc"):

@@ -12,9 +12,10 @@ from export.rtl.simulation import RtlSimulation, compile_rtl
 from export.rtl.simulators import simulator
 from tsn_hw.core import reference
 from tsn_hw.core.network import PackedNetwork
+from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.folding import Folding, HardwareSettings, UnitSettings, divisors
+from tsn_hw.hardware.kinds import MatrixUnit, PoolUnit
 from tsn_hw.hardware.pipeline import accelerator, unit_names
-from tsn_hw.hardware.units import Accelerator, MatrixUnit, PoolUnit
 
 needs_iverilog = pytest.mark.skipif(shutil.which("iverilog") is None, reason="needs iverilog")
 
@@ -55,7 +56,7 @@ def predicted_steps(design: Accelerator, inferences: int) -> dict[tuple[str, str
         window = unit.window if isinstance(unit, MatrixUnit | PoolUnit) else None
         if window is not None:
             steps[unit.name, "window"] = window.cycles * inferences
-        cycles = unit.matrix_cycles if isinstance(unit, MatrixUnit) else unit.output.elements // unit.output_lanes
+        cycles = unit.steps if isinstance(unit, MatrixUnit) else unit.output.elements // unit.output_lanes
         if isinstance(unit, PoolUnit):
             cycles *= math.prod(unit.window.kernel)
         steps[unit.name, "unit"] = cycles * inferences

@@ -12,7 +12,6 @@ import pytest
 
 from export import GoldenRun, write_hls
 from export.hls.driver import REGISTERS, golden_npz
-from export.project.load import load_packets
 from tests.helpers.compiled_top import CompiledTop, needs_compiler
 from tests.helpers.drivers import CONV, NETWORKS, X, board_of, exported, logits_of
 from tests.helpers.fake_board import Board, Model
@@ -106,7 +105,7 @@ def test_reals_become_the_integers_that_the_network_takes(driver: ModuleType, tm
 def test_a_task_is_loaded_when_it_changes_and_probed_before_it_runs(driver: ModuleType, tmp_path: Path) -> None:
     design = accelerator(CONV, settings(CONV, mask="runtime"))
     board, on_board = board_of(driver, design, tmp_path)
-    beats = [len(load_packets(design, task)) for task in range(3)]
+    beats = [len(design.load(task).beats) for task in range(3)]
     on_board.set_task("task2")
     on_board.set_task(2)
     on_board.set_task("0")
@@ -261,7 +260,7 @@ def test_a_load_that_the_accelerator_refuses_is_told(driver: ModuleType, tmp_pat
     board = Board(Model(design), REGISTERS)
     with pytest.raises(driver.DriverError) as caught:
         driver.TsnAccelerator(root, board.registers, board.dma, board.allocate)
-    beats = len(load_packets(other, 0))
+    beats = len(other.load(0).beats)
     assert str(caught.value) == f"task 0, load of {beats}: {driver.STATUS[4]} (status 4)"
 
 

@@ -15,8 +15,8 @@ from tests.helpers.drivers import CONV, SOURCE, exported, logits_of
 from tests.helpers.fake_board import Board, Model
 from tests.helpers.images import settings
 from tests.helpers.networks import adversarial_inputs
+from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.pipeline import accelerator
-from tsn_hw.hardware.units import Accelerator
 
 
 def on_pynq(

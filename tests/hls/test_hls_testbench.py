@@ -13,11 +13,10 @@ import pytest
 from export import GoldenRun, write_hls
 from export.hls.csim import CompiledAccelerator, compiled
 from export.project.golden import bus_beats, golden_data
-from export.project.load import ALL_TASKS, load_packets, loaded_images, loads
 from tests.helpers.hls import ap_types, design, golden_runs, needs_compiler
 from tests.helpers.networks import Recipe
-from tsn_hw.hardware.images import memory_images
-from tsn_hw.hardware.units import Accelerator
+from tsn_hw.hardware.accelerator import Accelerator
+from tsn_hw.hardware.loads import ALL_TASKS
 
 pytestmark = needs_compiler
 
@@ -132,7 +131,7 @@ def test_faults_that_cannot_be_planted_are_told():
 
 def test_other_cycles_are_found():
     made = deep().accelerator
-    cycles = made.units[0].matrix_cycles
+    cycles = made.units[0].steps
     data = golden(made).replace(struct.pack("<Q", cycles), struct.pack("<Q", cycles + 1), 1)
     calls = 2 * INPUTS * 2
     window = calls * made.units[0].window.cycles
@@ -146,7 +145,7 @@ def test_every_bit_that_flips_in_a_memory_is_caught(program, tmp_path):
     made, rng = program().accelerator, random.Random(0)
     path = tmp_path / "golden.dat"
     path.write_bytes(golden(made))
-    images, caught = memory_images(made), Counter()
+    images, caught = made.images, Counter()
     for i in range(200):
         image = images[i % len(images)]
         fault = f"{image.name}:{rng.randrange(image.depth)}:{rng.randrange(image.width_bits)}"
@@ -160,11 +159,11 @@ def test_every_bit_that_flips_in_a_memory_is_caught(program, tmp_path):
 
 def test_a_load_packet_says_where_a_line_goes():
     made = runtime().accelerator
-    images = loaded_images(made, 1)
+    images = made.load(1).images
     assert [image.name for image in images[:5]] == [
         "conv0.codebook", "conv0.mask", "conv0.scales", "conv0.task", "conv1.codebook",
     ]  # fmt: skip
-    beats = load_packets(made, 1)
+    beats = made.load(1).beats
     mask = images[1]
     first = 1 + 2 * images[0].depth  # behind the head and the codebook's packets, a header and a limb each
     assert [hex(beat) for beat in beats[first : first + 4]] == [
@@ -173,8 +172,8 @@ def test_a_load_packet_says_where_a_line_goes():
         "0x101020000",  # address 1
         hex(mask.limbs[1, 0]),
     ]
-    assert loads(made) == [ALL_TASKS, 0, 1]
-    assert loads(deep().accelerator) == []
+    assert made.loads == (ALL_TASKS, 0, 1)
+    assert deep().accelerator.loads == ()
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")

@@ -13,22 +13,21 @@ from hypothesis import settings as examples
 
 from export import write_hls
 from export.memories.formats import MEMORY_FORMATS, write_memory
-from export.memories.patch import _memory_patch, apply_patch, task_patch
+from export.memories.patch import _memory_patch, apply_patch, extended, task_patch
 from export.memories.patch_files import PATCH, patch_files, patch_json, read_patch
 from export.project.golden import LOAD, RUN, bus_beats
-from export.project.load import ALL_TASKS, load_files, word_packets
-from export.project.numbers import design_number
 from tests.helpers.compiled_top import CompiledTop, needs_compiler
-from tests.helpers.images import decoded, settings
+from tests.helpers.images import decoded, own_images, settings
 from tests.helpers.networks import Recipe, adversarial_inputs, random_network, recipes
 from tests.helpers.small_network import CONV, HEAD_B, MIX, NET, put, scale, step
 from tsn_hw.core import reference
 from tsn_hw.core.artifact import seal
 from tsn_hw.core.errors import ArtifactError, ExportError, FoldingError
-from tsn_hw.hardware.dataflow import dataflow
-from tsn_hw.hardware.images import Field, MemoryImage, MemoryLayout, memory_images, task_images
+from tsn_hw.hardware.images import MemoryImage
+from tsn_hw.hardware.kinds import MatrixUnit
+from tsn_hw.hardware.loads import ALL_TASKS, word_packets
+from tsn_hw.hardware.memories import Field, MemoryLayout
 from tsn_hw.hardware.pipeline import accelerator
-from tsn_hw.hardware.units import MatrixUnit
 
 ROOM = {"max_tasks": 2, "code_bits": 2, "max_classes": 3}
 OLD = NET.first_tasks(1)
@@ -46,7 +45,7 @@ def extension(recipe):
 def with_packets(design, images, task, data):
     """Memories after a load, read by the rules of the format alone."""
     head, *beats, crc = np.frombuffer(data, "<u8").tolist()
-    assert (head, crc) == (task | len(data) // 8 << 32, zlib.crc32(data[:-8], design_number(dataflow(design))))
+    assert (head, crc) == (task | len(data) // 8 << 32, zlib.crc32(data[:-8], design.design_number))
     limbs = {image.name: image.limbs.copy() for image in images}
     while beats:
         header = beats.pop(0)
@@ -63,8 +62,8 @@ def with_packets(design, images, task, data):
 @given(recipes(extremes=False).filter(lambda recipe: recipe.tasks > 1))
 def test_old_memories_and_a_patch_are_the_new_memories_byte_for_byte(recipe):
     old, new, room = extension(recipe)
-    patch = task_patch(old, new, room)
-    before, after = (memory_images(accelerator(net, room)) for net in (old, new))
+    patch = task_patch(*extended(old, new, room))
+    before, after = (accelerator(net, room).images for net in (old, new))
     form = tuple(MEMORY_FORMATS)[recipe.seed % len(MEMORY_FORMATS)]
     for patched, image, change in zip(apply_patch(patch, before), after, patch.memories, strict=True):
         assert write_memory(form, patched) == write_memory(form, image)
@@ -87,10 +86,7 @@ def test_earlier_tasks_decode_the_same_weights_from_the_new_memories(recipe):
             continue
         found = []
         for design, part in ((earlier, unit), (later, same)):
-            own = {image.kind: image for image in memory_images(design) if image.unit == unit.name}
-            if unit.settings.mask == "runtime":
-                own |= {image.kind: image for image in task_images(design, part, task)}
-            found.append(decoded(design, part, own, task))
+            found.append(decoded(design, part, own_images(design, part, task), task))
         np.testing.assert_array_equal(*found)
 
 
@@ -101,14 +97,14 @@ def test_packets_bring_what_the_bus_writes_to_the_new_state(recipe):
     style = ("ultra", "block")[recipe.seed // 3 % 2]
     room = replace(room, units={name: replace(unit, ram_style=style) for name, unit in room.units.items()})
     design = accelerator(new, room)
-    files = patch_files(task_patch(old, new, room), design, ["dat"])
-    images = {image.name: image for image in memory_images(design)}
+    files = patch_files(task_patch(*extended(old, new, room)), design, ["dat"])
+    images = {image.name: image for image in design.images}
     if style == "ultra":
         earlier = accelerator(old, room)
-        assert design_number(dataflow(earlier)) == design_number(dataflow(design))
+        assert earlier.design_number == design.design_number
         data = files.pop("tasks/all.load")
-        assert data == load_files(design)["tasks/all.load"]  # whole: nothing of what stood there before is left
-        loaded = with_packets(design, memory_images(earlier), ALL_TASKS, data)
+        assert data == design.load_files["tasks/all.load"]  # whole: nothing of what stood there before is left
+        loaded = with_packets(design, earlier.images, ALL_TASKS, data)
         for unit in design.units:
             for kind in ("words", "mask") if isinstance(unit, MatrixUnit) else ():
                 np.testing.assert_array_equal(loaded[f"{unit.name}.{kind}"], images[f"{unit.name}.{kind}"].limbs)
@@ -116,9 +112,8 @@ def test_packets_bring_what_the_bus_writes_to_the_new_state(recipe):
     assert {name for name in files if name.endswith(".load")} == {f"tasks/task_{task:02d}.load" for task in new_tasks}
     for task in new_tasks:
         loaded = with_packets(design, images.values(), task, files[f"tasks/task_{task:02d}.load"])
-        for unit in design.units:
-            for image in task_images(design, unit, task):
-                np.testing.assert_array_equal(loaded[image.name], image.limbs)
+        for image in design.task_images(task):
+            np.testing.assert_array_equal(loaded[image.name], image.limbs)
 
 
 @needs_compiler
@@ -128,7 +123,7 @@ def test_an_accelerator_that_was_built_for_the_old_network_computes_the_new_task
     built, design = accelerator(OLD, room), accelerator(NET, room)
     write_hls(built, tmp_path / "hls", golden=[])
     top = CompiledTop(tmp_path / "hls")
-    files = patch_files(task_patch(OLD, NET, room), design, ["mem"])
+    files = patch_files(task_patch(*extended(OLD, NET, room)), design, ["mem"])
     x = adversarial_inputs(NET, 8)
 
     def load(task, data):
@@ -153,7 +148,7 @@ def test_an_accelerator_that_was_built_for_the_old_network_computes_the_new_task
 
 def small_patch():
     room = settings(NET, **ROOM)
-    return patch_files(task_patch(OLD, NET, room), accelerator(NET, room), ["mem", "mif"])
+    return patch_files(task_patch(*extended(OLD, NET, room)), accelerator(NET, room), ["mem", "mif"])
 
 
 def test_a_patch_lists_free_words_new_owners_and_the_rows_of_the_new_task():
@@ -185,7 +180,7 @@ def test_only_memories_that_change_are_written_and_none_of_them_in_part():
     assert set(files) == {PATCH, "memories/memories.json", *(f"overlay/{name}.mem" for name in names)} | {
         f"memories/{name}.{form}" for name in names for form in ("mem", "mif")
     }
-    images = {image.name: image for image in memory_images(accelerator(NET, settings(NET, **ROOM)))}
+    images = {image.name: image for image in accelerator(NET, settings(NET, **ROOM)).images}
     assert all(files[f"memories/{name}.mif"] == write_memory("mif", images[name]) for name in names)
 
 
@@ -194,8 +189,8 @@ def test_iverilog_reads_an_overlay_over_the_earlier_content(tmp_path):
     if iverilog is None or vvp is None:
         pytest.skip("iverilog is not installed")
     old, new, room = extension(Recipe(kind="mlp", tasks=4, seed=28))
-    files = patch_files(task_patch(old, new, room), accelerator(new, room), ["mem"])
-    images = [image for image in memory_images(accelerator(old, room)) if f"overlay/{image.name}.mem" in files]
+    files = patch_files(task_patch(*extended(old, new, room)), accelerator(new, room), ["mem"])
+    images = [image for image in accelerator(old, room).images if f"overlay/{image.name}.mem" in files]
     lines = []
     for number, image in enumerate(images):
         (tmp_path / f"{number}.old").write_bytes(write_memory("mem", image))
@@ -309,7 +304,7 @@ def test_what_an_accelerator_cannot_take_is_refused_with_unit_field_and_widths(n
     new = new()
     settled = replace(settings(OLD, **{"max_tasks": 2}), **{**ROOM, **room})
     with pytest.raises((ExportError, FoldingError)) as caught:
-        task_patch(OLD, new, settled)
+        extended(OLD, new, settled)
     assert str(caught.value) == message.format(now=seal(new, 0)[:12], was=seal(OLD, 0)[:12])
 
 
@@ -321,19 +316,20 @@ def test_a_new_bank_needs_its_region():
         "one that can take them is built with max_banks=2$"
     )
     with pytest.raises(ExportError, match=message):
-        task_patch(net.first_tasks(1), net, unit)
+        extended(net.first_tasks(1), net, unit)
 
 
 def test_a_patch_that_would_change_what_an_earlier_task_reads_is_not_made():
     design = accelerator(OLD, settings(OLD, **ROOM))
     refused = []
-    for image in memory_images(design):
+    units = {unit.name: unit for unit in design.units}
+    for image in design.images:
         for word in range(image.depth):
             for bit in range(image.width_bits):
                 limbs = image.limbs.copy()
                 limbs[word, 0] ^= np.uint64(1 << bit)
                 try:
-                    _memory_patch(design, image, MemoryImage(image.layout, limbs))
+                    _memory_patch(design, units[image.unit], image, MemoryImage(image.layout, limbs))
                 except ExportError as error:
                     refused.append(
                         (f"memory {image.name!r}: word {word}, which earlier tasks read, would change", error)
@@ -371,11 +367,11 @@ def test_a_damaged_patch_is_refused(old, new, message):
 
 def test_a_patch_is_applied_to_nothing_but_the_memories_that_it_was_made_for():
     room = settings(NET, **ROOM)
-    patch = task_patch(OLD, NET, room)
-    images = memory_images(accelerator(OLD, room))
+    patch = task_patch(*extended(OLD, NET, room))
+    images = accelerator(OLD, room).images
     message = r"^memory 'conv\.words': is not the one that the patch was made for$"
     with pytest.raises(ArtifactError, match=message):
-        apply_patch(patch, memory_images(accelerator(NET, room)))
+        apply_patch(patch, accelerator(NET, room).images)
     text = patch_json(patch).replace('[1, "4"]', '[1, "5"]')
     with pytest.raises(ArtifactError, match=r"^memory 'conv\.words': does not become what the patch says$"):
         apply_patch(read_patch(text.encode()), images)

@@ -15,7 +15,6 @@ from tests.helpers.images import settings
 from tests.helpers.small_network import NET
 from tsn_hw.app.cli.main import main
 from tsn_hw.core import artifact
-from tsn_hw.hardware.images import memory_images
 from tsn_hw.hardware.pipeline import accelerator
 
 OLD = NET.first_tasks(1)
@@ -43,7 +42,7 @@ def run(capsys, *arguments, code=0):
 
 def test_memories_are_written_told_and_checked(capsys):
     text = run(capsys, "memories", "new.tsn", "--folding", "folding.json", "-o", "out", "--formats", "mem,coe")
-    images = memory_images(accelerator(NET, ROOM))
+    images = accelerator(NET, ROOM).images
     assert f"{sum(image.bits for image in images)} bits in all\n\n{2 * len(images) + 1} files in out\n" in text
     assert len(list(Path("out").iterdir())) == 2 * len(images) + 1
     for found, image in zip(read_memories(Path("out")), images, strict=True):
@@ -53,7 +52,7 @@ def test_memories_are_written_told_and_checked(capsys):
 
 def test_json_tells_the_same(capsys):
     told = json.loads(run(capsys, "memories", "new.tsn", "--folding", "folding.json", "-o", "out", "--json"))
-    images = memory_images(accelerator(NET, ROOM))
+    images = accelerator(NET, ROOM).images
     assert told["bits"] == sum(image.bits for image in images)
     assert told["memories"]["mix.words"] == {"depth": 2, "width_bits": 6}
     assert len(told["files"]) == 7 * len(images) + 1
@@ -96,8 +95,8 @@ def test_a_patch_is_written_told_and_applied(capsys):
         *manifest_of(Path("patch"), PATCH_FOLDER),
     }
     patch = read_patch(Path("patch", PATCH).read_bytes())
-    patched = apply_patch(patch, memory_images(accelerator(OLD, ROOM)))
-    for found, image in zip(patched, memory_images(accelerator(NET, ROOM)), strict=True):
+    patched = apply_patch(patch, accelerator(OLD, ROOM).images)
+    for found, image in zip(patched, accelerator(NET, ROOM).images, strict=True):
         np.testing.assert_array_equal(found.limbs, image.limbs)
 
 

@@ -16,14 +16,12 @@ from hypothesis import strategies as st
 from export.memories.files import INDEX, files_of, memory_files, read_memories, write_memories
 from export.memories.formats import MEMORY_FORMATS, read_memory, words_sha256, write_memory
 from sim.cost import estimate_cost
-from sim.memories import unit_memories
 from tests.helpers.handmade import U8, linear, requantization
 from tests.helpers.images import settings, word
 from tests.helpers.memory_images import DIGEST, SMALL, image_of
 from tests.helpers.small_network import NET
 from tsn_hw.core.errors import ArtifactError, ExportError, FoldingError
 from tsn_hw.hardware.folding import Folding, HardwareSettings, UnitSettings
-from tsn_hw.hardware.images import memory_images
 from tsn_hw.hardware.pipeline import accelerator
 
 
@@ -127,8 +125,8 @@ def test_the_files_hold_as_many_bits_as_the_cost_model_charges(mask):
         name, words = f"{entry['unit']}.{entry['kind']}", files[f"{entry['unit']}.{entry['kind']}.dat"].decode().split()
         assert max(int(text, 16) for text in words) < 1 << entry["width_bits"]
         held[name] = len(words) * entry["width_bits"]
-    assert held == {image.name: image.bits for image in memory_images(design)}
-    charged = {f"{m.unit}.{m.kind}": m.bits for unit in design.units for m in unit_memories(design, unit)}
+    assert held == {image.name: image.bits for image in design.images}
+    charged = {f"{m.unit}.{m.kind}": m.bits for unit in design.units for m in design.memories_of(unit)}
     assert held == {name: bits for name, bits in charged.items() if not name.endswith((".window", ".vector", ".fifo"))}
     assert sum(held.values()) == estimate_cost(design).images_bits
 
@@ -274,7 +272,7 @@ def design():
 def test_a_folder_is_read_as_it_was_written(tmp_path, design):
     written = write_memories(design, tmp_path)
     assert sorted(written) == sorted(tmp_path.iterdir())
-    images = memory_images(design)
+    images = design.images
     assert {path.name for path in written} == {INDEX, *(f"{i.name}.{form}" for i in images for form in MEMORY_FORMATS)}
     for found, image in zip(read_memories(tmp_path), images, strict=True):
         assert found.layout == image.layout
@@ -284,7 +282,7 @@ def test_a_folder_is_read_as_it_was_written(tmp_path, design):
 def test_the_index_says_what_every_memory_is(design):
     files = memory_files(design, ["mem", "npy"])
     entries = {(entry["unit"], entry["kind"]): entry for entry in json.loads(files[INDEX])["memories"]}
-    image = next(image for image in memory_images(design) if image.name == "mix.words")
+    image = next(image for image in design.images if image.name == "mix.words")
     assert entries["mix", "words"] == {
         "unit": "mix",
         "kind": "words",

@@ -10,7 +10,7 @@ from export.memories.files import INDEX, files_of, read_memories
 from export.memories.formats import MEMORY_FORMATS, read_memory, write_memory
 from tests.helpers.memory_images import DIGEST, SMALL
 from tsn_hw.core.errors import ArtifactError, FileError
-from tsn_hw.hardware.images import Field, MemoryLayout
+from tsn_hw.hardware.memories import Field, MemoryLayout
 
 CRC = f"{zlib.crc32(bytes([0x01, 0x1F, 0x0A])):08x}"
 FILE_DIGEST = sha256("01 1f 0a ".replace(" ", "\n").encode()).hexdigest()

@@ -13,10 +13,9 @@ from tests.helpers.small_network import NET
 from tsn_hw.core.errors import ExportError, FoldingError
 from tsn_hw.core.layers import Linear
 from tsn_hw.core.network import PackedNetwork
-from tsn_hw.hardware.dataflow import dataflow
 from tsn_hw.hardware.folding import Folding, HardwareSettings, UnitSettings
+from tsn_hw.hardware.kinds import MatrixUnit
 from tsn_hw.hardware.pipeline import accelerator
-from tsn_hw.hardware.units import MatrixUnit
 
 MLP = random_network(Recipe(seed=31))  # fc0: 37 to 20, fc1: 20 to 3, two heads
 RESIDUAL = random_network(Recipe(kind="residual", seed=3))
@@ -141,7 +140,7 @@ def test_the_final_config_is_the_folding_with_the_figures_that_follow_and_can_be
     for net in (MLP, RESIDUAL, NET):
         chosen = settings(net, pe=2, simd=2, max_tasks=8, max_banks=2)
         design = accelerator(net, chosen)
-        text = final_config_json(dataflow(design))
+        text = final_config_json(design)
         assert read_folding(text, "final_hw_config.json", net) == chosen
         values = json.loads(text)
         for unit in design.units:

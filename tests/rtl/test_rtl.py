@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from export.project.load import ALL_TASKS
 from export.rtl.project import rtl_files, write_rtl
 from export.rtl.simulation import LOAD, RtlCall, loading_calls
 from sim.devices import device
@@ -17,6 +16,7 @@ from tests.helpers.networks import Recipe, adversarial_inputs, random_network, w
 from tests.helpers.rtl_designs import different_integers, folded, icarus, loaded, predicted_steps
 from tsn_hw.core.errors import FoldingError
 from tsn_hw.hardware.folding import Folding, HardwareSettings, UnitSettings
+from tsn_hw.hardware.loads import ALL_TASKS
 from tsn_hw.hardware.pipeline import accelerator
 
 needs_iverilog = pytest.mark.skipif(shutil.which("iverilog") is None, reason="needs iverilog")
@@ -112,7 +112,7 @@ def test_cycles_are_those_predicted_and_a_constant_in_24_foldings(tmp_path):
     for number, folding in enumerate(foldings):
         design = accelerator(net, HardwareSettings({"head": UnitSettings(folding)}))
         one, three = icarus(tmp_path / str(number), design).run([RtlCall(0, x[:1]), RtlCall(0, x)])
-        wanted = design.head.matrix_cycles
+        wanted = design.head.steps
         assert three.steps == {("head", "unit"): 3 * wanted}
         assert different_integers(net, [RtlCall(0, x)], [three]) == 0
         assert (folding, (three.cycles - one.cycles) / 2) == (folding, max(wanted, 8))  # 8 logits leave one by one

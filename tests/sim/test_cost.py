@@ -17,10 +17,10 @@ from tsn_hw.core import artifact
 from tsn_hw.core.capacity import capacity
 from tsn_hw.core.errors import SettingsError
 from tsn_hw.core.network import PackedNetwork
+from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.folding import Folding, HardwareSettings, UnitSettings
-from tsn_hw.hardware.images import memory_images
+from tsn_hw.hardware.kinds import MatrixUnit
 from tsn_hw.hardware.pipeline import accelerator, unit_names
-from tsn_hw.hardware.units import Accelerator, MatrixUnit
 
 
 def unfolded(net: PackedNetwork, mask="deep", **room: int) -> Accelerator:
@@ -161,7 +161,7 @@ def test_memory_equals_the_sections_of_the_file_and_the_images(recipe: Recipe) -
     stored = costs.stored
     rest = stored.header_bits + stored.requantization_bits + stored.routing_bits
     assert sum(unit.stored_bits for unit in costs.units) + rest == 8 * len(data)
-    images = memory_images(design)
+    images = design.images
     for unit in costs.units:
         own = {image.kind: image.depth * image.width_bits for image in images if image.unit == unit.unit}
         assert unit.codes_bits + unit.prefixes_bits == own.get("words", 0)
@@ -177,7 +177,7 @@ def test_memory_equals_the_files_of_the_images() -> None:
     net = random_network(Recipe("residual", tasks=3, banks=2, seed=4))
     design = unfolded(net)
     files, bits = memory_files(design, ["dat"]), 0
-    for image in memory_images(design):
+    for image in design.images:
         lines = files[f"{image.name}.dat"].decode().splitlines()
         assert {len(line) for line in lines} == {-(-image.width_bits // 4)}
         bits += len(lines) * image.width_bits

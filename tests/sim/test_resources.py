@@ -23,8 +23,8 @@ from sim.area import (
 )
 from sim.calibration import Measured, fit
 from sim.devices import device, devices
-from sim.memories import Memory, blocks, is_shallow, joining_luts, lut_count, place, unit_memories
-from sim.resources import RESOURCES, Estimate, Resources, capacities, estimate_resources, fifo_memories
+from sim.memories import blocks, is_shallow, joining_luts, lut_count, place
+from sim.resources import RESOURCES, Estimate, Resources, capacities, estimate_resources
 from tests.helpers.images import settings as legal_settings
 from tests.helpers.networks import Recipe, random_network
 from tests.helpers.small_network import NET
@@ -33,11 +33,11 @@ from tsn_hw.app.hardware.trials import design
 from tsn_hw.core.errors import FileError, FoldingError, SettingsError
 from tsn_hw.core.network import PackedNetwork
 from tsn_hw.core.records import read_json
-from tsn_hw.hardware.dataflow import dataflow
+from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.folding import HardwareSettings
-from tsn_hw.hardware.images import memory_images
+from tsn_hw.hardware.kinds import MatrixUnit
+from tsn_hw.hardware.memories import Memory
 from tsn_hw.hardware.pipeline import accelerator
-from tsn_hw.hardware.units import Accelerator, MatrixUnit
 
 CASES = Path(__file__).parents[1] / "cases"
 Z020, ZU7, ECP5, ICE40 = (device(name) for name in ("xc7z020", "zu7ev", "ecp5-25", "ice40-hx8k"))
@@ -182,8 +182,8 @@ def test_a_memory_is_shallow_where_no_lut_joins_luts() -> None:
 
 def test_the_memories_of_a_unit_are_its_images_and_its_buffers() -> None:
     design = folded(NET)
-    images = {(i.unit, i.kind): (i.depth, i.width_bits) for i in memory_images(design)}
-    found = [memory for unit in design.units for memory in unit_memories(design, unit)]
+    images = {(i.unit, i.kind): (i.depth, i.width_bits) for i in design.images}
+    found = [memory for unit in design.units for memory in design.memories_of(unit)]
     held = [m for m in found if m.kind not in ("window", "vector", "fifo")]
     assert {(m.unit, m.kind): (m.depth, m.width_bits) for m in held} == images
     buffers = {(m.unit, m.kind): (m.depth, m.width_bits) for m in found if m.kind in ("window", "vector")}
@@ -198,10 +198,9 @@ def test_the_memories_of_a_unit_are_its_images_and_its_buffers() -> None:
 @pytest.mark.parametrize("pe", [1, 2])
 def test_every_fifo_that_holds_more_than_two_words_is_a_memory(net: PackedNetwork, pe: int) -> None:
     design = folded(net, pe)
-    memories = [memory for unit in design.units for memory in unit_memories(design, unit)]
-    memories += [memory for fifos in fifo_memories(design).values() for memory in fifos]
+    memories = [memory for unit in design.units for memory in design.memories_of(unit)]
     counted = sorted((memory.depth, memory.width_bits) for memory in memories if memory.kind == "fifo")
-    deep = [channel for channel in dataflow(design).channels if channel.depth > 2]
+    deep = [channel for channel in design.dataflow.channels if channel.depth > 2]
     assert counted == sorted((channel.depth, channel.width_bits) for channel in deep)
 
 
@@ -270,15 +269,9 @@ def test_features_by_hand() -> None:
 )
 def test_a_shifter_has_a_stage_for_every_bit_of_the_shift_that_differs(shifts: tuple[int, ...], stages: int) -> None:
     design = folded(random_network(Recipe("mlp", tasks=len(shifts), seed=3)))
-    unit, steps = design.units[0], [list(task.steps) for task in design.net.tasks]
-    for own, shift in zip(steps, shifts, strict=True):
-        step = own[0]
-        assert step is not None
-        assert step.requantization is not None
-        own[0] = replace(step, requantization=replace(step.requantization, shift=shift))
-    tasks = [SimpleNamespace(steps=own) for own in steps]
-    net = SimpleNamespace(tasks=tasks)
-    assert shifter_stages(SimpleNamespace(net=net, max_tasks=len(shifts)), unit) == stages  # type: ignore[arg-type]
+    net = SimpleNamespace(requantization=lambda task, layer: SimpleNamespace(shift=shifts[task]))
+    some = SimpleNamespace(net=net, max_tasks=len(shifts))
+    assert shifter_stages(some, design.units[0]) == stages  # type: ignore[arg-type]
 
 
 def test_a_model_is_the_sum_of_its_terms() -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -17,11 +18,10 @@ import numpy as np
 
 from tsn_hw.core.arithmetic import Ints
 from tsn_hw.core.layers import INPUT
-from tsn_hw.hardware.units import Accelerator, MatrixUnit, PoolUnit, Stream, Unit, Window
-
-BUS_BITS = 64
-MIN_DEPTH = 2
-"""Depth of a FIFO that need not hold anything back: a word comes while one goes."""
+from tsn_hw.core.memory import index_bits
+from tsn_hw.hardware.design import BUS_BITS, Design
+from tsn_hw.hardware.memories import KINDS, MIN_DEPTH, Memory, MemoryLayout
+from tsn_hw.hardware.units import Parameters, Stream, Unit, Window
 
 Kind = Literal["input", "copy", "convert", "window", "unit", "output"]
 
@@ -44,43 +44,109 @@ class Channel:
 
 @dataclass(frozen=True)
 class Process:
-    """A process: its kind, the unit that it belongs to (INPUT for what belongs to the input), and its channels."""
+    """A process, complete: what it is, its channels, and all that its module in C++ and in SystemVerilog needs to know.
+
+    unit: the number of the unit that it belongs to (INPUT for what belongs to the input). name: its own among all
+    processes: the unit's, or that of what it writes. title: what it does, in words. parameters: what it computes with.
+    storage: sizes of its memories, what they are stored in, and the files of those that are constant. cycles: of an
+    inference, where it is the loop of a unit or of a window.
+    """
 
     kind: Kind
     unit: int
+    name: str
+    title: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    parameters: Parameters
+    module: str = ""
+    layouts: tuple[MemoryLayout, ...] = ()
+    buffers: tuple[Memory, ...] = ()
+    cycles: int = 0
+
+    @property
+    def is_loop(self) -> bool:
+        """Whether its cycles depend on the unit; the others take a cycle a word."""
+        return self.kind in ("window", "unit")
+
+    @property
+    def is_on_load_chain(self) -> bool:
+        """Whether load packets write a memory of it."""
+        return any(layout.is_loaded for layout in self.layouts)
+
+    @property
+    def instance(self) -> str:
+        """Its name where processes and channels have one space of names."""
+        names = {"unit": self.name, "output": "writer", "copy": f"copier_{self.name}"}
+        return names.get(self.kind, f"{self.kind}_{self.name}")
+
+    @property
+    def storage(self) -> Parameters:
+        """Sizes of its memories, what they are stored in, and the files of those that are constant."""
+        found = _sizes(self.layouts) if self.layouts else {}
+        for layout in self.layouts:
+            found |= {} if layout.is_loaded else {f"{layout.kind.upper()}_FILE": f"{layout.name}.mem"}
+        memories = [*(layout.memory for layout in self.layouts), *self.buffers]
+        return found | {f"{memory.kind.upper()}_STYLE": memory.storage for memory in memories}
+
+    @property
+    def declaration(self) -> str:
+        """Its parameters as a struct of C++."""
+        return declaration(self.name, self.title, self.parameters)
+
+
+def _sizes(layouts: Sequence[MemoryLayout]) -> dict[str, int | str]:
+    """How many tasks, regions and codebooks memories hold, and which of them load packets write."""
+    lengths = {layout.kind: layout.axes[0][1] for layout in layouts}
+    loaded = sum(layout.is_loaded << KINDS.index(layout.kind) for layout in layouts)
+    found: dict[str, int | str] = {"TASKS": lengths["task"], "TASK_BITS": index_bits(lengths["task"]), "LOADED": loaded}
+    names = {"words": "REGIONS", "codebook": "CODEBOOKS"}
+    return found | {name: lengths[kind] for kind, name in names.items() if kind in lengths}
+
+
+def declaration(name: str, title: str, parameters: Parameters) -> str:
+    """Parameters as a struct of C++."""
+    members = "".join(
+        f"    static const {_type(value)} {key} = {str(value).lower()};\n" for key, value in parameters.items()
+    )
+    return f"// {title}\nstruct {name} {{\n{members}}};\n"
+
+
+def _type(value: int | str) -> str:
+    if isinstance(value, bool):
+        return "bool"
+    return "int" if int(value) < 1 << 31 else "unsigned"
 
 
 @dataclass(frozen=True)
 class Dataflow:
     """Channels, and processes in an order in which each stands behind all that it reads from."""
 
-    accelerator: Accelerator
+    design: Design
     channels: tuple[Channel, ...]
     processes: tuple[Process, ...]
 
+    @property
+    def loops(self) -> list[Process]:
+        """The processes whose steps a simulation counts."""
+        return [process for process in self.processes if process.is_loop]
 
-def identifier(index: int, unit: Unit) -> str:
-    """Name of a unit in C++ and in an HDL: unique, and like the layer's.
+    def ends(self, process: Process) -> tuple[list[Channel], list[Channel]]:
+        """The channels that a process reads, and those that it writes."""
+        inputs, outputs = ([self.channels[i] for i in numbers] for numbers in (process.inputs, process.outputs))
+        return inputs, outputs
 
-    >>> from types import SimpleNamespace as Some
-    >>> identifier(3, Some(name="conv-1.a"))
-    'u3_conv_1_a'
-    """
-    return f"u{index}_{re.sub(r'[^A-Za-z0-9]+', '_', unit.name).strip('_')}"
-
-
-def bus_container_bits(accelerator: Accelerator) -> int:
-    """Bits that an activation takes on the input bus."""
-    return 8 if accelerator.input.bits <= 8 else 16
+    @property
+    def number(self) -> int:
+        """What tells an accelerator from others: the CRC-32 of its processes. Its loads begin with it."""
+        return zlib.crc32("\n".join(process.declaration for process in self.processes).encode())
 
 
-def dataflow(accelerator: Accelerator) -> Dataflow:
+def dataflow(design: Design) -> Dataflow:
     """The processes of an accelerator, and its channels with the depths of :func:`channel_depths`."""
-    builder = _Builder(accelerator)
+    builder = _Builder(design)
     builder.build()
-    graph = Dataflow(accelerator, tuple(builder.channels), tuple(builder.processes))
+    graph = Dataflow(design, tuple(builder.channels), tuple(builder.processes))
     depths = channel_depths(graph)
     channels = tuple(replace(channel, depth=depth) for channel, depth in zip(graph.channels, depths, strict=True))
     return replace(graph, channels=channels)
@@ -104,12 +170,12 @@ def channel_depths(graph: Dataflow) -> list[int]:
 
     At the end of an inference every word is written and taken, so that the next one starts like the first. More
     places than these never hurt; some are added so that the slowest process need not wait for the others: those of
-    :func:`flowing_depth`, and where ways meet again, what the channels of the other way can hold.
+    ``input_depth``, and where ways meet again, what the channels of the other way can hold.
     """
     depths = [MIN_DEPTH] * len(graph.channels)
     for process in graph.processes:
         for channel in process.inputs:
-            depths[channel] = flowing_depth(graph.accelerator.units[process.unit], process.kind)
+            depths[channel] = _flowing_depth(graph.design.units[process.unit], process.kind)
     flowing = list(depths)
     passed: dict[int, set[int]] = {}  # the channels that all ways to a channel pass, itself included
     behind: dict[int, set[int]] = {}  # the channels that any way to a channel passes
@@ -130,19 +196,11 @@ def channel_depths(graph: Dataflow) -> list[int]:
     return depths
 
 
-def flowing_depth(unit: Unit, kind: Kind) -> int:
-    """Words that may wait for a process of a unit, so that it and its writer go on while the other is busy.
-
-    In front of a matrix unit: a vector, and as many more as it takes while the window before it loads its first rows.
-    In front of a window: the rows that it loads at once.
-    """
-    window = unit.window if isinstance(unit, MatrixUnit | PoolUnit) else None
-    if kind == "window" and window is not None:
-        return max(MIN_DEPTH, max(window.kernel[0], window.stride[0]) * window.words_per_row)
-    if kind == "unit" and isinstance(unit, MatrixUnit):
-        first = window.rows_needed(0) * window.words_per_row if window else 0
-        return max(MIN_DEPTH, unit.column_folds * (1 + -(-first // unit.lines)))
-    return MIN_DEPTH
+def _flowing_depth(unit: Unit, kind: Kind) -> int:
+    """Words that may wait for a process of a unit, so that it and its writer go on while the other is busy."""
+    if kind == "window" and unit.window is not None:
+        return unit.window.input_depth
+    return unit.input_depth if kind == "unit" else MIN_DEPTH
 
 
 def _held(graph: Dataflow, fork: int, process: Process) -> dict[int, int]:
@@ -171,18 +229,12 @@ def _ready(graph: Dataflow, fork: int) -> dict[int, Ints]:
 def words_read(graph: Dataflow, process: Process, output: int) -> Ints:
     """For every word that a process writes to a channel in an inference: words of each input that it reads before."""
     channels, words = graph.channels, np.arange(1, graph.channels[output].words + 1)
-    unit = graph.accelerator.units[process.unit]
+    unit = graph.design.units[process.unit]
     if process.kind == "convert":
         return -(-words * channels[output].lanes // channels[process.inputs[0]].lanes)
-    if process.kind == "window":
-        assert isinstance(unit, MatrixUnit | PoolUnit)
-        assert unit.window is not None
+    if process.kind == "window" and unit.window is not None:
         return _window_reads(unit.window)
-    if process.kind == "unit" and isinstance(unit, MatrixUnit):
-        return -(-words // unit.row_folds) * unit.column_folds
-    if process.kind == "unit" and isinstance(unit, PoolUnit):
-        return words * (unit.window.kernel[0] * unit.window.kernel[1])
-    return words
+    return unit.words_read(words) if process.kind == "unit" else words
 
 
 def _window_reads(window: Window) -> Ints:
@@ -198,54 +250,80 @@ def _window_reads(window: Window) -> Ints:
 
 @dataclass
 class _Builder:
-    accelerator: Accelerator
+    design: Design
     channels: list[Channel] = field(default_factory=list)
     processes: list[Process] = field(default_factory=list)
 
     def build(self) -> None:
-        design = self.accelerator
-        lanes = BUS_BITS // bus_container_bits(design)
-        words = -(-design.input.elements // lanes)
-        (bus,) = self.add("input", INPUT, (), Channel("bus", design.input, lanes, words))
+        design = self.design
+        lanes = BUS_BITS // design.container_bits
+        bus = self.add(Channel("bus", design.input, lanes, design.input_beats))
+        numbers = {"BITS": design.input.bits, "CONTAINER_BITS": design.container_bits, "WORDS": design.input_beats}
+        self.processes.append(
+            Process("input", INPUT, "bus", f"input {design.input.shape}", (), (bus,), numbers, "input")
+        )
         copies = {INPUT: self.copied(INPUT, bus)}
-        for index, unit in enumerate(design.units):
-            name = identifier(index, unit)
+        for unit in design.units:
             inputs = [
-                self.converted(copies[source].pop(0), index, f"{name}_input{operand}", unit.input_lanes)
+                self.converted(
+                    copies[source].pop(0), unit.number, f"{unit.identifier}_input{operand}", unit.input_lanes
+                )
                 for operand, source in enumerate(unit.inputs)
             ]
-            if isinstance(unit, MatrixUnit | PoolUnit) and unit.window is not None:
-                window = unit.window
-                words = math.prod(window.output) * window.words_per_window
-                inputs = self.add(
-                    "window", index, tuple(inputs), Channel(f"{name}_window", unit.sources[0], window.lanes, words)
-                )
-            words = unit.output.elements // unit.output_lanes
-            (made,) = self.add(
-                "unit", index, tuple(inputs), Channel(f"{name}_out", unit.output, unit.output_lanes, words)
-            )
-            copies[index] = self.copied(index, made)
-        last = len(design.units) - 1
-        self.add("output", last, (self.converted(copies[last][0], last, "logits", 1),))
+            copies[unit.number] = self.copied(unit.number, self.computed(unit, tuple(inputs)))
+        last = design.head.number
+        logits = self.converted(copies[last][0], last, "logits", 1)
+        rows = {"ROWS": self.channels[logits].words}
+        self.processes.append(Process("output", last, "output", "logits", (logits,), (), rows, "output"))
 
-    def add(self, kind: Kind, unit: int, inputs: tuple[int, ...], *outputs: Channel) -> list[int]:
-        """A process and the channels that it writes."""
-        numbers = list(range(len(self.channels), len(self.channels) + len(outputs)))
-        self.channels += outputs
-        self.processes.append(Process(kind, unit, inputs, tuple(numbers)))
-        return numbers
+    def add(self, channel: Channel) -> int:
+        self.channels.append(channel)
+        return len(self.channels) - 1
+
+    def computed(self, unit: Unit, inputs: tuple[int, ...]) -> int:
+        """What a unit sends, behind its window if it has one."""
+        name, buffers = unit.identifier, unit.buffers
+        if unit.window is not None:
+            inputs = (self.windowed(unit, unit.window, inputs),)
+        words = unit.output.elements // unit.output_lanes
+        made = self.add(Channel(f"{name}_out", unit.output, unit.output_lanes, words))
+        vectors = tuple(memory for memory in buffers if memory.kind == "vector")
+        self.processes.append(
+            Process(
+                "unit", unit.number, name, f"{unit.name}: {type(unit).__name__}", inputs, (made,), unit.parameters,
+                unit.module, unit.layouts(self.design.max_tasks), vectors, unit.steps,
+            )
+        )  # fmt: skip
+        return made
+
+    def windowed(self, unit: Unit, window: Window, inputs: tuple[int, ...]) -> int:
+        """The windows of a unit."""
+        words = math.prod(window.output) * window.words_per_window
+        channel = Channel(f"{unit.identifier}_window", unit.sources[0], window.lanes, words)
+        numbers = {"INDEX": unit.number, "WORD_WIDTH": channel.width_bits, "BY_PART": not unit.has_words}
+        ring = tuple(memory for memory in unit.buffers if memory.kind == "window")
+        made, title = self.add(channel), f"windows of {unit.name}"
+        self.processes.append(
+            Process(
+                "window", unit.number, channel.name, title, inputs, (made,), numbers | window.parameters,
+                "window", buffers=ring, cycles=window.cycles,
+            )
+        )  # fmt: skip
+        return made
 
     def copied(self, unit: int, channel: int) -> list[int]:
         """A channel for every operand that reads what a unit sends, in the order of the units."""
         ends = [channel]
-        copies = sum(other.inputs.count(unit) for other in self.accelerator.units) - 1
+        copies = sum(other.inputs.count(unit) for other in self.design.units) - 1
+        base = self.channels[channel].name.removesuffix("_out")
         for number in range(copies):
-            source = self.channels[ends.pop()]
-            name = self.channels[channel].name.removesuffix("_out")
-            names = (f"{name}_copy{number}", f"{name}_rest{number}")
-            ends += self.add(
-                "copy", unit, (self.channels.index(source),), *(replace(source, name=name) for name in names)
-            )
+            source = ends.pop()
+            read = self.channels[source]
+            made = [self.add(replace(read, name=f"{base}_{part}{number}")) for part in ("copy", "rest")]
+            name, title = self.channels[made[0]].name, f"copies of {read.name}"
+            numbers = {"WIDTH": read.width_bits, "WORDS": read.words}
+            self.processes.append(Process("copy", unit, name, title, (source,), tuple(made), numbers, "copy"))
+            ends += made
         return ends
 
     def converted(self, channel: int, unit: int, name: str, lanes: int) -> int:
@@ -253,6 +331,9 @@ class _Builder:
         source = self.channels[channel]
         if source.lanes == lanes:
             return channel
-        words = source.stream.elements // lanes
-        (number,) = self.add("convert", unit, (channel,), Channel(name, source.stream, lanes, words))
-        return number
+        made = self.add(Channel(name, source.stream, lanes, source.stream.elements // lanes))
+        numbers = {"FROM": source.lanes, "TO": lanes, "BITS": source.stream.bits}
+        numbers |= {"ELEMENTS": source.stream.elements, "GRAIN": math.gcd(source.lanes, lanes)}
+        title = f"{source.name} in other words"
+        self.processes.append(Process("convert", unit, name, title, (channel,), (made,), numbers, "convert"))
+        return made

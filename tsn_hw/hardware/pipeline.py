@@ -5,34 +5,32 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple, TypeVar, get_args
 
 from tsn_hw.core import arithmetic
 from tsn_hw.core.arithmetic import Ints
 from tsn_hw.core.errors import ExportError, FoldingError
-from tsn_hw.core.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, MaxPool, Pair, Shape, Weighted
+from tsn_hw.core.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, MaxPool, Pair, Shape, Weighted, refused
 from tsn_hw.core.memory import index_bits
 from tsn_hw.core.network import BankLayer, PackedNetwork, Requantization, code_bits
+from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.folding import Folding, HardwareSettings, MaskMode, UnitSettings, check_divides
-from tsn_hw.hardware.units import (
-    LOGIT_BITS,
-    MULTIPLIER_BITS,
-    SPARE_ALIGNMENT,
-    Accelerator,
-    AddUnit,
-    HardwareUnit,
-    MatrixUnit,
-    PoolUnit,
-    Scales,
-    Stream,
-    Window,
-)
+from tsn_hw.hardware.kinds import AddUnit, MatrixUnit, PoolUnit
+from tsn_hw.hardware.units import LOGIT_BITS, MULTIPLIER_BITS, SPARE_ALIGNMENT, Scales, Stream, Unit, Window
+
+U = TypeVar("U", bound=Unit)
+ENGINE = "hardware"
+BUILT = (*get_args(Weighted), MaxPool, AvgPool, Add, Flatten)
+"""The kinds of layers that there are units for; a Flatten takes none."""
 
 
 def obstacles(net: PackedNetwork) -> list[str]:
     """Why a network is no pipeline of units: every reason, with layer, rule and value. Empty: it is one."""
     if not net.tasks:
         return ["the network has no tasks"]
-    found = []
+    found = [str(refused(layer, ENGINE)) for layer in net.layers if not isinstance(layer, BUILT)]
+    if found:
+        return found
     heads = [net.layers[net.head(task)] for task in range(len(net.tasks))]
     for index, layer in enumerate(net.layers):
         if index in net.heads:
@@ -121,16 +119,32 @@ def refold(design: Accelerator, settings: HardwareSettings) -> Accelerator:
     It is what :func:`accelerator` gives, but no width is proven again, so it takes microseconds. For settings that are
     legal, with the same room for tasks and banks.
     """
-    units = tuple(refold_unit(unit, settings.units[unit.name]) for unit in design.units)
-    return Accelerator(design.net, settings, units)
+    body = tuple(refold_unit(unit, settings.units[unit.name]) for unit in design.body)
+    return Accelerator(design.net, settings, body, refold_unit(design.head, settings.units[design.head.name]))
 
 
-def refold_unit(unit: HardwareUnit, settings: UnitSettings) -> HardwareUnit:
+def refold_unit(unit: U, settings: UnitSettings) -> U:
     """A unit with other settings that are legal for it."""
     unit = replace(unit, settings=settings)
-    if not isinstance(unit, AddUnit) and unit.window is not None:
-        unit = replace(unit, window=replace(unit.window, lanes=unit.input_lanes))
-    return unit
+    return replace(unit, window=replace(unit.window, lanes=unit.input_lanes)) if unit.window is not None else unit
+
+
+class _Common(NamedTuple):
+    """What all units have, in the order of :class:`tsn_hw.hardware.units.Unit`."""
+
+    number: int
+    name: str
+    layers: tuple[int, ...]
+    inputs: tuple[int, ...]
+    sources: tuple[Stream, ...]
+    output: Stream
+    settings: UnitSettings
+
+
+def _window(layer: Conv2d | MaxPool | AvgPool, common: _Common, padding: Pair, lanes: int) -> Window:
+    """The window in front of a unit."""
+    height, width = common.output.shape[1:]
+    return Window(common.sources[0].shape, layer.kernel, layer.stride, padding, (height, width), lanes)
 
 
 @dataclass(frozen=True)
@@ -144,77 +158,58 @@ class _Builder:
         return self.settings.max_tasks > 0
 
     def build(self, names: tuple[str, ...]) -> Accelerator:
-        net, units = self.net, list[HardwareUnit]()
+        net, body = self.net, list[Unit]()
         producer, streams = {INPUT: INPUT}, {INPUT: Stream(net.input_shape, net.input.bits, net.input.signed)}
-        remaining = iter(names)
         tasks = range(len(net.tasks))
+
+        def common(layer: Layer, layers: tuple[int, ...], output: Stream) -> _Common:
+            inputs = tuple(producer[source] for source in layer.inputs)
+            sources, name = tuple(streams[source] for source in layer.inputs), names[len(body)]
+            return _Common(len(body), name, layers, inputs, sources, output, self.settings.units[name])
+
         for index, layer in enumerate(net.layers):
             if index in net.heads:
                 continue
             if isinstance(layer, Flatten):
-                producer[index] = producer[layer.inputs[0]]
-                streams[index] = streams[layer.inputs[0]]
+                producer[index], streams[index] = producer[layer.inputs[0]], streams[layer.inputs[0]]
                 continue
             form = net.format(0, index)
-            stream = Stream(_order(net, index), form.bits, form.signed)
-            units.append(self.unit(next(remaining), (index,) * len(tasks), layer, producer, streams, stream))
-            producer[index], streams[index] = len(units) - 1, stream
+            streams[index] = Stream(_order(net, index), form.bits, form.signed)
+            producer[index] = len(body)
+            body.append(self.unit(layer, common(layer, (index,) * len(tasks), streams[index])))
         heads = tuple(net.head(task) for task in tasks)
         rows = max(self.settings.max_classes, *(len(task.classes) for task in net.tasks))
-        output = Stream((rows,), LOGIT_BITS, True)
-        units.append(self.unit(next(remaining), heads, net.layers[heads[0]], producer, streams, output))
-        return Accelerator(net, self.settings, tuple(units))
+        head = self.matrix(net.layers[heads[0]], common(net.layers[heads[0]], heads, Stream((rows,), LOGIT_BITS, True)))
+        return Accelerator(net, self.settings, tuple(body), head)
 
-    def unit(
-        self,
-        name: str,
-        layers: tuple[int, ...],
-        layer: Layer,
-        producer: dict[int, int],
-        streams: dict[int, Stream],
-        output: Stream,
-    ) -> HardwareUnit:
-        settings = self.settings.units[name]
-        inputs = tuple(producer[source] for source in layer.inputs)
-        sources = tuple(streams[source] for source in layer.inputs)
-        common = name, layers, inputs, sources, output, settings
+    def unit(self, layer: Layer, common: _Common) -> Unit:
         if isinstance(layer, Weighted):
-            return self.matrix(layer, *common)
-        if settings.folding.simd != 1:
-            raise FoldingError(f"layer {name!r}: simd={settings.folding.simd}, a {type(layer).__name__} has pe alone")
-        check_divides(name, "pe", settings.folding.pe, output.channels, "channels")
+            return self.matrix(layer, common)
+        pe, simd = common.settings.folding.pe, common.settings.folding.simd
+        if simd != 1:
+            raise FoldingError(f"layer {common.name!r}: simd={simd}, a {layer.kind} has pe alone")
+        check_divides(common.name, "pe", pe, common.output.channels, "channels")
         if isinstance(layer, Add):
-            return AddUnit(*common, self.scales(layers))
-        assert isinstance(layer, MaxPool | AvgPool)  # the other kinds have weights or are no unit
-        size: Pair = output.shape[1:]  # type: ignore[assignment]
-        window = Window(sources[0].shape, layer.kernel, layer.stride, (0, 0), size, settings.folding.pe)
-        return PoolUnit(*common, window, self.scales(layers) if isinstance(layer, AvgPool) else None)
+            return AddUnit(*common, None, self.scales(common.layers), False)
+        if isinstance(layer, MaxPool | AvgPool):
+            window = _window(layer, common, (0, 0), pe)
+            return PoolUnit(*common, window, self.scales(common.layers) if layer.computes else None, False)
+        raise refused(layer, ENGINE)
 
-    def matrix(
-        self,
-        layer: Weighted,
-        name: str,
-        layers: tuple[int, ...],
-        inputs: tuple[int, ...],
-        sources: tuple[Stream, ...],
-        output: Stream,
-        settings: UnitSettings,
-    ) -> MatrixUnit:
-        folding, is_head, window = settings.folding, layers[0] in self.net.heads, None
-        rows, columns = output.channels, sources[0].elements
-        check_divides(name, "pe", folding.pe, rows, "rows")
+    def matrix(self, layer: Layer, common: _Common) -> MatrixUnit:
+        """The unit of a layer with weights."""
+        name, folding, net = common.name, common.settings.folding, self.net
+        window, columns, groups, what = None, common.sources[0].elements, 1, "columns"
         if isinstance(layer, Conv2d):
-            check_divides(name, "simd", folding.simd, layer.in_channels, "input channels")
-            size: Pair = output.shape[1:]  # type: ignore[assignment]
-            window = Window(sources[0].shape, layer.kernel, layer.stride, layer.padding, size, folding.simd)
-            columns = layer.in_channels * math.prod(layer.kernel)
-        else:
-            check_divides(name, "simd", folding.simd, columns, "columns")
-        groups = layer.groups if isinstance(layer, Conv2d) else 1
-        if settings.mask == "none":
-            self.require_full_masks(name, layers, output.channels, groups)
-        words = [self.net.words(task, index) for task, index in enumerate(layers)]
-        tasks = max(self.settings.max_tasks, len(self.net.tasks))
+            window, what = _window(layer, common, layer.padding, folding.simd), "input channels"
+            columns, groups = layer.in_channels * math.prod(layer.kernel), layer.groups
+        is_head = common.layers[0] in net.heads
+        check_divides(name, "pe", folding.pe, common.output.channels, "rows")
+        check_divides(name, "simd", folding.simd, common.sources[0].channels if window else columns, what)
+        if common.settings.mask == "none":
+            self.require_full_masks(common, groups)
+        words = [net.words(task, index) for task, index in enumerate(common.layers)]
+        tasks = max(self.settings.max_tasks, len(net.tasks))
         most = tasks if self.has_room else max(_rows_of_codebooks(memory) for memory in words)
         widest = max(1, *(code_bits(book) for memory in words for book in memory.codebooks))
         if 0 < self.settings.code_bits < widest:
@@ -222,37 +217,30 @@ class _Builder:
                 f"layer {name!r}: code_bits={self.settings.code_bits}, but it has codes of {widest} bits"
             )
         return MatrixUnit(
-            name,
-            layers,
-            inputs,
-            sources,
-            output,
-            settings,
-            rows,
-            columns,
+            *common,
             window,
+            self.scales(common.layers),
+            is_head,
+            columns,
             groups,
-            regions=tasks if is_head else max(self.settings.max_banks, len(self.net.banks)),
+            regions=tasks if is_head else max(self.settings.max_banks, len(net.banks)),
             prefix_bits=0 if is_head or most == 1 else index_bits(most),
             code_bits=max(widest, self.settings.code_bits),
             centroid_bits=max(memory.centroid_bits for memory in words),
-            scales=self.scales(layers),
-            is_head=is_head,
         )
 
-    def require_full_masks(self, name: str, layers: tuple[int, ...], rows: int, groups: int) -> None:
+    def require_full_masks(self, common: _Common, groups: int) -> None:
         """Without masks every word counts, those outside of groups and of smaller heads too."""
-        for task, index in enumerate(layers):
-            mask = self.net.step(task, index).mask
-            assert mask is not None  # checked at birth
-            if not mask.all() or groups > 1 or len(mask) < rows:
+        for task, index in enumerate(common.layers):
+            mask = self.net.mask(task, index)
+            if not mask.all() or groups > 1 or len(mask) < common.output.channels:
                 raise FoldingError(
-                    f"layer {name!r}: mask='none', but task {self.net.tasks[task].name!r} does not use every word; "
-                    f"choose 'deep' or 'runtime'"
+                    f"layer {common.name!r}: mask='none', but task {self.net.tasks[task].name!r} does not use every "
+                    "word; choose 'deep' or 'runtime'"
                 )
         if self.has_room:
             raise FoldingError(
-                f"layer {name!r}: mask='none' leaves later tasks nothing; drop max_tasks, or choose 'deep'"
+                f"layer {common.name!r}: mask='none' leaves later tasks nothing; drop max_tasks, or choose 'deep'"
             )
 
     def scales(self, layers: tuple[int, ...]) -> Scales:
@@ -261,8 +249,7 @@ class _Builder:
         bounds: list[Ints] = []
         largest = 0
         for task, index in enumerate(layers):
-            step = self.net.step(task, index).requantization
-            assert step is not None  # a layer that computes
+            step = self.net.requantization(task, index)
             low, high = self.net.accumulator(task, index)
             largest = max(
                 largest,
@@ -289,10 +276,11 @@ class _Builder:
             reach = (max(largest) << SPARE_ALIGNMENT) + max(largest)
         elif isinstance(layer, AvgPool):
             reach = largest[0] * math.prod(layer.kernel)
-        else:
-            assert isinstance(layer, Weighted)  # the other kinds accumulate nothing
+        elif isinstance(layer, Weighted):
             centroid_bits = max(self.net.words(task, index).centroid_bits for task, index in enumerate(layers))
-            reach = (largest[0] << centroid_bits - 1) * math.prod(layer.weight_shape[1:])
+            reach = (largest[0] << centroid_bits - 1) * layer.fan_in
+        else:
+            raise refused(layer, ENGINE)
         return arithmetic.signed_bits(-reach, reach)
 
 

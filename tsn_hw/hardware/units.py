@@ -1,6 +1,7 @@
 """A packed network as a pipeline of hardware units: what each computes, in which order, and how wide everything is.
 
-HLS, RTL, memory files, cost and cycle models all read this; the numbers stand here once.
+HLS, RTL, memory files, cost and cycle models all read this; the numbers stand here once. A kind of unit states its
+facts as attributes, and nobody asks which kind a unit is.
 
 **Units.** Every layer of the body but Flatten becomes a unit, and the heads of all tasks together become one: it has
 the rows of the largest, and for each task the words of its own head. Units are connected by streams.
@@ -27,21 +28,21 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import ClassVar
 
 from tsn_hw.core.arithmetic import Ints
-from tsn_hw.core.layers import INPUT, Pair, Shape
-from tsn_hw.core.network import PackedNetwork
-from tsn_hw.hardware.folding import HardwareSettings, UnitSettings
+from tsn_hw.core.layers import Pair, Shape
+from tsn_hw.hardware.folding import UnitSettings
+from tsn_hw.hardware.memories import MIN_DEPTH, Axis, Field, Kind, Loading, Memory, MemoryLayout
 
+LINES = ("words", "mask")
+"""Kinds of memories that hold a bit or more of every weight."""
 LOGIT_BITS = 32
-SMALL_MEMORY_BITS = 1024
-"""Memories up to this size become LUTs unless told otherwise: the default of Vitis HLS for FIFOs (UG1399)."""
 MULTIPLIER_BITS = 16
 """Width that holds every multiplier of a network."""
 SPARE_ALIGNMENT = 8
@@ -108,9 +109,21 @@ class Window:
         """Words of ``lanes`` activations in the ring of rows."""
         return (self.kernel[0] + self.stride[0]) * self.words_per_row
 
+    @property
+    def input_depth(self) -> int:
+        """Words that may wait for it while its writer goes on: the rows that it loads at once."""
+        return max(MIN_DEPTH, max(self.kernel[0], self.stride[0]) * self.words_per_row)
+
     def rows_needed(self, row: int) -> int:
         """Input rows that must have arrived before an output row is sent."""
         return min(self.source[1], max(1, row * self.stride[0] - self.padding[0] + self.kernel[0]))
+
+    @property
+    def parameters(self) -> dict[str, int]:
+        """The numbers of the module that makes the windows."""
+        pairs = {"KERNEL": self.kernel, "STRIDE": self.stride, "PADDING": self.padding, "OUTPUT": self.output}
+        sizes = {f"{key}_{axis}": pair[i] for key, pair in pairs.items() for i, axis in enumerate(("ROWS", "COLUMNS"))}
+        return {"HEIGHT": self.source[1], "WIDTH": self.source[2], "PARTS": self.words_per_pixel} | sizes
 
     @cached_property
     def cycles(self) -> int:
@@ -141,175 +154,204 @@ class Scales:
         return self.multiplier_bits + self.offset_bits
 
 
-@dataclass(frozen=True)
-class Unit:
-    """What all units have.
+Parameters = Mapping[str, int | str]
+"""Numbers and names that a module is compiled with, by name; truth values as such."""
 
-    layers: the layer of the network that each task runs here. inputs: units that it reads, INPUT for the network's.
-    input_lanes, output_lanes: activations in a word of its streams.
+
+@dataclass(frozen=True)
+class Unit(ABC):
+    """What all units have; a kind of unit states here what is different about it.
+
+    number: its place, in the order of execution. layers: the layer of the network that each task runs here. inputs:
+    units that it reads, INPUT for the network's. window: what stands in front of it, if anything. scales: widths of its
+    requantization, if it has one. is_head: whether it gives the logits, so that each task has words of its own.
     """
 
+    number: int
     name: str
     layers: tuple[int, ...]
     inputs: tuple[int, ...]
     sources: tuple[Stream, ...]
     output: Stream
     settings: UnitSettings
+    window: Window | None
+    scales: Scales | None
+    is_head: bool
+
+    has_words: ClassVar[bool] = False
+    """Whether it has weights: words, codebooks and masks, and a folding with simd."""
+
+    @property
+    @abstractmethod
+    def module(self) -> str:
+        """Name of its function in C++ and of its module in SystemVerilog."""
+
+    @property
+    def title(self) -> str:
+        """Its name, and its size in a few words."""
+        return f"{self.name}: {self.output.elements} values, {self.settings.folding.pe} in a cycle"
+
+    @property
+    def identifier(self) -> str:
+        """Its name in C++ and in SystemVerilog: unique, and like the layer's: ``u3_conv_1_a`` of ``conv-1.a``."""
+        return f"u{self.number}_{re.sub(r'[^A-Za-z0-9]+', '_', self.name).strip('_')}"
+
+    @property
+    def holds_one_task(self) -> bool:
+        """Whether it holds the parameters of one task at a time, which are loaded when the task changes."""
+        return self.settings.mask == "runtime"
+
+    # ------------------------------------------------------------------------------------------------------- folding
+
+    @property
+    def rows(self) -> int:
+        """What pe divides: channels of the output."""
+        return self.output.channels
+
+    @property
+    def most_simd(self) -> int:
+        """What simd divides; 1 where there is pe alone."""
+        return 1
+
+    @property
+    def lanes(self) -> int:
+        """Values that it works on in a cycle."""
+        return self.settings.folding.pe
 
     @property
     def input_lanes(self) -> int:
+        """Activations in a word of its inputs."""
         return self.settings.folding.pe
 
     @property
     def output_lanes(self) -> int:
+        """Activations in a word of its output."""
         return self.settings.folding.pe
 
     @property
-    def cycles(self) -> int:
-        """Cycles between two inferences, as far as this unit allows."""
+    def weight_bits(self) -> int:
+        """Bits of the factors that activations are multiplied by; 0: of none."""
+        return 0
+
+    @property
+    def scale_folds(self) -> int:
+        """Lines of scales of a task."""
+        return 1
+
+    @property
+    def scale_lanes(self) -> int:
+        """Channels with scales of their own in such a line."""
+        return 1
+
+    # -------------------------------------------------------------------------------------------------------- cycles
+
+    @property
+    def steps(self) -> int:
+        """Cycles of one inference that its own loop takes."""
         return self.output.elements // self.output_lanes
 
-
-@dataclass(frozen=True)
-class MatrixUnit(Unit):
-    """Linear, Conv2d, or the heads: rows x columns weights applied at ``positions``."""
-
-    rows: int
-    columns: int
-    window: Window | None
-    groups: int
-    regions: int
-    prefix_bits: int
-    code_bits: int
-    centroid_bits: int
-    scales: Scales
-    is_head: bool
-
-    @property
-    def positions(self) -> int:
-        return self.output.positions
-
-    @property
-    def word_bits(self) -> int:
-        """``prefix | code``; also the address bits of a region's codebook."""
-        return self.prefix_bits + self.code_bits
-
-    @property
-    def row_folds(self) -> int:
-        return self.rows // self.settings.folding.pe
-
-    @property
-    def column_folds(self) -> int:
-        return self.columns // self.settings.folding.simd
-
-    @property
-    def lanes(self) -> int:
-        """Weights of a line."""
-        return self.settings.folding.pe * self.settings.folding.simd
-
-    @property
-    def lines(self) -> int:
-        """Lines of one region."""
-        return self.row_folds * self.column_folds
-
-    @property
-    def input_lanes(self) -> int:
-        return self.settings.folding.simd
-
-    @property
-    def matrix_cycles(self) -> int:
-        """Cycles of one inference, one line a cycle."""
-        return self.positions * self.lines
-
     @property
     def cycles(self) -> int:
-        return max(self.matrix_cycles, self.window.cycles if self.window else 0)
+        """Cycles between two inferences, as far as this unit and its window allow."""
+        return max(self.steps, self.window.cycles if self.window else 0)
 
-    def arrange(self, weights: NDArray[Any]) -> Ints:
-        """One integer or truth value a weight, (out, in) or (out, in / groups, kh, kw), as (rows, columns) in order.
+    @property
+    def input_depth(self) -> int:
+        """Words that may wait for it, so that it and its writer go on while the other is busy."""
+        return MIN_DEPTH
 
-        Rows that a head of fewer classes lacks, and places outside of the groups, are 0.
+    def words_read(self, words: Ints) -> Ints:
+        """How many words of each input it has read when it writes its first, second ... word."""
+        return words
+
+    # --------------------------------------------------------------------------------------------------- what is in it
+
+    @property
+    def parameters(self) -> Parameters:
+        """The numbers of its module."""
+        names = ("INPUT",) if len(self.sources) == 1 else ("FIRST", "SECOND")
+        streams = zip((*names, "OUTPUT"), (*self.sources, self.output), strict=True)
+        found: dict[str, int | str] = {"INDEX": self.number, "PE": self.settings.folding.pe}
+        for name, stream in streams:
+            found |= {f"{name}_BITS": stream.bits, f"{name}_SIGNED": stream.signed}
+        found |= self._own_parameters
+        if self.scales is not None:
+            found |= {name.upper(): bits for name, bits in asdict(self.scales).items()}
+            found["IS_LOADED"] = self.holds_one_task
+        return found
+
+    @property
+    def _own_parameters(self) -> Parameters:
+        return {"WORDS": self.output.elements // self.settings.folding.pe}
+
+    @property
+    def products(self) -> list[tuple[int, int, int]]:
+        """(how many, bits of a factor, bits of the other) of the products that it computes in a cycle.
+
+        Factors are signed: an activation without a sign has a bit more.
         """
-        if weights.ndim == 4:
-            pixels = self._ungrouped(weights).transpose(0, 2, 3, 1)
-        else:
-            pixels = np.moveaxis(weights.reshape(len(weights), *self.sources[0].shape), 1, -1)
-        matrix = np.zeros((self.rows, self.columns), np.int64)
-        matrix[: len(weights)] = pixels.reshape(len(weights), self.columns)
-        return matrix
+        if self.scales is None or not self.scales.multiplier_bits:
+            return []
+        return [(self.settings.folding.pe, self.scales.accumulator_bits, self.scales.multiplier_bits)]
 
-    def lines_of(self, matrix: Ints) -> Ints:
-        """(rows, columns) as (lines, lanes)."""
-        pe, simd = self.settings.folding.pe, self.settings.folding.simd
-        tiles = matrix.reshape(self.row_folds, pe, self.column_folds, simd)
-        return tiles.transpose(0, 2, 1, 3).reshape(self.lines, self.lanes)
+    def layouts(self, tasks: int) -> tuple[MemoryLayout, ...]:
+        """What its memories look like, with room for so many tasks."""
+        tasks_axis = ("task", 1 if self.holds_one_task else tasks)
+        found = self._word_layouts(tasks_axis)
+        if self.scales is not None:
+            of_rows = (
+                Field("multiplier", self.scales.multiplier_bits, signed=True),
+                Field("offset", self.scales.offset_bits, signed=True),
+            )
+            axes = tasks_axis, ("row_fold", self.scale_folds)
+            found.append(self._layout("scales", axes, self.scale_lanes, of_rows))
+            fields = Field("known", 1), *self._task_fields
+            found.append(self._layout("task", (tasks_axis,), 1, fields))
+        return tuple(found)
 
-    def _ungrouped(self, weights: NDArray[Any]) -> Ints:
-        rows, channels = len(weights) // self.groups, weights.shape[1]
-        dense = np.zeros((len(weights), channels * self.groups, *weights.shape[2:]), np.int64)
-        for group in range(self.groups):
-            some = slice(group * rows, (group + 1) * rows)
-            dense[some, group * channels : (group + 1) * channels] = weights[some]
-        return dense
-
-
-@dataclass(frozen=True)
-class PoolUnit(Unit):
-    """MaxPool, or AvgPool where it has scales."""
-
-    window: Window
-    scales: Scales | None
+    def _word_layouts(self, tasks: Axis) -> list[MemoryLayout]:
+        """Words, codebooks and masks."""
+        return []
 
     @property
-    def cycles(self) -> int:
-        return self.window.cycles
+    def _task_fields(self) -> tuple[Field, ...]:
+        """What a task word says besides that the task is known."""
+        return (Field("shift", SHIFT_BITS),)
 
+    def _layout(
+        self, kind: Kind, axes: tuple[Axis, ...], lanes: int, fields: tuple[Field, ...], copies: int = 1
+    ) -> MemoryLayout:
+        """A layout with what it is stored in: lines in the memory that the settings ask for, codebooks in LUTs.
 
-@dataclass(frozen=True)
-class AddUnit(Unit):
-    """Sum of two streams, each shifted left to the finer grid."""
+        With mask "runtime" all but the words is loaded when the task changes. UltraRAM has no content of its own, so
+        that the words in it, and the masks of all tasks, are written once, before the first inference.
+        """
+        style = self.settings.ram_style if kind in LINES else "distributed" if kind == "codebook" else "auto"
+        loaded: Loading = "once" if style == "ultra" else "never"
+        if self.holds_one_task and kind != "words":
+            loaded = "task"
+        some = tuple(field for field in fields if field.bits)
+        return MemoryLayout(self.name, kind, axes, lanes, some, loaded, style, copies)
 
-    scales: Scales
-
-
-HardwareUnit = MatrixUnit | PoolUnit | AddUnit
-
-
-@dataclass(frozen=True)
-class Accelerator:
-    """A network and the units that compute it, every width known; made by :func:`accelerator`."""
-
-    net: PackedNetwork
-    settings: HardwareSettings
-    units: tuple[HardwareUnit, ...]
-
-    @property
-    def max_tasks(self) -> int:
-        return max(self.settings.max_tasks, len(self.net.tasks))
+    def memories(self, tasks: int) -> list[Memory]:
+        """Its memories with room for so many tasks, and its buffers; FIFOs that other units decide on are no part."""
+        return [*(layout.memory for layout in self.layouts(tasks)), *self.buffers]
 
     @property
-    def max_banks(self) -> int:
-        return max(self.settings.max_banks, len(self.net.banks))
+    def buffers(self) -> list[Memory]:
+        """Memories of activations: the FIFOs of its inputs that hold more than others, and what it reads again.
+
+        "window" is the ring of rows in front of a convolution or a pooling, "vector" the input that a matrix unit reads
+        again for every row fold.
+        """
+        found = [("fifo", self.input_depth)]
+        if self.window is not None:
+            found += [("window", self.window.buffer_words), ("fifo", self.window.input_depth)]
+        found += self._vectors
+        width = self.input_lanes * self.sources[0].bits
+        kept = ((kind, depth) for kind, depth in found if kind != "fifo" or depth > MIN_DEPTH)
+        return [Memory(self.name, kind, depth, width, writable=True) for kind, depth in kept]
 
     @property
-    def input(self) -> Stream:
-        return Stream(self.net.input_shape, self.net.input.bits, self.net.input.signed)
-
-    @property
-    def head(self) -> MatrixUnit:
-        """The unit that gives the logits."""
-        unit = self.units[-1]
-        assert isinstance(unit, MatrixUnit)  # made so
-        return unit
-
-    def stream(self, index: int) -> Stream:
-        """What a unit sends, or the network's input."""
-        return self.input if index == INPUT else self.units[index].output
-
-    def readers(self, index: int) -> tuple[int, ...]:
-        """Units that read the stream of a unit, or of INPUT."""
-        return tuple(number for number, unit in enumerate(self.units) if index in unit.inputs)
-
-    def region(self, unit: MatrixUnit, task: int) -> int:
-        """The region of the line memory whose words a task reads."""
-        return task if unit.is_head else self.net.tasks[task].bank
+    def _vectors(self) -> list[tuple[str, int]]:
+        return []

@@ -15,7 +15,6 @@ from export.hls.driver import driver_json, golden_npz
 from export.hls.scripts import TEMPLATES, Target, render, scripts
 from export.memories.files import memory_files
 from export.project.folding_json import final_config_json, folding_json, read_folding
-from export.project.load import loads
 from sim.resources import RESOURCE_NAMES, Estimate, Resources, UnitEstimate, capacities, clock_of, estimate_resources
 from sim.search import Found, search_folding
 from tsn_hw.app.deploy.verify import adversarial_integers
@@ -26,10 +25,9 @@ from tsn_hw.core.arithmetic import Ints
 from tsn_hw.core.errors import FoldingError, SettingsError
 from tsn_hw.core.files import read_bytes
 from tsn_hw.core.network import PackedNetwork
-from tsn_hw.hardware.dataflow import bus_container_bits, dataflow
+from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.folding import MaskMode
 from tsn_hw.hardware.pipeline import accelerator
-from tsn_hw.hardware.units import Accelerator, MatrixUnit
 
 GOLDEN_INPUTS = 8
 """Golden inputs of a task in the driver's data; the test bench has as many as the command asks for."""
@@ -145,11 +143,10 @@ def project_files(design: Design, golden: Sequence[GoldenRun]) -> dict[str, byte
     """Path and content of everything around the firmware: memories, scripts, driver, reports, README."""
     made, estimate = design.chosen.accelerator, design.chosen.estimate
     net = made.net
-    graph = dataflow(made)
     texts = {
         "README.md": readme(design),
         "folding.json": folding_json(made.settings, net),
-        "final_hw_config.json": final_config_json(graph),
+        "final_hw_config.json": final_config_json(made),
         "driver/driver.py": (TEMPLATES / "driver" / "driver.py").read_text(),
         "driver/accelerator.json": driver_json(made, design.target, estimate.interval_cycles, estimate.latency_cycles),
         **{f"scripts/{name}": text for name, text in scripts(design.target).items()},
@@ -255,9 +252,9 @@ def unit_rows(made: Accelerator, estimate: Estimate) -> list[list[str | int | No
     """The rows of that table, the last one of all units together."""
     rows: list[list[str | int | None]] = []
     for unit, estimated in zip(made.units, estimate.units, strict=True):
-        own, has_weights = unit.settings, isinstance(unit, MatrixUnit)
-        simd = own.folding.simd if has_weights else None
-        stored = (own.ram_style, own.mask) if has_weights else (None, None)
+        own = unit.settings
+        simd = own.folding.simd if unit.has_words else None
+        stored = (own.ram_style, own.mask) if unit.has_words else (None, None)
         rows.append([unit.name, own.folding.pe, simd, *stored, unit.cycles, *_counts(estimated.resources)])
     rows.append(["all", None, None, None, None, estimate.interval_cycles, *_counts(estimate.resources)])
     return rows
@@ -294,11 +291,11 @@ def readme(design: Design) -> str:
         latency_us=f"{estimate.latency_us:.1f}",
         shape=" x ".join(map(str, stream.shape)),
         format=f"{stream.bits} bits {'signed' if stream.signed else 'unsigned'}",
-        container_bits=bus_container_bits(made),
+        container_bits=made.container_bits,
         outputs=made.head.rows,
         device=estimate.device.name,
         shares=_shares(estimate),
-        load=LOADED if 0 in loads(made) else ALWAYS_THERE,
+        load=LOADED if 0 in made.loads else ALWAYS_THERE,
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from export.memories.files import read_memories, write_memories
-from export.memories.patch import TaskPatch, task_patch
+from export.memories.patch import TaskPatch, extended, task_patch
 from export.memories.patch_files import PATCH_FOLDER, patch_files
 from export.project.folder import write_folder
 from export.project.folding_json import read_folding
@@ -16,7 +16,7 @@ from tsn_hw.core import artifact
 from tsn_hw.core.files import read_bytes
 from tsn_hw.core.network import PackedNetwork
 from tsn_hw.hardware.folding import HardwareSettings
-from tsn_hw.hardware.images import MemoryImage, memory_images
+from tsn_hw.hardware.images import MemoryImage
 from tsn_hw.hardware.pipeline import accelerator
 
 Told = tuple[str, Any]
@@ -27,7 +27,7 @@ def write_memory_files(path: Path, folding: Path, folder: Path, formats: Sequenc
     net = artifact.load(path)
     design = accelerator(net, _settings(folding, net))
     written = write_memories(design, folder, formats)
-    text, data = _sizes(memory_images(design))
+    text, data = _sizes(design.images)
     return f"{text}\n\n{len(written)} files in {folder}", data | {"files": [str(file) for file in written]}
 
 
@@ -39,10 +39,10 @@ def check_memory_files(folder: Path) -> Told:
 
 def write_patch(old: Path, new: Path, folding: Path, folder: Path) -> Told:
     """Write what the new tasks of a network add to the memories of an accelerator that was built for the old one."""
-    before, after = artifact.load(old), artifact.load(new)
-    settings = _settings(folding, before)
-    patch = task_patch(before, after, settings)
-    write_folder(folder, patch_files(patch, accelerator(after, settings)), PATCH_FOLDER)
+    earlier = artifact.load(old)
+    before, after = extended(earlier, artifact.load(new), _settings(folding, earlier))
+    patch = task_patch(before, after)
+    write_folder(folder, patch_files(patch, after), PATCH_FOLDER)
     return _patch_text(patch, folder), _patch_json(patch, folder)
 
 

@@ -23,9 +23,8 @@ from tsn_hw.core.arithmetic import Ints
 from tsn_hw.core.errors import EngineError, FoldingError
 from tsn_hw.core.files import read_bytes
 from tsn_hw.core.network import PackedNetwork
-from tsn_hw.hardware.dataflow import dataflow
+from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.pipeline import accelerator, layer_values
-from tsn_hw.hardware.units import Accelerator
 
 Told = tuple[str, Any]
 
@@ -58,7 +57,7 @@ def write_rtl_project(path: Path, folding: Path, folder: Path, platforms: Mappin
     estimates = Estimates(**{family: _estimate(design, platform) for family, platform in platforms.items()})
     texts = {
         "folding.json": folding_json(design.settings, design.net),
-        "final_hw_config.json": final_config_json(dataflow(design)),
+        "final_hw_config.json": final_config_json(design),
         ESTIMATES: json.dumps(asdict(estimates), indent=1) + "\n",
     }
     write_rtl(design, folder, {name: text.encode() for name, text in texts.items()})

@@ -17,9 +17,9 @@ from tsn_hw.core.arithmetic import ActFormat
 from tsn_hw.core.errors import SettingsError
 from tsn_hw.core.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, MaxPool, Shape, Weighted
 from tsn_hw.core.network import Bank, BankLayer, PackedNetwork, Requantization, Step, Task
+from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.folding import Folding, HardwareSettings, MaskMode, UnitSettings, divisors
 from tsn_hw.hardware.pipeline import accelerator
-from tsn_hw.hardware.units import Accelerator
 
 Kind = Literal["linear", "conv", "pool", "residual"]
 

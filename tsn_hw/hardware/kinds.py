@@ -1,0 +1,212 @@
+"""The kinds of units: what each states of itself beyond what all have."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tsn_hw.core.arithmetic import Ints
+from tsn_hw.core.memory import index_bits
+from tsn_hw.hardware.memories import MIN_DEPTH, Axis, Field, MemoryLayout
+from tsn_hw.hardware.units import SHIFT_BITS, Parameters, Scales, Unit, Window
+
+
+@dataclass(frozen=True)
+class MatrixUnit(Unit):
+    """Linear, Conv2d, or the heads: rows x columns weights applied at ``positions``."""
+
+    scales: Scales
+    columns: int
+    groups: int
+    regions: int
+    prefix_bits: int
+    code_bits: int
+    centroid_bits: int
+
+    has_words = True
+
+    @property
+    def module(self) -> str:
+        return "matrix"
+
+    @property
+    def title(self) -> str:
+        folding = self.settings.folding
+        return f"{self.name}: {self.rows} rows x {self.columns} columns, {folding.pe} x {folding.simd} in a cycle"
+
+    @property
+    def weight_bits(self) -> int:
+        return self.centroid_bits
+
+    @property
+    def positions(self) -> int:
+        return self.output.positions
+
+    @property
+    def word_bits(self) -> int:
+        """``prefix | code``; also the address bits of a region's codebook."""
+        return self.prefix_bits + self.code_bits
+
+    @property
+    def most_simd(self) -> int:
+        return self.sources[0].channels if self.window else self.columns
+
+    @property
+    def row_folds(self) -> int:
+        return self.rows // self.settings.folding.pe
+
+    @property
+    def column_folds(self) -> int:
+        return self.columns // self.settings.folding.simd
+
+    @property
+    def lanes(self) -> int:
+        """Weights of a line."""
+        return self.settings.folding.pe * self.settings.folding.simd
+
+    @property
+    def lines(self) -> int:
+        """Lines of one region."""
+        return self.row_folds * self.column_folds
+
+    @property
+    def input_lanes(self) -> int:
+        return self.settings.folding.simd
+
+    @property
+    def scale_folds(self) -> int:
+        return self.row_folds
+
+    @property
+    def scale_lanes(self) -> int:
+        return self.settings.folding.pe
+
+    @property
+    def steps(self) -> int:
+        """One line a cycle."""
+        return self.positions * self.lines
+
+    @property
+    def input_depth(self) -> int:
+        """A vector, and as many more as it takes while the window before it loads its first rows."""
+        first = self.window.rows_needed(0) * self.window.words_per_row if self.window else 0
+        return max(MIN_DEPTH, self.column_folds * (1 + -(-first // self.lines)))
+
+    def words_read(self, words: Ints) -> Ints:
+        return -(-words // self.row_folds) * self.column_folds
+
+    @property
+    def _own_parameters(self) -> Parameters:
+        return {
+            "SIMD": self.settings.folding.simd,
+            "POSITIONS": self.positions,
+            "ROW_FOLDS": self.row_folds,
+            "COLUMN_FOLDS": self.column_folds,
+            "WORD_BITS": self.word_bits,
+            "REGION_BITS": index_bits(self.regions),
+            "CENTROID_BITS": self.centroid_bits,
+            "HAS_MASK": self.settings.mask != "none",
+        }
+
+    @property
+    def products(self) -> list[tuple[int, int, int]]:
+        source = self.sources[0]
+        return [(self.lanes, source.bits + (not source.signed), self.centroid_bits), *super().products]
+
+    def _word_layouts(self, tasks: Axis) -> list[MemoryLayout]:
+        lines = ("row_fold", self.row_folds), ("column_fold", self.column_folds)
+        words = Field("code", self.code_bits), Field("prefix", self.prefix_bits)
+        books = (
+            ("region", 1 if self.holds_one_task else self.regions),
+            ("prefix", 1 << self.prefix_bits),
+            ("code", 1 << self.code_bits),
+        )
+        centroid = Field("centroid", self.centroid_bits, signed=True)
+        found = [
+            self._layout("words", (("region", self.regions), *lines), self.lanes, words),
+            self._layout("codebook", books, 1, (centroid,), copies=self.lanes),
+        ]
+        if self.settings.mask != "none":
+            found.append(self._layout("mask", (tasks, *lines), self.lanes, (Field("mask", 1),)))
+        return found
+
+    @property
+    def _task_fields(self) -> tuple[Field, ...]:
+        return Field("region", index_bits(self.regions)), *super()._task_fields
+
+    @property
+    def _vectors(self) -> list[tuple[str, int]]:
+        return [("vector", self.column_folds)] if self.row_folds > 1 else []
+
+    def arrange(self, weights: NDArray[Any]) -> Ints:
+        """One integer or truth value a weight, (out, in) or (out, in / groups, kh, kw), as (rows, columns) in order.
+
+        Rows that a head of fewer classes lacks, and places outside of the groups, are 0.
+        """
+        if weights.ndim == 4:
+            pixels = self._ungrouped(weights).transpose(0, 2, 3, 1)
+        else:
+            pixels = np.moveaxis(weights.reshape(len(weights), *self.sources[0].shape), 1, -1)
+        matrix = np.zeros((self.rows, self.columns), np.int64)
+        matrix[: len(weights)] = pixels.reshape(len(weights), self.columns)
+        return matrix
+
+    def lines_of(self, weights: NDArray[Any]) -> Ints:
+        """The same as (lines, lanes)."""
+        pe, simd = self.settings.folding.pe, self.settings.folding.simd
+        tiles = self.arrange(weights).reshape(self.row_folds, pe, self.column_folds, simd)
+        return tiles.transpose(0, 2, 1, 3).reshape(self.lines, self.lanes)
+
+    def _ungrouped(self, weights: NDArray[Any]) -> Ints:
+        rows, channels = len(weights) // self.groups, weights.shape[1]
+        dense = np.zeros((len(weights), channels * self.groups, *weights.shape[2:]), np.int64)
+        for group in range(self.groups):
+            some = slice(group * rows, (group + 1) * rows)
+            dense[some, group * channels : (group + 1) * channels] = weights[some]
+        return dense
+
+
+@dataclass(frozen=True)
+class PoolUnit(Unit):
+    """MaxPool, or AvgPool where it has scales."""
+
+    window: Window
+
+    @property
+    def module(self) -> str:
+        return "average_pool" if self.scales else "max_pool"
+
+    @property
+    def area(self) -> int:
+        """Words that a word of the output is made of."""
+        return math.prod(self.window.kernel)
+
+    @property
+    def steps(self) -> int:
+        return super().steps * self.area
+
+    def words_read(self, words: Ints) -> Ints:
+        return words * self.area
+
+    @property
+    def _own_parameters(self) -> Parameters:
+        return {**super()._own_parameters, "AREA": self.area}
+
+
+@dataclass(frozen=True)
+class AddUnit(Unit):
+    """Sum of two streams, each shifted left to the finer grid."""
+
+    scales: Scales
+
+    @property
+    def module(self) -> str:
+        return "add"
+
+    @property
+    def _task_fields(self) -> tuple[Field, ...]:
+        return *super()._task_fields, Field("left_shift_0", SHIFT_BITS), Field("left_shift_1", SHIFT_BITS)
