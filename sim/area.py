@@ -118,10 +118,10 @@ def unit_logic(design: Design, unit: Unit, device: Device, model: AreaModel) -> 
 
 def features(design: Design, unit: Unit, device: Device) -> Features:
     """The features of a unit; those of products depend on whether the part has DSPs for them."""
-    pe, in_luts = unit.settings.folding.pe, [p for p in unit.products if not in_dsp(p[1], p[2], device)]
+    pe, in_luts = unit.pe, [p for p in unit.products if not in_dsp(p[1], p[2], device)]
     row_bits = pe * unit.scales.value_bits if unit.scales else 0
     accumulator_bits = unit.scales.accumulator_bits if unit.scales else 0
-    ports = [(unit.output_lanes, unit.output), *((unit.input_lanes, stream) for stream in unit.sources)]
+    ports = [(unit.pe, unit.output), *((unit.input_lanes, stream) for stream in unit.sources)]
     return Features(
         heads=int(unit.is_head),
         loops=1 if unit.window is None else 2,
@@ -129,7 +129,7 @@ def features(design: Design, unit: Unit, device: Device) -> Features:
         shift_bits=row_bits * shifter_stages(design, unit),
         accumulator_bits=pe * accumulator_bits,
         sum_bits=unit.lanes * accumulator_bits,
-        lane_bits=unit.lanes * (unit.sources[0].bits + unit.weight_bits) if unit.has_words else 0,
+        lane_bits=unit.lanes * (unit.sources[0].bits + unit.products[0][2]) if unit.has_words else 0,
         fabric_bits=sum(count * (a + b) for count, a, b in in_luts),
         area=sum(count * a * b for count, a, b in in_luts),
         compare_bits=0 if unit.scales else pe * unit.output.bits,

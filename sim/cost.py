@@ -313,7 +313,7 @@ def _float_operations(net: PackedNetwork, unit: MatrixUnit, index: int, used: in
         flops=2 * macs,
         bops=bit_operations(macs, FLOAT_BITS, FLOAT_BITS, fan_in),
         parameter_bits=parameters,
-        on_chip_bits=FLOAT_BITS * (macs + macs // unit.settings.folding.pe),
+        on_chip_bits=FLOAT_BITS * (macs + macs // unit.pe),
         arithmetic_pj=macs * (energy.float_multiply.pj + energy.float_add.pj),
     )
 
@@ -346,6 +346,6 @@ def _unit_memory(accelerator: Accelerator, unit: Unit, stored: Capacity) -> Unit
         scales_bits=sizes.get("scales", 0),
         task_words_bits=sizes.get("task", 0),
         buffers_bits=sum(memory.bits for memory in (*unit.buffers, *accelerator.join_fifos.get(unit.number, ()))),
-        accumulators_bits=unit.settings.folding.pe * unit.scales.accumulator_bits if unit.scales else 0,
+        accumulators_bits=unit.pe * unit.scales.accumulator_bits if unit.scales else 0,
         float32_bits=FLOAT_BITS * sum(dense_parameters(net, index) for index in layers),
     )

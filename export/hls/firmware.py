@@ -84,7 +84,7 @@ def unit_function(process: Process, unit: Unit) -> str:
     if process.is_on_load_chain:
         parameters += [f"hls::stream<tsn::load_beat> &{port}" for port in ("load_in", "load_out")]
         load = f"    tsn::load<config::{name}::INDEX>(load_in, load_out, {', '.join(arrays)});\n"
-    parameters.append(f"hls::stream<ap_uint<{unit.output.bits * unit.output_lanes}> > &out")
+    parameters.append(f"hls::stream<ap_uint<{unit.output.bits * unit.pe}> > &out")
     parameters += ["unsigned task", "unsigned inferences"]
     used = arrays if unit.has_words else arrays[-2:]
     return UNIT.substitute(

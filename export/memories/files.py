@@ -12,7 +12,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,116 +31,6 @@ MAX_MEMORIES = 2**16
 
 
 @dataclass(frozen=True)
-class MemoryEntry:
-    """What the index says of a memory; files: SHA-256 by format."""
-
-    layout: MemoryLayout
-    sha256: str
-    crc32: str
-    files: dict[str, str]
-
-
-def memory_files(accelerator: Accelerator, formats: Sequence[str] = tuple(MEMORY_FORMATS)) -> dict[str, bytes]:
-    """Name and content of every memory file of an accelerator, and of the index.
-
-    Raises ExportError for a format that there is not, or where two memories would have one name in C.
-    """
-    return files_of(accelerator.images, formats)
-
-
-def files_of(images: Iterable[MemoryImage], formats: Sequence[str]) -> dict[str, bytes]:
-    """Name and content of every file of some memories, and of their index."""
-    for form in formats:
-        if form not in MEMORY_FORMATS:
-            raise ExportError(f"format {form!r}: must be one of {', '.join(MEMORY_FORMATS)}")
-    files: dict[str, bytes] = {}
-    entries: list[MemoryEntry] = []
-    names: dict[str, str] = {}
-    for image in images:
-        other = names.setdefault(c_name(image.layout), image.name)
-        if "h" in formats and other != image.name:
-            raise ExportError(
-                f"memories {other!r} and {image.name!r}: both are {c_name(image.layout)} in C; rename one"
-            )
-        written = {form: write_memory(form, image) for form in formats}
-        digests = {form: hashlib.sha256(data).hexdigest() for form, data in written.items()}
-        entries.append(MemoryEntry(image.layout, words_sha256(image), _crc32(image), digests))
-        files |= {f"{image.name}.{form}": data for form, data in written.items()}
-    return files | {INDEX: _index(entries).encode()}
-
-
-def write_memories(
-    accelerator: Accelerator, folder: StrPath, formats: Sequence[str] = tuple(MEMORY_FORMATS)
-) -> list[Path]:
-    """Write all memory files into a folder, the index last; each file is replaced as a whole or not at all."""
-    folder, files = Path(folder), memory_files(accelerator, formats)
-    for name, data in files.items():
-        write_atomically(folder / name, data)
-    return [folder / name for name in files]
-
-
-def read_memories(folder: StrPath) -> tuple[MemoryImage, ...]:
-    """The memories of a folder, every file of every format read and checked against the index.
-
-    Raises FileError where a file cannot be read, ArtifactError where it is not what was written.
-    """
-    folder, images = Path(folder), []
-    for entry in _read_index(read_bytes(folder / INDEX)):
-        found = [_read_file(folder, entry, form) for form in entry.files]
-        if _crc32(found[0]) != entry.crc32:
-            raise ArtifactError(
-                f"{INDEX}: {entry.layout.name}: CRC-32 {entry.crc32}, its words have {_crc32(found[0])}"
-            )
-        images.append(found[0])  # all formats hold the same words: their digest is that of the index
-    return tuple(images)
-
-
-def _read_file(folder: Path, entry: MemoryEntry, form: str) -> MemoryImage:
-    name = f"{entry.layout.name}.{form}"
-    data = read_bytes(folder / name)
-    image = read_memory(form, entry.layout, entry.sha256, data)
-    digest = hashlib.sha256(data).hexdigest()
-    if digest != entry.files[form]:
-        raise ArtifactError(f"{INDEX}: {name}: SHA-256 {entry.files[form]}, the file has {digest}")
-    return image
-
-
-def _crc32(image: MemoryImage) -> str:
-    """CRC-32 of the words (that of zlib, gzip and Ethernet), each in whole bytes, the lowest first."""
-    return f"{zlib.crc32(image.octets.tobytes()):08x}"
-
-
-# --------------------------------------------------------------------------------------------------------- the index
-
-
-def _index(entries: Iterable[MemoryEntry]) -> str:
-    """The index as JSON, one line a memory."""
-    lines = ",\n".join(f"  {json.dumps(_entry_json(entry))}" for entry in entries)
-    head = (
-        f' "format": "tsn memories",\n "version": {VERSION},\n "sha256": "{hashlib.sha256(lines.encode()).hexdigest()}"'
-    )
-    return f'{{\n{head},\n "memories": [\n{lines}\n ]\n}}\n'
-
-
-def _entry_json(entry: MemoryEntry) -> dict[str, Any]:
-    files = [{"name": f"{entry.layout.name}.{form}", "sha256": digest} for form, digest in entry.files.items()]
-    return layout_json(entry.layout) | {"sha256": entry.sha256, "crc32": entry.crc32, "files": files}
-
-
-def layout_json(layout: MemoryLayout) -> dict[str, Any]:
-    """What the addresses and bits of a memory mean, as JSON values."""
-    return {
-        "unit": layout.unit,
-        "kind": layout.kind,
-        "depth": layout.depth,
-        "width_bits": layout.width_bits,
-        "address": [{"name": name, "length": length} for name, length in layout.axes],
-        "lanes": layout.lanes,
-        "lane": [{"name": field.name, "bits": field.bits, "signed": field.signed} for field in layout.fields],
-    }
-
-
-@dataclass(frozen=True)
 class _Axis:
     name: str
     length: Annotated[int, Bounds(1, 2**40)]
@@ -148,7 +38,7 @@ class _Axis:
 
 @dataclass(frozen=True)
 class LayoutEntry:
-    """The values of :func:`layout_json`."""
+    """What the addresses and bits of a memory mean, as the values of a JSON object."""
 
     unit: str
     kind: Kind
@@ -176,7 +66,9 @@ class _File:
 
 
 @dataclass(frozen=True)
-class _Memory(LayoutEntry):
+class _Entry(LayoutEntry):
+    """What the index says of a memory."""
+
     sha256: str
     crc32: str
     files: tuple[_File, ...]
@@ -187,26 +79,112 @@ class _Index:
     format: str
     version: int
     sha256: str
-    memories: Annotated[tuple[_Memory, ...], Bounds(0, MAX_MEMORIES)]
+    memories: Annotated[tuple[_Entry, ...], Bounds(0, MAX_MEMORIES)]
 
 
-def _read_index(data: bytes) -> list[MemoryEntry]:
+def layout_values(layout: MemoryLayout) -> dict[str, Any]:
+    """The fields of a :class:`LayoutEntry`, by name."""
+    axes = tuple(_Axis(name, length) for name, length in layout.axes)
+    sizes = {"depth": layout.depth, "width_bits": layout.width_bits}
+    words = {"address": axes, "lanes": layout.lanes, "lane": layout.fields}
+    return {"unit": layout.unit, "kind": layout.kind, **sizes, **words}
+
+
+def memory_files(accelerator: Accelerator, formats: Sequence[str] = tuple(MEMORY_FORMATS)) -> dict[str, bytes]:
+    """Name and content of every memory file of an accelerator, and of the index.
+
+    Raises ExportError for a format that there is not, or where two memories would have one name in C.
+    """
+    return files_of(accelerator.images, formats)
+
+
+def files_of(images: Iterable[MemoryImage], formats: Sequence[str]) -> dict[str, bytes]:
+    """Name and content of every file of some memories, and of their index."""
+    for form in formats:
+        if form not in MEMORY_FORMATS:
+            raise ExportError(f"format {form!r}: must be one of {', '.join(MEMORY_FORMATS)}")
+    files: dict[str, bytes] = {}
+    entries: list[_Entry] = []
+    names: dict[str, str] = {}
+    for image in images:
+        other = names.setdefault(c_name(image.layout), image.name)
+        if "h" in formats and other != image.name:
+            raise ExportError(
+                f"memories {other!r} and {image.name!r}: both are {c_name(image.layout)} in C; rename one"
+            )
+        written = {f"{image.name}.{form}": write_memory(form, image) for form in formats}
+        digests = tuple(_File(name, hashlib.sha256(data).hexdigest()) for name, data in written.items())
+        digest = words_sha256(image)
+        entries.append(_Entry(**layout_values(image.layout), sha256=digest, crc32=_crc32(image), files=digests))
+        files |= written
+    return files | {INDEX: _index(entries).encode()}
+
+
+def write_memories(
+    accelerator: Accelerator, folder: StrPath, formats: Sequence[str] = tuple(MEMORY_FORMATS)
+) -> list[Path]:
+    """Write all memory files into a folder, the index last; each file is replaced as a whole or not at all."""
+    folder, files = Path(folder), memory_files(accelerator, formats)
+    for name, data in files.items():
+        write_atomically(folder / name, data)
+    return [folder / name for name in files]
+
+
+def read_memories(folder: StrPath) -> tuple[MemoryImage, ...]:
+    """The memories of a folder, every file of every format read and checked against the index.
+
+    Raises FileError where a file cannot be read, ArtifactError where it is not what was written.
+    """
+    folder, images = Path(folder), []
+    for number, entry in enumerate(_read_index(read_bytes(folder / INDEX))):
+        layout = entry.layout(f"{INDEX}: memories[{number}]")
+        found = [_read_file(folder, layout, entry.sha256, file) for file in entry.files]
+        if _crc32(found[0]) != entry.crc32:
+            raise ArtifactError(f"{INDEX}: {layout.name}: CRC-32 {entry.crc32}, its words have {_crc32(found[0])}")
+        images.append(found[0])  # all formats hold the same words: their digest is that of the index
+    return tuple(images)
+
+
+def _read_file(folder: Path, layout: MemoryLayout, sha256: str, file: _File) -> MemoryImage:
+    data = read_bytes(folder / file.name)
+    image = read_memory(file.name.rpartition(".")[2], layout, sha256, data)
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != file.sha256:
+        raise ArtifactError(f"{INDEX}: {file.name}: SHA-256 {file.sha256}, the file has {digest}")
+    return image
+
+
+def _crc32(image: MemoryImage) -> str:
+    """CRC-32 of the words (that of zlib, gzip and Ethernet), each in whole bytes, the lowest first."""
+    return f"{zlib.crc32(image.octets.tobytes()):08x}"
+
+
+def _index(entries: Iterable[_Entry]) -> str:
+    """The index as JSON, one line a memory."""
+    lines = ",\n".join(f"  {json.dumps(asdict(entry))}" for entry in entries)
+    head = (
+        f' "format": "tsn memories",\n "version": {VERSION},\n "sha256": "{hashlib.sha256(lines.encode()).hexdigest()}"'
+    )
+    return f'{{\n{head},\n "memories": [\n{lines}\n ]\n}}\n'
+
+
+def _read_index(data: bytes) -> list[_Entry]:
     given = build(_Index, parse_json(data, INDEX, ArtifactError), INDEX, ArtifactError)
     if given.format != "tsn memories" or given.version != VERSION:
         raise ArtifactError(f"{INDEX}: is no index of memories of version {VERSION}")
-    entries = [_read_entry(entry, f"{INDEX}: memories[{i}]") for i, entry in enumerate(given.memories)]
+    entries = [_checked(entry, f"{INDEX}: memories[{i}]") for i, entry in enumerate(given.memories)]
     if _index(entries).encode() != data:
         raise ArtifactError(f"{INDEX}: its SHA-256 does not match, or it is not written as the format asks")
     return entries
 
 
-def _read_entry(entry: _Memory, where: str) -> MemoryEntry:
+def _checked(entry: _Entry, where: str) -> _Entry:
+    """An entry with depth and width as they follow from the others."""
     layout = entry.layout(where)
-    known = {f"{layout.name}.{form}": form for form in MEMORY_FORMATS}
+    known = {f"{layout.name}.{form}" for form in MEMORY_FORMATS}
     for file in entry.files:
         if file.name not in known:
             raise ArtifactError(f"{where}: files: no file of {layout.name!r} is {shown(file.name)}")
     if not entry.files:
         raise ArtifactError(f"{where}: has no file")
-    files = {known[file.name]: file.sha256 for file in entry.files}
-    return MemoryEntry(layout, entry.sha256, entry.crc32, files)
+    return replace(entry, depth=layout.depth, width_bits=layout.width_bits)

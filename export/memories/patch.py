@@ -7,7 +7,6 @@ and task words), and that none of them is among the bits that change. A patch th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy as np
 from export.memories.formats import words_sha256
 from tsn_hw.core import artifact
 from tsn_hw.core.arithmetic import Ints
-from tsn_hw.core.errors import ArtifactError, ExportError
+from tsn_hw.core.errors import ExportError
 from tsn_hw.core.network import PackedNetwork
 from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.folding import HardwareSettings
@@ -79,22 +78,6 @@ def task_patch(before: Accelerator, after: Accelerator) -> TaskPatch:
     pairs = zip(before.images, after.images, strict=True)
     patches = tuple(_memory_patch(before, units[image.unit], image, later) for image, later in pairs)
     return TaskPatch(count, tuple(task.name for task in after.net.tasks[count:]), patches)
-
-
-def apply_patch(patch: TaskPatch, images: Iterable[MemoryImage]) -> tuple[MemoryImage, ...]:
-    """The memories after a patch; ArtifactError where they are not those that it was made for."""
-    patched = []
-    for image, change in zip(images, patch.memories, strict=True):
-        if image.layout != change.layout or words_sha256(image) != change.before:
-            raise ArtifactError(f"memory {image.name!r}: is not the one that the patch was made for")
-        limbs = image.limbs.copy()
-        limbs[change.addresses] = change.words
-        limbs.setflags(write=False)
-        result = MemoryImage(image.layout, limbs)
-        if words_sha256(result) != change.after:
-            raise ArtifactError(f"memory {image.name!r}: does not become what the patch says")
-        patched.append(result)
-    return tuple(patched)
 
 
 # ------------------------------------------------------------------------------------------------- what can be patched

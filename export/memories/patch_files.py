@@ -11,18 +11,13 @@ task. All other memories cannot be written at run time: they take a new memory f
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any
+from dataclasses import asdict
+from typing import Any
 
-import numpy as np
-
-from export.memories.files import MAX_MEMORIES, LayoutEntry, files_of, layout_json
+from export.memories.files import LayoutEntry, files_of, layout_values
 from export.memories.formats import MEMORY_FORMATS, described
 from export.memories.patch import MemoryPatch, TaskPatch
-from tsn_hw.core.errors import ArtifactError, shown
-from tsn_hw.core.records import Bounds, build, parse_json
 from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.images import Limbs
 from tsn_hw.hardware.memories import LIMB_BITS, MemoryLayout
@@ -64,7 +59,7 @@ def patch_json(patch: TaskPatch) -> str:
 
 def _memory_json(change: MemoryPatch) -> dict[str, Any]:
     words = _hexadecimal(change.layout, change.words)
-    return layout_json(change.layout) | {
+    return asdict(LayoutEntry(**layout_values(change.layout))) | {
         "before": change.before,
         "after": change.after,
         "changed_bits": change.changed_bits,
@@ -73,57 +68,8 @@ def _memory_json(change: MemoryPatch) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class _Memory(LayoutEntry):
-    before: str
-    after: str
-    changed_bits: int
-    read_bits: int
-    words: tuple[tuple[int, str], ...]
-
-
-@dataclass(frozen=True)
-class _Patch:
-    format: str
-    version: int
-    tasks: int
-    new_tasks: tuple[str, ...]
-    memories: Annotated[tuple[_Memory, ...], Bounds(0, MAX_MEMORIES)]
-
-
-def read_patch(data: bytes) -> TaskPatch:
-    """The patch of a ``patch.json``; ArtifactError for everything but what :func:`patch_json` gives."""
-    given = build(_Patch, parse_json(data, PATCH, ArtifactError), PATCH, ArtifactError)
-    if given.format != "tsn task patch" or given.version != VERSION:
-        raise ArtifactError(f"{PATCH}: is no task patch of version {VERSION}")
-    memories = tuple(_read_memory(entry, f"{PATCH}: memories[{i}]") for i, entry in enumerate(given.memories))
-    patch = TaskPatch(given.tasks, given.new_tasks, memories)
-    if patch_json(patch).encode() != data:
-        raise ArtifactError(f"{PATCH}: is not written as the format asks")
-    return patch
-
-
-def _read_memory(entry: _Memory, where: str) -> MemoryPatch:
-    layout = entry.layout(where)
-    for address, _ in entry.words:
-        if not 0 <= address < layout.depth:
-            raise ArtifactError(f"{where}: words: address {address}, must be 0..{layout.depth - 1}")
-    words = _limbs(layout, [word for _, word in entry.words], f"{where}: words")
-    addresses = np.array([address for address, _ in entry.words], np.int64)
-    return MemoryPatch(layout, addresses, words, entry.before, entry.after, entry.changed_bits, entry.read_bits)
-
-
 def _hexadecimal(layout: MemoryLayout, words: Limbs) -> list[str]:
     """Words (words, limbs) as hexadecimal digits, highest first."""
     digits, of_limbs = -(-layout.width_bits // 4), layout.limbs * LIMB_BITS // 4
     text = words[:, ::-1].astype(">u8").tobytes().hex()
     return [text[end - digits : end] for end in range(of_limbs, len(text) + 1, of_limbs)]
-
-
-def _limbs(layout: MemoryLayout, words: Sequence[str], where: str) -> Limbs:
-    """What :func:`_hexadecimal` wrote; ArtifactError for what is no word of the memory."""
-    for word in words:
-        if not re.fullmatch("[0-9a-f]+", word) or int(word, 16) >> layout.width_bits:
-            raise ArtifactError(f"{where}: {shown(word)} is no word of {layout.width_bits} bits")
-    octets = b"".join(int(word, 16).to_bytes(layout.limbs * LIMB_BITS // 8, "little") for word in words)
-    return np.frombuffer(octets, "<u8").astype(np.uint64).reshape(len(words), layout.limbs)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from export.project.tools import required_tool, run_tool
-from tsn_hw.core.errors import SettingsError
+from tsn_hw.core.errors import EngineError, SettingsError
 from tsn_hw.core.records import read_json
 
 
@@ -109,5 +109,6 @@ def _figures(report: Any) -> tuple[float, dict[str, int]]:
 def _version(program: str) -> str:
     done = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
     found = re.search(r"(nextpnr-\w+).*Version (?:nextpnr-)?([^)\s]+)", done.stderr + done.stdout)
-    assert found is not None  # nextpnr tells nothing else
+    if found is None:
+        raise EngineError(f"{program} --version: tells no version of nextpnr")
     return f"{found[1]} {found[2]}"

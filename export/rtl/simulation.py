@@ -141,7 +141,7 @@ class RtlSimulation:
             if loop.kind == "unit" and unit is not self.accelerator.head:
                 digits = values[sent[:, number] == 1, loop.first_digit : loop.end_digit]
                 name = self.accelerator.layer_name(unit, call.task)
-                result.layers[name] = _integers(unit.output, unit.output_lanes, len(call.inputs), digits, name)
+                result.layers[name] = _integers(unit.output, unit.pe, len(call.inputs), digits, name)
 
 
 def compile_rtl(

@@ -56,7 +56,7 @@ def predicted_steps(design: Accelerator, inferences: int) -> dict[tuple[str, str
         window = unit.window if isinstance(unit, MatrixUnit | PoolUnit) else None
         if window is not None:
             steps[unit.name, "window"] = window.cycles * inferences
-        cycles = unit.steps if isinstance(unit, MatrixUnit) else unit.output.elements // unit.output_lanes
+        cycles = unit.steps if isinstance(unit, MatrixUnit) else unit.output.elements // unit.pe
         if isinstance(unit, PoolUnit):
             cycles *= math.prod(unit.window.kernel)
         steps[unit.name, "unit"] = cycles * inferences

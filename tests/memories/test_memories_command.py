@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from export import read_memories
-from export.memories.patch import apply_patch
-from export.memories.patch_files import PATCH, PATCH_FOLDER, read_patch
+from export.memories.patch_files import PATCH, PATCH_FOLDER
 from export.project.folder import MANIFEST, manifest_of
 from export.project.folding_json import folding_json
 from tests.helpers.images import settings
+from tests.helpers.patches import patched
 from tests.helpers.small_network import NET
 from tsn_hw.app.cli.main import main
 from tsn_hw.core import artifact
@@ -94,9 +94,8 @@ def test_a_patch_is_written_told_and_applied(capsys):
         MANIFEST,
         *manifest_of(Path("patch"), PATCH_FOLDER),
     }
-    patch = read_patch(Path("patch", PATCH).read_bytes())
-    patched = apply_patch(patch, accelerator(OLD, ROOM).images)
-    for found, image in zip(patched, accelerator(NET, ROOM).images, strict=True):
+    memories = patched(Path("patch", PATCH).read_text(), accelerator(OLD, ROOM).images)
+    for found, image in zip(memories, accelerator(NET, ROOM).images, strict=True):
         np.testing.assert_array_equal(found.limbs, image.limbs)
 
 

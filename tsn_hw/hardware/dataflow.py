@@ -285,8 +285,8 @@ class _Builder:
         name, buffers = unit.identifier, unit.buffers
         if unit.window is not None:
             inputs = (self.windowed(unit, unit.window, inputs),)
-        words = unit.output.elements // unit.output_lanes
-        made = self.add(Channel(f"{name}_out", unit.output, unit.output_lanes, words))
+        words = unit.output.elements // unit.pe
+        made = self.add(Channel(f"{name}_out", unit.output, unit.pe, words))
         vectors = tuple(memory for memory in buffers if memory.kind == "vector")
         self.processes.append(
             Process(

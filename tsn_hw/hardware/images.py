@@ -163,7 +163,7 @@ def _masks(design: Design, unit: MatrixUnit, tasks: Sequence[int]) -> dict[str, 
 
 def _scales(design: Design, unit: Unit, tasks: Sequence[int]) -> dict[str, Ints]:
     """Multipliers and offsets of all rows; rows that a smaller head lacks have 0."""
-    both = np.zeros((2, len(tasks), unit.scale_folds * unit.scale_lanes), np.int64)
+    both = np.zeros((2, len(tasks), unit.rows if unit.has_words else 1), np.int64)
     for place, task in enumerate(tasks):
         step = design.net.requantization(task, unit.layers[task])
         both[:, place, : len(step.offset)] = step.multiplier, step.offset

@@ -35,12 +35,7 @@ class MatrixUnit(Unit):
 
     @property
     def title(self) -> str:
-        folding = self.settings.folding
-        return f"{self.name}: {self.rows} rows x {self.columns} columns, {folding.pe} x {folding.simd} in a cycle"
-
-    @property
-    def weight_bits(self) -> int:
-        return self.centroid_bits
+        return f"{self.name}: {self.rows} rows x {self.columns} columns, {self.pe} x {self.simd} in a cycle"
 
     @property
     def positions(self) -> int:
@@ -56,34 +51,13 @@ class MatrixUnit(Unit):
         return self.sources[0].channels if self.window else self.columns
 
     @property
-    def row_folds(self) -> int:
-        return self.rows // self.settings.folding.pe
-
-    @property
     def column_folds(self) -> int:
-        return self.columns // self.settings.folding.simd
-
-    @property
-    def lanes(self) -> int:
-        """Weights of a line."""
-        return self.settings.folding.pe * self.settings.folding.simd
+        return self.columns // self.simd
 
     @property
     def lines(self) -> int:
         """Lines of one region."""
         return self.row_folds * self.column_folds
-
-    @property
-    def input_lanes(self) -> int:
-        return self.settings.folding.simd
-
-    @property
-    def scale_folds(self) -> int:
-        return self.row_folds
-
-    @property
-    def scale_lanes(self) -> int:
-        return self.settings.folding.pe
 
     @property
     def steps(self) -> int:
@@ -102,7 +76,7 @@ class MatrixUnit(Unit):
     @property
     def _own_parameters(self) -> Parameters:
         return {
-            "SIMD": self.settings.folding.simd,
+            "SIMD": self.simd,
             "POSITIONS": self.positions,
             "ROW_FOLDS": self.row_folds,
             "COLUMN_FOLDS": self.column_folds,
@@ -157,8 +131,7 @@ class MatrixUnit(Unit):
 
     def lines_of(self, weights: NDArray[Any]) -> Ints:
         """The same as (lines, lanes)."""
-        pe, simd = self.settings.folding.pe, self.settings.folding.simd
-        tiles = self.arrange(weights).reshape(self.row_folds, pe, self.column_folds, simd)
+        tiles = self.arrange(weights).reshape(self.row_folds, self.pe, self.column_folds, self.simd)
         return tiles.transpose(0, 2, 1, 3).reshape(self.lines, self.lanes)
 
     def _ungrouped(self, weights: NDArray[Any]) -> Ints:

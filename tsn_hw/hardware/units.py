@@ -189,7 +189,7 @@ class Unit(ABC):
     @property
     def title(self) -> str:
         """Its name, and its size in a few words."""
-        return f"{self.name}: {self.output.elements} values, {self.settings.folding.pe} in a cycle"
+        return f"{self.name}: {self.output.elements} values, {self.pe} in a cycle"
 
     @property
     def identifier(self) -> str:
@@ -214,41 +214,41 @@ class Unit(ABC):
         return 1
 
     @property
-    def lanes(self) -> int:
-        """Values that it works on in a cycle."""
+    def pe(self) -> int:
+        """Channels of the output that it works on in a cycle: activations in a word of it."""
         return self.settings.folding.pe
+
+    @property
+    def simd(self) -> int:
+        """Columns that it works on in a cycle."""
+        return self.settings.folding.simd
+
+    @property
+    def lanes(self) -> int:
+        """Values that it works on in a cycle; the weights of a line."""
+        return self.pe * self.simd
 
     @property
     def input_lanes(self) -> int:
         """Activations in a word of its inputs."""
-        return self.settings.folding.pe
+        return self.simd if self.has_words else self.pe
 
     @property
-    def output_lanes(self) -> int:
-        """Activations in a word of its output."""
-        return self.settings.folding.pe
-
-    @property
-    def weight_bits(self) -> int:
-        """Bits of the factors that activations are multiplied by; 0: of none."""
-        return 0
-
-    @property
-    def scale_folds(self) -> int:
-        """Lines of scales of a task."""
-        return 1
+    def row_folds(self) -> int:
+        """Words of the output of one position."""
+        return self.rows // self.pe
 
     @property
     def scale_lanes(self) -> int:
-        """Channels with scales of their own in such a line."""
-        return 1
+        """Rows with scales of their own in a line of scales; without words, one that all rows share."""
+        return self.pe if self.has_words else 1
 
     # -------------------------------------------------------------------------------------------------------- cycles
 
     @property
     def steps(self) -> int:
         """Cycles of one inference that its own loop takes."""
-        return self.output.elements // self.output_lanes
+        return self.output.elements // self.pe
 
     @property
     def cycles(self) -> int:
@@ -271,7 +271,7 @@ class Unit(ABC):
         """The numbers of its module."""
         names = ("INPUT",) if len(self.sources) == 1 else ("FIRST", "SECOND")
         streams = zip((*names, "OUTPUT"), (*self.sources, self.output), strict=True)
-        found: dict[str, int | str] = {"INDEX": self.number, "PE": self.settings.folding.pe}
+        found: dict[str, int | str] = {"INDEX": self.number, "PE": self.pe}
         for name, stream in streams:
             found |= {f"{name}_BITS": stream.bits, f"{name}_SIGNED": stream.signed}
         found |= self._own_parameters
@@ -282,7 +282,7 @@ class Unit(ABC):
 
     @property
     def _own_parameters(self) -> Parameters:
-        return {"WORDS": self.output.elements // self.settings.folding.pe}
+        return {"WORDS": self.output.elements // self.pe}
 
     @property
     def products(self) -> list[tuple[int, int, int]]:
@@ -292,7 +292,7 @@ class Unit(ABC):
         """
         if self.scales is None or not self.scales.multiplier_bits:
             return []
-        return [(self.settings.folding.pe, self.scales.accumulator_bits, self.scales.multiplier_bits)]
+        return [(self.pe, self.scales.accumulator_bits, self.scales.multiplier_bits)]
 
     def layouts(self, tasks: int) -> tuple[MemoryLayout, ...]:
         """What its memories look like, with room for so many tasks."""
@@ -303,7 +303,7 @@ class Unit(ABC):
                 Field("multiplier", self.scales.multiplier_bits, signed=True),
                 Field("offset", self.scales.offset_bits, signed=True),
             )
-            axes = tasks_axis, ("row_fold", self.scale_folds)
+            axes = tasks_axis, ("row_fold", self.row_folds if self.has_words else 1)
             found.append(self._layout("scales", axes, self.scale_lanes, of_rows))
             fields = Field("known", 1), *self._task_fields
             found.append(self._layout("task", (tasks_axis,), 1, fields))

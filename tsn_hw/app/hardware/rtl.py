@@ -61,7 +61,7 @@ def write_rtl_project(path: Path, folding: Path, folder: Path, platforms: Mappin
         ESTIMATES: json.dumps(asdict(estimates), indent=1) + "\n",
     }
     write_rtl(design, folder, {name: text.encode() for name, text in texts.items()})
-    rows = [[unit.name, unit.settings.folding.pe, unit.settings.folding.simd, unit.cycles] for unit in design.units]
+    rows = [[unit.name, unit.pe, unit.simd, unit.cycles] for unit in design.units]
     text = (
         f"{table(['unit', 'PE', 'SIMD', 'cycles'], rows)}\n\n{folder}: tsn-hw synth {folder} --target xc7 measures it"
     )
