@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-from nets import random_alexnet, random_inputs, random_mlp, random_resnet18
+from nets import Numbers, random_alexnet, random_inputs, random_mlp, random_resnet18
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 from onnxruntime.quantization import quantize_dynamic
 
 from export import onnx_graph
 from tsn_hw.core.layers import INPUT, Add, AvgPool, Flatten, Linear, MaxPool
-from tsn_hw.core.network import PackedNetwork
+from tsn_hw.core.network import PackedNetwork, Requantization
 
 ROUNDS = 25
 ROUND_SECONDS = 0.01
@@ -33,11 +33,20 @@ ROUND_SECONDS = 0.01
 NETWORKS = {
     "MLP 784-100-100-10": random_mlp((784, 100, 100, 10)),
     "AlexNet": random_alexnet(),
-    "AlexNet, batch norms": random_alexnet(multiplier_bits=12),
+    "AlexNet, batch norms": random_alexnet(Numbers(multiplier_bits=12)),
     "ResNet-18, width 20": random_resnet18(multiplier_bits=1),
     "ResNet-18, width 20, batch norms": random_resnet18(),
 }
 BATCHES = (1, 64)
+
+
+def float_weights(net: PackedNetwork, index: int, requantization: Requantization) -> tuple[np.ndarray, np.ndarray]:
+    """Weights and biases of a layer in real numbers."""
+    output, weights = requantization.output, net.weights(0, index)
+    unit = 2.0 ** ((0 if output is None else output.exponent) - requantization.shift)
+    gain = requantization.multiplier.reshape(-1, *[1] * (weights.ndim - 1)) * unit
+    source = net.format(0, net.layers[index].inputs[0])
+    return weights * gain * 2.0**-source.exponent, requantization.offset * unit
 
 
 def float_graph(net: PackedNetwork) -> onnx.ModelProto:
@@ -61,15 +70,10 @@ def float_graph(net: PackedNetwork) -> onnx.ModelProto:
         elif isinstance(layer, Add):
             tensor = add("Relu", [add("Add", inputs)])
         else:
-            requantization = step.requantization
-            assert requantization is not None  # checked at birth
-            output = requantization.output
-            unit = 2.0 ** ((0 if output is None else output.exponent) - requantization.shift)
-            weights = net.weights(0, index)
-            gain = requantization.multiplier.reshape(-1, *[1] * (weights.ndim - 1)) * unit
-            real = weights * gain * 2.0 ** -net.format(0, layer.inputs[0]).exponent
+            assert step.requantization is not None  # checked at birth
+            output = step.requantization.output
             inputs += [f"{layer.name}.weight", f"{layer.name}.bias"]
-            for name, values in zip(inputs[1:], (real, requantization.offset * unit), strict=True):
+            for name, values in zip(inputs[1:], float_weights(net, index, step.requantization), strict=True):
                 constants.append(numpy_helper.from_array(values.astype(np.float32), name))
             if isinstance(layer, Linear):
                 tensor = add("Gemm", inputs, transB=1)

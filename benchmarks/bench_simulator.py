@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from nets import random_alexnet, random_inputs, random_mlp
+from nets import Numbers, random_alexnet, random_inputs, random_mlp
 from torch import Tensor, nn
 
 from sim import Simulator
@@ -28,8 +28,8 @@ NETWORKS: dict[str, tuple[PackedNetwork, tuple[int, ...]]] = {
     "MLP, 4-bit activations": (random_mlp((784, 256, 256, 10), act_bits=4), (64,)),
     "MLP, 16-bit activations": (random_mlp((784, 256, 256, 10), act_bits=16), (64,)),
     "AlexNet": (random_alexnet(), (1, 64, 128)),
-    "AlexNet, 7-bit centroids": (random_alexnet(centroid_bits=7), (1, 64, 128)),
-    "AlexNet, 16-bit activations": (random_alexnet(act_bits=16), (32,)),
+    "AlexNet, 7-bit centroids": (random_alexnet(Numbers(centroid_bits=7)), (1, 64, 128)),
+    "AlexNet, 16-bit activations": (random_alexnet(Numbers(act_bits=16)), (32,)),
 }
 
 

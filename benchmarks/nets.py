@@ -10,6 +10,7 @@ import numpy as np
 
 from tsn_hw.core import arithmetic
 from tsn_hw.core.arithmetic import ActFormat, Ints
+from tsn_hw.core.assembly import output_shape
 from tsn_hw.core.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, MaxPool, Shape, Weighted
 from tsn_hw.core.network import UNUSED, Bank, BankLayer, PackedNetwork, Requantization, Step, Task
 
@@ -17,41 +18,43 @@ CODE_BITS = 4
 WEIGHT_EXPONENT = -7
 
 
+@dataclass(frozen=True)
+class Numbers:
+    """Widths of the numbers of a network, the density of its masks, and the seed of all that is drawn.
+
+    ``multiplier_bits`` above 1 stand for batch norms: a multiplier of so many bits a channel.
+    """
+
+    act_bits: int = 8
+    density: float = 0.5
+    seed: int = 0
+    centroid_bits: int = 8
+    multiplier_bits: int = 1
+
+
 def random_mlp(
     widths: tuple[int, ...], act_bits: int = 8, density: float = 0.5, seed: int = 0, centroid_bits: int = 8
 ) -> PackedNetwork:
     """A fully connected network; the last width is the number of classes."""
     layers = [Linear(f"fc{i}", a, b, (i - 1,)) for i, (a, b) in enumerate(itertools.pairwise(widths))]
-    return _random_network((widths[0],), layers, frozenset(), act_bits, density, seed, centroid_bits, 1)
+    return _random_network((widths[0],), layers, frozenset(), Numbers(act_bits, density, seed, centroid_bits))
 
 
 def random_alexnet(
+    numbers: Numbers = Numbers(),
     side: int = 32,
-    classes: int = 10,
-    act_bits: int = 8,
-    density: float = 0.5,
-    seed: int = 0,
-    centroid_bits: int = 8,
-    multiplier_bits: int = 1,
     channels: tuple[int, int, int] = (64, 128, 256),
     hidden: tuple[int, int] = (2048, 2048),
 ) -> PackedNetwork:
-    """The reduced AlexNet of the continual-learning literature (GPM, WSN): three convolutions, three linear layers.
-
-    ``multiplier_bits`` above 1 stand for batch norms: a multiplier of so many bits a channel.
-    """
+    """The reduced AlexNet of the continual-learning literature (GPM, WSN): three convolutions, three linear layers."""
     layers: list[Layer] = []
-    shape: Shape = (3, side, side)
     for i, (source, target, kernel) in enumerate(zip((3, *channels), channels, (4, 3, 2), strict=False)):
         layers.append(Conv2d(f"conv{i}", source, target, (kernel, kernel), inputs=(2 * i - 1,)))
         layers.append(MaxPool(f"pool{i}", (2, 2), (2, 2), (2 * i,)))
-        shape = layers[-1].output_shape(layers[-2].output_shape(shape))  # type: ignore[call-arg]
     layers.append(Flatten("flatten", (5,)))
-    widths = (math.prod(shape), *hidden, classes)
+    widths = (*output_shape((3, side, side), layers), *hidden, 10)
     layers += [Linear(f"fc{i}", a, b, (6 + i,)) for i, (a, b) in enumerate(itertools.pairwise(widths))]
-    return _random_network(
-        (3, side, side), layers, frozenset(), act_bits, density, seed, centroid_bits, multiplier_bits
-    )
+    return _random_network((3, side, side), layers, frozenset(), numbers)
 
 
 def random_resnet18(
@@ -79,7 +82,8 @@ def random_resnet18(
     layers.append(AvgPool("average", (last, last), (last, last), (len(layers) - 1,)))
     layers.append(Flatten("flatten", (len(layers) - 1,)))
     layers.append(Linear("fc", channels, classes, (len(layers) - 1,)))
-    return _random_network((3, side, side), layers, frozenset(signed), 8, density, seed, 8, multiplier_bits)
+    numbers = Numbers(density=density, seed=seed, multiplier_bits=multiplier_bits)
+    return _random_network((3, side, side), layers, frozenset(signed), numbers)
 
 
 def random_cnn(side: int = 10, channels: int = 4, hidden: int = 12, classes: int = 4) -> PackedNetwork:
@@ -94,7 +98,7 @@ def random_cnn(side: int = 10, channels: int = 4, hidden: int = 12, classes: int
     ]
     features = channels * ((side - 2) // 2 - 1) ** 2
     layers += [Linear("fc0", features, hidden, (5,)), Linear("fc1", hidden, classes, (6,))]
-    return _random_network((2, side, side), layers, frozenset({"conv1"}), 8, 0.5, 0, 8, 8)
+    return _random_network((2, side, side), layers, frozenset({"conv1"}), Numbers(multiplier_bits=8))
 
 
 def random_inputs(net: PackedNetwork, count: int, seed: int = 0) -> np.ndarray:
@@ -112,59 +116,69 @@ class _Signal:
     spread: float
 
 
-def _random_network(
-    shape: Shape,
-    layers: list[Layer],
-    signed: frozenset[str],
-    act_bits: int,
-    density: float,
-    seed: int,
-    centroid_bits: int,
-    multiplier_bits: int,
-) -> PackedNetwork:
+@dataclass(frozen=True)
+class _Sums:
+    """Accumulators before their requantization: exponent, root mean square, channels, and bits of multipliers."""
+
+    exponent: int
+    spread: float
+    channels: int = 1
+    multiplier_bits: int = 1
+
+
+def _random_network(shape: Shape, layers: list[Layer], signed: frozenset[str], numbers: Numbers) -> PackedNetwork:
     """Fill layers with random words and choose every shift from the spread that its accumulators will have.
 
     ``signed`` names the layers without a ReLU.
     """
-    rng = np.random.default_rng(seed)
-    source = ActFormat(act_bits, signed=False, exponent=-act_bits)
-    limit = (1 << (centroid_bits - 1)) - 1
-    codebook = np.linspace(-limit, limit, 1 << CODE_BITS).round().astype(np.int64)
+    rng = np.random.default_rng(numbers.seed)
+    source = ActFormat(numbers.act_bits, signed=False, exponent=-numbers.act_bits)
     words: list[BankLayer | None] = []
     steps: list[Step | None] = []
     signals = {INPUT: _Signal(source, source.range[1] / math.sqrt(3))}  # uniform activations
     for index, layer in enumerate(layers):
         inputs = [signals[i] for i in layer.inputs]
-        mask = None
-        words.append(None)
+        memory, requantization, signals[index] = None, None, inputs[0]
         if isinstance(layer, Weighted):
-            mask = rng.random(layer.weight_shape) < density
-            code = np.where(mask, rng.integers(0, 1 << CODE_BITS, mask.shape), 0).astype(np.uint8)
-            words[index] = BankLayer(np.where(mask, 0, UNUSED), code, (codebook,), centroid_bits, WEIGHT_EXPONENT)
-            reach = math.sqrt(math.prod(layer.weight_shape[1:]) * density * float(np.mean(codebook**2)))
-            head = index == len(layers) - 1
-            bits = 1 if head else multiplier_bits
-            requantization, signals[index] = _scaled(
-                rng, inputs[0], reach, WEIGHT_EXPONENT, act_bits, layer.name in signed, head, layer.channels, bits
-            )
-            if bits > 1 and act_bits <= 8:  # as the learner does
-                weights = np.where(mask, codebook[code], 0)
-                requantization = _settled(requantization, weights, inputs[0].form)
+            memory = _words(rng, layer, numbers)
+            made = _weighted(rng, layer, memory, inputs[0], (numbers, layer.name in signed, index == len(layers) - 1))
+            requantization, signals[index] = made
         elif isinstance(layer, Add):
             finer = min(signal.form.exponent for signal in inputs)
             spread = math.hypot(*(signal.spread * 2 ** (signal.form.exponent - finer) for signal in inputs))
-            total = _Signal(replace(source, exponent=finer), spread)
-            requantization, signals[index] = _scaled(rng, total, 1, 0, act_bits, False, False)
+            requantization, signals[index] = _scaled(rng, _Sums(finer, spread), numbers.act_bits, False, False)
         elif isinstance(layer, AvgPool):
             shift = (math.prod(layer.kernel) - 1).bit_length()  # windows of 2**n elements
             requantization = Requantization(np.ones(1), np.zeros(1), shift, inputs[0].form)
-            signals[index] = inputs[0]
-        else:
-            requantization, signals[index] = None, inputs[0]
-        steps.append(Step(mask, requantization))
+        words.append(memory)
+        steps.append(Step(None if memory is None else memory.owner != UNUSED, requantization))
     classes = tuple(f"class{i}" for i in range(layers[-1].channels))  # type: ignore[union-attr]
     task = Task("task0", 0, classes, tuple(steps))
     return PackedNetwork(shape, source, tuple(layers), (Bank(tuple(words)),), (task,))
+
+
+def _words(rng: np.random.Generator, layer: Weighted, numbers: Numbers) -> BankLayer:
+    limit = (1 << (numbers.centroid_bits - 1)) - 1
+    codebook = np.linspace(-limit, limit, 1 << CODE_BITS).round().astype(np.int64)
+    mask = rng.random(layer.weight_shape) < numbers.density
+    code = np.where(mask, rng.integers(0, 1 << CODE_BITS, mask.shape), 0).astype(np.uint8)
+    return BankLayer(np.where(mask, 0, UNUSED), code, (codebook,), numbers.centroid_bits, WEIGHT_EXPONENT)
+
+
+def _weighted(
+    rng: np.random.Generator, layer: Weighted, words: BankLayer, source: _Signal, kind: tuple[Numbers, bool, bool]
+) -> tuple[Requantization, _Signal]:
+    """The requantization of a layer with weights; ``kind``: its numbers, whether it is signed, and the head."""
+    numbers, is_signed, is_head = kind
+    codebook = words.codebooks[0]
+    reach = math.sqrt(math.prod(layer.weight_shape[1:]) * numbers.density * float(np.mean(codebook**2)))
+    bits = 1 if is_head else numbers.multiplier_bits
+    sums = _Sums(source.form.exponent + WEIGHT_EXPONENT, source.spread * reach, layer.channels, bits)
+    requantization, signal = _scaled(rng, sums, numbers.act_bits, is_signed, is_head)
+    if bits > 1 and numbers.act_bits <= 8:  # as the learner does
+        weights = np.where(words.owner == UNUSED, 0, codebook[words.code])
+        requantization = _settled(requantization, weights, source.form)
+    return requantization, signal
 
 
 def _settled(requantization: Requantization, weights: Ints, source: ActFormat) -> Requantization:
@@ -179,29 +193,20 @@ def _settled(requantization: Requantization, weights: Ints, source: ActFormat) -
 
 
 def _scaled(
-    rng: np.random.Generator,
-    source: _Signal,
-    reach: float,
-    exponent: int,
-    act_bits: int,
-    signed: bool,
-    head: bool,
-    channels: int = 1,
-    multiplier_bits: int = 1,
+    rng: np.random.Generator, sums: _Sums, act_bits: int, signed: bool, head: bool
 ) -> tuple[Requantization, _Signal]:
-    """A requantization after which 2.5 sigma of the accumulators, ``reach`` times the source, fill the output range."""
-    accumulator = source.spread * reach
-    multiplier = np.ones(channels, np.int64)
-    power = 0
-    if multiplier_bits > 1:
-        power = multiplier_bits - 1
-        multiplier = rng.integers(1 << (power - 1), 1 << power, channels) * rng.choice([1, 1, 1, -1], channels)
+    """A requantization after which 2.5 sigma of the accumulators fill the output range."""
+    multiplier = np.ones(sums.channels, np.int64)
+    power = sums.multiplier_bits - 1
+    if power:
+        signs = [1, 1, 1, -1]
+        multiplier = rng.integers(1 << (power - 1), 1 << power, sums.channels) * rng.choice(signs, sums.channels)
     largest = (1 << (act_bits - signed)) - 1
-    shift = max(0, act_bits - 8) if head else max(0, round(math.log2(2.5 * accumulator / largest)))
-    offset = rng.normal(0, accumulator / 4, channels).round().astype(np.int64) << power
-    form = ActFormat(act_bits, signed, source.form.exponent + exponent + shift)
-    spread = accumulator / 2**shift / (1 if signed else math.sqrt(2))  # ReLU keeps half of the energy
+    shift = max(0, act_bits - 8) if head else max(0, round(math.log2(2.5 * sums.spread / largest)))
+    offset = rng.normal(0, sums.spread / 4, sums.channels).round().astype(np.int64) << power
+    form = ActFormat(act_bits, signed, sums.exponent + shift)
+    spread = sums.spread / 2**shift / (1 if signed else math.sqrt(2))  # ReLU keeps half of the energy
     requantization = Requantization(
-        multiplier, offset if channels > 1 else offset * 0, shift + power * (not head), None if head else form
+        multiplier, offset if sums.channels > 1 else offset * 0, shift + power * (not head), None if head else form
     )
     return requantization, _Signal(form, spread)

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from tsn_hw.core.layers import Layer, Weighted
-from tsn_hw.core.network import UNUSED, Bank, BankLayer, PackedNetwork, Step, Task
+from tsn_hw.core.assembly import Outline, owners
+from tsn_hw.core.layers import Layer, Linear, Weighted
+from tsn_hw.core.network import UNUSED, BankLayer, PackedNetwork, Step
 
 CODE_BITS = 4
 
@@ -21,37 +22,25 @@ def stream_of(
     """
     rng = np.random.default_rng(seed)
     body, head = net.layers[:-1], net.layers[-1]
-    layers: tuple[Layer, ...] = (*body, *(replace(head, name=f"head{task}") for task in range(tasks)))
-    masks = [
-        {
-            i: rng.random(layer.weight_shape) < density
-            for i, layer in enumerate(layers)
-            if isinstance(layer, Weighted) and (i < len(body) or i == len(body) + task)
-        }
+    assert isinstance(head, Linear)
+    outline = Outline(body, tuple(replace(head, name=f"head{task}") for task in range(tasks)), (0,) * tasks)
+    masks = {
+        (task, i): rng.random(layer.weight_shape) < density
         for task in range(tasks)
-    ]
+        for i, layer in enumerate(outline.layers)
+        if isinstance(layer, Weighted) and outline.is_run(task, i)
+    }
     books = [np.sort(rng.choice(np.arange(-127, 128), 1 << CODE_BITS, replace=False)) for _ in range(tasks)]
-    words: list[BankLayer | None] = []
-    for i, layer in enumerate(layers):
-        if not isinstance(layer, Weighted):
-            words.append(None)
-            continue
-        owner = np.full(layer.weight_shape, UNUSED)
-        for task in reversed(range(tasks)):
-            if i in masks[task]:
-                owner[masks[task][i]] = task
+
+    def words(_: int, i: int, layer: Weighted) -> BankLayer:
+        of = {task: masks[task, i] for task in range(tasks) if (task, i) in masks}
+        owner = owners(of, layer.weight_shape)
         code = np.where(owner == UNUSED, 0, rng.integers(0, 1 << CODE_BITS, owner.shape))
         own = [books[0 if same_codebooks else task] if (owner == task).any() else books[0][:0] for task in range(tasks)]
-        exponent = net.words(0, min(i, len(body))).exponent
-        words.append(BankLayer(owner, code, tuple(own), 8, exponent))
-    first = net.tasks[0].steps
-    steps = [
-        tuple(
-            Step(masks[task].get(i), requantized.requantization) if i < len(body) or i == len(body) + task else None
-            for i, requantized in enumerate([*first[:-1], *[first[-1]] * tasks])
-            if requantized is not None
-        )
-        for task in range(tasks)
-    ]
-    names = [Task(f"task{task}", 0, net.tasks[0].classes, steps[task]) for task in range(tasks)]
-    return PackedNetwork(net.input_shape, net.input, layers, (Bank(tuple(words)),), tuple(names))
+        return BankLayer(owner, code, tuple(own), 8, net.words(0, min(i, len(body))).exponent)
+
+    def step(task: int, i: int, _: Layer) -> Step:
+        return Step(masks.get((task, i)), net.step(0, min(i, len(body))).requantization)
+
+    labels = [(f"task{task}", net.tasks[0].classes) for task in range(tasks)]
+    return PackedNetwork(net.input_shape, net.input, outline.layers, outline.banks(words), outline.tasks(labels, step))

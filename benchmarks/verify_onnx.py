@@ -31,7 +31,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 import onnx
@@ -43,7 +43,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings  # noqa: E402
 from onnx.reference import ReferenceEvaluator  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-from benchmarks.nets import random_alexnet, random_resnet18  # noqa: E402
+from benchmarks.nets import Numbers, random_alexnet, random_resnet18  # noqa: E402
 from benchmarks.streams import stream_of  # noqa: E402
 from export import onnx_graph  # noqa: E402
 from export.onnx_graphs.bank import BANK_FILE, bank_file, bank_layout  # noqa: E402
@@ -169,40 +169,45 @@ def compare_evaluator(folder: Folder, inputs: int) -> tuple[str, int]:
     return f"reference evaluator {onnx.__version__}", count
 
 
-def verify(
-    nets: Sequence[PackedNetwork],
-    scratch: Path,
-    *,
-    inputs: int,
-    evaluator_inputs: int = 0,
-    old_python: str | None = None,
-    emulated: int = 0,
-    with_forms: bool = False,
-) -> Counter[str]:
-    """Compare all engines on networks; gives the number of integers an engine. ``emulated``: files for valgrind.
+@dataclass(frozen=True)
+class Effort:
+    """With how many inputs an engine is tried.
 
-    ``with_forms``: the last task alone, in every form too.
+    old_python: an interpreter with an older onnxruntime; emulated: files for valgrind; with_forms: the last task alone,
+    in every form too.
     """
+
+    inputs: int
+    evaluator_inputs: int = 0
+    old_python: str | None = None
+    emulated: int = 0
+    with_forms: bool = False
+
+
+def verify(nets: Sequence[PackedNetwork], scratch: Path, effort: Effort) -> Counter[str]:
+    """Compare all engines on networks; gives the number of integers an engine."""
     with tempfile.TemporaryDirectory(dir=scratch) as name:
         folder = Folder()
         for number, net in enumerate(nets):
-            tasks = range(len(net.tasks))[-1:] if with_forms else range(len(net.tasks))
-            export(net, Path(name) / str(number), tasks, inputs, with_forms, folder)
+            tasks = range(len(net.tasks))[-1:] if effort.with_forms else range(len(net.tasks))
+            export(net, Path(name) / str(number), tasks, effort.inputs, effort.with_forms, folder)
         files = list(folder.expected)
         counts = Counter({"simulator": folder.simulated})
         interpreters = {"onnxruntime": [sys.executable]}
-        if old_python is not None:
-            interpreters["the old onnxruntime"] = [old_python]
+        if effort.old_python is not None:
+            interpreters["the old onnxruntime"] = [effort.old_python]
         for label, interpreter in interpreters.items():
             engine, integers = compare_onnxruntime(label, interpreter, folder, files)
             counts[engine] += integers
         valgrind = shutil.which("valgrind")
-        if valgrind is not None and emulated:
+        if valgrind is not None and effort.emulated:
             command = [valgrind, "-q", "--tool=none", sys.executable]
-            engine, integers = compare_onnxruntime("without VNNI, onnxruntime", command, folder, files[-emulated:])
+            engine, integers = compare_onnxruntime(
+                "without VNNI, onnxruntime", command, folder, files[-effort.emulated :]
+            )
             counts[engine] += integers
-        if evaluator_inputs:
-            engine, integers = compare_evaluator(folder, evaluator_inputs)
+        if effort.evaluator_inputs:
+            engine, integers = compare_evaluator(folder, effort.evaluator_inputs)
             counts[engine] += integers
     return counts
 
@@ -227,20 +232,20 @@ def random_recipes(count: int) -> list[Recipe]:
     return drawn[:count]
 
 
-def networks(options: argparse.Namespace) -> Iterator[tuple[str, list[PackedNetwork], dict[str, Any]]]:
+def networks(options: argparse.Namespace) -> Iterator[tuple[str, list[PackedNetwork], Effort]]:
     """Name, some networks, and how many inputs and files they are tried with."""
-    slow = {"evaluator_inputs": 2, "emulated": 20, "old_python": options.old_python}
+    slow = Effort(8, evaluator_inputs=2, emulated=20, old_python=options.old_python)
     for path in options.network:
-        yield str(path), [artifact.load(path)], {"inputs": 64} | slow
+        yield str(path), [artifact.load(path)], replace(slow, inputs=64)
     drawn = random_recipes(20 if options.quick else options.random)
     for start in range(0, len(drawn), 100):
         recipes = [replace(recipe, extremes=bool(i % 2)) for i, recipe in enumerate(drawn[start : start + 100])]
-        effort = {"inputs": 8, "with_forms": True} | (slow if start == 0 else {})
+        effort = replace(slow if start == 0 else Effort(8), with_forms=True)
         yield "random networks", [random_network(recipe) for recipe in recipes], effort
-    large = {"inputs": 8} | slow | {"evaluator_inputs": 1, "emulated": 2}
+    large = replace(slow, evaluator_inputs=1, emulated=2)
     streams = {
         "ResNet-18 with batch norms, 3 tasks": lambda: stream_of(random_resnet18(), 3),
-        "AlexNet with batch norms, 10 tasks": lambda: stream_of(random_alexnet(multiplier_bits=12), 10),
+        "AlexNet with batch norms, 10 tasks": lambda: stream_of(random_alexnet(Numbers(multiplier_bits=12)), 10),
     }
     for name, stream in streams.items():
         net = stream()
@@ -259,7 +264,7 @@ def main() -> None:
             counts: Counter[str] = Counter()
             total = 0
             for _, nets, effort in tqdm(group, desc=name, leave=False):
-                counts.update(verify(nets, Path(scratch), **effort))
+                counts.update(verify(nets, Path(scratch), effort))
                 total += len(nets)
             lines = [f"  {engine:40} {integers:15,} integers" for engine, integers in counts.items()]
             print(f"{name}: {total} networks, 0 integers differ", *lines, sep="\n", flush=True)

@@ -30,16 +30,6 @@ NOT_YET = {
     "export/qonnx_graphs/quant.py: _quant: parameters",
     "sim/search.py: search_folding: parameters",
     "tests/app/test_cli.py: lines",
-    "tests/helpers/networks.py: geometry: lines",
-    "tests/helpers/networks.py: _requantized: lines",
-    "tests/helpers/networks.py: _requantized: parameters",
-    "benchmarks/bench_onnx.py: float_graph: lines",
-    "benchmarks/nets.py: random_alexnet: parameters",
-    "benchmarks/nets.py: _random_network: lines",
-    "benchmarks/nets.py: _random_network: parameters",
-    "benchmarks/nets.py: _scaled: parameters",
-    "benchmarks/streams.py: stream_of: lines",
-    "benchmarks/verify_onnx.py: verify: parameters",
 }
 """What is still beyond a limit: entries go, none may come."""
 

@@ -7,8 +7,9 @@ import numpy as np
 from hypothesis import strategies as st
 
 from tsn_hw.core.arithmetic import ActFormat, Ints
+from tsn_hw.core.assembly import Outline, output_shape, owners
 from tsn_hw.core.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, MaxPool, Shape, Weighted
-from tsn_hw.core.network import UNUSED, Bank, BankLayer, Bools, PackedNetwork, Requantization, Step, Task
+from tsn_hw.core.network import Bank, BankLayer, Bools, PackedNetwork, Requantization, Step, Task
 
 MASKS = ("random", "empty", "full", "same as an earlier task", "one weight")
 
@@ -54,8 +55,12 @@ def recipes(draw: st.DrawFn, extremes: bool = True) -> Recipe:
     )
 
 
-def geometry(recipe: Recipe, rng: np.random.Generator) -> tuple[Shape, list[Layer], set[int]]:
-    """Input shape, body layers, and the layers whose output is signed (no ReLU)."""
+Geometry = tuple[Shape, list[Layer], set[int]]
+"""Input shape, body layers, and the layers whose output is signed (no ReLU)."""
+
+
+def geometry(recipe: Recipe, rng: np.random.Generator) -> Geometry:
+    """The body of a recipe; behind convolutions stand a Flatten and a Linear."""
 
     def size(low: int, high: int) -> int:
         return int(rng.integers(low, high + 1))
@@ -68,85 +73,91 @@ def geometry(recipe: Recipe, rng: np.random.Generator) -> tuple[Shape, list[Laye
     width = 2 * size(1, 3)
     kernel, stride, padding = (size(1, 3), size(1, 3)), (size(1, 2), size(1, 2)), (size(0, 2), size(0, 1))
     first = Conv2d("conv0", channels, width, kernel, stride, padding, inputs=(INPUT,))
-    layers: list[Layer] = [first]
     signed: set[int] = set()
     if recipe.kind == "residual":
-        layers += [
-            Conv2d("conv1", width, width, (3, 3), padding=(1, 1), groups=groups, inputs=(0,)),
-            Add("add", (0, 1)),
-            AvgPool("average", (2, 2), (1, 1), (2,)),
-        ]
-        signed = {1}
+        layers, signed = _residual(first, groups), {1}
     elif recipe.kind == "alexnet":
         channels, side = 3, 20
-        for i, (source, target, window) in enumerate([(3, 4, 4), (4, 8, 3), (8, 16, 2)]):
-            layers[2 * i :] = [
-                Conv2d(f"conv{i}", source, target, (window, window), inputs=(2 * i - 1,)),
-                MaxPool(f"pool{i}", (2, 2), (2, 2), (2 * i,)),
-            ]
+        layers = _alexnet()
     elif recipe.kind == "resnet":
-        layers = [
-            Conv2d("stem", channels, width, (3, 3), padding=(1, 1), inputs=(INPUT,)),
-            Conv2d("block0.conv0", width, width, (3, 3), padding=(1, 1), inputs=(0,)),
-            Conv2d("block0.conv1", width, width, (3, 3), padding=(1, 1), groups=groups, inputs=(1,)),
-            Add("block0.add", (2, 0)),
-            Conv2d("block1.conv0", width, 2 * width, (3, 3), (2, 2), (1, 1), inputs=(3,)),
-            Conv2d("block1.conv1", 2 * width, 2 * width, (3, 3), padding=(1, 1), inputs=(4,)),
-            Conv2d("block1.skip", width, 2 * width, (1, 1), (2, 2), inputs=(3,)),
-            Add("block1.add", (5, 6)),
-            AvgPool("average", (2, 2), (2, 2), (7,)),
-        ]
-        signed = {2, 5, 6}
+        layers, signed = _resnet(channels, width, groups), {2, 5, 6}
     else:
-        layers += [
-            MaxPool("pool", (2, 2), (size(1, 2), size(1, 2)), (0,)),
-            Conv2d("conv1", width, 4, (2, 2), padding=(1, 1), groups=groups, inputs=(1,)),
-        ]
+        pool = MaxPool("pool", (2, 2), (size(1, 2), size(1, 2)), (0,))
+        layers = [first, pool, Conv2d("conv1", width, 4, (2, 2), padding=(1, 1), groups=groups, inputs=(1,))]
     layers.append(Flatten("flatten", (len(layers) - 1,)))
     shape: Shape = (channels, side, side)
-    shapes: list[Shape] = []
-    for layer in layers:
-        shapes.append(layer.output_shape(*(shape if s == INPUT else shapes[s] for s in layer.inputs)))
-    layers.append(Linear("fc", shapes[-1][0], size(1, 12), (len(layers) - 1,)))
+    layers.append(Linear("fc", *output_shape(shape, layers), size(1, 12), (len(layers) - 1,)))
     return shape, layers, signed
+
+
+def _residual(first: Conv2d, groups: int) -> list[Layer]:
+    width = first.out_channels
+    return [
+        first,
+        Conv2d("conv1", width, width, (3, 3), padding=(1, 1), groups=groups, inputs=(0,)),
+        Add("add", (0, 1)),
+        AvgPool("average", (2, 2), (1, 1), (2,)),
+    ]
+
+
+def _alexnet() -> list[Layer]:
+    layers: list[Layer] = []
+    for i, (source, target, window) in enumerate([(3, 4, 4), (4, 8, 3), (8, 16, 2)]):
+        layers.append(Conv2d(f"conv{i}", source, target, (window, window), inputs=(2 * i - 1,)))
+        layers.append(MaxPool(f"pool{i}", (2, 2), (2, 2), (2 * i,)))
+    return layers
+
+
+def _resnet(channels: int, width: int, groups: int) -> list[Layer]:
+    return [
+        Conv2d("stem", channels, width, (3, 3), padding=(1, 1), inputs=(INPUT,)),
+        Conv2d("block0.conv0", width, width, (3, 3), padding=(1, 1), inputs=(0,)),
+        Conv2d("block0.conv1", width, width, (3, 3), padding=(1, 1), groups=groups, inputs=(1,)),
+        Add("block0.add", (2, 0)),
+        Conv2d("block1.conv0", width, 2 * width, (3, 3), (2, 2), (1, 1), inputs=(3,)),
+        Conv2d("block1.conv1", 2 * width, 2 * width, (3, 3), padding=(1, 1), inputs=(4,)),
+        Conv2d("block1.skip", width, 2 * width, (1, 1), (2, 2), inputs=(3,)),
+        Add("block1.add", (5, 6)),
+        AvgPool("average", (2, 2), (2, 2), (7,)),
+    ]
 
 
 def random_network(recipe: Recipe) -> PackedNetwork:
     """A valid network of a recipe: tasks in several banks, shared weights, individual code widths, tight formats."""
     rng = np.random.default_rng(recipe.seed)
     shape, body, signed = geometry(recipe, rng)
-    heads: list[Layer] = [
-        Linear(f"head{t}", body[-1].channels, recipe.classes or int(rng.integers(1, 6)), (len(body) - 1,))  # type: ignore[union-attr]
-        for t in range(recipe.tasks)
-    ]
-    layers = tuple(body + heads)
+    (features,), last = output_shape(shape, body), (len(body) - 1,)
+    heads = tuple(
+        Linear(f"head{t}", features, recipe.classes or int(rng.integers(1, 6)), last) for t in range(recipe.tasks)
+    )
     bank_of = [t if t < recipe.banks else int(rng.integers(recipe.banks)) for t in range(recipe.tasks)]
-    masks = {
-        (t, i): _mask(recipe, rng, t, i, layer.weight_shape, bank_of)
-        for t in range(recipe.tasks)
-        for i, layer in enumerate(layers)
-        if isinstance(layer, Weighted) and (i < len(body) or i == len(body) + t)
-    }
-    for t in range(recipe.tasks):  # an earlier task's mask can only be copied once it exists
-        for i in range(len(body)):
-            earlier = [s for s in range(t) if bank_of[s] == bank_of[t]]
-            if (t, i) in masks and earlier and recipe.mask_kinds[(t + i) % len(recipe.mask_kinds)].startswith("same"):
-                masks[t, i] = masks[earlier[-1], i]
-    banks = tuple(_bank(recipe, rng, layers, masks, bank_of, b) for b in range(recipe.banks))
-    tasks: list[Task] = []
-    input_format = ActFormat(min(recipe.act_bits, 8), recipe.signed_input, -int(rng.integers(0, 9)))
-    for t in range(recipe.tasks):
-        steps: list[Step | None] = [None] * len(layers)
-        for i in [*range(len(body)), len(body) + t]:
-            blank = Requantization(np.ones(_channels(layers[i])), np.zeros(_channels(layers[i])), 0, None)
-            steps[i] = Step(masks.get((t, i)), None if isinstance(layers[i], MaxPool | Flatten) else blank)
-            if steps[i].requantization is not None:  # type: ignore[union-attr]
-                steps[i] = _requantized(
-                    recipe, rng, shape, input_format, layers, banks, bank_of, steps, t, i, i in signed
-                )
-        classes = tuple(f"c{c}" for c in range(_channels(layers[len(body) + t])))
-        tasks.append(Task(f"task{t}", bank_of[t], classes, tuple(steps)))
-    return PackedNetwork(shape, input_format, layers, banks, tuple(tasks))
+    outline = Outline(tuple(body), heads, tuple(bank_of))
+    masks = _masks(recipe, rng, outline)
+
+    def words(bank: int, index: int, layer: Weighted) -> BankLayer:
+        members = enumerate(outline.members(bank))
+        return _words(recipe, rng, layer, {prefix: masks.get((t, index)) for prefix, t in members})
+
+    banks = outline.banks(words)
+    source = ActFormat(min(recipe.act_bits, 8), recipe.signed_input, -int(rng.integers(0, 9)))
+    steps: list[list[Step | None]] = [[None] * len(outline.layers) for _ in heads]
+
+    def step(task: int, index: int, layer: Layer) -> Step:
+        steps[task][index] = made = Step(masks.get((task, index)), None)
+        if not isinstance(layer, MaxPool | Flatten):
+            blank = Requantization(np.ones(_channels(layer)), np.zeros(_channels(layer)), 0, None)
+            steps[task][index] = replace(made, requantization=blank)
+            own = Task("draft", 0, (), tuple(steps[task]))
+            low, high = _accumulator(shape, source, outline.layers, banks[bank_of[task]], own, index)
+            output = None if outline.is_head(index) else (recipe.act_bits, index in signed)
+            steps[task][index] = made = replace(
+                made, requantization=_requantization(recipe, rng, layer, (low, high), output)
+            )
+        return made
+
+    labels = [(f"task{t}", tuple(f"c{c}" for c in range(head.channels))) for t, head in enumerate(heads)]
+    tasks = outline.tasks(labels, step)
+    return PackedNetwork(shape, source, outline.layers, banks, tasks)
 
 
 def with_equal_codebooks(net: PackedNetwork) -> PackedNetwork:
@@ -178,8 +189,23 @@ def _channels(layer: Layer) -> int:
     return layer.channels if isinstance(layer, Weighted) else 1
 
 
-def _mask(recipe: Recipe, rng: np.random.Generator, t: int, i: int, shape: Shape, bank_of: list[int]) -> Bools:
-    kind = recipe.mask_kinds[(t + i) % len(recipe.mask_kinds)]
+def _masks(recipe: Recipe, rng: np.random.Generator, outline: Outline) -> dict[tuple[int, int], Bools]:
+    """The masks of every task and layer with weights that it runs."""
+    kinds = recipe.mask_kinds
+    masks = {
+        (t, i): _mask(recipe, rng, kinds[(t + i) % len(kinds)], layer.weight_shape)
+        for t in range(recipe.tasks)
+        for i, layer in enumerate(outline.layers)
+        if isinstance(layer, Weighted) and outline.is_run(t, i)
+    }
+    for t, i in masks:  # an earlier task's mask can only be copied once it exists
+        earlier = [s for s in outline.members(outline.bank_of[t]) if s < t]
+        if earlier and not outline.is_head(i) and kinds[(t + i) % len(kinds)].startswith("same"):
+            masks[t, i] = masks[earlier[-1], i]
+    return masks
+
+
+def _mask(recipe: Recipe, rng: np.random.Generator, kind: str, shape: Shape) -> Bools:
     mask = np.zeros(shape, bool)
     if kind == "one weight":
         mask.flat[rng.integers(mask.size)] = True
@@ -190,90 +216,62 @@ def _mask(recipe: Recipe, rng: np.random.Generator, t: int, i: int, shape: Shape
     return mask
 
 
-def _bank(
-    recipe: Recipe,
-    rng: np.random.Generator,
-    layers: tuple[Layer, ...],
-    masks: dict[tuple[int, int], Bools],
-    bank_of: list[int],
-    bank: int,
-) -> Bank:
-    members = [t for t, b in enumerate(bank_of) if b == bank]
-    words: list[BankLayer | None] = []
+def _words(recipe: Recipe, rng: np.random.Generator, layer: Weighted, masks: dict[int, Bools | None]) -> BankLayer:
+    """The words of a layer in a bank, from the mask of every prefix."""
     low, high = -(1 << (recipe.centroid_bits - 1)), (1 << (recipe.centroid_bits - 1)) - 1
-    for i, layer in enumerate(layers):
-        if not isinstance(layer, Weighted) or not any((t, i) in masks for t in members):
-            words.append(None)
-            continue
-        owner = np.full(layer.weight_shape, UNUSED, np.int16)
-        code = np.zeros(layer.weight_shape, np.uint8)
-        codebooks = []
-        for prefix, t in enumerate(members):
-            owned = masks.get((t, i), np.zeros(owner.shape, bool)) & (owner == UNUSED)
-            entries = 1 << int(rng.integers(recipe.code_bits[0], recipe.code_bits[1] + 1))
-            entries = min(entries, high - low + 1, int(rng.integers(1, entries + 1)) if rng.random() < 0.3 else entries)
-            book = np.sort(rng.choice(np.arange(low, high + 1), entries, replace=False))
-            if rng.random() < 0.3:
-                book[[0, -1]] = low, high
-            codebooks.append(book if owned.any() else book[:0])
-            owner[owned] = prefix
-            code[owned] = rng.integers(0, entries, int(owned.sum()))
-        words.append(BankLayer(owner, code, tuple(codebooks), recipe.centroid_bits, int(rng.integers(-12, 1))))
-    return Bank(tuple(words))
+    owner = owners({prefix: mask for prefix, mask in masks.items() if mask is not None}, layer.weight_shape)
+    code = np.zeros(layer.weight_shape, np.uint8)
+    codebooks = []
+    for prefix in masks:
+        owned = owner == prefix
+        entries = 1 << int(rng.integers(recipe.code_bits[0], recipe.code_bits[1] + 1))
+        entries = min(entries, high - low + 1, int(rng.integers(1, entries + 1)) if rng.random() < 0.3 else entries)
+        book = np.sort(rng.choice(np.arange(low, high + 1), entries, replace=False))
+        if rng.random() < 0.3:
+            book[[0, -1]] = low, high
+        codebooks.append(book if owned.any() else book[:0])
+        code[owned] = rng.integers(0, entries, int(owned.sum()))
+    return BankLayer(owner, code, tuple(codebooks), recipe.centroid_bits, int(rng.integers(-12, 1)))
 
 
-def _requantized(
-    recipe: Recipe,
-    rng: np.random.Generator,
-    shape: Shape,
-    input_format: ActFormat,
-    layers: tuple[Layer, ...],
-    banks: tuple[Bank, ...],
-    bank_of: list[int],
-    steps: list[Step | None],
-    t: int,
-    i: int,
-    signed: bool,
-) -> Step:
-    """Choose multiplier, offset, shift and output format that put the outputs astride their whole range."""
-    step = steps[i]
-    assert step is not None
-    # PackedNetwork.accumulator needs only the earlier steps: ask an unchecked network that holds just this task
+def _accumulator(
+    shape: Shape, source: ActFormat, layers: tuple[Layer, ...], bank: Bank, task: Task, index: int
+) -> tuple[Ints, Ints]:
+    """Bounds of a layer of a task whose later steps are not there yet: of a network that nobody checks."""
     draft = object.__new__(PackedNetwork)
-    draft_task = Task("draft", 0, (), tuple(steps))
-    for name, value in (
-        ("input_shape", shape),
-        ("input", input_format),
-        ("layers", layers),
-        ("banks", (banks[bank_of[t]],)),
-        ("tasks", (draft_task,)),
-    ):
+    fields = {"input_shape": shape, "input": source, "layers": layers, "banks": (bank,), "tasks": (task,)}
+    for name, value in fields.items():
         object.__setattr__(draft, name, value)
-    low, high = draft.accumulator(0, i)
-    reach = max(1, int(np.abs(low).max()), int(np.abs(high).max()))
-    channels = _channels(layers[i])
-    head = i >= len(layers) - recipe.tasks
+    return draft.accumulator(0, index)
+
+
+def _requantization(
+    recipe: Recipe, rng: np.random.Generator, layer: Layer, bounds: tuple[Ints, Ints], output: tuple[int, bool] | None
+) -> Requantization:
+    """Multiplier, offset, shift and output format that put the outputs astride their whole range.
+
+    ``bounds``: the accumulator's; ``output``: bits and sign of the output format, None for a head.
+    """
+    reach = max(1, *(int(np.abs(bound).max()) for bound in bounds))
+    channels, is_head = _channels(layer), output is None
     if recipe.extremes and rng.random() < 0.5:
-        output = None if head else ActFormat(recipe.act_bits, signed, int(rng.integers(-4, 3)))
-        return Step(step.mask, _extreme(rng, low, high, channels, output))
+        form = None if output is None else ActFormat(*output, int(rng.integers(-4, 3)))
+        return _extreme(rng, *bounds, channels, form)
     multiplier = np.ones(channels, np.int64)
-    if recipe.multipliers and not head:
+    if recipe.multipliers and not is_head:
         multiplier = rng.integers(-(1 << 7), 1 << 15, channels)
         multiplier[multiplier == 0] = 3
     product = reach * int(np.abs(multiplier).max())
-    if head:
-        shift = max(0, product.bit_length() - 30)
-        output = None
-    else:
-        output = ActFormat(recipe.act_bits, signed, int(rng.integers(-4, 3)))
+    form, shift = None, max(0, product.bit_length() - 30)
+    if output is not None:
+        form = ActFormat(*output, int(rng.integers(-4, 3)))
         shift = int(np.clip(product.bit_length() - recipe.act_bits - int(rng.integers(0, 4)), 0, 40))
     offset = rng.integers(-(product // 4) - 1, product // 4 + 2, channels)
-    half = 1 << shift >> 1
-    offset[rng.random(channels) < 0.5] = half  # every other channel full of ties
+    offset[rng.random(channels) < 0.5] = 1 << shift >> 1  # every other channel full of ties
     if recipe.seed % 2:  # as the learner makes them
         offset = offset // multiplier * multiplier
-        offset[:] = 0 if isinstance(layers[i], Add) else offset
-    return Step(step.mask, Requantization(multiplier, offset, shift, output))
+        offset[:] = 0 if isinstance(layer, Add) else offset
+    return Requantization(multiplier, offset, shift, form)
 
 
 def _extreme(

@@ -23,7 +23,7 @@ pytestmark = needs_compiler
 MLP = Recipe(kind="mlp", widths=(64, 32, 16), classes=5, tasks=4, banks=2, seed=8)
 ALEXNET = Recipe(kind="alexnet", classes=5, tasks=2, banks=2, seed=2)
 RESNET = Recipe(kind="resnet", classes=5, tasks=2, banks=2, multipliers=True, seed=4)
-INPUTS = 2000  # a task; with 5 classes 10,000 logits, and more integers behind every other unit
+INPUTS = 1000  # a task; with 5 classes and 2 tasks 10,000 logits, and more integers behind every other unit
 
 
 @pytest.mark.parametrize(

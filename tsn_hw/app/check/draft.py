@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from tsn_hw.core.arithmetic import ActFormat, Ints
+from tsn_hw.core.assembly import Outline, owners
 from tsn_hw.core.errors import SettingsError
 from tsn_hw.core.layers import Add, AvgPool, Layer, Linear, Weighted
-from tsn_hw.core.network import UNUSED, Bank, BankLayer, Bools, PackedNetwork, Requantization, Step, Task
+from tsn_hw.core.network import UNUSED, BankLayer, Bools, PackedNetwork, Requantization, Step
 from tsn_hw.learn.architectures import Architecture
 from tsn_hw.learn.models import average
 from tsn_hw.learn.settings import Settings
@@ -33,58 +34,35 @@ def draft(body: Architecture, settings: Settings, classes: Sequence[tuple[str, .
             f"back ends, at most {MAX_BYTES} are; check a smaller model of the same layers"
         )
     rng = np.random.default_rng(settings.seed)
-    count = len(classes)
-    last = (len(body.layers) - 1,)
+    count, last = len(classes), (len(body.layers) - 1,)
     heads = tuple(Linear(f"head_{task}", body.features, len(names), last) for task, names in enumerate(classes))
-    layers: tuple[Layer, ...] = (*body.layers, *heads)
-    masks: list[list[Bools | None]] = [[None] * len(layers) for _ in range(count)]
-    words: list[BankLayer | None] = []
-    for index, layer in enumerate(layers):
-        if not isinstance(layer, Weighted):
-            words.append(None)
-            continue
-        owner = np.full(layer.weight_shape, UNUSED, np.int16)
-        head = index - len(body.layers)
-        owners: Sequence[int] = range(count) if head < 0 else [head]
-        for task in owners:
-            keep = 1.0 if head >= 0 else settings.train.keep(layer.name, task, count)
-            mask = rng.random(layer.weight_shape) < keep
-            owner[mask & (owner == UNUSED)] = task
-            masks[task][index] = mask
-        bits = settings.quantize.head_bits if head >= 0 else settings.quantize.max_bits
-        books = _codebooks(settings, [bits if task in owners else None for task in range(count)])
-        code = np.where(owner == UNUSED, 0, rng.integers(0, len(books[owners[0]]), owner.shape)).astype(np.uint8)
-        words.append(BankLayer(owner, code, books, settings.formats.centroid_bits, 0))
-    tasks = tuple(_task(body, settings, layers, masks[t], t, classes[t]) for t in range(count))
-    return PackedNetwork(body.input_shape, settings.formats.input, layers, (Bank(tuple(words)),), tasks)
+    outline = Outline(tuple(body.layers), heads, (0,) * count)
+    masks: dict[tuple[int, int], Bools] = {}
+
+    def words(_: int, index: int, layer: Weighted) -> BankLayer:
+        is_head, own = outline.is_head(index), [task for task in range(count) if outline.is_run(task, index)]
+        for task in own:
+            keep = 1.0 if is_head else settings.train.keep(layer.name, task, count)
+            masks[task, index] = rng.random(layer.weight_shape) < keep
+        owner = owners({task: masks[task, index] for task in own}, layer.weight_shape)
+        bits = settings.quantize.head_bits if is_head else settings.quantize.max_bits
+        books = tuple(_codebook(settings, bits if task in own else None) for task in range(count))
+        code = np.where(owner == UNUSED, 0, rng.integers(0, len(books[own[0]]), owner.shape)).astype(np.uint8)
+        return BankLayer(owner, code, books, settings.formats.centroid_bits, 0)
+
+    def step(task: int, index: int, layer: Layer) -> Step:
+        return Step(masks.get((task, index)), _requantization(body, settings, layer, outline.is_head(index)))
+
+    labels = [(f"task_{task}", names) for task, names in enumerate(classes)]
+    banks = outline.banks(words)
+    return PackedNetwork(body.input_shape, settings.formats.input, outline.layers, banks, outline.tasks(labels, step))
 
 
-def _codebooks(settings: Settings, bits: Sequence[int | None]) -> tuple[Ints, ...]:
-    """Codebooks of so many bits that span the whole range of centroids; None: an empty one."""
+def _codebook(settings: Settings, bits: int | None) -> Ints:
+    """A codebook of so many bits that spans the whole range of centroids; None: an empty one."""
     low, high = settings.formats.centroid_range
-    books = []
-    for width in bits:
-        entries = 0 if width is None else 1 << min(width, settings.formats.centroid_bits)
-        books.append(low + np.arange(entries) * (high - low) // max(1, entries - 1))
-    return tuple(books)
-
-
-def _task(
-    body: Architecture,
-    settings: Settings,
-    layers: Sequence[Layer],
-    masks: Sequence[Bools | None],
-    number: int,
-    classes: tuple[str, ...],
-) -> Task:
-    steps: list[Step | None] = []
-    for index, layer in enumerate(layers):
-        head = index - len(body.layers)
-        if head >= 0 and head != number:
-            steps.append(None)
-            continue
-        steps.append(Step(masks[index], _requantization(body, settings, layer, is_head=head >= 0)))
-    return Task(f"task_{number}", 0, classes, tuple(steps))
+    entries = 0 if bits is None else 1 << min(bits, settings.formats.centroid_bits)
+    return low + np.arange(entries) * (high - low) // max(1, entries - 1)
 
 
 def _requantization(body: Architecture, settings: Settings, layer: Layer, is_head: bool) -> Requantization | None:

@@ -14,9 +14,10 @@ from typing import Literal
 import numpy as np
 
 from tsn_hw.core.arithmetic import ActFormat
+from tsn_hw.core.assembly import Outline, output_shape
 from tsn_hw.core.errors import SettingsError
 from tsn_hw.core.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, MaxPool, Shape, Weighted
-from tsn_hw.core.network import Bank, BankLayer, PackedNetwork, Requantization, Step, Task
+from tsn_hw.core.network import BankLayer, PackedNetwork, Requantization, Step
 from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.folding import Folding, HardwareSettings, MaskMode, UnitSettings, divisors
 from tsn_hw.hardware.pipeline import accelerator
@@ -122,44 +123,32 @@ def _layers(trial: Trial) -> tuple[Shape, list[Layer]]:
 def _network(trial: Trial) -> PackedNetwork:
     rng = np.random.default_rng(trial.seed)
     shape, body = _layers(trial)
-    shapes: list[Shape] = []
-    for layer in body:
-        shapes.append(layer.output_shape(*(shape if source == INPUT else shapes[source] for source in layer.inputs)))
-    heads = [Linear(f"head{task}", shapes[-1][0], CLASSES, (len(body) - 1,)) for task in range(trial.tasks)]
-    layers = (*body, *heads)
-    words = [
-        [_words(trial, rng, layer, index - len(body), bank) for index, layer in enumerate(layers)]
-        for bank in range(trial.banks)
-    ]
-    tasks = []
-    for task in range(trial.tasks):
+    (features,) = output_shape(shape, body)
+    heads = tuple(Linear(f"head{task}", features, CLASSES, (len(body) - 1,)) for task in range(trial.tasks))
+    outline = Outline(tuple(body), heads, tuple(task % trial.banks for task in range(trial.tasks)))
+
+    def words(bank: int, index: int, layer: Weighted) -> BankLayer:
+        members, bits = outline.members(bank), trial.code_bits
+        bits = min(bits, 4) if outline.is_head(index) else bits
+        own = [place for place, task in enumerate(members) if outline.is_run(task, index)]
+        books = tuple(_codebook(trial, rng, bits if place in own else None) for place in range(len(members)))
+        owner = rng.choice(np.array(own), layer.weight_shape).astype(np.int16)
+        code = rng.integers(0, len(books[own[0]]), owner.shape).astype(np.uint8)
+        return BankLayer(owner, code, books, trial.centroid_bits, 0)
+
+    banks = outline.banks(words)
+
+    def step(task: int, index: int, layer: Layer) -> Step:
         bank, place = task % trial.banks, task // trial.banks
-        steps: list[Step | None] = []
-        for index, layer in enumerate(layers):
-            if index >= len(body) and index != len(body) + task:
-                steps.append(None)
-                continue
-            own = words[bank][index]
-            mask = None
-            if own is not None:
-                mask = (own.owner == place) | ((own.owner < place) & (rng.random(own.owner.shape) < 0.5))
-            steps.append(Step(mask, _requantization(trial, rng, layer, is_head=index >= len(body))))
-        tasks.append(Task(f"task{task}", bank, tuple(f"class{i}" for i in range(CLASSES)), tuple(steps)))
+        own, mask = banks[bank].layers[index], None
+        if own is not None:
+            mask = (own.owner == place) | ((own.owner < place) & (rng.random(own.owner.shape) < 0.5))
+        return Step(mask, _requantization(trial, rng, layer, outline.is_head(index)))
+
+    classes = tuple(f"class{i}" for i in range(CLASSES))
+    tasks = outline.tasks([(f"task{task}", classes) for task in range(trial.tasks)], step)
     form = ActFormat(trial.act_bits, signed=False, exponent=0)
-    return PackedNetwork(shape, form, layers, tuple(Bank(tuple(own)) for own in words), tuple(tasks))
-
-
-def _words(trial: Trial, rng: np.random.Generator, layer: Layer, head: int, bank: int) -> BankLayer | None:
-    """Weights of all tasks of a bank; ``head``: the task that a head belongs to, negative for other layers."""
-    if not isinstance(layer, Weighted) or (head >= 0 and head % trial.banks != bank):
-        return None
-    places = len(range(bank, trial.tasks, trial.banks))
-    bits = trial.code_bits if head < 0 else min(trial.code_bits, 4)
-    owners = range(places) if head < 0 else [head // trial.banks]
-    books = tuple(_codebook(trial, rng, bits if place in owners else None) for place in range(places))
-    owner = rng.choice(np.array(owners), layer.weight_shape).astype(np.int16)
-    code = rng.integers(0, len(books[owners[0]]), owner.shape).astype(np.uint8)
-    return BankLayer(owner, code, books, trial.centroid_bits, 0)
+    return PackedNetwork(shape, form, outline.layers, banks, tasks)
 
 
 def _codebook(trial: Trial, rng: np.random.Generator, bits: int | None) -> np.ndarray:
