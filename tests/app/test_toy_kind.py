@@ -19,6 +19,7 @@ from tsn_hw.core.arithmetic import ActFormat, Ints
 from tsn_hw.core.errors import TsnError
 from tsn_hw.core.layers import INPUT, LAYER_KINDS, Conv2d, Flatten, Layer, Linear, Shape
 from tsn_hw.core.network import Bank, BankLayer, PackedNetwork, Requantization, Step, Task
+from tsn_hw.hardware.pipeline import least_accelerator, obstacles
 from tsn_hw.learn.architectures import Architecture
 from tsn_hw.learn.baselines import DenseModel
 from tsn_hw.learn.models import SubnetModel
@@ -125,11 +126,14 @@ ENGINES: dict[str, Callable[[PackedNetwork], Ints]] = {
     "unrounded inference": lambda net: unrounded_logits(net, 0, X.astype(np.uint8)).numpy().astype(np.int64),
     "the learner": _refuses(_subnet),
     "the learner of dense networks": _refuses(_dense),
+    "hardware": _refuses(least_accelerator),
+    "hardware, as cost asks": _refuses(sim.estimate_cost),
 }
 
 
 NAMES = {
     "the learner of dense networks": "the learner",
+    "hardware, as cost asks": "hardware",
     "ONNX, as check asks": "ONNX",
     "QONNX with thresholds": "QONNX",
 }
@@ -154,7 +158,10 @@ def test_an_engine_computes_a_new_kind_or_names_layer_kind_and_itself(
 
 
 @pytest.mark.parametrize("kind", [Mirror, Triple])
-def test_a_file_holds_a_new_kind(kind: type[Mirror] | type[Triple], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_holds_a_new_kind_and_check_tells_what_hardware_lacks(
+    kind: type[Mirror] | type[Triple], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(LAYER_KINDS, kind.__name__, kind)
     data = artifact.to_bytes(_network(kind))
     assert artifact.to_bytes(artifact.from_bytes(data)) == data
+    assert obstacles(artifact.from_bytes(data)) == [f"layer 'm': kind {kind.__name__} is not supported by hardware"]
