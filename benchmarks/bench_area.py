@@ -17,7 +17,7 @@ from sim.calibration import fit, measured
 from sim.resources import estimate_resources
 from tsn_hw.app.hardware.calibrate import COUNTED_FF, COUNTED_LUT, Run, read_runs
 from tsn_hw.app.hardware.trials import FIRST_WIDE, design
-from tsn_hw.app.tables import table
+from tsn_hw.app.output import Table, table_text
 
 RUNS = Path(__file__).parents[1] / "tests" / "cases" / "synthesis.jsonl"
 
@@ -29,7 +29,13 @@ def main() -> None:
         pairs = [f"{run.resources[name]} / {getattr(resources, name)}" for name in ("lut", "ff", "bram", "dsp")]
         off.append([100 * (getattr(resources, name) / run.resources[name] - 1) for name in ("lut", "ff")])
         rows.append([run.target, trial.kind, f"{trial.pe} x {trial.simd}", trial.code_bits, *pairs, off[-1][0]])
-    print(table(["family", "layer", "PE x SIMD", "code bits", "LUT", "FF", "block RAM", "DSP", "LUT off by %"], rows))
+    print(
+        table_text(
+            Table.of_rows(
+                ["family", "layer", "PE x SIMD", "code bits", "LUT", "FF", "block RAM", "DSP", "LUT off by %"], rows
+            )
+        )
+    )
     print("measured / estimated\n")
     told = []
     for family in dict.fromkeys(run.target for run in runs):
@@ -42,7 +48,7 @@ def main() -> None:
                 told.append([family, name, len(chosen), *errors(of_fit, chosen), *errors(of_left_out, chosen)])
     columns = ["LUT", "largest", "FF", "largest"]
     header = ["family", "points", "number", *(f"{name}, {of}" for of in ("fit", "left out") for name in columns)]
-    print(table(header, told))
+    print(table_text(Table.of_rows(header, told)))
     print("mean and largest error in %")
 
 

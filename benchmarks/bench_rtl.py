@@ -26,7 +26,7 @@ from export.rtl.synthesis import synthesize
 from sim.devices import device
 from sim.resources import RESOURCES, Resources, estimate_resources
 from tsn_hw.app.hardware.rtl import PARTS
-from tsn_hw.app.tables import table
+from tsn_hw.app.output import Table, table_text
 from tsn_hw.core.arithmetic import ActFormat
 from tsn_hw.core.layers import Layer, Linear
 from tsn_hw.core.network import Bank, BankLayer, PackedNetwork, Requantization, Step, Task
@@ -147,7 +147,7 @@ def main(widths: str = "256-64-4", *tasks: str) -> None:
                 rows.append(compare(Comparison(tuple(map(int, widths.split("-"))), count, is_dense), target))
                 print(rows[-1], flush=True)
     header = ["network", "tasks", "weights", "family", "LUT", "FF", "block RAM", "DSP", "clock of ecp5-85"]
-    print(f"\n{table(header, rows)}\nmeasured / estimated")
+    print(f"\n{table_text(Table.of_rows(header, rows))}\nmeasured / estimated")
 
 
 if __name__ == "__main__":

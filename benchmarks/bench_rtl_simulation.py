@@ -25,7 +25,7 @@ from export.rtl.simulators import SIMULATORS, simulator
 from sim.devices import device
 from sim.resources import estimate_resources
 from tsn_hw.app.deploy.verify import adversarial_integers
-from tsn_hw.app.tables import table
+from tsn_hw.app.output import Table, table_text
 from tsn_hw.core import artifact, reference
 from tsn_hw.core.layers import Flatten
 from tsn_hw.core.network import PackedNetwork
@@ -82,7 +82,7 @@ def measure(title: str, design: Accelerator) -> None:
             rows += [[chosen.tool, f"{compile_s:.0f}", *run(compiled, name, stalls)] for stalls in (0, STALL_PERCENT)]
     header = ["simulator", "compile s", "stalls %", "vectors", "integers", "different", "cycles", "s", "cycles/s"]
     print(f"{title}: {len(design.net.tasks)} tasks, interval {interval(design)} cycles")
-    print(table(header, rows), "\n", flush=True)
+    print(table_text(Table.of_rows(header, rows)), "\n", flush=True)
 
 
 def run(compiled: RtlSimulation, name: str, stalls: int) -> list[object]:

@@ -17,7 +17,7 @@ from tests.helpers.small_network import NET
 from tests.helpers.tiny_run import TINY_TOML, finished_run
 from tsn_hw.app.check.draft import draft
 from tsn_hw.app.cli.main import main
-from tsn_hw.app.hardware.choose import HardwareWishes, choose
+from tsn_hw.app.hardware.choose import HardwareRequest, choose
 from tsn_hw.app.hardware.platform import Platform
 from tsn_hw.core import artifact
 from tsn_hw.core.capacity import capacity
@@ -36,14 +36,14 @@ def test_a_network_is_held_against_every_back_end_layer_by_layer(tmp_path: Path)
     artifact.save(NET, path)
     checked = checked_on_zynq(path)
     assert checked.is_supported
-    assert checked.to_text().splitlines()[:5] == [
+    assert checked.result().text().splitlines()[:5] == [
         f"{path}: packed network, 2 tasks, 1 banks",
         "",
         "layer    kind     output     onnx  hls  qonnx quant  qonnx multithreshold",
         "conv     Conv2d   2 x 3 x 2  yes   yes  yes          yes",
         "mix      Conv2d   2 x 3 x 2  yes   yes  yes          yes",
     ]
-    assert checked.to_text().splitlines()[8:] == [
+    assert checked.result().text().splitlines()[8:] == [
         "flatten  Flatten  2          yes   yes  yes          yes",
         "head_a   Linear   2          yes   yes  yes          yes",
         "head_b   Linear   3          yes   yes  yes          yes",
@@ -92,7 +92,7 @@ def test_a_part_that_is_too_small_is_told_as_the_export_tells_it(tmp_path: Path)
         problem,
     )
     assert not checked.is_supported
-    assert checked.to_text().endswith("\nNOT SUPPORTED AS IT IS: xc7z010")
+    assert checked.result().text().endswith("\nNOT SUPPORTED AS IT IS: xc7z010")
 
 
 def test_a_part_that_holds_one_task_at_a_time_is_large_enough(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_a_part_that_holds_one_task_at_a_time_is_large_enough(tmp_path: Path) ->
     artifact.save(many, path)
     assert checked_on_zynq(path, "xc7z010").problems["xc7z010"] == []
     with pytest.raises(FoldingError) as refused:
-        choose(many, HardwareWishes(Platform(device("xc7z010"), read_coefficients())))
+        choose(many, HardwareRequest(Platform(device("xc7z010"), read_coefficients())))
     assert str(refused.value).endswith("; with --masks runtime, one task at a time on chip, there is one")
 
 
@@ -114,10 +114,10 @@ def test_a_layer_that_a_back_end_cannot_hold_is_named_with_the_rule(tmp_path: Pa
     checked = checked_on_zynq(path)
     problem = "layer 'conv': its output has 7 bits unsigned, 8 bits unsigned by task; a stream has one width and sign"
     assert checked.problems == {"onnx": [], "hls": [problem], "qonnx quant": [], "qonnx multithreshold": []}
-    assert [row[3:5] for row in checked.rows][:2] == [["yes", "no"], ["yes", "yes"]]
-    assert f"\nhls: 1 to change\n  - {problem}\n" in checked.to_text()
-    assert checked.to_text().endswith("\nNOT SUPPORTED AS IT IS: hls")
-    assert checked.to_json()["rows"][0] == {
+    assert [(record["onnx"], record["hls"]) for record in checked.records[:2]] == [("yes", "no"), ("yes", "yes")]
+    assert f"\nhls: 1 to change\n  - {problem}\n" in checked.result().text()
+    assert checked.result().text().endswith("\nNOT SUPPORTED AS IT IS: hls")
+    assert checked.result().data["rows"][0] == {
         "layer": "conv",
         "kind": "Conv2d",
         "output": "2 x 3 x 2",
@@ -135,7 +135,7 @@ def test_what_qonnx_cannot_hold_is_told_and_does_not_count_against_the_network(t
     (problem,) = checked.problems["qonnx quant"]
     assert re.fullmatch(r"layer 'fc\d': .* QONNX holds integers up to 16777216 exactly \(task 'task0'\)", problem)
     assert checked.is_supported
-    assert checked.to_text().endswith("\nsupported, but not by qonnx quant and qonnx multithreshold")
+    assert checked.result().text().endswith("\nsupported, but not by qonnx quant and qonnx multithreshold")
 
 
 @pytest.mark.parametrize("kind", ["mlp", "conv", "residual"])
@@ -165,7 +165,7 @@ def test_settings_are_checked_down_to_a_network_of_their_size(tmp_path: Path) ->
     assert checked.notes[0].startswith(
         "task 'digits-permuted-0' has 30 validation images: pruning and code widths are "
     )
-    assert checked.rows == [
+    assert [list(record.values()) for record in checked.records] == [
         ["flatten", "Flatten", "64", None, "yes", "yes"],
         ["fc1", "Linear", "12", 768, "yes", "yes"],
     ]
@@ -186,8 +186,10 @@ def test_mistakes_in_several_tables_are_told_together(tmp_path: Path) -> None:
             "quantize: min_bits = '2': must be a whole number",
         ]
     }
-    assert checked.to_text().endswith(
-        "what depends on these parts could not be checked\n\nNOT SUPPORTED AS IT IS: settings"
+    assert (
+        checked.result()
+        .text()
+        .endswith("what depends on these parts could not be checked\n\nNOT SUPPORTED AS IT IS: settings")
     )
 
 

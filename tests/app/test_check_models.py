@@ -51,7 +51,7 @@ def saved(model: onnx.ModelProto, folder: Path) -> Path:
 def test_a_model_that_can_be_trained_is_told_with_the_table_that_trains_it(tmp_path: Path) -> None:
     checked = checked_on_zynq(saved(model_of(*conv_net()), tmp_path))
     assert checked.problems == {"operators": [], "settings": []}
-    assert [row[2] for row in checked.rows] == [
+    assert [record["becomes"] for record in checked.records] == [
         "Conv2d 'conv1', 4 x 29 x 29 out",
         "part of 'conv1'",
         "part of 'conv1'",
@@ -69,10 +69,14 @@ def test_a_model_that_can_be_trained_is_told_with_the_table_that_trains_it(tmp_p
         "part of 'fc2'",
         "nothing: the class is the first largest logit",
     ]
-    assert checked.to_text().endswith(
-        "train it with\n\n"
-        '[model]\nkind = "alexnet"\nchannels = [4, 8]\nhidden = [20]\nbatch_norm = true  # head: 10 classes\n\n'
-        "supported"
+    assert (
+        checked.result()
+        .text()
+        .endswith(
+            "train it with\n\n"
+            '[model]\nkind = "alexnet"\nchannels = [4, 8]\nhidden = [20]\nbatch_norm = true  # head: 10 classes\n\n'
+            "supported"
+        )
     )
 
 

@@ -136,18 +136,15 @@ def test_show_tells_the_figures_of_the_file(say: Say, net: Path) -> None:
     assert code == 0
     lines = text.splitlines()
     assert lines[0] == f"{net}: tasks 2, banks 1, input (1, 8, 8), 8 bits"
-    fc1 = next(line.split() for line in lines if line.split()[1:2] == ["fc1"])
-    assert fc1[2:5] == ["768", f"{100 * sizes.layers[0].used / 768:.2f}", f"{sizes.layers[0].bits / 768:.2f}"]
+    fc1, layer = next(line.split() for line in lines if line.startswith("fc1 ")), sizes.layers[0]
+    assert fc1[:7] == ["fc1", "0", "64", "→", "12", "768", f"{100 * layer.used / 768:.2f}"]
+    bits = [layer.codes_bits, layer.codebooks_bits, layer.masks_bits, f"{layer.bits / 768:.2f}"]
+    assert fc1[-4:] == [str(value) for value in bits]
     for number, task in enumerate(sizes.tasks):
         row = next(line.split() for line in lines if line.startswith(task.task))
-        assert row[1:] == [
-            "0",
-            "10",
-            f"{task.sparsity_percent:.2f}",
-            str(task.owned),
-            str(task.used - task.owned),
-            artifact.seal(loaded, number)[:12],
-        ]
+        counts = [str(count) for count in (0, 10, task.used, task.owned, task.used - task.owned)]
+        assert row[1:7] == [*counts, f"{task.sparsity_percent:.2f}"]
+        assert row[-1] == artifact.seal(loaded, number)[:12]
     assert f"whole file {net.stat().st_size} bytes" in text
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.helpers.tiny_run import TINY, networks_of
 from tsn_hw.app.cli.main import main
-from tsn_hw.app.deploy.verify import EngineResult, LayerResult, Verification
+from tsn_hw.app.deploy.verification import EngineResult, Verification
 from tsn_hw.app.learning import demo
 from tsn_hw.app.learning.demo import DEMO, DemoResult, report, run_demo
 from tsn_hw.app.learning.runs import RunFolder
@@ -110,7 +110,7 @@ def test_the_sample_pictures_are_read_right_by_the_graph_of_the_first_task(
 
 def test_the_report_shows_what_was_measured(finished: tuple[Path, DemoResult]) -> None:
     folder, result = finished
-    text = report(result, folder)
+    text = report(result, folder).text()
     lines = text.splitlines()
     for name, ours, dense in zip(result.names, result.metrics.matrix[-1], result.dense, strict=True):
         assert [name, f"{ours:.2f}", f"{dense:.2f}"] in [line.split() for line in lines]
@@ -193,13 +193,13 @@ def test_the_command_prints_the_report_or_the_summary_and_fails_with_a_differenc
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder, result = finished
-    engine = EngineResult(layers={"t": {"a": LayerResult(9, mismatches)}})
-    changed = replace(result, verification=Verification("", {"e": engine}, [], [], {}))
+    engine = EngineResult(mismatches=mismatches)
+    changed = replace(result, verification=Verification.of("", {"e": engine}, [], [], {}))
     asked: list[tuple[object, ...]] = []
     pretend: Callable[..., DemoResult] = lambda *args: asked.append(args) or changed  # noqa: E731
     monkeypatch.setattr(demo, "run_demo", pretend)
     assert main(["demo", "--out", str(folder), "--quiet", "--resume"]) == code
-    assert capsys.readouterr().out == report(changed, folder) + "\n"
+    assert capsys.readouterr().out == report(changed, folder).text() + "\n"
     assert main(["demo", "--json"]) == code
     assert json.loads(capsys.readouterr().out) == changed.summary()
     assert asked == [(folder, True, True, "cpu"), (Path("build/demo"), False, False, "cpu")]

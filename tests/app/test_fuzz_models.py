@@ -112,7 +112,7 @@ def test_models_of_other_tools(tmp_path: Path) -> None:
         for problem in (problem for found in told.problems.values() for problem in found):
             assert len(problem) < 500, problem
             assert "\n" not in problem
-        told.to_text()
+        told.result().text()
 
     def make(rng: random.Random) -> bytes:
         return damaged(whole, rng) if rng.randrange(3) == 0 else changed_model(rng)

@@ -104,7 +104,7 @@ def test_the_bits_that_the_tasks_added_are_those_of_the_file(deep: Path) -> None
 
 def test_the_layers_are_told_by_bank(deep: Path) -> None:
     net = artifact.load(deep / "net.tsn")
-    _, *rows = page_of(deep).tables["Weight memories of the body"]
+    _, *rows = page_of(deep).tables["Weight memories"]
     assert [row[:4] for row in rows] == [
         ["fc1", "0", "64 → 10", "640"],
         ["fc2", "0", "10 → 8", "80"],
@@ -156,12 +156,12 @@ def test_a_difference_and_an_absent_engine_are_shown(tmp_path: Path) -> None:
     text = (folder / "report.html").read_text()
     page = Page(text)
     rows = {row[0]: row for row in page.tables["Integers that differ from the int64 loop"]}
-    assert rows["brevitas"][1] == "no checkpoint"
+    assert rows["brevitas"] == ["brevitas", "–", "", "", "no checkpoint"]
     outputs = sum(layer["outputs"] for layer in layers.values())
     assert rows["simulator"][2] == f"2 of {outputs:,}"
     assert f'class="bad">2 of {outputs:,}<' in text
     assert "FAILED" in page.text
-    assert "First difference: simulator, task 'x': 1 instead of 2" in page.text
+    assert "FIRST DIFFERENCE: simulator, task 'x': 1 instead of 2" in page.text
 
 
 @pytest.mark.parametrize(
@@ -259,9 +259,10 @@ def test_the_sweep_is_told_with_its_choice_and_every_point(swept: Path) -> None:
     assert f"Point {chosen['point']} is the smallest network within the budget" in page.text
     _, *rows = page.tables["All 12 points"]
     for row, point in zip(rows, found["rows"], strict=True):
-        assert row[:2] == [str(point["point"]), str(point["bits.fc1"])]
-        assert numbers(row[3:5]) == [round(point["accuracy_percent"], 2), round(point["total_percent"], 2)]
-    assert [row[7] for row in rows].count("chosen") == 1
+        assert row[:3] == [str(point[name]) for name in ("point", "bits.fc1", "bits.head")]
+        assert numbers(row[4:6]) == [round(point["accuracy_percent"], 2), round(point["total_percent"], 2)]
+        assert row[9] == f"{point['sha256'][:16]}.tsn"
+    assert [row[8] for row in rows].count("chosen") == 1
     assert "xc7z010, 80 %" in page.text  # the line of the part
     assert "budget, " in page.text
 

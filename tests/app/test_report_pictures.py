@@ -4,8 +4,6 @@ import base64
 import io
 import re
 from pathlib import Path
-from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -13,8 +11,8 @@ from PIL import Image
 
 from tests.helpers.browser import console, measure, needs_browser
 from tests.helpers.networks import Recipe, random_network
-from tsn_hw.app.report.blocks import BLUE, WHITE, Cell, luminance
-from tsn_hw.app.report.charts import PALETTE, Bars, Dots, Line, Scatter, bars, scatter
+from tsn_hw.app.output.blocks import BLUE, WHITE, Cell, luminance
+from tsn_hw.app.output.plots import PALETTE
 from tsn_hw.app.report.memory_map import FREE, layer_maps, owner_colors, owner_picture, readers_picture
 from tsn_hw.core import artifact
 from tsn_hw.core.network import UNUSED
@@ -65,51 +63,6 @@ def pixels_of(address: str) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
-def scatter_of(**changes: Any) -> ElementTree.Element:
-    points = [(10.0, 90.0, "a"), (20.0, 95.0, "b"), (40.0, 95.5, "c")]
-    values = {
-        "title": "T",
-        "description": "D",
-        "x_label": "x",
-        "y_label": "y",
-        "dots": [Dots("small", "circle", "#000000", points[:2]), Dots("large", "star", "#111111", points[2:])],
-        "front": points,
-        "at_x": [Line("limit", 60.0, "#D55E00")],
-        "at_y": [Line("float", 97.0, "#555555")],
-    }
-    return ElementTree.fromstring(scatter(Scatter(**(values | changes))))
-
-
-def test_a_scatter_chart_puts_points_where_they_belong() -> None:
-    svg = scatter_of()
-    assert (svg.get("role"), svg.get("aria-label")) == ("img", "T. D")
-    circles = svg.findall("circle")
-    assert [circle.findtext("title") for circle in circles[:2]] == ["a", "b"]
-    (left, low), (right, high) = ((float(c.get("cx", "")), float(c.get("cy", ""))) for c in circles[:2])
-    assert left < right
-    assert low > high
-    ticks = {text.text: (float(text.get("x", "")), float(text.get("y", ""))) for text in svg.findall("text")}
-    assert ticks["10"][0] == pytest.approx(left, abs=0.1)
-    assert ticks["20"][0] == pytest.approx(right, abs=0.1)
-    assert {"no point is better", "small", "large", "limit", "float"} <= set(ticks)
-    everything = [float(v) for e in svg.iter() for p in [e.get("points", "")] for v in re.findall(r"-?\d+\.?\d*", p)]
-    assert min(everything) >= 0
-
-
-def test_a_scatter_chart_of_one_point_and_of_large_numbers_has_ticks() -> None:
-    svg = scatter_of(dots=[Dots("one", "square", "#000000", [(7.2e6, 50.0, "p")])], front=[], at_x=[], at_y=[])
-    labels = [text.text or "" for text in svg.findall("text")]
-    assert sum(label.endswith("M") for label in labels) >= 3
-
-
-def test_bars_are_as_long_as_their_values() -> None:
-    chart = Bars("T", "D", ("a", "b"), [("one", (10, 30)), ("two", (20, 60))], "bytes")
-    svg = ElementTree.fromstring(bars(chart))
-    widths = [float(rect.get("width", "")) for rect in svg.findall("rect")][:4]
-    assert widths == [60, 180, 120, 360]
-    assert [rect.findtext("title") for rect in svg.findall("rect")][3] == "two, b: 60 bytes"
-
-
 # ------------------------------------------------------------------------------------------------------------- colours
 
 
@@ -127,7 +80,7 @@ def test_text_of_shaded_cells_can_be_read() -> None:
 
 
 def test_colours_of_the_style_sheet_can_be_read() -> None:
-    style = (Path(__file__).parents[2] / "tsn_hw" / "app" / "report" / "page.css").read_text()
+    style = (Path(__file__).parents[2] / "tsn_hw" / "app" / "output" / "page.css").read_text()
     colors = dict(re.findall(r"--(\w+): #([0-9a-f]{3,6});", style))
     long = {name: value * 2 if len(value) == 3 else value for name, value in colors.items()}
     rgb = {name: tuple(int(value[i : i + 2], 16) for i in (0, 2, 4)) for name, value in long.items()}

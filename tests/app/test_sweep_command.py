@@ -24,6 +24,7 @@ from tsn_hw.app.sweep.pareto import SIZE, betters, choose, front, nearest
 from tsn_hw.app.sweep.plots import pictures
 from tsn_hw.app.sweep.points import space_of
 from tsn_hw.app.sweep.settings import Budget, Part, Values, read_sweep
+from tsn_hw.app.sweep.summary import Sweep
 from tsn_hw.core import artifact
 from tsn_hw.core.errors import SettingsError
 
@@ -121,11 +122,12 @@ def test_every_point_is_put_on_the_part(tmp_path: Path) -> None:
 def test_pictures_are_the_same_bytes_every_time_and_show_every_point(tmp_path: Path) -> None:
     rows = [row | {"activation_bits": 8, "bits.fc1": 2, "bits.head": 5} for row in ROWS]
     budget = Budget(accuracy_drop=2.0, part=Part("xc7z010"))
-    files = pictures(rows, 1, 97.0, budget)
-    assert files == pictures(rows, 1, 97.0, budget)
+    sweep = Sweep(tuple(rows), (), 97.0, (), budget, 1)
+    files = pictures(sweep)
+    assert files == pictures(sweep)
     names = [f"pareto_{cost}.{form}" for cost in ("size", "operations", "device") for form in ("png", "svg")]
     assert list(files) == names
-    assert files["pareto_device.svg"] != pictures(rows, 0, 97.0, budget)["pareto_device.svg"]
+    assert files["pareto_device.svg"] != pictures(replace(sweep, chosen=0))["pareto_device.svg"]
     for name, content in files.items():
         if name.endswith(".png"):
             with Image.open(io.BytesIO(content)) as picture:
@@ -134,7 +136,7 @@ def test_pictures_are_the_same_bytes_every_time_and_show_every_point(tmp_path: P
             assert b"<svg" in content
             assert b"<dc:date>" not in content
     without = [{name: value for name, value in row.items() if name != "device_percent"} for row in rows]
-    assert list(pictures(without, 1, 97.0, Budget())) == names[:4]
+    assert list(pictures(replace(sweep, rows=tuple(without), budget=Budget()))) == names[:4]
 
 
 # ----------------------------------------------------------------------------------------------------------- bad input

@@ -21,7 +21,8 @@ from tests.helpers.small_network import NET, U8, put
 from tests.helpers.tiny_run import TINY, copied_run, finished_run
 from tsn_hw.app.cli.main import main
 from tsn_hw.app.deploy import verify as module
-from tsn_hw.app.deploy.verify import LayerResult, Verification, adversarial_integers, compare, verify
+from tsn_hw.app.deploy.verification import EngineResult, LayerResult, TaskResult, Verification
+from tsn_hw.app.deploy.verify import adversarial_integers, compare, verify
 from tsn_hw.core import artifact, reference
 from tsn_hw.core.arithmetic import Ints
 from tsn_hw.core.errors import EngineError
@@ -175,7 +176,7 @@ def test_layers_may_be_called_as_tensors_of_the_graphs() -> None:
     layers = tuple(replace(layer, name=name) for layer, name in zip(NET.layers, names, strict=False))
     found = verify(replace(NET, layers=(*layers, *NET.layers[len(names) :])), samples=4)
     assert found.passed
-    assert list(found.engines["onnxruntime"].layers["a"])[: len(names)] == list(names)
+    assert list(found.engines["onnxruntime"].tasks["a"].layers)[: len(names)] == list(names)
 
 
 def one_more(values: Any, place: tuple[int, ...]) -> Any:
@@ -309,7 +310,7 @@ def test_a_seal_that_later_tasks_broke_is_found(monkeypatch: pytest.MonkeyPatch)
         artifact, "seal", lambda of, task: "broken" if task == 1 and len(of.tasks) == 3 else seal(of, task)
     )
     found = verify(net, samples=4)
-    assert found.broken_seals == ["task1"]
+    assert found.broken_seals == ("task1",)
     assert not found.passed
     assert found.mismatches == 0
 
@@ -388,9 +389,8 @@ def test_few_adversarial_integers_are_still_the_extremes(count: int) -> None:
 
 
 def test_the_first_difference_is_the_first_and_none_if_there_is_none() -> None:
-    engine = module.EngineResult()
-    result = Verification("", {"e": engine}, [], [], {})
-    assert result.first_difference() is None
-    engine.layers["t"] = {"a": LayerResult(3), "b": LayerResult(3, 2, "1 instead of 2 at (0,)")}
-    assert result.first_difference() == "e, task 't', layer 'b': 1 instead of 2 at (0,)"
+    assert Verification.of("", {"e": EngineResult()}, [], [], {}).first_difference is None
+    layers = {"a": LayerResult(3), "b": LayerResult(3, 2, "1 instead of 2 at (0,)")}
+    result = Verification.of("", {"e": EngineResult(mismatches=2, tasks={"t": TaskResult("", layers)})}, [], [], {})
+    assert result.first_difference == "e, task 't', layer 'b': 1 instead of 2 at (0,)"
     assert (result.mismatches, result.passed) == (2, False)

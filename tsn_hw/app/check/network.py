@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
 from sim.resources import RESOURCE_NAMES, capacities, estimate_resources
-from tsn_hw.app.hardware.choose import HardwareWishes, choose
+from tsn_hw.app.hardware.choose import HardwareRequest, choose
 from tsn_hw.app.hardware.platform import Platform
-from tsn_hw.app.tables import table
+from tsn_hw.app.output import EXIT_DIFFERENT, Block, CommandResult, Note, Table
 from tsn_hw.core import artifact
 from tsn_hw.core.errors import ExportError, FoldingError, SettingsError, TsnError, shown
 from tsn_hw.core.files import read_bytes
@@ -48,8 +48,7 @@ class Checked:
     """
 
     title: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[object]]
+    records: Sequence[dict[str, Any]]
     problems: Mapping[str, Sequence[str]]
     notes: Sequence[str] = ()
 
@@ -58,31 +57,24 @@ class Checked:
         """Nothing stands against it."""
         return not any(found for part, found in self.problems.items() if part not in QONNX)
 
-    def to_text(self) -> str:
+    def result(self) -> CommandResult:
         """Table, then what is wrong and what to change, then whether it will do."""
-        lines = [self.title]
-        if self.rows:
-            lines += ["", table(self.header, self.rows)]
+        told = []
         for part, found in self.problems.items():
-            lines += ["", f"{part}: {'no problem' if not found else f'{len(found)} to change'}"]
-            lines += [f"  - {problem}" for problem in found]
-        lines += ["", *self.notes] if self.notes else []
+            heading = f"{part}: {'no problem' if not found else f'{len(found)} to change'}"
+            told.append("\n  - ".join([heading, *found]))
         missing = [part for part, found in self.problems.items() if found and (part in QONNX) == self.is_supported]
-        told = " and ".join(missing)
-        verdict = f"supported{', but not by ' if missing else ''}{told}"
-        return "\n".join([*lines, "", verdict if self.is_supported else f"NOT SUPPORTED AS IT IS: {told}"])
-
-    def to_json(self) -> dict[str, Any]:
-        """The same as data."""
-        rows = [dict(zip(self.header, row, strict=True)) for row in self.rows]
-        problems = {part: list(found) for part, found in self.problems.items()}
-        return {
+        verdict = f"supported{', but not by ' if missing else ''}" if self.is_supported else "NOT SUPPORTED AS IT IS: "
+        notes = [Note(text) for text in [*told, "\n".join(self.notes), verdict + " and ".join(missing)]]
+        data = {
             "supported": self.is_supported,
             "title": self.title,
-            "rows": rows,
-            "problems": problems,
+            "rows": list(self.records),
+            "problems": {part: list(found) for part, found in self.problems.items()},
             "notes": list(self.notes),
         }
+        blocks: list[Block] = [Note(self.title), Table(self.records), *notes]
+        return CommandResult(blocks, data, 0 if self.is_supported else EXIT_DIFFERENT)
 
 
 def check_model(path: Path, platform: Platform) -> Checked:
@@ -110,21 +102,16 @@ def check_artifact(path: Path, platform: Platform) -> Checked:
 def _check_network(net: PackedNetwork, title: str, platform: Platform, flavours: Sequence[str] = ()) -> Checked:
     problems = {"onnx": _onnx_problems(net), "hls": obstacles(net)}
     problems |= {name: _qonnx_problems(net, QONNX[name]) for name in flavours}
-    rows = [
-        [
-            layer.name,
-            type(layer).__name__,
-            _sizes(net.shapes[index]),
-            *(_answer(layer, found) for found in problems.values()),
-        ]
+    records = [
+        {"layer": layer.name, "kind": type(layer).__name__, "output": _sizes(net.shapes[index])}
+        | {part: _answer(layer, found) for part, found in problems.items()}
         for index, layer in enumerate(net.layers)
     ]
-    header = ["layer", "kind", "output", *problems]
     if problems["hls"]:
-        return Checked(title, header, rows, problems)
+        return Checked(title, records, problems)
     notes, fits = _least_hardware(net, platform)
     problems[platform.device.name] = [] if fits else _part_problems(net, platform)
-    return Checked(title, header, rows, problems, notes)
+    return Checked(title, records, problems, notes)
 
 
 def _least_hardware(net: PackedNetwork, platform: Platform) -> tuple[list[str], bool]:
@@ -141,7 +128,7 @@ def _least_hardware(net: PackedNetwork, platform: Platform) -> tuple[list[str], 
         worst = estimate.binding
         used, whole = getattr(estimate.resources, worst), getattr(capacities(part), worst)
         percent = estimate.utilization_percent[worst]
-        fits = fits or percent <= HardwareWishes.limit_percent
+        fits = fits or percent <= HardwareRequest.limit_percent
         notes.append(
             f"  masks {mask}: {used} of {whole} {RESOURCE_NAMES[worst]} ({percent:.0f} %), "
             f"{estimate.inferences_per_second:.1f} inferences a second"
@@ -152,7 +139,7 @@ def _least_hardware(net: PackedNetwork, platform: Platform) -> tuple[list[str], 
 def _part_problems(net: PackedNetwork, platform: Platform) -> list[str]:
     """Why no accelerator fits a part, not even with one mask on chip at a time, as ``tsn-hw hls`` says it."""
     try:
-        choose(net, HardwareWishes(platform, masks="runtime"))
+        choose(net, HardwareRequest(platform, masks="runtime"))
     except FoldingError as error:
         return [f"{error}; choose a larger --device, or a smaller network"]
     return []
@@ -226,21 +213,22 @@ def check_settings(path: Path, platform: Platform) -> Checked:
     title = f"{path}: settings of a run"
     stream = None if settings is None else plan.note("data", lambda: stream_of(settings))
     if settings is None or stream is None:
-        return Checked(title, [], [], plan.problems, ["what depends on these parts could not be checked"])
+        return Checked(title, [], plan.problems, ["what depends on these parts could not be checked"])
     body = plan.note("model", lambda: architecture_of(settings, stream.input_shape))
     if body is not None:
         plan.note("train", lambda: check_trainable(settings, stream, device_of("cpu")))
     if body is None or plan.problems["train"]:
-        return Checked(title, [], [], plan.problems)
+        return Checked(title, [], plan.problems)
     title = f"{title}, {len(stream)} tasks, images {_sizes(stream.input_shape)}"
     net = plan.note("model", lambda: draft(body, settings, stream.classes))
     if net is None:
-        return Checked(title, [], [], plan.problems)
+        return Checked(title, [], plan.problems)
     drawn = _check_network(net, title, platform)
-    of_body = zip(drawn.rows[: len(body.layers)], body.layers, strict=True)
-    rows = [[*row[:3], _weights(layer), *row[3:]] for row, layer in of_body]
-    header = [*drawn.header[:3], "weights", *drawn.header[3:]]
-    return Checked(title, header, rows, plan.problems | dict(drawn.problems), [*few_to_decide_on(stream), *drawn.notes])
+    records = [
+        {name: record[name] for name in ("layer", "kind", "output")} | {"weights": _weights(layer)} | record
+        for record, layer in zip(drawn.records, body.layers, strict=False)  # without heads
+    ]
+    return Checked(title, records, plan.problems | dict(drawn.problems), [*few_to_decide_on(stream), *drawn.notes])
 
 
 def _settings(path: Path, plan: _Plan) -> Settings | None:
@@ -279,7 +267,7 @@ def check_onnx(path: Path) -> Checked:
     if "format" in properties(model):
         raise SettingsError(f"{path}: is a graph that tsn-hw exported; check the .tsn file that it was made from")
     foreign = read_foreign(model)
-    rows = [[op.name, op.kind, op.becomes or "-"] for op in foreign.operators]
+    records = [{"operator": op.name, "kind": op.kind, "becomes": op.becomes or "-"} for op in foreign.operators]
     problems, notes = {"operators": foreign.all_problems}, list[str]()
     if not foreign.all_problems:
         problems["settings"] = []
@@ -288,7 +276,7 @@ def check_onnx(path: Path) -> Checked:
         except SettingsError as error:
             problems["settings"].append(str(error))
     title = f"{path}: model of another tool, {len(foreign.operators)} operators"
-    return Checked(title, ["operator", "kind", "becomes"], rows, problems, notes)
+    return Checked(title, records, problems, notes)
 
 
 def _model_table(foreign: Foreign) -> str:

@@ -7,7 +7,6 @@ from typing import Any
 
 from tsn_hw.app.cli.command import (
     DEFAULT_DEVICE,
-    EXIT_DIFFERENT,
     RATE,
     Result,
     add_command,
@@ -172,8 +171,8 @@ def _check(options: argparse.Namespace) -> Result:
     from tsn_hw.app.check.network import check_model
     from tsn_hw.app.hardware.platform import platform_of
 
-    checked = check_model(options.model, platform_of(options))
-    return checked.to_text(), checked.to_json(), 0 if checked.is_supported else EXIT_DIFFERENT
+    result = check_model(options.model, platform_of(options)).result()
+    return *result, result.exit_code
 
 
 def _hls(options: argparse.Namespace) -> Result:
@@ -190,7 +189,7 @@ def _hls(options: argparse.Namespace) -> Result:
 
 def _wishes(options: argparse.Namespace) -> Any:
     """What is asked of the hardware; options of the search do not go with a folding file."""
-    from tsn_hw.app.hardware.choose import HardwareWishes
+    from tsn_hw.app.hardware.choose import HardwareRequest
     from tsn_hw.app.hardware.platform import platform_of
 
     searched = {name: getattr(options, name) for name in _SEARCHED}
@@ -198,7 +197,7 @@ def _wishes(options: argparse.Namespace) -> Any:
     if options.folding is not None and given:
         raise SettingsError(f"{given[0]}: is for the search; the file of --folding says everything about the units")
     searched = {name: value for name, value in searched.items() if value is not None}
-    return HardwareWishes(platform_of(options), options.clock_mhz, options.folding, options.target_fps, **searched)
+    return HardwareRequest(platform_of(options), options.clock_mhz, options.folding, options.target_fps, **searched)
 
 
 _SEARCHED = ("masks", "max_tasks", "limit_percent")

@@ -236,7 +236,7 @@ def _demo(options: argparse.Namespace) -> Result:
     from tsn_hw.app.learning.demo import report, run_demo
 
     result = run_demo(options.out, options.resume, options.quiet, options.device)
-    return report(result, options.out), result.summary(), 0 if result.verification.passed else EXIT_DIFFERENT
+    return *report(result, options.out), 0 if result.verification.passed else EXIT_DIFFERENT
 
 
 def _train(options: argparse.Namespace) -> Result:
@@ -284,10 +284,10 @@ def _report(options: argparse.Namespace) -> Result:
 
     wishes = None
     if options.device is not None:
-        from tsn_hw.app.hardware.choose import HardwareWishes
+        from tsn_hw.app.hardware.choose import HardwareRequest
         from tsn_hw.app.hardware.platform import platform_of
 
-        wishes = HardwareWishes(platform_of(options), target_fps=options.target_fps)
+        wishes = HardwareRequest(platform_of(options), target_fps=options.target_fps)
     require_device(options, ("target_fps", "device_file", "coefficients"))
     return *write_report(options.run, options.out, options.sweep, wishes, options.rtl), 0
 

@@ -14,34 +14,29 @@ from export.onnx_graphs.check import GraphFile, open_graph
 from export.onnx_graphs.metadata import MODES
 from export.onnx_graphs.plan import Form, Forms
 from export.qonnx_graphs.files import Flavour
-from tsn_hw.app.tables import table
+from tsn_hw.app.output import CommandResult, Note, Table
 from tsn_hw.core import artifact
 from tsn_hw.core.arithmetic import Ints, quantize
 from tsn_hw.core.errors import DataError, SettingsError, brief
 from tsn_hw.core.layers import Shape
 from tsn_hw.learn.data.files import DAMAGE, IMAGE_SUFFIXES, decoded, npy_integers, resized
 
-Told = tuple[str, Any]
 
-
-def write_graphs(path: Path, folder: Path, shared: bool, fold: bool, forms: Forms) -> Told:
+def write_graphs(path: Path, folder: Path, shared: bool, fold: bool, forms: Forms) -> CommandResult:
     """Write one ONNX graph a task, by itself or around a shared bank file."""
     net = artifact.load(path)
-    if shared:
-        written = write_onnx_shared(net, folder, fold=fold, form=forms)
-    else:
-        written = write_onnx(net, folder, fold=fold, form=forms)
-    return _sizes(written)
+    write = write_onnx_shared if shared else write_onnx
+    return _sizes(write(net, folder, fold=fold, form=forms))
 
 
-def write_qonnx_graphs(path: Path, folder: Path, flavour: Flavour) -> Told:
+def write_qonnx_graphs(path: Path, folder: Path, flavour: Flavour) -> CommandResult:
     """Write one QONNX file a task, for other tool chains."""
     return _sizes(write_qonnx(artifact.load(path), folder, flavour))
 
 
-def _sizes(files: Sequence[Path]) -> Told:
+def _sizes(files: Sequence[Path]) -> CommandResult:
     sizes = {str(file): file.stat().st_size for file in files}
-    return table(["file", "bytes"], [[file, size] for file, size in sizes.items()]), sizes
+    return CommandResult([Table.of_rows(["file", "bytes"], list(sizes.items()))], sizes)
 
 
 def read_forms(texts: Sequence[str]) -> Forms:
@@ -61,15 +56,16 @@ def read_forms(texts: Sequence[str]) -> Forms:
     return forms.get("", forms) or None
 
 
-def check_graphs(folder: Path) -> Told:
+def check_graphs(folder: Path) -> CommandResult:
     """Check every graph of a folder against its digests, and its logits on onnxruntime."""
     graphs = check_folder(folder)
     rows = [[graph.path.name, graph.task, len(graph.classes), len(graph.words)] for graph in graphs]
-    text = f"{table(['file', 'task', 'classes', 'layers in the bank file'], rows)}\n\nall {len(graphs)} files are right"
-    return text, {"files": {graph.path.name: graph.task for graph in graphs}, "passed": True}
+    table = Table.of_rows(["file", "task", "classes", "layers in the bank file"], rows)
+    data = {"files": {graph.path.name: graph.task for graph in graphs}, "passed": True}
+    return CommandResult([table, Note(f"all {len(graphs)} files are right")], data)
 
 
-def run_on_files(path: Path, inputs: Sequence[Path], top: int = 1) -> Told:
+def run_on_files(path: Path, inputs: Sequence[Path], top: int = 1) -> CommandResult:
     """The ``top`` classes of images or arrays, or of all that lie in folders, from an exported file alone."""
     graph = open_graph(path)
     predictions: list[dict[str, Any]] = []
@@ -83,7 +79,7 @@ def run_on_files(path: Path, inputs: Sequence[Path], top: int = 1) -> Told:
             predictions.append(entry if top == 1 else entry | {"top": best})
             lines.append(f"{name}: {', '.join(best)}")
     data = {"task": graph.task, "classes": graph.classes, "logit_exponent": graph.told.output.exponent}
-    return "\n".join(lines), data | {"predictions": predictions}
+    return CommandResult([Note("\n".join(lines))], data | {"predictions": predictions})
 
 
 def _files(inputs: Sequence[Path]) -> Iterator[Path]:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from export.hls.csim import compiled, fast_settings
 from sim.integer import Simulator
+from tsn_hw.app.deploy.verification import REFERENCE, EngineResult, LayerResult, TaskResult, Verification
 from tsn_hw.core import artifact, reference
 from tsn_hw.core.arithmetic import Ints, quantize
 from tsn_hw.core.errors import EngineError
@@ -46,89 +46,6 @@ class SimulatedRtl:
     run: Callable[[int, Ints, int], tuple[dict[str, Ints], int]]
 
 
-@dataclass
-class LayerResult:
-    """How one layer of one task compared: outputs seen, outputs that differ, and the first of them."""
-
-    outputs: int = 0
-    mismatches: int = 0
-    first: str | None = None
-
-
-@dataclass
-class EngineResult:
-    """One engine: why it is absent, or the inputs it saw, and a digest and the layers of every task.
-
-    Of simulated hardware also the simulator, and the cycles of every task.
-    """
-
-    absent: str | None = None
-    inputs: int = 0
-    tool: str | None = None
-    cycles: dict[str, int] = field(default_factory=dict)
-    digests: dict[str, str] = field(default_factory=dict)
-    layers: dict[str, dict[str, LayerResult]] = field(default_factory=dict)
-
-    @property
-    def mismatches(self) -> int:
-        """Integers that differ, over all tasks and layers."""
-        return sum(layer.mismatches for task in self.layers.values() for layer in task.values())
-
-
-@dataclass(frozen=True)
-class Verification:
-    """Everything that :func:`verify` found; ``network`` is the SHA-256 of the file that it is about."""
-
-    network: str
-    engines: dict[str, EngineResult]
-    broken_seals: list[str]
-    changed_snapshots: list[str]
-    inputs: dict[str, int]
-
-    @property
-    def mismatches(self) -> int:
-        """Integers that differ between any engine and the int64 loop."""
-        return sum(engine.mismatches for engine in self.engines.values())
-
-    @property
-    def passed(self) -> bool:
-        """No integer differs, and every task reads what it read when it was learned."""
-        return not (self.mismatches or self.broken_seals or self.changed_snapshots)
-
-    def first_difference(self) -> str | None:
-        """Engine, task, layer and place of the first difference."""
-        for engine, result in self.engines.items():
-            for task, layers in result.layers.items():
-                for name, layer in layers.items():
-                    if layer.first is not None:
-                        return f"{engine}, task {task!r}, layer {name!r}: {layer.first}"
-        return None
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values for a JSON file."""
-        return {
-            "passed": self.passed,
-            "network": self.network,
-            "mismatches": self.mismatches,
-            "first_difference": self.first_difference(),
-            "broken_seals": self.broken_seals,
-            "changed_snapshots": self.changed_snapshots,
-            "inputs": self.inputs,
-            "engines": {name: _engine_json(result) for name, result in self.engines.items()},
-        }
-
-
-def _engine_json(result: EngineResult) -> dict[str, Any]:
-    if result.absent is not None:
-        return {"absent": result.absent}
-    tasks = {
-        task: {"digest": result.digests[task], "layers": {name: vars(layer) for name, layer in layers.items()}}
-        for task, layers in result.layers.items()
-    }
-    simulated = {} if result.tool is None else {"tool": result.tool, "cycles": result.cycles}
-    return simulated | {"mismatches": result.mismatches, "inputs": result.inputs, "tasks": tasks}
-
-
 def verify(
     net: PackedNetwork,
     images: Callable[[int], np.ndarray] | None = None,
@@ -143,20 +60,7 @@ def verify(
     absent; ``snapshots`` are the files written after each number of tasks; ``rtl`` is simulated hardware, or why it is
     absent.
     """
-    engines: dict[str, Engine | str] = {
-        "brevitas": brevitas,
-        "simulator": lambda task, x: dict(Simulator(net, task).taps(x)),  # type: ignore[arg-type]
-        **_onnx_engines(net),
-        "hls": _hls(net),
-    }
-    if isinstance(rtl, str):
-        engines["rtl"] = rtl
-    results = {"int64 loop": EngineResult()}
-    results |= {name: EngineResult(engine if isinstance(engine, str) else None) for name, engine in engines.items()}
-    if isinstance(rtl, SimulatedRtl):
-        for name, stalls in RTL_STALLS.items():
-            results[name] = EngineResult(tool=rtl.tool)
-            engines[name] = _simulated(net, rtl, stalls, results[name])
+    results, engines = _engines(net, brevitas, rtl)
     seen = {"adversarial": samples, "real": 0}
     for number, task in enumerate(progress(net.tasks, "verify")):
         x = adversarial_integers(net, samples, seed=number)
@@ -165,16 +69,35 @@ def verify(
             seen["real"] = max(seen["real"], len(real))
             x = np.concatenate([x, real])
         truth = reference.run(net, number, x)
-        _record(results["int64 loop"], task.name, truth, truth)
+        _record(results[REFERENCE], task.name, truth, truth)
         for name, engine in engines.items():
-            if isinstance(engine, str):
-                continue
             used = slice(0, SLOW_ENGINES.get(name))
             wanted = {layer: values[used] for layer, values in truth.items()}
             _record(results[name], task.name, wanted, engine(number, x[used]))
     broken = [task.name for t, task in enumerate(net.tasks) if artifact.seal(net, t) != _first_seal(net, t)]
     network = hashlib.sha256(artifact.to_bytes(net)).hexdigest()
-    return Verification(network, results, broken, list(_changed(net, snapshots or {})), seen)
+    return Verification.of(network, results, broken, list(_changed(net, snapshots or {})), seen)
+
+
+def _engines(
+    net: PackedNetwork, brevitas: Engine | str, rtl: SimulatedRtl | str | None
+) -> tuple[dict[str, EngineResult], dict[str, Engine]]:
+    """The results of all engines, empty as yet, and the engines that are there."""
+    known: dict[str, Engine | str] = {
+        "brevitas": brevitas,
+        "simulator": lambda task, x: dict(Simulator(net, task).taps(x)),  # type: ignore[arg-type]
+        **_onnx_engines(net),
+        "hls": _hls(net),
+    }
+    if isinstance(rtl, str):
+        known["rtl"] = rtl
+    results = {REFERENCE: EngineResult()}
+    results |= {name: EngineResult(engine if isinstance(engine, str) else None) for name, engine in known.items()}
+    if isinstance(rtl, SimulatedRtl):
+        for name, stalls in RTL_STALLS.items():
+            results[name] = EngineResult(tool=rtl.tool)
+            known[name] = _simulated(net, rtl, stalls, results[name])
+    return results, {name: engine for name, engine in known.items() if not isinstance(engine, str)}
 
 
 def adversarial_integers(net: PackedNetwork, count: int, seed: int) -> Ints:
@@ -278,8 +201,8 @@ def _record(result: EngineResult, task: str, wanted: dict[str, Ints], got: dict[
     if head not in layers:
         raise EngineError(f"task {task!r}: an engine gave no integers for the head {head!r}")
     result.inputs = max(result.inputs, len(wanted[head]))
-    result.layers[task] = layers
-    result.digests[task] = digest.hexdigest()
+    result.tasks[task] = TaskResult(digest.hexdigest(), layers)
+    result.mismatches += sum(layer.mismatches for layer in layers.values())
 
 
 def compare(wanted: Ints, got: Ints) -> LayerResult:

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from export.rtl.project import write_rtl
 from export.rtl.synthesis import synthesize
@@ -17,15 +17,13 @@ from sim.devices import Device, device
 from sim.resources import estimate_resources
 from tsn_hw.app.hardware.rtl import PARTS
 from tsn_hw.app.hardware.trials import Trial, design, trial_of, trials
+from tsn_hw.app.output import CommandResult, Note, Table, Value
 from tsn_hw.app.sweep.results import Row, identity, open_results, rows_of
-from tsn_hw.app.tables import table
 from tsn_hw.core.errors import SettingsError, shown
 from tsn_hw.core.files import read_bytes, write_atomically
 from tsn_hw.core.locks import lock_of, sole_writer
 from tsn_hw.core.records import Bounds, build, parse_json
 from tsn_hw.learn.progress import progress
-
-Told = tuple[str, Any]
 
 COUNTED_LUT, COUNTED_FF = Features(compare_bits=2), Features()
 """Coefficients by counting: what no trial tells apart."""
@@ -59,7 +57,7 @@ class Run:
         return part if self.trial.dsps else replace(part, capacities=replace(part.capacities, dsp=0))
 
 
-def calibrate(runs_file: Path, out: Path, families: Sequence[str], count: int) -> Told:
+def calibrate(runs_file: Path, out: Path, families: Sequence[str], count: int) -> CommandResult:
     """Synthesize what is missing of the first ``count`` trials for some families, fit, and write the coefficients.
 
     The file of runs grows by a line a synthesis, as that of a sweep does: what was interrupted goes on where it was.
@@ -75,10 +73,10 @@ def calibrate(runs_file: Path, out: Path, families: Sequence[str], count: int) -
             results.append(*_line(runs[-1]))
     models = fitted([run for run in runs if run.target in families])
     write_atomically(out, coefficients_json(models).encode())
-    rows = [_row(family, models[family], runs) for family in families]
     header = ["family", "points", "LUTs off by %", "flip-flops off by %", "block RAMs equal", "DSPs equal"]
-    told = f"{table(header, rows)}\n\n% of a point that is left out of the fit, on average\n{out}: for --coefficients"
-    return told, {family: asdict(models[family]) for family in families}
+    table = Table.of_rows(header, [_row(family, models[family], runs) for family in families])
+    told = Note(f"% of a point that is left out of the fit, on average\n{out}: for --coefficients")
+    return CommandResult([table, told], {family: asdict(models[family]) for family in families})
 
 
 def read_runs(path: Path) -> list[Run]:
@@ -132,12 +130,11 @@ def coefficients_json(models: dict[str, AreaModel]) -> str:
     return json.dumps({"format": FORMAT, "families": families}, indent=1) + "\n"
 
 
-def _row(family: str, model: AreaModel, runs: Sequence[Run]) -> list[object]:
+def _row(family: str, model: AreaModel, runs: Sequence[Run]) -> list[Value]:
     own = [run for run in runs if run.target == family]
-    equal = {"bram": 0, "dsp": 0}
-    for run in own:
-        estimate = estimate_resources(design(run.trial), run.part, coefficients=Coefficients(FORMAT, {family: model}))
-        for name in equal:
-            equal[name] += run.resources[name] == getattr(estimate.resources, name)
+    coefficients = Coefficients(FORMAT, {family: model})
+    used = [estimate_resources(design(run.trial), run.part, coefficients=coefficients).resources for run in own]
+    pairs = list(zip((run.resources for run in own), used, strict=True))
+    equal = [sum(found[name] == getattr(counted, name) for found, counted in pairs) for name in ("bram", "dsp")]
     errors = [model.lut_leave_one_out_percent, model.ff_leave_one_out_percent]
-    return [family, len(own), *errors, f"{equal['bram']} of {len(own)}", f"{equal['dsp']} of {len(own)}"]
+    return [family, len(own), *errors, *(f"{count} of {len(own)}" for count in equal)]

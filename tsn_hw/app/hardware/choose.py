@@ -14,16 +14,15 @@ from export import GoldenRun, write_hls
 from export.hls.driver import driver_json, golden_npz
 from export.hls.scripts import TEMPLATES, Target, render, scripts
 from export.memories.files import memory_files
-from export.project.folding_json import final_config_json, folding_json, read_folding
+from export.project.folding_json import final_config_json, folding_json
 from sim.resources import RESOURCE_NAMES, Estimate, Resources, UnitEstimate, capacities, clock_of, estimate_resources
 from sim.search import Found, search_folding
 from tsn_hw.app.deploy.verify import adversarial_integers
-from tsn_hw.app.hardware.platform import Platform
-from tsn_hw.app.tables import table
+from tsn_hw.app.hardware.platform import Platform, folding_of
+from tsn_hw.app.output import Block, CommandResult, Note, Table, Value, table_text
 from tsn_hw.core import artifact, reference
 from tsn_hw.core.arithmetic import Ints
 from tsn_hw.core.errors import FoldingError, SettingsError
-from tsn_hw.core.files import read_bytes
 from tsn_hw.core.network import PackedNetwork
 from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.folding import MaskMode
@@ -33,11 +32,9 @@ GOLDEN_INPUTS = 8
 """Golden inputs of a task in the driver's data; the test bench has as many as the command asks for."""
 BLOCK_BITS, ULTRA_BITS = 18 * 1024, 288 * 1024
 
-Told = tuple[str, Any]
-
 
 @dataclass(frozen=True)
-class HardwareWishes:
+class HardwareRequest:
     """What a user asks of the hardware.
 
     folding: a file that says everything about the units; otherwise the folding is searched for: the smallest that
@@ -70,62 +67,61 @@ class Design:
     target: Target
 
 
-def write_project(path: Path, folder: Path, wishes: HardwareWishes, samples: int) -> Told:
+def write_project(path: Path, folder: Path, request: HardwareRequest, samples: int) -> CommandResult:
     """Write the HLS project of a network, and tell what was chosen."""
     net = artifact.load(path)
-    design = design_of(net, wishes)
+    design = design_of(net, request)
     golden = [_golden(net, task, samples) for task in range(len(net.tasks))]
     write_hls(design.chosen.accelerator, folder, golden=golden, extra_files=project_files(design, golden))
-    return report(design, folder), report_json(design, folder)
+    return _result(design, folder)
 
 
-def design_of(net: PackedNetwork, wishes: HardwareWishes) -> Design:
+def design_of(net: PackedNetwork, request: HardwareRequest) -> Design:
     """The accelerator that a user asks for, with its estimate; FoldingError if the part is too small for it."""
-    platform = wishes.platform
+    platform = request.platform
     if not platform.part:
         raise SettingsError(
             f"device {platform.device.name!r}: is none that Vitis HLS builds for; tsn-hw rtl writes SystemVerilog for "
             "every part"
         )
-    target = Target(platform.part, clock_of(platform.device, wishes.clock_mhz))
-    chosen = choose(net, wishes)
+    target = Target(platform.part, clock_of(platform.device, request.clock_mhz))
+    chosen = choose(net, request)
     if not chosen.estimate.fits:
         raise FoldingError(f"{chosen.how}: {_too_large(chosen.estimate)}; fold more, or choose a larger --device")
     return Design(chosen, target)
 
 
-def choose(net: PackedNetwork, wishes: HardwareWishes) -> Chosen:
+def choose(net: PackedNetwork, request: HardwareRequest) -> Chosen:
     """The accelerator of a folding file, or the one that the search finds."""
-    part, coefficients = wishes.platform.device, wishes.platform.coefficients
-    if wishes.folding is not None:
-        text = read_bytes(wishes.folding).decode(errors="replace")
-        made = accelerator(net, read_folding(text, str(wishes.folding), net))
-        estimate = estimate_resources(made, part, clock_mhz=wishes.clock_mhz, coefficients=coefficients)
-        return Chosen(made, estimate, f"folding as {wishes.folding} says")
-    found = _searched(net, wishes)
-    wish = "fastest" if wishes.target_fps is None else f"smallest of {wishes.target_fps:g} inferences a second"
-    how = f"folding chosen by search: the {wish} within {wishes.limit_percent:g} % of {part.name}"
+    part, coefficients = request.platform.device, request.platform.coefficients
+    if request.folding is not None:
+        made = accelerator(net, folding_of(request.folding, net))
+        estimate = estimate_resources(made, part, clock_mhz=request.clock_mhz, coefficients=coefficients)
+        return Chosen(made, estimate, f"folding as {request.folding} says")
+    found = _searched(net, request)
+    wish = "fastest" if request.target_fps is None else f"smallest of {request.target_fps:g} inferences a second"
+    how = f"folding chosen by search: the {wish} within {request.limit_percent:g} % of {part.name}"
     return Chosen(found.accelerator, found.estimate, how)
 
 
-def _searched(net: PackedNetwork, wishes: HardwareWishes) -> Found:
+def _searched(net: PackedNetwork, request: HardwareRequest) -> Found:
     """What the search finds; where it finds nothing, the error says whether fewer masks on chip would help."""
     try:
         return search_folding(
             net,
-            wishes.platform.device,
-            target_fps=wishes.target_fps,
-            clock_mhz=wishes.clock_mhz,
-            limit_percent=wishes.limit_percent,
-            mask=wishes.masks,
-            max_tasks=wishes.max_tasks,
-            coefficients=wishes.platform.coefficients,
+            request.platform.device,
+            target_fps=request.target_fps,
+            clock_mhz=request.clock_mhz,
+            limit_percent=request.limit_percent,
+            mask=request.masks,
+            max_tasks=request.max_tasks,
+            coefficients=request.platform.coefficients,
         )
     except FoldingError as error:
-        if wishes.masks != "deep":
+        if request.masks != "deep":
             raise
         try:
-            _searched(net, replace(wishes, masks="runtime"))
+            _searched(net, replace(request, masks="runtime"))
         except FoldingError:
             raise error from None
         raise FoldingError(f"{error}; with --masks runtime, one task at a time on chip, there is one") from error
@@ -191,17 +187,18 @@ def _counts(resources: Resources) -> tuple[int, int, int, int, int]:
 def _resources_json(unit: UnitEstimate) -> dict[str, float]:
     """What FINN tells of a layer: resources, and the share of the bits of its block RAMs and UltraRAMs that it uses."""
     used = unit.resources
-    stored = {
-        kind: sum(placed.memory.bits * placed.memory.copies for placed in unit.memories if placed.storage == kind)
-        for kind in ("block", "ultra")
-    }
+
+    def efficiency(kind: str, bits: int) -> float:
+        stored = sum(placed.memory.bits * placed.memory.copies for placed in unit.memories if placed.storage == kind)
+        return stored / bits if bits else 1.0
+
     return {
         "LUT": used.lut,
         "FF": used.ff,
         "BRAM_18K": used.bram,
-        "BRAM_efficiency": stored["block"] / (BLOCK_BITS * used.bram) if used.bram else 1.0,
+        "BRAM_efficiency": efficiency("block", BLOCK_BITS * used.bram),
         "URAM": used.uram,
-        "URAM_efficiency": stored["ultra"] / (ULTRA_BITS * used.uram) if used.uram else 1.0,
+        "URAM_efficiency": efficiency("ultra", ULTRA_BITS * used.uram),
         "DSP": used.dsp,
     }
 
@@ -209,23 +206,30 @@ def _resources_json(unit: UnitEstimate) -> dict[str, float]:
 # ------------------------------------------------------------------------------------------------------------- telling
 
 
-def report(design: Design, folder: Path) -> str:
+def _result(design: Design, folder: Path) -> CommandResult:
     """What was written, with the folding and the estimate of every unit."""
-    estimate = design.chosen.estimate
-    part = f"{design.target.part}, {design.target.clock_mhz:g} MHz"
-    return "\n".join(
-        [
-            f"{design.chosen.how} ({part})",
-            "",
-            unit_table(design.chosen.accelerator, estimate),
-            "",
-            f"of {estimate.device.name}, estimated: {_shares(estimate)}",
+    made, estimate, target = design.chosen.accelerator, design.chosen.estimate, design.target
+    blocks: list[Block] = [
+        Note(f"{design.chosen.how} ({target.part}, {target.clock_mhz:g} MHz)"),
+        unit_table(made, estimate),
+        Note(
+            f"of {estimate.device.name}, estimated: {_shares(estimate)}\n"
             f"estimated {estimate.inferences_per_second:.1f} inferences a second, latency at most "
-            f"{estimate.latency_us:.1f} us; {estimate.bottleneck} takes the most cycles, {estimate.interval_cycles}",
-            "",
-            f"{folder}: make csim simulates it, README.md says how to build, integrate and run it",
-        ]
-    )
+            f"{estimate.latency_us:.1f} us; {estimate.bottleneck} takes the most cycles, {estimate.interval_cycles}"
+        ),
+        Note(f"{folder}: make csim simulates it, README.md says how to build, integrate and run it"),
+    ]
+    values = {
+        "folder": str(folder),
+        "chosen": design.chosen.how,
+        "device": estimate.device.name,
+        "part": target.part,
+        "clock_mhz": target.clock_mhz,
+        "folding": json.loads(folding_json(made.settings, made.net)),
+        "utilization_percent": estimate.utilization_percent,
+        **reports(estimate),
+    }
+    return CommandResult(blocks, values)
 
 
 def _shares(estimate: Estimate) -> str:
@@ -240,39 +244,16 @@ def _too_large(estimate: Estimate) -> str:
     return f"does not fit {device.name}: takes {used} {RESOURCE_NAMES[name]} of {whole}"
 
 
-UNIT_HEADER = ["unit", "PE", "SIMD", "memory", "masks", "cycles", "LUT", "FF", "BRAM", "URAM", "DSP"]
-
-
-def unit_table(made: Accelerator, estimate: Estimate) -> str:
-    """Folding, cycles and resources of every unit as a table."""
-    return table(UNIT_HEADER, unit_rows(made, estimate))
-
-
-def unit_rows(made: Accelerator, estimate: Estimate) -> list[list[str | int | None]]:
-    """The rows of that table, the last one of all units together."""
-    rows: list[list[str | int | None]] = []
+def unit_table(made: Accelerator, estimate: Estimate) -> Table:
+    """Folding, cycles and resources of every unit, and of all together."""
+    rows: list[list[Value]] = []
     for unit, estimated in zip(made.units, estimate.units, strict=True):
         own = unit.settings
-        simd = own.folding.simd if unit.has_words else None
-        stored = (own.ram_style, own.mask) if unit.has_words else (None, None)
-        rows.append([unit.name, own.folding.pe, simd, *stored, unit.cycles, *_counts(estimated.resources)])
+        stored = (own.folding.simd, own.ram_style, own.mask) if unit.has_words else (None, None, None)
+        rows.append([unit.name, own.folding.pe, *stored, unit.cycles, *_counts(estimated.resources)])
     rows.append(["all", None, None, None, None, estimate.interval_cycles, *_counts(estimate.resources)])
-    return rows
-
-
-def report_json(design: Design, folder: Path) -> dict[str, Any]:
-    """The same as data."""
-    made, estimate = design.chosen.accelerator, design.chosen.estimate
-    return {
-        "folder": str(folder),
-        "chosen": design.chosen.how,
-        "device": estimate.device.name,
-        "part": design.target.part,
-        "clock_mhz": design.target.clock_mhz,
-        "folding": json.loads(folding_json(made.settings, made.net)),
-        "utilization_percent": estimate.utilization_percent,
-        **reports(estimate),
-    }
+    header = ["unit", "PE", "SIMD", "memory", "masks", "cycles", "LUT", "FF", "BRAM", "URAM", "DSP"]
+    return Table.of_rows(header, rows, "Units")
 
 
 def readme(design: Design) -> str:
@@ -282,8 +263,8 @@ def readme(design: Design) -> str:
     tasks = [[number, task.name, len(task.classes)] for number, task in enumerate(made.net.tasks)]
     return render(
         "README.md.in",
-        tasks=table(["task", "name", "classes"], tasks),
-        units=unit_table(made, estimate),
+        tasks=table_text(Table.of_rows(["task", "name", "classes"], tasks)),
+        units=table_text(unit_table(made, estimate)),
         chosen=design.chosen.how.capitalize(),
         part=design.target.part,
         clock_mhz=f"{design.target.clock_mhz:g}",

@@ -4,112 +4,135 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from export.project.folding_json import folding_json
-from sim.cost import NetworkCost, Operations, Rules, TaskCost, UnitMemory, estimate_cost, read_energy
+from sim.cost import NetworkCost, Operations, Rules, TaskCost, estimate_cost, read_energy
 from sim.devices import devices
-from sim.resources import RESOURCE_NAMES, RESOURCES, Estimate, capacities
-from tsn_hw.app.hardware.choose import Chosen, HardwareWishes, choose, unit_table
-from tsn_hw.app.tables import table
+from sim.resources import RESOURCE_NAMES, capacities
+from tsn_hw.app.hardware.choose import Chosen, HardwareRequest, choose, unit_table
+from tsn_hw.app.output import Block, CommandResult, Note, Table, Value, share_cell, with_properties
 from tsn_hw.core import artifact
 from tsn_hw.core.capacity import capacity
 from tsn_hw.core.files import read_bytes, write_atomically
 from tsn_hw.hardware.pipeline import least_accelerator
 
-Told = tuple[str, Any]
 
-
-def list_devices(user_file: Path | None) -> Told:
+def list_devices(user_file: Path | None) -> CommandResult:
     """All parts with what they have, and where that is written."""
     known = devices(user_file)
-    rows = [[name, *capacities(part).counts, part.capacities.clock_mhz] for name, part in known.items()]
-    header = ["device", *(RESOURCE_NAMES[name] for name in RESOURCES), "MHz assumed"]
+    records = [
+        {"device": name} | asdict(capacities(part)) | {"clock_mhz": part.capacities.clock_mhz}
+        for name, part in known.items()
+    ]
+    table = Table(records, {"device": "device"} | RESOURCE_NAMES | {"clock_mhz": "MHz assumed"})
     sources = "\n".join(f"{name}: {part.capacities.source}" for name, part in known.items())
-    return f"{table(header, rows)}\n\n{sources}", {name: asdict(part) for name, part in known.items()}
+    return CommandResult([table, Note(sources)], {name: asdict(part) for name, part in known.items()})
 
 
 def cost(
-    path: Path, wishes: HardwareWishes | None, rules: Rules, energy_file: Path | None, save_folding: Path | None = None
-) -> Told:
-    """Cost of a network; with wishes, of its accelerator on a part too."""
+    path: Path, request: HardwareRequest | None, rules: Rules, energy_file: Path | None, save_folding: Path | None
+) -> CommandResult:
+    """Cost of a network; with a request, of its accelerator on a part too."""
     energy = read_energy(energy_file)
     data = read_bytes(path)
     net = artifact.load(path)
-    chosen = None
-    if wishes is None:
-        design = least_accelerator(net)
-    else:
-        chosen = choose(net, wishes)
-        design = chosen.accelerator
+    chosen = None if request is None else choose(net, request)
+    design = least_accelerator(net) if chosen is None else chosen.accelerator
     costs = estimate_cost(design, stored=capacity(net, data), rules=rules, energy=energy)
-    told = [f"{path}: {len(net.tasks)} tasks, {len(net.banks)} banks", _operations_text(costs), _memory_text(costs)]
-    result = {"operations": _operations_json(costs), "memory": _memory_json(costs)}
+    blocks = [Note(f"{path}: {len(net.tasks)} tasks, {len(net.banks)} banks"), *cost_blocks(costs)]
+    values = {"operations": _operations(costs), "memory": _memory(costs)}
     if chosen is not None:
-        told.append(hardware_text(chosen))
-        result["hardware"] = hardware_json(chosen)
+        blocks += hardware_blocks(chosen)
+        values["hardware"] = _hardware(chosen)
         if save_folding is not None:
             write_atomically(save_folding, folding_json(design.settings, net).encode())
-            told.append(f"folding written to {save_folding}")
-    return "\n\n".join(told), result
+            blocks.append(Note(f"folding written to {save_folding}"))
+    return CommandResult(blocks, values)
 
 
-# ---------------------------------------------------------------------------------------------------------- operations
+# ----------------------------------------------------------------------------------------------- operations and memory
 
 
-_COMPARED = (
-    ("multiply-accumulates", "macs"),
-    ("of them by used weights", "used_macs"),
-    ("FLOPs", "flops"),
-    ("bit operations", "bops"),
-    ("bits of parameters, each read once", "parameter_bits"),
-    ("bits of activations, each read and written once", "activation_bits"),
-    ("bits read from memories on chip", "on_chip_bits"),
-    ("pJ of arithmetic", "arithmetic_pj"),
-    ("pJ of memories on chip", "on_chip_pj"),
-    ("pJ of parameters if they were in DRAM", "off_chip_pj"),
-)
+_COMPARED = {
+    "macs": "multiply-accumulates",
+    "used_macs": "of them by used weights",
+    "flops": "FLOPs",
+    "bops": "bit operations",
+    "parameter_bits": "bits of parameters, each read once",
+    "activation_bits": "bits of activations, each read and written once",
+    "on_chip_bits": "bits read from memories on chip",
+    "arithmetic_pj": "pJ of arithmetic",
+    "on_chip_pj": "pJ of memories on chip",
+    "off_chip_pj": "pJ of parameters if they were in DRAM",
+}
+_STORED = {
+    "unit": "bits of",
+    "stored_codes_bits": "codes",
+    "stored_codebooks_bits": "codebooks",
+    "stored_masks_bits": "masks",
+    "float32_bits": "float32",
+}
+_ON_CHIP = {
+    "unit": "bits of",
+    "codes_bits": "codes",
+    "prefixes_bits": "prefixes",
+    "codebooks_bits": "codebooks",
+    "masks_bits": "masks",
+    "scales_bits": "scales",
+    "task_words_bits": "task words",
+    "buffers_bits": "buffers",
+    "accumulators_bits": "accumulators",
+}
 
 
-def _operations_text(costs: NetworkCost) -> str:
+def cost_blocks(costs: NetworkCost) -> list[Block]:
+    """Operations by layer, by task and beside float32, and memory by unit."""
     header = ["layer", "bits", "accumulator", "used %", "MACs", "FLOPs float32", "FLOPs", "BOPs float32", "BOPs"]
-    layers = table([*header, "pJ float32", "pJ"], [_layer_row(costs, index) for index in range(len(costs.units))])
-    tasks = table(
+    layers = Table.of_rows(
+        [*header, "pJ float32", "pJ"],
+        [_layer_row(costs, index) for index in range(len(costs.units))],
+        "Operations of one inference, over all tasks on average",
+    )
+    tasks = Table.of_rows(
         ["task", "used %", "MACs", "FLOPs", "BOPs", "parameter bits", "activation bits", "on-chip bits", "pJ"],
-        [[task.task, *_task_figures(task)] for task in costs.tasks],
+        [_task_row(task) for task in costs.tasks],
+        "Operations of one inference, by task",
     )
-    both = table(
+    both = [(name, getattr(costs.integer, key), getattr(costs.float32, key)) for key, name in _COMPARED.items()]
+    compared = Table.of_rows(
         ["one inference of every task", "integers", "float32", "%"],
-        [
-            [name, _whole(getattr(costs.integer, key)), _whole(getattr(costs.float32, key)), _percent(costs, key)]
-            for name, key in _COMPARED
-        ],
+        [[name, round(ours), round(theirs), 100 * ours / theirs if theirs else None] for name, ours, theirs in both],
+        "Integers beside float32",
     )
-    return f"Operations of one inference, over all tasks on average\n{layers}\n\n{tasks}\n\n{both}"
+    units = [asdict(unit) for unit in costs.units]
+    total = {"unit": "all"} | {key: sum(unit[key] for unit in units) for key in units[0] if key != "unit"}
+    stored = Table([*units, total], _STORED, "Memory of all tasks: the file")
+    on_chip = Table([*units, total], _ON_CHIP, "Memory of all tasks: on chip")
+    return [layers, tasks, compared, stored, on_chip, Note(_sizes(costs))]
 
 
-def _layer_row(costs: NetworkCost, index: int) -> list[object]:
+def _layer_row(costs: NetworkCost, index: int) -> list[Value]:
     """A unit, its operations averaged over the tasks (heads differ)."""
     layers = [task.layers[index] for task in costs.tasks]
-    first, count = layers[0], len(layers)
+    first = layers[0]
     integer = sum((layer.integer for layer in layers), Operations())
     float32 = sum((layer.float32 for layer in layers), Operations())
     weights = sum(layer.weights for layer in layers)
     used = 100 * sum(layer.used for layer in layers) / weights if weights else None
     bits = f"{first.weight_bits} x {first.act_bits}" if weights else str(first.act_bits)
     pairs = [(float32.flops, integer.flops), (float32.bops, integer.bops), (_energy(float32), _energy(integer))]
-    figures = [_whole(figure / count) for pair in pairs for figure in pair]
-    return [first.unit, bits, first.accumulator_bits or None, used, _whole(integer.macs / count), *figures]
+    figures = [integer.macs, *(figure for pair in pairs for figure in pair)]
+    return [first.unit, bits, first.accumulator_bits or None, used, *(round(f / len(layers)) for f in figures)]
 
 
-def _task_figures(task: TaskCost) -> list[object]:
+def _task_row(task: TaskCost) -> list[Value]:
     integer = task.integer
     used = 100 * integer.used_macs / integer.macs if integer.macs else None
     counts = [integer.macs, integer.flops, integer.bops, integer.parameter_bits, integer.activation_bits]
-    return [used, *map(_whole, [*counts, integer.on_chip_bits, _energy(integer)])]
+    return [task.task, used, *map(round, [*counts, integer.on_chip_bits, _energy(integer)])]
 
 
 def _energy(operations: Operations) -> float:
@@ -117,134 +140,73 @@ def _energy(operations: Operations) -> float:
     return operations.arithmetic_pj + operations.on_chip_pj
 
 
-def _percent(costs: NetworkCost, key: str) -> float | None:
-    ours, theirs = getattr(costs.integer, key), getattr(costs.float32, key)
-    return 100 * ours / theirs if theirs else None
-
-
-def _whole(figure: float) -> int:
-    return round(figure)
-
-
-def _operations_json(costs: NetworkCost) -> dict[str, Any]:
-    tasks = [
-        {
-            "task": task.task,
-            "integer": asdict(task.integer),
-            "float32": asdict(task.float32),
-            "layers": [asdict(layer) for layer in task.layers],
-        }
-        for task in costs.tasks
-    ]
-    return {"tasks": tasks, "integer": asdict(costs.integer), "float32": asdict(costs.float32)}
-
-
-# -------------------------------------------------------------------------------------------------------------- memory
-
-
-def _memory_text(costs: NetworkCost) -> str:
-    rows: list[list[object]] = [[unit.unit, *_memory_figures(unit)] for unit in costs.units]
-    rows.append(["all", *map(sum, zip(*map(_memory_figures, costs.units), strict=True))])
-    header = ["bits of", "stored codes", "codebooks", "masks", "images: codes", "prefixes", "codebooks", "masks"]
-    header += ["scales", "task words", "buffers", "accumulators", "float32"]
+def _sizes(costs: NetworkCost) -> str:
+    """File and images, in words."""
     stored = costs.stored
     other = f"header {stored.header_bits}, requantization {stored.requantization_bits}, routing {stored.routing_bits}"
-    return "\n".join(
-        [
-            "Memory of all tasks",
-            table(header, rows),
-            f"file: {stored.file_bits} bits, of them {other}; "
-            f"{_share(stored.file_bits, costs.float32_bits)} of one dense float32 network with all heads, "
-            f"{_share(stored.file_bits, costs.separate_float32_bits)} of one a task",
-            f"images: {costs.images_bits} bits; {_share(costs.images_bits, costs.float32_bits)} of one dense float32 "
-            f"network with all heads, {_share(costs.images_bits, costs.separate_float32_bits)} of one a task",
-        ]
+    shares = {
+        bits: f"{100 * bits / costs.float32_bits:.2f} % of one dense float32 network with all heads, "
+        f"{100 * bits / costs.separate_float32_bits:.2f} % of one a task"
+        for bits in (stored.file_bits, costs.images_bits)
+    }
+    return (
+        f"file: {stored.file_bits} bits, of them {other}; {shares[stored.file_bits]}\n"
+        f"images: {costs.images_bits} bits; {shares[costs.images_bits]}"
     )
 
 
-def _memory_figures(unit: UnitMemory) -> Sequence[int]:
-    figures = asdict(unit)
-    del figures["unit"]
-    return list(figures.values())
+def _operations(costs: NetworkCost) -> dict[str, Any]:
+    tasks = [asdict(task) | {"integer": asdict(task.integer), "float32": asdict(task.float32)} for task in costs.tasks]
+    return {"tasks": tasks, "integer": asdict(costs.integer), "float32": asdict(costs.float32)}
 
 
-def _share(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.2f} %"
-
-
-def _memory_json(costs: NetworkCost) -> dict[str, Any]:
-    stored = costs.stored
-    units = [asdict(unit) | {"stored_bits": unit.stored_bits, "images_bits": unit.images_bits} for unit in costs.units]
-    return {
-        "units": units,
-        "file_bits": stored.file_bits,
-        "header_bits": stored.header_bits,
-        "requantization_bits": stored.requantization_bits,
-        "routing_bits": stored.routing_bits,
-        "images_bits": costs.images_bits,
-        "float32_bits": costs.float32_bits,
-        "separate_float32_bits": costs.separate_float32_bits,
-    }
+def _memory(costs: NetworkCost) -> dict[str, Any]:
+    of_file = ("file_bits", "header_bits", "requantization_bits", "routing_bits")
+    of_network = ("images_bits", "float32_bits", "separate_float32_bits")
+    return (
+        {"units": [with_properties(unit) for unit in costs.units]}
+        | {name: getattr(costs.stored, name) for name in of_file}
+        | {name: getattr(costs, name) for name in of_network}
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------ hardware
 
 
-def hardware_text(chosen: Chosen) -> str:
+def hardware_blocks(chosen: Chosen) -> list[Block]:
     """Folding, cycles and area of every unit, and what share of the part they take."""
     estimate = chosen.estimate
-    whole, shares = capacities(estimate.device), estimate.utilization_percent
-    rows: list[list[object]] = [
-        [RESOURCE_NAMES[name], used, available, None if math.isinf(shares[name]) else shares[name]]
-        for name, used, available in zip(RESOURCES, estimate.resources.counts, whole.counts, strict=True)
+    whole = asdict(capacities(estimate.device))
+    used = zip(estimate.utilization_percent.items(), estimate.resources.counts, strict=True)
+    rows = [[RESOURCE_NAMES[name], count, whole[name], share_cell(percent)] for (name, percent), count in used]
+    verdict = f"{'' if estimate.fits else 'does not fit: '}{RESOURCE_NAMES[estimate.binding]} bind"
+    return [
+        Note(f"{estimate.device.name} at {estimate.clock_mhz:g} MHz, {chosen.how}"),
+        unit_table(chosen.accelerator, estimate),
+        Table.of_rows(["resource", "used", "available", "%"], rows, "Resources of the part"),
+        Note(
+            f"{verdict}\n{estimate.inferences_per_second:.1f} inferences a second ({estimate.bottleneck} takes "
+            f"{estimate.interval_cycles} cycles), latency at most {estimate.latency_us:.1f} us"
+        ),
     ]
-    binding = RESOURCE_NAMES[estimate.binding]
-    verdict = f"{binding} bind" if estimate.fits else f"does not fit: {binding} bind"
-    return "\n".join(
-        [
-            f"{estimate.device.name} at {estimate.clock_mhz:g} MHz, {chosen.how}",
-            unit_table(chosen.accelerator, estimate),
-            "",
-            table(["estimated", "used", "available", "%"], rows),
-            verdict,
-            f"{estimate.inferences_per_second:.1f} inferences a second ({estimate.bottleneck} takes "
-            f"{estimate.interval_cycles} cycles), latency at most {estimate.latency_us:.1f} us",
-        ]
-    )
 
 
-def hardware_json(chosen: Chosen) -> dict[str, Any]:
+def _hardware(chosen: Chosen) -> dict[str, Any]:
     """The same as data; a share is null where the part has nothing of what is used."""
     estimate = chosen.estimate
     shares = {name: None if math.isinf(share) else share for name, share in estimate.utilization_percent.items()}
+    plain = ("clock_mhz", "binding", "fits", "interval_cycles", "bottleneck", "latency_cycles")
     return {
         "device": estimate.device.name,
-        "clock_mhz": estimate.clock_mhz,
         "chosen": chosen.how,
         "folding": json.loads(folding_json(chosen.accelerator.settings, chosen.accelerator.net)),
-        "units": _units_json(estimate),
+        "units": [
+            asdict(unit)
+            | {"resources": asdict(unit.resources), "inferences_per_second": 1e6 * estimate.clock_mhz / unit.cycles}
+            for unit in estimate.units
+        ],
         "resources": asdict(estimate.resources),
         "available": asdict(capacities(estimate.device)),
         "utilization_percent": shares,
-        "binding": estimate.binding,
-        "fits": estimate.fits,
-        "interval_cycles": estimate.interval_cycles,
-        "bottleneck": estimate.bottleneck,
-        "latency_cycles": estimate.latency_cycles,
-        "inferences_per_second": estimate.inferences_per_second,
-        "latency_us": estimate.latency_us,
+        **{name: getattr(estimate, name) for name in (*plain, "inferences_per_second", "latency_us")},
     }
-
-
-def _units_json(estimate: Estimate) -> list[dict[str, Any]]:
-    return [
-        {
-            "unit": unit.unit,
-            "cycles": unit.cycles,
-            "inferences_per_second": 1e6 * estimate.clock_mhz / unit.cycles,
-            "resources": asdict(unit.resources),
-            "logic": asdict(unit.logic),
-            "memories": [asdict(placed) for placed in unit.memories],
-        }
-        for unit in estimate.units
-    ]

@@ -7,69 +7,45 @@ from pathlib import Path
 from typing import Any
 
 from export.memories.files import read_memories, write_memories
-from export.memories.patch import TaskPatch, extended, task_patch
+from export.memories.patch import extended, task_patch
 from export.memories.patch_files import PATCH_FOLDER, patch_files
 from export.project.folder import write_folder
-from export.project.folding_json import read_folding
-from tsn_hw.app.tables import table
+from tsn_hw.app.hardware.platform import folding_of
+from tsn_hw.app.output import Block, CommandResult, Note, Table
 from tsn_hw.core import artifact
-from tsn_hw.core.files import read_bytes
-from tsn_hw.core.network import PackedNetwork
-from tsn_hw.hardware.folding import HardwareSettings
 from tsn_hw.hardware.images import MemoryImage
 from tsn_hw.hardware.pipeline import accelerator
 
-Told = tuple[str, Any]
 
-
-def write_memory_files(path: Path, folding: Path, folder: Path, formats: Sequence[str]) -> Told:
+def write_memory_files(path: Path, folding: Path, folder: Path, formats: Sequence[str]) -> CommandResult:
     """Write the memories of a network with a folding into a folder, in some formats."""
     net = artifact.load(path)
-    design = accelerator(net, _settings(folding, net))
+    design = accelerator(net, folding_of(folding, net))
     written = write_memories(design, folder, formats)
-    text, data = _sizes(design.images)
-    return f"{text}\n\n{len(written)} files in {folder}", data | {"files": [str(file) for file in written]}
+    return _result(design.images, f"{len(written)} files in {folder}", {"files": [str(file) for file in written]})
 
 
-def check_memory_files(folder: Path) -> Told:
+def check_memory_files(folder: Path) -> CommandResult:
     """Read every memory file of a folder, and check it against the index."""
-    text, data = _sizes(read_memories(folder))
-    return f"{text}\n\nall files are right", data | {"passed": True}
+    return _result(read_memories(folder), "all files are right", {"passed": True})
 
 
-def write_patch(old: Path, new: Path, folding: Path, folder: Path) -> Told:
+def _result(images: Sequence[MemoryImage], told: str, values: dict[str, Any]) -> CommandResult:
+    memories = {image.name: {"depth": image.depth, "width_bits": image.width_bits} for image in images}
+    records = [{"memory": image.name, "bits": image.bits} | memories[image.name] for image in images]
+    columns = {"memory": "memory", "depth": "words", "width_bits": "bits of a word", "bits": "bits"}
+    bits = sum(image.bits for image in images)
+    blocks: list[Block] = [Table(records, columns), Note(f"{bits} bits in all"), Note(told)]
+    return CommandResult(blocks, {"memories": memories, "bits": bits} | values)
+
+
+def write_patch(old: Path, new: Path, folding: Path, folder: Path) -> CommandResult:
     """Write what the new tasks of a network add to the memories of an accelerator that was built for the old one."""
     earlier = artifact.load(old)
-    before, after = extended(earlier, artifact.load(new), _settings(folding, earlier))
+    before, after = extended(earlier, artifact.load(new), folding_of(folding, earlier))
     patch = task_patch(before, after)
     write_folder(folder, patch_files(patch, after), PATCH_FOLDER)
-    return _patch_text(patch, folder), _patch_json(patch, folder)
-
-
-def _settings(path: Path, net: PackedNetwork) -> HardwareSettings:
-    return read_folding(read_bytes(path).decode(errors="replace"), str(path), net)
-
-
-def _sizes(images: Sequence[MemoryImage]) -> Told:
-    rows = [[image.name, image.depth, image.width_bits, image.bits] for image in images]
-    bits = sum(image.bits for image in images)
-    text = f"{table(['memory', 'words', 'bits of a word', 'bits'], rows)}\n\n{bits} bits in all"
-    memories = {image.name: {"depth": image.depth, "width_bits": image.width_bits} for image in images}
-    return text, {"memories": memories, "bits": bits}
-
-
-def _patch_text(patch: TaskPatch, folder: Path) -> str:
-    header = ["memory", "words", "words changed", "bits changed", "bits that earlier tasks read", "both"]
-    rows = [
-        [change.layout.name, change.layout.depth, len(change.addresses), change.changed_bits, change.read_bits, 0]
-        for change in patch.memories
-    ]
-    what = f"{', '.join(patch.new_tasks)} added to {patch.tasks} tasks: no bit that an earlier task reads is changed"
-    return f"{table(header, rows)}\n\n{what}\n{folder}"
-
-
-def _patch_json(patch: TaskPatch, folder: Path) -> dict[str, Any]:
-    memories = {
+    changes = {
         change.layout.name: {
             "changed_words": len(change.addresses),
             "changed_bits": change.changed_bits,
@@ -77,4 +53,18 @@ def _patch_json(patch: TaskPatch, folder: Path) -> dict[str, Any]:
         }
         for change in patch.memories
     }
-    return {"folder": str(folder), "tasks": patch.tasks, "new_tasks": list(patch.new_tasks), "memories": memories}
+    records = [
+        {"memory": change.layout.name, "words": change.layout.depth, "both": 0} | changes[change.layout.name]
+        for change in patch.memories
+    ]
+    columns = {
+        "memory": "memory",
+        "words": "words",
+        "changed_words": "words changed",
+        "changed_bits": "bits changed",
+        "read_bits": "bits that earlier tasks read",
+        "both": "both",
+    }
+    told = f"{', '.join(patch.new_tasks)} added to {patch.tasks} tasks: no bit that an earlier task reads is changed"
+    values = {"folder": str(folder), "tasks": patch.tasks, "new_tasks": list(patch.new_tasks), "memories": changes}
+    return CommandResult([Table(records, columns), Note(f"{told}\n{folder}")], values)

@@ -1,15 +1,19 @@
-"""The part that hardware is sized for: what the options of a command name."""
+"""What hardware is sized for: the part that the options of a command name, and the folding of a file."""
 
 from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from pathlib import Path
 
+from export.project.folding_json import read_folding
 from sim.area import OWN_FILE, Coefficients, read_coefficients
 from sim.devices import Device, devices, named, of_part
 from tsn_hw.app.cli.command import DEFAULT_DEVICE
 from tsn_hw.core.errors import SettingsError
-from tsn_hw.core.files import StrPath
+from tsn_hw.core.files import StrPath, read_bytes
+from tsn_hw.core.network import PackedNetwork
+from tsn_hw.hardware.folding import HardwareSettings
 
 
 @dataclass(frozen=True)
@@ -49,3 +53,8 @@ def platform(
     else:
         found = meant or named(DEFAULT_DEVICE, known)
     return Platform(found, read_coefficients(coefficients or OWN_FILE), part or found.capacities.part)
+
+
+def folding_of(path: Path, net: PackedNetwork) -> HardwareSettings:
+    """What a folding file says of the units of a network."""
+    return read_folding(read_bytes(path).decode(errors="replace"), str(path), net)

@@ -8,25 +8,21 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from export.project.folding_json import final_config_json, folding_json, read_folding
+from export.project.folding_json import final_config_json, folding_json
 from export.rtl.project import write_rtl
 from export.rtl.simulation import RtlCall, compile_rtl, loading_calls
 from export.rtl.simulators import simulator
 from sim.resources import RESOURCES, estimate_resources
 from tsn_hw.app.deploy.verify import SimulatedRtl
-from tsn_hw.app.hardware.platform import Platform
-from tsn_hw.app.tables import table
+from tsn_hw.app.hardware.platform import Platform, folding_of
+from tsn_hw.app.output import CommandResult, Note, Table
 from tsn_hw.core import artifact
 from tsn_hw.core.arithmetic import Ints
 from tsn_hw.core.errors import EngineError, FoldingError
-from tsn_hw.core.files import read_bytes
 from tsn_hw.core.network import PackedNetwork
 from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.pipeline import accelerator, layer_values
-
-Told = tuple[str, Any]
 
 PARTS = {"xc7": "xc7z020", "ecp5": "ecp5-85", "ice40": "ice40-hx8k"}
 """The part that stands for a family in the estimate, unless another is asked for."""
@@ -51,9 +47,10 @@ class Estimates:
     ice40: FamilyEstimate
 
 
-def write_rtl_project(path: Path, folding: Path, folder: Path, platforms: Mapping[str, Platform]) -> Told:
+def write_rtl_project(path: Path, folding: Path, folder: Path, platforms: Mapping[str, Platform]) -> CommandResult:
     """Write the RTL project of a network with a folding, and what it is estimated to take of a part of every family."""
-    design = _design(artifact.load(path), folding)
+    net = artifact.load(path)
+    design = accelerator(net, folding_of(folding, net))
     estimates = Estimates(**{family: _estimate(design, platform) for family, platform in platforms.items()})
     texts = {
         "folding.json": folding_json(design.settings, design.net),
@@ -62,20 +59,15 @@ def write_rtl_project(path: Path, folding: Path, folder: Path, platforms: Mappin
     }
     write_rtl(design, folder, {name: text.encode() for name, text in texts.items()})
     rows = [[unit.name, unit.pe, unit.simd, unit.cycles] for unit in design.units]
-    text = (
-        f"{table(['unit', 'PE', 'SIMD', 'cycles'], rows)}\n\n{folder}: tsn-hw synth {folder} --target xc7 measures it"
-    )
-    return text, {
-        "folder": str(folder),
-        "cycles": {unit.name: unit.cycles for unit in design.units},
-        **asdict(estimates),
-    }
+    told = Note(f"{folder}: tsn-hw synth {folder} --target xc7 measures it")
+    values = {"folder": str(folder), "cycles": {unit.name: unit.cycles for unit in design.units}}
+    return CommandResult([Table.of_rows(["unit", "PE", "SIMD", "cycles"], rows), told], values | asdict(estimates))
 
 
 @contextmanager
 def simulated_rtl(net: PackedNetwork, folding: Path, name: str | None) -> Iterator[SimulatedRtl | str]:
     """The RTL of a network with a folding in a simulator: that of a name, or the fastest; or why there is none."""
-    design = _design(net, folding)
+    design = accelerator(net, folding_of(folding, net))
     try:
         chosen = simulator(name)
     except EngineError as error:
@@ -91,10 +83,6 @@ def simulated_rtl(net: PackedNetwork, folding: Path, name: str | None) -> Iterat
             return layer_values(net, task, x, result.layers), result.cycles
 
         yield SimulatedRtl(chosen.tool, run)
-
-
-def _design(net: PackedNetwork, folding: Path) -> Accelerator:
-    return accelerator(net, read_folding(read_bytes(folding).decode(errors="replace"), str(folding), net))
 
 
 def _estimate(design: Accelerator, platform: Platform) -> FamilyEstimate:

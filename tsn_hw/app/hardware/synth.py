@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import json
-import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from export.project.folding_json import read_folding
 from export.rtl.place import Routed, place_and_route, require_router
 from export.rtl.project import rtl_files
 from export.rtl.synthesis import synthesize
 from sim.devices import Device
 from sim.resources import RESOURCE_NAMES, RESOURCES, capacities, share
+from tsn_hw.app.hardware.platform import folding_of
 from tsn_hw.app.hardware.rtl import ESTIMATES, PARTS, Estimates, FamilyEstimate
-from tsn_hw.app.tables import table
+from tsn_hw.app.output import Block, Cell, CommandResult, Note, Table, Value, share_cell
 from tsn_hw.core.errors import SettingsError
 from tsn_hw.core.files import read_bytes, write_atomically
 from tsn_hw.core.network import PackedNetwork
 from tsn_hw.core.records import build, read_json
 from tsn_hw.hardware.pipeline import accelerator
 from tsn_hw.learn.progress import stage
-
-Told = tuple[str, Any]
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ class Synthesis:
         return f"{'fits' if self.fits else 'does not fit'} {self.device}: {binding} bind"
 
 
-def synthesize_project(folder: Path, target: str, chosen: Device, seed: int | None = None) -> Told:
+def synthesize_project(folder: Path, target: str, chosen: Device, seed: int | None = None) -> CommandResult:
     """Synthesize the project in a folder for a family, hold it against a part, and tell it beside what was estimated.
 
     seed: where it is to be placed and routed, too. A design that is too large for the part is not.
@@ -91,13 +88,15 @@ def synthesize_project(folder: Path, target: str, chosen: Device, seed: int | No
             routed = place_and_route(folder, chosen.name, chosen.capacities.clock_mhz, seed)
         found = replace(found, routed=routed)
         _write(folder, found)
-    return _text(folder, found), asdict(found)
+    told = [f"netlist: {folder}/synthesis/{target}.v"]
+    if found.routed is not None:
+        told.append(f"bitstream: {folder}/{found.routed.bitstream}")
+    return CommandResult([*synthesis_blocks([found]), Note("\n".join(told))], asdict(found))
 
 
 def synthesized(net: PackedNetwork, folder: Path) -> tuple[Synthesis, ...]:
     """What was measured of the RTL project of a network; SettingsError if it is of another, or nothing was."""
-    path = folder / "folding.json"
-    design = accelerator(net, read_folding(read_bytes(path).decode(errors="replace"), str(path), net))
+    design = accelerator(net, folding_of(folder / "folding.json", net))
     index = "memories/memories.json"
     if read_bytes(folder / index) != rtl_files(design)[index]:
         raise SettingsError(f"--rtl {folder}: is the project of another network")
@@ -113,18 +112,19 @@ def _write(folder: Path, found: Synthesis) -> None:
     write_atomically(folder / f"report/synthesis_{found.target}.json", data)
 
 
-def _text(folder: Path, found: Synthesis) -> str:
-    shares = {name: None if math.isinf(percent) else percent for name, percent in found.percent.items()}
-    rows = [
-        [RESOURCE_NAMES[name], used, found.estimated.resources.get(name), found.available[name], shares[name]]
-        for name, used in found.resources.items()
+def synthesis_blocks(projects: Sequence[Synthesis]) -> list[Block]:
+    """Whether parts have enough of what projects take, and every resource that was measured beside its estimate."""
+    parts, resources = list[list[Value | Cell]](), list[list[Value | Cell]]()
+    for found in projects:
+        for name, used in found.resources.items():
+            estimated, percent = found.estimated.resources.get(name), share_cell(found.percent[name])
+            resources.append([found.device, RESOURCE_NAMES[name], used, estimated, found.available[name], percent])
+        fits, routed = Cell(found.verdict, state="good" if found.fits else "bad"), found.routed
+        made = "not placed" if routed is None else f"{routed.tool}, {routed.package}, seed {routed.seed}"
+        clock = None if routed is None else routed.fmax_mhz
+        parts.append([found.device, fits, clock, found.clock_mhz, f"{found.tool}; {made}"])
+    header = ["part", "resource", "measured", "estimated", "available", "%"]
+    return [
+        Table.of_rows(["part", "", "MHz reached", "MHz assumed", "tools"], parts, "Parts"),
+        Table.of_rows(header, resources, "Measured and estimated"),
     ]
-    header = ["resource", f"{found.tool}, {found.target}", f"estimated, {found.estimated.device}", found.device, "%"]
-    told = [table(header, rows), found.verdict]
-    if found.routed is not None:
-        routed = found.routed
-        told.append(
-            f"{routed.tool}, {routed.device} in {routed.package}, seed {routed.seed}: {routed.fmax_mhz:.1f} MHz\n"
-            f"bitstream: {folder}/{routed.bitstream}"
-        )
-    return "\n\n".join([*told, f"netlist: {folder}/synthesis/{found.target}.v"])

@@ -15,10 +15,13 @@ from PIL import Image
 
 from export import write_onnx
 from sim.integer import Simulator
-from tsn_hw.app.deploy.verify import Verification, verify
+from tsn_hw.app.deploy.verification import Verification
+from tsn_hw.app.deploy.verify import verify
+from tsn_hw.app.learning.contents import capacity_blocks
 from tsn_hw.app.learning.metrics import Metrics
 from tsn_hw.app.learning.runs import NETWORK, SETTINGS, RunFolder
-from tsn_hw.app.tables import accuracy_heat_map, capacity_table, table
+from tsn_hw.app.output import EXIT_DIFFERENT, CommandResult, Note, Table
+from tsn_hw.app.output.plots import accuracy_heat_map
 from tsn_hw.core.arithmetic import quantize
 from tsn_hw.core.capacity import Capacity, capacity
 from tsn_hw.core.errors import SettingsError
@@ -143,24 +146,23 @@ def dense_accuracies(settings: Settings, stream: Stream, device: str = "cpu") ->
     return accuracies
 
 
-def report(result: DemoResult, folder: Path) -> str:
-    """The summary as text."""
-    final = result.metrics.matrix[-1].tolist()
+def report(result: DemoResult, folder: Path) -> CommandResult:
+    """The figures, and where everything is."""
+    final, metrics, fwt = result.metrics.matrix[-1].tolist(), result.metrics, result.metrics.fwt
     rows = [[name, ours, dense] for name, ours, dense in zip(result.names, final, result.dense, strict=True)]
-    rows.append(["mean", result.metrics.acc, float(np.mean(result.dense))])
-    fwt = result.metrics.fwt
-    lines = [
-        table(["task", "TinySubNets %", "dense float %"], rows),
-        "",
-        f"backward transfer {result.metrics.bwt} points"
-        + ("" if fwt is None else f", forward transfer {fwt:+.2f} points"),
-        f"mismatching integers between engines: {result.verification.mismatches}",
-        "",
-        capacity_table(result.capacity),
-        "",
-        table(["file", "bytes"], [[name, size] for name, size in result.files.items()]),
-        "",
-        f"{result.seconds:.0f} s; everything is in {folder} (summary.json, verify.json, accuracy_matrix.png)",
-        f"test pictures: tsn-hw run {folder}/onnx/task_00.onnx {folder}/{SAMPLES}/*.png",
+    rows.append(["mean", metrics.acc, float(np.mean(result.dense))])
+    forward = "" if fwt is None else f", forward transfer {fwt:+.2f} points"
+    blocks = [
+        Table.of_rows(["task", "TinySubNets %", "dense float %"], rows),
+        Note(
+            f"backward transfer {metrics.bwt} points{forward}\n"
+            f"mismatching integers between engines: {result.verification.mismatches}"
+        ),
+        *capacity_blocks(result.capacity),
+        Table.of_rows(["file", "bytes"], list(result.files.items())),
+        Note(
+            f"{result.seconds:.0f} s; everything is in {folder} (summary.json, verify.json, accuracy_matrix.png)\n"
+            f"test pictures: tsn-hw run {folder}/onnx/task_00.onnx {folder}/{SAMPLES}/*.png"
+        ),
     ]
-    return "\n".join(lines)
+    return CommandResult(blocks, result.summary(), 0 if result.verification.passed else EXIT_DIFFERENT)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -63,6 +64,11 @@ class Cell:
         return f"background:rgb({','.join(map(str, color))});color:{text}"
 
 
+def share_cell(percent: float) -> Cell:
+    """A share of a resource, shaded; none where it is infinite, since there is nothing of it."""
+    return Cell(percent, min(1.0, percent / 100)) if math.isfinite(percent) else Cell(None)
+
+
 @dataclass(frozen=True)
 class Table:
     """Records under a header; the first column names a record.
@@ -76,6 +82,13 @@ class Table:
     columns: Mapping[Any, str] | None = None
     caption: str = ""
     folded: bool = False
+
+    @classmethod
+    def of_rows(
+        cls, header: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = "", folded: bool = False
+    ) -> Table:
+        """A table whose records have no names but the places of their values."""
+        return cls([dict(enumerate(row)) for row in rows], dict(enumerate(header)), caption, folded)
 
     @cached_property
     def header(self) -> list[str]:

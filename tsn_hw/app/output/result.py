@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from tsn_hw.app.output.blocks import Block, Cards, Note, Table
+
+EXIT_DIFFERENT = 1
+"""Of a command whose engines differ, or that refuses a model."""
 
 
 @dataclass(frozen=True)
@@ -16,6 +19,9 @@ class CommandResult:
     blocks: Sequence[Block]
     data: Any
     exit_code: int = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from (self.text(), self.data)
 
     def text(self) -> str:
         """All blocks but pictures, a blank line between them."""
@@ -56,3 +62,10 @@ def table_text(table: Table) -> str:
         ).rstrip()
         for row in rows
     )
+
+
+def with_properties(record: Any) -> dict[str, Any]:
+    """The fields of a dataclass as plain values, and its properties that are numbers."""
+    names = [name for name, value in vars(type(record)).items() if isinstance(value, property)]
+    found = {name: getattr(record, name) for name in names}
+    return asdict(record) | {name: value for name, value in found.items() if isinstance(value, int | float)}

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tsn_hw.app.tables import accuracy_heat_map, methods_plot
+from tsn_hw.app.output.plots import accuracy_heat_map, methods_plot
 from tsn_hw.core.files import write_atomically
 from tsn_hw.core.layers import Shape, Weighted
 from tsn_hw.learn.architectures import Architecture

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 from markupsafe import Markup
 
-from sim.cost import NetworkCost, Operations
-from sim.resources import RESOURCE_NAMES, RESOURCES, capacities
-from tsn_hw.app.hardware.choose import UNIT_HEADER, Chosen, unit_rows
-from tsn_hw.app.hardware.synth import Synthesis
-from tsn_hw.app.report.blocks import Block, Cell, Figure, Gallery, Note, Section, Table, Value
-from tsn_hw.app.report.charts import GREY, PALETTE, RED, Bars, Dots, Line, Scatter, bars, scatter
+from sim.cost import NetworkCost
+from tsn_hw.app.hardware.choose import Chosen
+from tsn_hw.app.hardware.costs import cost_blocks, hardware_blocks
+from tsn_hw.app.hardware.synth import Synthesis, synthesis_blocks
+from tsn_hw.app.learning.contents import SECTIONS, capacity_blocks, layer_table, section_bits
+from tsn_hw.app.output import Block, Cell, Figure, Gallery, Note, Section, Table, Value
+from tsn_hw.app.output.plots import inline_svg, stacked_bars
 from tsn_hw.app.report.memory_map import LayerMap, evenly, layer_maps, owner_picture, picture, readers_picture, swatches
 from tsn_hw.app.report.sections import Subject
-from tsn_hw.app.sweep.pareto import ACCURACY, DEVICE, OPERATIONS, SIZE, Objective, front
-from tsn_hw.app.sweep.plots import limit_of, widths
-from tsn_hw.app.sweep.results import Row
+from tsn_hw.app.sweep.pareto import ACCURACY, Objective
+from tsn_hw.app.sweep.plots import best_for, known_costs, pareto_plot, points_table
+from tsn_hw.app.sweep.results import widths
 from tsn_hw.app.sweep.summary import Sweep
 from tsn_hw.core.capacity import Capacity, capacity
-from tsn_hw.core.layers import Conv2d, Weighted
 from tsn_hw.core.network import PackedNetwork
 
-SECTIONS = ("codes", "codebooks", "masks", "heads", "requantization", "routing", "header")
 MOST_STAGES, MOST_SHARING = 16, 64
 """Most stages of growth, and owners of a layer, that are told; most tasks of which everybody is set beside everybody.
 Without these limits time and page would grow with the square of the tasks."""
-SHAPES = {4: "circle", 8: "square", 16: "triangle"}
-
-# -------------------------------------------------------------------------------------------------------------- sweep
 
 
 def sweep(found: Sweep) -> Section:
@@ -42,75 +37,18 @@ def sweep(found: Sweep) -> Section:
             f" Point {found.chosen} is the smallest network within the budget: code bits {widths(row)}, "
             f"{row['activation_bits']}-bit activations, {row[ACCURACY.column]:.2f} %."
         )
-    known = [cost for cost in (SIZE, OPERATIONS, DEVICE) if any(row.get(cost.column) is not None for row in found.rows)]
-    charts = [_chart(found, cost) for cost in known]
-    return Section("sweep", "Sweep", [Note(told), Gallery(charts), _points(found)])
+    charts = Gallery([_chart(found, cost) for cost in known_costs(found)])
+    points = points_table(found, range(len(found.rows)), f"All {len(found.rows)} points")
+    return Section("sweep", "Sweep", [Note(told), charts, points])
 
 
 def _chart(found: Sweep, cost: Objective) -> Figure:
     shown = [row for row in found.rows if row.get(cost.column) is not None]
-    best = sorted((shown[i] for i in front(shown, (ACCURACY, cost))), key=lambda row: float(row[cost.column]))
-    steps = [(float(row[cost.column]), float(row[ACCURACY.column]), widths(row)) for row in best]
+    best = "; ".join(f"{row[ACCURACY.column]:.2f} % at {row[cost.column]:,.2f}" for row in best_for(cost, shown))
     title = f"Accuracy against {cost.label}"
-    described = "; ".join(f"{accuracy:.2f} % at {at:,.2f}" for at, accuracy, _ in steps)
-    chart = Scatter(
-        title,
-        f"{len(shown)} points; best for their cost: {described}",
-        cost.label,
-        ACCURACY.label,
-        _dots(found, shown, cost),
-        steps,
-        _cost_limits(found, cost),
-        _accuracy_lines(found),
-    )
-    return Figure(scatter(chart), f"{title}. Numbers beside the line are code bits.")
-
-
-def _accuracy_lines(found: Sweep) -> list[Line]:
-    lines = [Line(f"float weights, {found.float_percent:.2f} %", found.float_percent, GREY)]
-    drop = found.budget.accuracy_drop
-    if drop is not None:
-        lines.append(Line(f"budget, {found.float_percent - drop:.2f} %", found.float_percent - drop, RED))
-    return lines
-
-
-def _cost_limits(found: Sweep, cost: Objective) -> list[Line]:
-    limit, part = limit_of(cost, found.budget), found.budget.part
-    if limit is None:
-        return []
-    return [Line(f"{part.device if part and cost is DEVICE else 'budget'}, {limit:g} %", limit, RED)]
-
-
-def _dots(found: Sweep, rows: Sequence[Row], cost: Objective) -> list[Dots]:
-    """Points by activation bits, and the chosen one again as a star."""
-    kinds = [
-        (f"{bits}-bit activations", shape, color, [row for row in rows if row["activation_bits"] == bits])
-        for (bits, shape), color in zip(SHAPES.items(), PALETTE, strict=False)
-    ]
-    kinds.append((f"chosen: point {found.chosen}", "star", RED, [row for row in rows if row["point"] == found.chosen]))
-    return [Dots(name, shape, color, _places(some, cost)) for name, shape, color, some in kinds if some]
-
-
-def _places(rows: Sequence[Row], cost: Objective) -> list[tuple[float, float, str]]:
-    """x, y and what is said of every row."""
-    return [
-        (
-            float(row[cost.column]),
-            float(row[ACCURACY.column]),
-            f"point {row['point']}: code bits {widths(row)}, {row[ACCURACY.column]:.2f} %",
-        )
-        for row in rows
-    ]
-
-
-def _points(found: Sweep) -> Table:
-    header = ["point", "code bits", "activations", "accuracy %", "file %", "MBOPs", "used weights", ""]
-    rows: list[list[Value | Cell]] = []
-    for row in found.rows:
-        says = "chosen" if row["point"] == found.chosen else "front" if row["point"] in found.front else ""
-        figures = [row[ACCURACY.column], row[SIZE.column], row[OPERATIONS.column] / 1e6, row["used_weights"]]
-        rows.append([row["point"], widths(row), row["activation_bits"], *figures, says])
-    return Table(f"All {len(rows)} points", header, rows, folded=True)
+    alternative = f"{title}. {len(shown)} points; best for their cost: {best}"
+    chart = inline_svg(pareto_plot(found, cost, on_page=True), alternative)
+    return Figure(chart, f"{title}. Numbers beside the line are code bits.")
 
 
 # ----------------------------------------------------------------------------------------------------------- capacity
@@ -128,56 +66,30 @@ def memory(subject: Subject) -> Section:
         [
             Figure(_growth(grown, names), f"The file as it was after {every}, by section."),
             _growth_table(grown, names, every),
-            _layer_table(subject),
+            *capacity_blocks(subject.sizes),
+            layer_table(net, subject.sizes.body),
             *_maps(net, subject.names),
         ],
     )
 
 
-def _section_bits(sizes: Capacity) -> list[int]:
-    return [getattr(sizes, f"{name}_bits") for name in SECTIONS]
-
-
 def _growth(grown: Sequence[Capacity], names: Sequence[str]) -> Markup:
-    described = "; ".join(f"{name} {sizes.file_bits // 8:,} bytes" for name, sizes in zip(names, grown, strict=True))
-    stacks = [
-        (f"after {name}", [bits / 8 for bits in _section_bits(sizes)]) for name, sizes in zip(names, grown, strict=True)
-    ]
-    return bars(Bars("File size after every task", described, SECTIONS, stacks, "bytes"))
+    stages = list(zip(names, grown, strict=True))
+    described = "; ".join(f"{name} {sizes.file_bits // 8:,} bytes" for name, sizes in stages)
+    stacks = {f"after {name}": [bits / 8 for bits in section_bits(sizes)] for name, sizes in stages}
+    return inline_svg(stacked_bars(stacks, list(SECTIONS), "bytes"), f"File size after every task. {described}")
 
 
 def _growth_table(grown: Sequence[Capacity], names: Sequence[str], every: str) -> Table:
     rows: list[list[Value | Cell]] = []
     before = [0] * len(SECTIONS)
     for name, sizes in zip(names, grown, strict=True):
-        bits = _section_bits(sizes)
+        bits = section_bits(sizes)
         added = [new - old for new, old in zip(bits, before, strict=True)]
         rows.append([name, *added, sum(added), sizes.body_percent, sizes.total_percent])
         before = bits
     header = ["task", *SECTIONS, "all", "body % so far", "file % so far"]
-    return Table(f"Bits that {every} added", header, rows)
-
-
-def _layer_table(subject: Subject) -> Table:
-    net = subject.net
-    geometry = {layer.name: _geometry(layer) for layer in net.layers if isinstance(layer, Weighted)}
-    rows: list[list[Value | Cell]] = []
-    for layer in subject.sizes.layers:
-        if not layer.is_head:
-            used = 100 * layer.used / layer.weights
-            owners = " ".join(map(str, layer.code_widths))
-            bits = [layer.codes_bits, layer.codebooks_bits, layer.masks_bits, layer.bits / layer.weights]
-            rows.append([layer.layer, layer.bank, geometry[layer.layer], layer.weights, used, owners, *bits])
-    header = ["layer", "bank", "geometry", "weights", "used %", "code bits by owner"]
-    return Table("Weight memories of the body", [*header, "codes", "codebooks", "masks", "bits a weight"], rows)
-
-
-def _geometry(layer: Weighted) -> str:
-    """Inputs to outputs, and the kernel."""
-    if not isinstance(layer, Conv2d):
-        return f"{layer.in_features} → {layer.out_features}"
-    grouped = f", {layer.groups} groups" if layer.groups > 1 else ""
-    return f"{layer.in_channels} → {layer.out_channels}, {layer.kernel[0]} × {layer.kernel[1]}{grouped}"
+    return Table.of_rows(header, rows, f"Bits that {every} added")
 
 
 def _maps(net: PackedNetwork, names: Sequence[str]) -> list[Block]:
@@ -233,49 +145,22 @@ def _sharing(net: PackedNetwork, bank: int, names: Sequence[str]) -> Table:
         for owner, task in enumerate(members)
     ]
     header = ["owner", *(names[task] for task in members)]
-    return Table("Body weights of an owner (row) that a task (column) reads", header, rows)
+    return Table.of_rows(header, rows, "Body weights of an owner (row) that a task (column) reads")
 
 
 # ------------------------------------------------------------------------------------------------ operations, hardware
 
 
-def operations(subject: Subject) -> Section:
-    """What an inference takes, layer by layer, beside float32."""
-    header = ["layer", "weight bits", "activation bits", "accumulator bits", "used %", "MACs", "BOPs", "BOPs float32"]
-    header += ["pJ", "pJ float32", "memory bits", "buffer bits"]
-    rows = [_operations_row(subject.costs, index) for index in range(len(subject.costs.units))]
-    told = "One inference, on average over the tasks. Energies are of arithmetic alone, by the table of docs/cost.md."
-    return Section("layers", "Layers", [Note(told), Table("Operations and memory on chip, by layer", header, rows)])
-
-
-def _operations_row(costs: NetworkCost, index: int) -> list[Value | Cell]:
-    unit, layers = costs.units[index], [task.layers[index] for task in costs.tasks]
-    first, weights = layers[0], sum(layer.weights for layer in layers)
-    integer = sum((layer.integer for layer in layers), Operations())
-    float32 = sum((layer.float32 for layer in layers), Operations())
-    used = 100 * sum(layer.used for layer in layers) / weights if weights else None
-    figures = [integer.macs, integer.bops, float32.bops, integer.arithmetic_pj, float32.arithmetic_pj]
-    bits = [first.weight_bits or None, first.act_bits, first.accumulator_bits or None]
-    means = [round(figure / len(layers)) for figure in figures]
-    return [unit.unit, *bits, used, *means, unit.images_bits, unit.buffers_bits]
+def operations(costs: NetworkCost) -> Section:
+    """What an inference takes beside float32, and what is stored."""
+    told = "Energies are of arithmetic and memories on chip, by the table of docs/cost.md."
+    return Section("layers", "Layers", [Note(told), *cost_blocks(costs)])
 
 
 def hardware(chosen: Chosen) -> Section:
     """The accelerator on a part."""
-    estimate = chosen.estimate
-    whole, shares = capacities(estimate.device), estimate.utilization_percent
-    resources: list[list[Value | Cell]] = []
-    for name, used, have in zip(RESOURCES, estimate.resources.counts, whole.counts, strict=True):
-        share = Cell(shares[name], min(1.0, shares[name] / 100)) if math.isfinite(shares[name]) else Cell(None)
-        resources.append([RESOURCE_NAMES[name], used, have, share])
-    told = (
-        f"{chosen.how[0].upper()}{chosen.how[1:]}: {estimate.inferences_per_second:,.0f} inferences a second at "
-        f"{estimate.clock_mhz:g} MHz, latency at most {estimate.latency_us:,.1f} µs. "
-        f"What binds: {RESOURCE_NAMES[estimate.binding]}. An estimate, no synthesis; docs/cost.md says how good it is."
-    )
-    units = Table("Units", UNIT_HEADER, unit_rows(chosen.accelerator, estimate))
-    table = Table("Resources of the part", ["resource", "used", "available", "%"], resources)
-    return Section("hardware", f"On {estimate.device.name}", [Note(told), table, units])
+    told = Note("An estimate, no synthesis; docs/cost.md says how good it is.")
+    return Section("hardware", f"On {chosen.estimate.device.name}", [*hardware_blocks(chosen), told])
 
 
 GATES = (
@@ -286,18 +171,4 @@ GATES = (
 
 def gates(projects: Sequence[Synthesis]) -> Section:
     """What synthesis measured of the RTL, and whether parts have enough of it."""
-    resources, clocks = list[list[Value | Cell]](), list[list[Value | Cell]]()
-    for found in projects:
-        for name, used in found.resources.items():
-            percent = found.percent[name]
-            share = Cell(percent, min(1.0, percent / 100)) if math.isfinite(percent) else Cell(None)
-            estimated = found.estimated.resources.get(name)
-            resources.append([found.device, RESOURCE_NAMES[name], used, estimated, found.available[name], share])
-        fits = Cell(found.verdict, state="good" if found.fits else "bad")
-        routed = found.routed
-        made = "not placed" if routed is None else f"{routed.tool}, {routed.package}, seed {routed.seed}"
-        clock = None if routed is None else routed.fmax_mhz
-        clocks.append([found.device, fits, clock, found.clock_mhz, f"{found.tool}; {made}"])
-    header = ["part", "resource", "measured", "estimated", "available", "%"]
-    parts = Table("Parts", ["part", "", "MHz reached", "MHz assumed", "tools"], clocks)
-    return Section("gates", "In gates", [Note(GATES), parts, Table("Measured and estimated", header, resources)])
+    return Section("gates", "In gates", [Note(GATES), *synthesis_blocks(projects)])

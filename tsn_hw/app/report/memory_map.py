@@ -9,21 +9,21 @@ from dataclasses import dataclass
 
 import numpy as np
 from markupsafe import Markup
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 from PIL import Image
 
-from tsn_hw.app.report.charts import PALETTE
+from tsn_hw.app.output.blocks import BLUE, WHITE
+from tsn_hw.app.output.plots import PALETTE
 from tsn_hw.core.arithmetic import Ints
 from tsn_hw.core.network import UNUSED, PackedNetwork
 
 MOST_COLUMNS, MOST_ROWS = 512, 256
+"""Pixels of a picture; smaller layers fill them with whole pixels a weight."""
 MOST_COLORS, MOST_SWATCHES = 255, 16
 """Owners that a picture tells apart (its palette has 256 colours), and of which the legend shows the colour."""
-"""Pixels of a picture; smaller layers fill them with whole pixels a weight."""
 FREE = "#e8e8e8"
-_ORDERED = ((0, 34, 78), (53, 70, 107), (102, 105, 112), (148, 142, 119), (200, 185, 105), (254, 232, 56))
-"""Colours that stay in order for every kind of colour vision, for more owners than the palette has colours."""
-Color = tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,11 +65,10 @@ def layer_maps(net: PackedNetwork) -> list[LayerMap]:
 
 
 def owner_colors(owners: int) -> list[str]:
-    """A colour an owner."""
+    """A colour an owner; of many owners, colours that stay in order for every kind of colour vision."""
     if owners <= len(PALETTE):
         return list(PALETTE[:owners])
-    places = [i * (len(_ORDERED) - 1) / (owners - 1) for i in range(owners)]
-    return [_hex(_between(_ORDERED, place)) for place in places]
+    return [to_hex(color) for color in colormaps["cividis"](np.linspace(0, 1, owners))]
 
 
 def owner_picture(layer: LayerMap, owners: int) -> str:
@@ -83,14 +82,14 @@ def owner_picture(layer: LayerMap, owners: int) -> str:
     order = np.lexsort((colors, -counts, at))  # the most frequent first, of equally frequent ones the earliest owner
     _, first = np.unique(at[order], return_index=True)
     shown = colors[order][first].reshape(rows[-1] + 1, columns[-1] + 1)
-    return _png(shown.astype(np.uint8), [FREE, *owner_colors(told)])
+    return _png(shown.astype(np.uint8), bytes.fromhex("".join([FREE, *owner_colors(told)]).replace("#", "")))
 
 
 def readers_picture(layer: LayerMap, tasks: int) -> str:
     """PNG as a data address: from white, read by no task, to blue, read by all."""
     area = _blocks(np.ones_like(layer.owner), layer.block)
     shade = (63 * _blocks(layer.readers, layer.block) // (area * tasks)).astype(np.uint8)
-    return _png(shade, [_hex(_between(((255, 255, 255), (0, 84, 147)), i / 63)) for i in range(64)])
+    return _png(shade, np.linspace(WHITE, BLUE, 64).round().astype(np.uint8).tobytes())
 
 
 def picture(address: str, alternative: str) -> Markup:
@@ -129,21 +128,12 @@ def _blocks(plane: NDArray[np.generic], block: tuple[int, int]) -> Ints:
     return sums
 
 
-def _between(colors: Sequence[Color], place: float) -> Color:
-    """A colour between the two that stand around a place in a list."""
-    first = min(int(place), len(colors) - 2)
-    return tuple(round(a + (b - a) * (place - first)) for a, b in zip(colors[first], colors[first + 1], strict=True))
-
-
-def _hex(color: Color) -> str:
-    return "#" + "".join(f"{part:02x}" for part in color)
-
-
-def _png(indices: NDArray[np.uint8], colors: Sequence[str]) -> str:
+def _png(indices: NDArray[np.uint8], colors: bytes) -> str:
+    """PNG as a data address; ``colors``: red, green and blue of every index."""
     rows, columns = indices.shape
     scale = max(1, min(MOST_COLUMNS // columns, MOST_ROWS // rows))
     image = Image.fromarray(indices.repeat(scale, axis=0).repeat(scale, axis=1), "P")
-    image.putpalette(bytes.fromhex("".join(color.removeprefix("#") for color in colors)))
+    image.putpalette(colors)
     file = io.BytesIO()
     image.save(file, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from typing import TYPE_CHECKING
 
 from sim.cost import estimate_cost
-from tsn_hw import __version__
-from tsn_hw.app.hardware.choose import Chosen, HardwareWishes, choose
+from tsn_hw.app.deploy.verification import read_verification
+from tsn_hw.app.hardware.choose import Chosen, HardwareRequest, choose
 from tsn_hw.app.hardware.synth import synthesized
+from tsn_hw.app.output import CommandResult, Note, Section
+from tsn_hw.app.output.page import render_page
 from tsn_hw.app.report import costs, sections
-from tsn_hw.app.report.blocks import Note, Section
 from tsn_hw.app.report.sections import Subject
-from tsn_hw.app.report.verification import read_verification
 from tsn_hw.app.sweep.summary import Sweep, read_sweep_summary
 from tsn_hw.core import artifact
 from tsn_hw.core.capacity import capacity
@@ -30,24 +28,24 @@ NETWORK, VERIFICATION = "net.tsn", "verify.json"
 
 
 def write_report(
-    path: Path, out: Path | None, sweep_folder: Path | None, wishes: HardwareWishes | None, rtl: Path | None = None
-) -> tuple[str, Any]:
+    path: Path, out: Path | None, sweep_folder: Path | None, request: HardwareRequest | None, rtl: Path | None = None
+) -> CommandResult:
     """Write the page of a run's folder, or of a .tsn file alone; ``rtl``: folder of an RTL project of the network."""
-    subject = gather(path, sweep_folder, wishes, rtl)
+    subject = gather(path, sweep_folder, request, rtl)
     file = subject.path.with_name("report.html") if out is None else out
     page = render(subject).encode()
     write_atomically(file, page)
-    return f"{file}: {len(page):,} bytes", {"file": str(file), "bytes": len(page)}
+    return CommandResult([Note(f"{file}: {len(page):,} bytes")], {"file": str(file), "bytes": len(page)})
 
 
-def gather(path: Path, sweep_folder: Path | None, wishes: HardwareWishes | None, rtl: Path | None = None) -> Subject:
+def gather(path: Path, sweep_folder: Path | None, request: HardwareRequest | None, rtl: Path | None = None) -> Subject:
     """Read everything that a report tells. SettingsError if sweep or RTL project are of something else."""
     run = _run(path) if path.is_dir() else None
     file = path if run is None else path / NETWORK
     found = None if sweep_folder is None else _sweep(sweep_folder, run)
     data, net = read_bytes(file), artifact.load(file)
     sizes = capacity(net, data)
-    chosen = None if wishes is None else _chosen(net, wishes)
+    chosen = None if request is None else _chosen(net, request)
     design = chosen.accelerator if isinstance(chosen, Chosen) else least_accelerator(net)
     names = [task.name for task in net.tasks]
     verified = read_verification(file.parent / VERIFICATION, data, names)
@@ -55,10 +53,10 @@ def gather(path: Path, sweep_folder: Path | None, wishes: HardwareWishes | None,
     return Subject(file, data, net, sizes, estimate_cost(design, stored=sizes), verified, run, found, chosen, measured)
 
 
-def _chosen(net: PackedNetwork, wishes: HardwareWishes) -> Chosen | str:
+def _chosen(net: PackedNetwork, request: HardwareRequest) -> Chosen | str:
     """The accelerator that is asked for, or why there is none: the page tells it, and everything else."""
     try:
-        return choose(net, wishes)
+        return choose(net, request)
     except FoldingError as error:
         return str(error)
 
@@ -86,7 +84,7 @@ def render(subject: Subject) -> str:
     parts: list[Section] = [sections.summary(subject)]
     if subject.sweep is not None:
         parts.append(costs.sweep(subject.sweep))
-    parts += [sections.tasks(subject), costs.memory(subject), costs.operations(subject)]
+    parts += [sections.tasks(subject), costs.memory(subject), costs.operations(subject.costs)]
     if isinstance(subject.chosen, str):
         parts.append(Section("hardware", "No accelerator", [Note(subject.chosen)]))
     elif subject.chosen is not None:
@@ -98,8 +96,4 @@ def render(subject: Subject) -> str:
     shape = " × ".join(map(str, net.input_shape))
     of_layers = f"{len(net.body)} layers with weights, input {shape} of {net.input.bits} bits"
     subtitle = f"{len(net.tasks)} tasks in {len(net.banks)} bank{'s' if len(net.banks) > 1 else ''}, {of_layers}"
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    page = environment.get_template("page.html")
-    return page.render(title=title, subtitle=subtitle, sections=parts, version=__version__)
+    return render_page(title, subtitle, parts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sim.cost import NetworkCost
+from tsn_hw.app.deploy.verification import Verification, verification_blocks
 from tsn_hw.app.hardware.choose import Chosen
 from tsn_hw.app.hardware.synth import Synthesis
+from tsn_hw.app.learning.contents import task_table
 from tsn_hw.app.learning.metrics import Metrics
-from tsn_hw.app.report.blocks import Block, Cards, Cell, Note, Section, Table, Value
-from tsn_hw.app.report.verification import Compared, Verified
+from tsn_hw.app.output import Block, Cards, Cell, Note, Section, Table, Value
 from tsn_hw.app.sweep.summary import Sweep
 from tsn_hw.core import artifact
 from tsn_hw.core.capacity import Capacity
-from tsn_hw.core.network import PackedNetwork, code_bits
+from tsn_hw.core.network import PackedNetwork
 
 if TYPE_CHECKING:
     from tsn_hw.app.learning.runs import RunFolder
@@ -35,7 +36,6 @@ COMPARED = (
     "Every engine computes the same network on the same inputs, and every integer of every layer is compared with a "
     "plain int64 loop. There is no tolerance."
 )
-REFERENCE = "int64 loop"
 PACKAGES = ("brevitas", "numpy", "onnx", "onnxruntime", "torch")
 
 
@@ -52,7 +52,7 @@ class Subject:
     net: PackedNetwork
     sizes: Capacity
     costs: NetworkCost
-    verification: Verified | str
+    verification: Verification | str
     run: RunFolder | None = None
     sweep: Sweep | None = None
     chosen: Chosen | str | None = None
@@ -97,7 +97,7 @@ def _cards(subject: Subject) -> Iterator[tuple[str, str, str, str]]:
         yield f"point {row['point']}", "", "Choice of the sweep", meaning
 
 
-def _verified(verification: Verified | str) -> tuple[str, str, str, str]:
+def _verified(verification: Verification | str) -> tuple[str, str, str, str]:
     if isinstance(verification, str):
         return "not shown", "", "Verification", verification
     engines = sum(engine.absent is None for engine in verification.engines.values())
@@ -110,32 +110,16 @@ def _verified(verification: Verified | str) -> tuple[str, str, str, str]:
 
 def tasks(subject: Subject) -> Section:
     """Every task, and the accuracies of all of them after each."""
-    blocks: list[Block] = [_task_table(subject)]
+    metrics = subject.metrics
+    reached = () if metrics is None else metrics.matrix[-1].tolist()
+    blocks: list[Block] = [task_table(subject.net, subject.sizes, "accuracy %", reached)]
     missing = [] if subject.run is None else subject.run.stream.names[len(subject.net.tasks) :]
     if missing:
         told = f"{len(missing)} tasks of the run are not learned yet: {', '.join(missing)}."
         blocks.append(Note(f"{told} tsn-hw train goes on with --resume."))
-    if subject.metrics is not None:
-        blocks += [
-            Note(MEASURED),
-            _matrix(subject.metrics, subject.names),
-        ]
+    if metrics is not None:
+        blocks += [Note(MEASURED), _matrix(metrics, subject.names)]
     return Section("tasks", "Tasks and accuracy", blocks)
-
-
-def _task_table(subject: Subject) -> Table:
-    net, metrics = subject.net, subject.metrics
-    header = ["task", "bank", "classes", "used weights", "own", "shared", "sparsity %", "code bits"]
-    rows: list[list[Value | Cell]] = []
-    for number, task in enumerate(subject.sizes.tasks):
-        prefix = net.bank_tasks(task.bank).index(number)
-        widths = {code_bits(net.words(number, i).codebooks[prefix]) for i in net.body if net.tasks[number].steps[i]}
-        bits = " ".join(map(str, sorted(widths)))
-        counts = [task.used, task.owned, task.used - task.owned]
-        rows.append([task.task, task.bank, len(net.tasks[number].classes), *counts, task.sparsity_percent, bits])
-        if metrics is not None:
-            rows[-1].append(float(metrics.matrix[-1, number]))
-    return Table("Tasks", header + ["accuracy %"] * (metrics is not None), rows)
 
 
 def _matrix(metrics: Metrics, names: list[str]) -> Table:
@@ -148,7 +132,7 @@ def _matrix(metrics: Metrics, names: list[str]) -> Table:
     if not np.isnan(metrics.alone).all():
         alone = [None if np.isnan(value) else value for value in metrics.alone.tolist()]
         rows.append(["learned alone", *alone])
-    return Table("Test accuracy in percent", ["", *names], rows)
+    return Table.of_rows(["", *names], rows, "Test accuracy in percent")
 
 
 # ------------------------------------------------------------------------------------------------------- verification
@@ -157,34 +141,11 @@ def _matrix(metrics: Metrics, names: list[str]) -> Table:
 def verification(subject: Subject) -> Section:
     """Engines against one another, and the seals."""
     found = subject.verification
-    blocks: list[Block] = []
     if isinstance(found, str):
-        blocks.append(Note(f"{found[0].upper()}{found[1:]}."))
+        blocks: list[Block] = [Note(f"{found[0].upper()}{found[1:]}.")]
     else:
-        blocks.append(Note(COMPARED))
-        blocks.append(_engine_table(found, subject.names))
-        if found.first_difference:
-            blocks.append(Note(f"First difference: {found.first_difference}"))
+        blocks = [Note(COMPARED), *verification_blocks(found, subject.names)]
     return Section("verification", "Verification", [*blocks, _seal_table(subject)])
-
-
-def _engine_table(found: Verified, names: list[str]) -> Table:
-    rows: list[list[Value | Cell]] = []
-    for name, engine in found.engines.items():
-        if engine.absent is not None:
-            rows.append([name, Cell(engine.absent, state="absent"), *[""] * len(names)])
-            continue
-        cells = [_compared(list(engine.tasks[task].layers.values()), name == REFERENCE) for task in names]
-        rows.append([name, engine.inputs, *cells])
-    return Table("Integers that differ from the int64 loop", ["engine", "inputs a task", *names], rows)
-
-
-def _compared(layers: Sequence[Compared], reference: bool) -> Cell:
-    outputs = sum(layer.outputs for layer in layers)
-    if reference:
-        return Cell(f"{outputs:,} integers")
-    mismatches = sum(layer.mismatches for layer in layers)
-    return Cell(f"{mismatches:,} of {outputs:,}", state="bad" if mismatches else "good")
 
 
 def _seal_table(subject: Subject) -> Table:
@@ -199,7 +160,7 @@ def _seal_table(subject: Subject) -> Table:
             row.append(Cell("unchanged since", state="good") if first == seal else Cell("changed", state="bad"))
         rows.append(row)
     header = ["task", "seal"] + ["when it was learned"] * (subject.run is not None)
-    return Table("Seals: SHA-256 of all that a task reads", header, rows)
+    return Table.of_rows(header, rows, "Seals: SHA-256 of all that a task reads")
 
 
 # --------------------------------------------------------------------------------------------------------- provenance
@@ -208,7 +169,7 @@ def _seal_table(subject: Subject) -> Table:
 def provenance(subject: Subject) -> Section:
     """What everything was made from, and with."""
     rows: list[list[Value | Cell]] = [[subject.path.name, hashlib.sha256(subject.data).hexdigest()]]
-    blocks: list[Block] = [Table("SHA-256", ["of", "digest"], rows)]
+    blocks: list[Block] = []
     if subject.run is not None:
         from tsn_hw.learn.folder import settings_digest  # loads torch, which a network alone has no use for
 
@@ -217,10 +178,10 @@ def provenance(subject: Subject) -> Section:
         ]
         rows.append(["settings", settings_digest(subject.run.settings)])
         settings = list(_settings(asdict(subject.run.settings)))
-        blocks.append(Table("Settings of the run", ["key", "value"], settings, folded=True))
+        blocks.append(Table.of_rows(["key", "value"], settings, "Settings of the run", folded=True))
     packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     made = Note(f"This page was made with Python {platform.python_version()}, {packages}.")
-    return Section("provenance", "Provenance", [*blocks, made])
+    return Section("provenance", "Provenance", [Table.of_rows(["of", "digest"], rows, "SHA-256"), *blocks, made])
 
 
 def _settings(values: Any, name: str = "") -> Iterator[list[Value | Cell]]:

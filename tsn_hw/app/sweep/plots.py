@@ -1,71 +1,85 @@
-"""Pictures of a sweep: accuracy against what it costs, with the front, the budget and the chosen point."""
+"""Pictures of a sweep, accuracy against what it costs with the front and the budget, and the table of its points."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
+from tsn_hw.app.output import Cell, Table, Value
+from tsn_hw.app.output.plots import GREY, RED
 from tsn_hw.app.sweep.pareto import ACCURACY, DEVICE, OPERATIONS, SIZE, Objective, front
-from tsn_hw.app.sweep.results import Row
-from tsn_hw.app.sweep.settings import Budget
+from tsn_hw.app.sweep.results import Row, network_name, widths
+from tsn_hw.app.sweep.summary import Sweep
 
-GREY, RED = "#555555", "#D55E00"
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 MARKS = {4: ("#0072B2", "o"), 8: ("#E69F00", "s"), 16: ("#009E73", "^")}
 """Colour (of Okabe and Ito's palette) and shape by activation bits."""
 
 
-def pictures(rows: Sequence[Row], chosen: int | None, float_percent: float, budget: Budget) -> dict[str, bytes]:
+def pictures(sweep: Sweep) -> dict[str, bytes]:
     """File name -> content, PNG and SVG, of accuracy against every cost. Same rows, same bytes."""
-    return {
-        f"pareto_{cost.name}.{form}": _picture(shown, cost, chosen, float_percent, budget, form)
-        for cost in (SIZE, OPERATIONS, DEVICE)
-        if (shown := {i: row for i, row in enumerate(rows) if row.get(cost.column) is not None})
-        for form in ("png", "svg")
-    }
-
-
-def limit_of(cost: Objective, budget: Budget) -> float | None:
-    """What a budget allows of a cost."""
-    part = budget.part
-    limits = {SIZE: budget.total_percent, DEVICE: None if part is None else part.limit_percent}
-    return limits.get(cost)
-
-
-def _picture(
-    rows: Mapping[int, Row], cost: Objective, chosen: int | None, float_percent: float, budget: Budget, form: str
-) -> bytes:
-    """One picture of rows by their numbers."""
     from matplotlib import rc_context
+
+    files = {}
+    for cost in known_costs(sweep):
+        for form, no_date in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
+            file = io.BytesIO()
+            with rc_context({"svg.hashsalt": "tsn-hw", "font.size": 10}):
+                pareto_plot(sweep, cost).savefig(file, format=form, dpi=130, metadata=no_date)
+            files[f"pareto_{cost.name}.{form}"] = file.getvalue()
+    return files
+
+
+def known_costs(sweep: Sweep) -> list[Objective]:
+    """The costs that some point has a figure of."""
+    return [cost for cost in (SIZE, OPERATIONS, DEVICE) if any(row.get(cost.column) is not None for row in sweep.rows)]
+
+
+def best_for(cost: Objective, rows: Sequence[Row]) -> list[Row]:
+    """The rows that none betters in accuracy and this cost, the cheapest first."""
+    return sorted((rows[i] for i in front(rows, (ACCURACY, cost))), key=lambda row: float(row[cost.column]))
+
+
+def pareto_plot(sweep: Sweep, cost: Objective, on_page: bool = False) -> Figure:
+    """Accuracy against a cost; ``on_page``: with a legend below, in letters that a phone can show."""
     from matplotlib.figure import Figure
 
-    with rc_context({"svg.hashsalt": "tsn-hw", "font.size": 10}):
-        figure = Figure(figsize=(7, 4.6), layout="constrained")
-        axes = figure.add_subplot()
-        axes.axhline(float_percent, color=GREY, linestyle=":", label=f"float weights, {float_percent:.2f} %")
-        if budget.accuracy_drop is not None:
-            axes.axhline(float_percent - budget.accuracy_drop, color=RED, linestyle="--", linewidth=1, label="budget")
-        limit = limit_of(cost, budget)
-        if limit is not None:
-            axes.axvline(limit, color=RED, linestyle="--", linewidth=1, label=f"at most {limit:g} %")
-        _draw_points(axes, rows, cost)
-        if chosen is not None and chosen in rows:
-            (star,) = axes.plot(*_places([rows[chosen]], cost), "*", color=RED, label=f"chosen: point {chosen}")
-            star.set(markersize=16, markeredgecolor="black")
-        axes.set_xlabel(cost.label)
-        axes.set_ylabel(ACCURACY.label)
-        axes.grid(alpha=0.3)
+    figure = Figure(figsize=(5, 4.2) if on_page else (7, 4.6), layout="constrained")
+    axes = figure.add_subplot()
+    _draw_limits(axes, sweep, cost)
+    shown = {i: row for i, row in enumerate(sweep.rows) if row.get(cost.column) is not None}
+    _draw_points(axes, list(shown.values()), cost, 10 if on_page else 8)
+    if sweep.chosen in shown:
+        place = _places([shown[sweep.chosen]], cost)
+        (star,) = axes.plot(*place, "*", color=RED, label=f"chosen: point {sweep.chosen}")
+        star.set(markersize=16, markeredgecolor="black")
+    axes.set(xlabel=cost.label, ylabel=ACCURACY.label)
+    axes.grid(alpha=0.3)
+    if on_page:
+        figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    else:
         axes.legend(loc="lower right", fontsize=8)
-        file = io.BytesIO()
-        no_date = {"Software": None} if form == "png" else {"Date": None, "Creator": None}
-        figure.savefig(file, format=form, dpi=130, metadata=no_date)
-        return file.getvalue()
+    return figure
 
 
-def _draw_points(axes: Any, rows: Mapping[int, Row], cost: Objective) -> None:
+def _draw_limits(axes: Any, sweep: Sweep, cost: Objective) -> None:
+    budget, best = sweep.budget, sweep.float_percent
+    axes.axhline(best, color=GREY, linestyle=":", label=f"float weights, {best:.2f} %")
+    if budget.accuracy_drop is not None:
+        least = best - budget.accuracy_drop
+        axes.axhline(least, color=RED, linestyle="--", linewidth=1, label=f"budget, {least:.2f} %")
+    device, device_limit = (budget.part.device, budget.part.limit_percent) if budget.part else ("", None)
+    name, limit = {SIZE: ("budget", budget.total_percent), DEVICE: (device, device_limit)}.get(cost, ("", None))
+    if limit is not None:
+        axes.axvline(limit, color=RED, linestyle="--", linewidth=1, label=f"{name}, {limit:g} %")
+
+
+def _draw_points(axes: Any, shown: Sequence[Row], cost: Objective, letters: int) -> None:
     """All points, and the line of those that none betters in accuracy and this cost, with their code bits."""
-    shown = list(rows.values())
-    best = sorted((shown[i] for i in front(shown, (ACCURACY, cost))), key=lambda row: float(row[cost.column]))
+    best = best_for(cost, shown)
     axes.step(*_places(best, cost), where="post", color=GREY, linewidth=1, label="no point is better")
     for bits, (color, marker) in MARKS.items():
         of_width = [row for row in shown if row["activation_bits"] == bits]
@@ -74,18 +88,21 @@ def _draw_points(axes: Any, rows: Mapping[int, Row], cost: Objective) -> None:
             axes.plot(*places, marker, color=color, markersize=6, alpha=0.8, label=f"{bits}-bit activations")
     for row in best:
         place = row[cost.column], row[ACCURACY.column]
-        axes.annotate(widths(row), place, xytext=(4, 5), textcoords="offset points", fontsize=8)
-
-
-def widths(row: Row) -> str:
-    """Code bits of the body's layers, once where they are equal.
-
-    >>> widths({"bits.fc1": 3, "bits.fc2": 3, "bits.head": 5}), widths({"bits.fc1": 3, "bits.fc2": 4, "bits.head": 5})
-    ('3', '3-4')
-    """
-    bits = [str(value) for name, value in row.items() if name.startswith("bits.") and name != "bits.head"]
-    return bits[0] if len(set(bits)) == 1 else "-".join(bits)
+        axes.annotate(widths(row), place, xytext=(4, 5), textcoords="offset points", fontsize=letters)
 
 
 def _places(rows: Sequence[Row], cost: Objective) -> tuple[list[float], list[float]]:
     return [row[cost.column] for row in rows], [row[ACCURACY.column] for row in rows]
+
+
+def points_table(sweep: Sweep, numbers: Iterable[int], caption: str = "") -> Table:
+    """Some points: their widths, what they reach and cost, and whether the budget chooses them."""
+    rows: list[list[Value | Cell]] = []
+    for number in numbers:
+        row = sweep.rows[number]
+        says = "chosen" if number == sweep.chosen else "front" if number in sweep.front else ""
+        figures = [row[ACCURACY.column], row[SIZE.column], row[OPERATIONS.column] / 1e6, row["used_weights"]]
+        bits = [widths(row), row.get("bits.head"), row["activation_bits"]]
+        rows.append([row["point"], *bits, *figures, says, network_name(row)])
+    header = ["point", "code bits", "head", "activations", "accuracy %", "file % of float32", "MBOPs", "used weights"]
+    return Table.of_rows([*header, "", "network"], rows, caption, folded=bool(caption))

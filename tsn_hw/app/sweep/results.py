@@ -119,6 +119,21 @@ def check_row(row: Row, where: str, columns: Mapping[str, Any] = COLUMNS) -> Non
         raise SettingsError(f"{where}: sha256 = {shown(row['sha256'])}: must be 64 hexadecimal digits")
 
 
+def widths(row: Row) -> str:
+    """Code bits of the body's layers, once where they are equal.
+
+    >>> widths({"bits.fc1": 3, "bits.fc2": 3, "bits.head": 5}), widths({"bits.fc1": 3, "bits.fc2": 4, "bits.head": 5})
+    ('3', '3-4')
+    """
+    bits = [str(value) for name, value in row.items() if name.startswith("bits.") and name != "bits.head"]
+    return bits[0] if len(set(bits)) == 1 else "-".join(bits)
+
+
+def network_name(row: Row) -> str:
+    """Name of the file of a row's network."""
+    return f"{row['sha256'][:16]}.tsn"
+
+
 def to_csv(rows: Sequence[Row]) -> bytes:
     """A table of rows that have the same columns."""
     text = io.StringIO()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from tsn_hw.app.learning.runs import RunFolder
+from tsn_hw.app.output import CommandResult, Note
 from tsn_hw.app.sweep.engines import Engine
 from tsn_hw.app.sweep.evaluate import Base, base_of, learn
-from tsn_hw.app.sweep.pareto import ACCURACY, OPERATIONS, SIZE, choose, excesses, front, nearest
-from tsn_hw.app.sweep.plots import pictures, widths
+from tsn_hw.app.sweep.pareto import choose, excesses, front, nearest
+from tsn_hw.app.sweep.plots import pictures, points_table
 from tsn_hw.app.sweep.points import Point, Space, space_of
 from tsn_hw.app.sweep.results import (
     ACCURACY_COLUMN,
@@ -23,11 +23,10 @@ from tsn_hw.app.sweep.results import (
     to_csv,
     to_parquet,
 )
-from tsn_hw.app.sweep.runner import Runner, network_name
+from tsn_hw.app.sweep.runner import Runner
 from tsn_hw.app.sweep.search import require_optuna, search
 from tsn_hw.app.sweep.settings import Budget, SweepSettings, read_sweep
 from tsn_hw.app.sweep.summary import SUMMARY, Sweep
-from tsn_hw.app.tables import table
 from tsn_hw.core.errors import SettingsError
 from tsn_hw.core.files import write_atomically
 from tsn_hw.core.layers import Weighted
@@ -69,30 +68,14 @@ def run_sweep(file: Path, folder: Path, engine: Engine, parquet: bool = False) -
     return sweep
 
 
-def told(sweep: Sweep, folder: Path) -> tuple[str, Any]:
+def told(sweep: Sweep, folder: Path) -> CommandResult:
     """What the command prints: the front as a table, and as data the whole sweep."""
-    header = ["point", "code bits", "head", "activations", "accuracy %", "file % of float32", "MBOPs", "network"]
-    rows = []
-    for number in sweep.front:
-        row = sweep.rows[number]
-        mark = " *" if number == sweep.chosen else ""
-        figures = [
-            row[f"bits.{HEAD}"],
-            row["activation_bits"],
-            row[ACCURACY.column],
-            row[SIZE.column],
-            row[OPERATIONS.column] / 1e6,
-        ]
-        rows.append([number, widths(row), *figures, network_name(row) + mark])
-    lines = [
-        table(header, rows),
-        "",
-        f"{len(rows)} of {len(sweep.rows)} points that no other betters; float weights {sweep.float_percent:.2f} %",
-        f"{folder}: table.csv, {SUMMARY}, pareto_*.png and .svg, networks/",
-    ]
-    if sweep.chosen is not None:
-        lines.insert(2, f"* smallest within the budget: point {sweep.chosen}")
-    return "\n".join(lines), asdict(sweep)
+    chosen = "" if sweep.chosen is None else f"smallest within the budget: point {sweep.chosen}\n"
+    lines = (
+        f"{chosen}{len(sweep.front)} of {len(sweep.rows)} points that no other betters; "
+        f"float weights {sweep.float_percent:.2f} %\n{folder}: table.csv, {SUMMARY}, pareto_*.png and .svg, networks/"
+    )
+    return CommandResult([points_table(sweep, sweep.front), Note(lines)], asdict(sweep))
 
 
 def _evaluate(settings: SweepSettings, space: Space, points: list[Point], runner: Runner, trained: Settings) -> Sweep:
@@ -160,5 +143,5 @@ def _write(sweep: Sweep, folder: Path, parquet: bool) -> None:
     files = {SUMMARY: (json.dumps(asdict(sweep), indent=1) + "\n").encode(), "table.csv": to_csv(sweep.rows)}
     if parquet:
         files["table.parquet"] = to_parquet(sweep.rows)
-    for name, data in (files | pictures(sweep.rows, sweep.chosen, sweep.float_percent, sweep.budget)).items():
+    for name, data in (files | pictures(sweep)).items():
         write_atomically(folder / name, data)

@@ -12,7 +12,7 @@ from tsn_hw.app.sweep.engines import Engine
 from tsn_hw.app.sweep.evaluate import Base, evaluate, float_accuracy
 from tsn_hw.app.sweep.pareto import betters
 from tsn_hw.app.sweep.points import Point
-from tsn_hw.app.sweep.results import Results, Row, check_row, identity
+from tsn_hw.app.sweep.results import Results, Row, check_row, identity, network_name
 from tsn_hw.app.sweep.settings import Part
 from tsn_hw.core.files import write_atomically
 from tsn_hw.learn.progress import stage
@@ -83,11 +83,6 @@ class Runner:
     def _identity(self, point: Point) -> str:
         part = None if self.part is None else self.part.to_json()
         return identity({"run": self._base(point).digest, "version": __version__, "part": part, **point.to_json()})
-
-
-def network_name(row: Row) -> str:
-    """Name of the file of a row's network."""
-    return f"{row['sha256'][:16]}.tsn"
 
 
 def _chunks(points: Sequence[Point]) -> list[list[Point]]:
