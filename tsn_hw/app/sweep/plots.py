@@ -46,6 +46,7 @@ def best_for(cost: Objective, rows: Sequence[Row]) -> list[Row]:
 def pareto_plot(sweep: Sweep, cost: Objective, on_page: bool = False) -> Figure:
     """Accuracy against a cost; ``on_page``: with a legend below, in letters that a phone can show."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
 
     figure = Figure(figsize=(5, 4.2) if on_page else (7, 4.6), layout="constrained")
     axes = figure.add_subplot()
@@ -57,6 +58,8 @@ def pareto_plot(sweep: Sweep, cost: Objective, on_page: bool = False) -> Figure:
         (star,) = axes.plot(*place, "*", color=RED, label=f"chosen: point {sweep.chosen}")
         star.set(markersize=16, markeredgecolor="black")
     axes.set(xlabel=cost.label, ylabel=ACCURACY.label)
+    if cost is OPERATIONS:
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.grid(alpha=0.3)
     if on_page:
         figure.legend(loc="outside lower center", ncols=2, frameon=False)
