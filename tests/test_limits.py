@@ -19,7 +19,6 @@ NOT_YET = {
     "tsn_hw/app/check/foreign.py: read_node: lines",
     "tsn_hw/app/cli/hardware.py: add_hardware_commands: lines",
     "tsn_hw/app/cli/main.py: parser: lines",
-    "tsn_hw/app/deploy/verify.py: verify: lines",
     "tsn_hw/app/learning/commands.py: verify_network: parameters",
     "tsn_hw/app/paper/bench.py: _measured: parameters",
     "tsn_hw/core/masks.py: lines",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -118,14 +119,8 @@ def verify_network(
         if beside is None:
             result = verify(net, samples=samples, rtl=hardware)
         else:
-            result = verify(
-                net,
-                lambda t: beside.images(t, images),
-                beside.brevitas(),
-                beside.snapshots(),
-                samples,
-                rtl=hardware,
-            )
+            real = partial(beside.images, count=images)
+            result = verify(net, real, beside.brevitas(), beside.snapshots(), samples, hardware)
     blocks = verification_blocks(result, [task.name for task in net.tasks])
     if beside is not None:
         metrics = beside.metrics()
