@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 from sim.resources import RESOURCE_NAMES, capacities, estimate_resources
 from tsn_hw.app.hardware.choose import HardwareRequest, choose
 from tsn_hw.app.hardware.platform import Platform
-from tsn_hw.app.output import EXIT_DIFFERENT, Block, CommandResult, Note, Table
+from tsn_hw.app.output import Block, CommandResult, Note, Table
+from tsn_hw.app.output.result import EXIT_DIFFERENT
 from tsn_hw.core import artifact
 from tsn_hw.core.errors import ExportError, FoldingError, SettingsError, TsnError, shown
 from tsn_hw.core.files import read_bytes

@@ -7,13 +7,15 @@ from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim.integer import Simulator
 from tsn_hw.app.learning.contents import capacity_blocks, layer_table, task_table
-from tsn_hw.app.output import EXIT_DIFFERENT, Block, CommandResult, Note, Table, with_properties
+from tsn_hw.app.output import Block, CommandResult, Note, Table, with_properties
+from tsn_hw.app.output.result import EXIT_DIFFERENT
 from tsn_hw.core import artifact
 from tsn_hw.core.arithmetic import quantize
 from tsn_hw.core.capacity import capacity
@@ -115,12 +117,12 @@ def verify_network(
     beside = None if run is None else RunFolder(run)
     if beside is not None and artifact.to_bytes(beside.network) != artifact.to_bytes(net):
         raise SettingsError(f"{path}: is not the network of the run {run}")
+    of_run: dict[str, Any] = {}
+    if beside is not None:
+        real = partial(beside.images, count=images)
+        of_run = {"images": real, "brevitas": beside.brevitas(), "snapshots": beside.snapshots()}
     with nullcontext() if rtl is None else simulated_rtl(net, rtl, simulator) as hardware:
-        if beside is None:
-            result = verify(net, samples=samples, rtl=hardware)
-        else:
-            real = partial(beside.images, count=images)
-            result = verify(net, real, beside.brevitas(), beside.snapshots(), samples, hardware)
+        result = verify(net, samples=samples, rtl=hardware, **of_run)
     blocks = verification_blocks(result, [task.name for task in net.tasks])
     if beside is not None:
         metrics = beside.metrics()

@@ -20,8 +20,9 @@ from tsn_hw.app.deploy.verify import verify
 from tsn_hw.app.learning.contents import capacity_blocks
 from tsn_hw.app.learning.metrics import Metrics
 from tsn_hw.app.learning.runs import NETWORK, SETTINGS, RunFolder
-from tsn_hw.app.output import EXIT_DIFFERENT, CommandResult, Note, Table
+from tsn_hw.app.output import CommandResult, Note, Table
 from tsn_hw.app.output.plots import accuracy_heat_map
+from tsn_hw.app.output.result import EXIT_DIFFERENT
 from tsn_hw.core.arithmetic import quantize
 from tsn_hw.core.capacity import Capacity, capacity
 from tsn_hw.core.errors import SettingsError

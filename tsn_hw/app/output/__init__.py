@@ -1,21 +1,9 @@
 """What commands give, and how it is shown: as text, as JSON, and as a page."""
 
 from tsn_hw.app.output.blocks import Block, Cards, Cell, Figure, Gallery, Note, Section, Table, Value, share_cell
-from tsn_hw.app.output.result import EXIT_DIFFERENT, CommandResult, table_text, with_properties
+from tsn_hw.app.output.result import CommandResult, table_text, with_properties
 
 __all__ = [
-    "EXIT_DIFFERENT",
-    "Block",
-    "Cards",
-    "Cell",
-    "CommandResult",
-    "Figure",
-    "Gallery",
-    "Note",
-    "Section",
-    "Table",
-    "Value",
-    "share_cell",
-    "table_text",
-    "with_properties",
+    "Block", "Cards", "Cell", "CommandResult", "Figure", "Gallery", "Note", "Section", "Table", "Value", "share_cell",
+    "table_text", "with_properties",
 ]  # fmt: skip
