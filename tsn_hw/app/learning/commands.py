@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.integer import Simulator
+from tsn_hw.app.deploy.verification import verification_blocks
 from tsn_hw.app.learning.contents import capacity_blocks, layer_table, task_table
 from tsn_hw.app.output import Block, CommandResult, Note, Table, with_properties
 from tsn_hw.app.output.result import EXIT_DIFFERENT
@@ -106,7 +107,6 @@ def verify_network(
 
     rtl: a folding file; then the hardware of that folding runs too, in a simulator of that name or the fastest.
     """
-    from tsn_hw.app.deploy.verification import verification_blocks
     from tsn_hw.app.deploy.verify import verify
     from tsn_hw.app.hardware.rtl import simulated_rtl
     from tsn_hw.app.learning.runs import SETTINGS, RunFolder
