@@ -11,8 +11,7 @@ from tsn_hw.core.arithmetic import Ints
 from tsn_hw.core.layers import Shape
 from tsn_hw.learn.architectures import Architecture, alexnet, mlp, resnet18, tinynet
 from tsn_hw.learn.data.tasks import TaskData
-from tsn_hw.learn.freezing import freeze
-from tsn_hw.learn.integers import brevitas_integers
+from tsn_hw.learn.freezing import brevitas_integers, freeze
 from tsn_hw.learn.models import SubnetModel
 from tsn_hw.learn.run import finish_task
 from tsn_hw.learn.settings import PruneSettings, QuantizeSettings, Settings, TrainSettings

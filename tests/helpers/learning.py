@@ -16,8 +16,7 @@ from tsn_hw.learn.activations import Activation
 from tsn_hw.learn.architectures import Architecture, mlp
 from tsn_hw.learn.data.images import digits
 from tsn_hw.learn.data.tasks import TaskData, permuted
-from tsn_hw.learn.freezing import TaskLabel, commit
-from tsn_hw.learn.integers import brevitas_integers
+from tsn_hw.learn.freezing import TaskLabel, brevitas_integers, commit
 from tsn_hw.learn.layers import WeightLayer
 from tsn_hw.learn.models import HEAD, SubnetModel, TaskAffine
 from tsn_hw.learn.quantize import refit, train_quantized

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tsn_hw.learn.data.augment import mirrored_and_moved
+from tsn_hw.learn.training import mirrored_and_moved
 
 IMAGES = torch.arange(1, 1 + 40 * 3 * 5 * 4).remainder(251).add(1).to(torch.uint8).view(40, 3, 5, 4)
 

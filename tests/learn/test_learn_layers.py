@@ -31,11 +31,11 @@ Layer = SubnetLinear | SubnetConv2d
 
 
 def linear(inputs: int = 6, outputs: int = 4, seed: int = 0) -> SubnetLinear:
-    return filled(weight_layer(Linear("fc", inputs, outputs), Formats()), seed)
+    return filled(weight_layer(Linear("fc", inputs, outputs), Formats(), torch.Generator()), seed)
 
 
 def convolution(seed: int = 0) -> SubnetConv2d:
-    return filled(weight_layer(Conv2d("conv", 4, 6, (3, 2), (2, 1), (1, 0), 2), Formats()), seed)
+    return filled(weight_layer(Conv2d("conv", 4, 6, (3, 2), (2, 1), (1, 0), 2), Formats(), torch.Generator()), seed)
 
 
 def filled(layer: Layer, seed: int) -> Layer:

@@ -30,7 +30,7 @@ from tsn_hw.core.layers import Weighted
 from tsn_hw.core.network import MAX_CODE_BITS, UNUSED
 from tsn_hw.learn.activations import AnyTensor, PowerOfTwoScale
 from tsn_hw.learn.codebook import Floats, nearest_code
-from tsn_hw.learn.forward import with_geometry
+from tsn_hw.learn.forward import draw_uniform, with_geometry
 from tsn_hw.learn.methods import TSN, Method
 from tsn_hw.learn.settings import Formats
 
@@ -305,10 +305,11 @@ class SubnetConv2d(_SubnetLayer, qnn.QuantConv2d):
 WeightLayer: TypeAlias = SubnetLinear | SubnetConv2d
 
 
-def weight_layer(layer: Weighted, formats: Formats, method: Method = TSN) -> WeightLayer:
-    """The trainable layer of this geometry; its weights and scores are still to be initialised."""
+def weight_layer(layer: Weighted, formats: Formats, generator: torch.Generator, method: Method = TSN) -> WeightLayer:
+    """The trainable layer of this geometry, its weights and scores drawn from the generator."""
     quantizer = SubnetWeight.let(centroid_bits=formats.centroid_bits, headroom=formats.headroom)
     options = {"bias": False, "weight_quant": quantizer, "return_quant_tensor": True}
     made: WeightLayer = with_geometry(layer, SubnetLinear, SubnetConv2d, options)
+    draw_uniform(generator, made.weight, made.subnet.scores)
     made.subnet.method = method
     return made

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from tsn_hw.core import arithmetic
 from tsn_hw.core.arithmetic import ActFormat
-from tsn_hw.core.layers import INPUT, AvgPool, Layer, MaxPool, Weighted
+from tsn_hw.core.layers import INPUT, AvgPool, Layer, Linear, MaxPool, Weighted
 from tsn_hw.learn.activations import Activation, AnyTensor, value_of
 from tsn_hw.learn.architectures import Architecture
-from tsn_hw.learn.forward import Interpreter, draw_uniform, norm_of, sums
+from tsn_hw.learn.forward import Interpreter, norm_of, sums
 from tsn_hw.learn.layers import WeightLayer, weight_layer
 from tsn_hw.learn.methods import TSN, Method
 from tsn_hw.learn.settings import Formats
@@ -132,7 +132,9 @@ class TaskAffine(nn.Module):
 class TaskModules(nn.Module):
     """All that belongs to one task alone: biases or norms, activation grids, and its head."""
 
-    def __init__(self, architecture: Architecture, formats: Formats, classes: int, method: Method) -> None:
+    def __init__(
+        self, architecture: Architecture, formats: Formats, head: Linear, generator: torch.Generator, method: Method
+    ) -> None:
         super().__init__()
         self.affines, self.activations = ByIndex[TaskAffine](), ByIndex[Activation]()
         for index, layer in enumerate(architecture.layers):
@@ -140,8 +142,7 @@ class TaskModules(nn.Module):
                 self.affines[str(index)] = TaskAffine(layer, architecture.batch_norm)
             if layer.computes:
                 self.activations[str(index)] = Activation(formats.act_bits, layer.name in architecture.signed)
-        head = architecture.head(HEAD, classes)
-        self.head = weight_layer(head, formats, method)
+        self.head = weight_layer(head, formats, generator, method)
         self.affine = TaskAffine(head, batch_norm=False)
 
 
@@ -162,14 +163,14 @@ class SubnetModel(Interpreter):
         """Append a fresh body: Kaiming-uniform weights and scores from the generator. Returns its index."""
         bank = ByIndex[WeightLayer]()
         for index, layer in self.architecture.weighted.items():
-            bank[str(index)] = initialised(weight_layer(layer, self.formats, self.method), generator)
+            bank[str(index)] = weight_layer(layer, self.formats, generator, self.method)
         self.banks.append(bank.to(self.device))
         return len(self.banks) - 1
 
     def add_task(self, bank: int, classes: int, generator: torch.Generator) -> int:
         """Append a task that lives in a bank, with a fresh dense head. Returns its index."""
-        modules = TaskModules(self.architecture, self.formats, classes, self.method)
-        initialised(modules.head, generator)
+        head = self.architecture.head(HEAD, classes)
+        modules = TaskModules(self.architecture, self.formats, head, generator, self.method)
         self.tasks.append(modules.to(self.device))
         self.bank_of.append(bank)
         return len(self.tasks) - 1
@@ -285,9 +286,3 @@ def average(layer: AvgPool) -> tuple[int, int]:
         return 1, size.bit_length() - 1
     shift = 14 + size.bit_length()
     return ((1 << shift) + size // 2) // size, shift
-
-
-def initialised(layer: WeightLayer, generator: torch.Generator) -> WeightLayer:
-    """The layer with fresh weights and scores."""
-    draw_uniform(generator, layer.weight, layer.subnet.scores)
-    return layer

@@ -213,17 +213,13 @@ class _Run:
             return
         net = self.network()
         written = [artifact.to_bytes(net.first_tasks(count + 1)) for count in range(self.position.task)]
-        for number, data in enumerate(written):
-            path = snapshot_path(self.folder, number)
-            if not path.exists():
+        places = [snapshot_path(self.folder, number) for number in range(len(written))]
+        for path, data in zip([*places, self.folder / NETWORK], [*written, written[-1]], strict=True):
+            older = written[:-1] if path.name == NETWORK else []  # as a kill between two files leaves it
+            if not path.exists() or read_bytes(path) in older:
                 write_atomically(path, data)
             elif read_bytes(path) != data:
                 raise TrainingError(f"{path}: is not the network of the checkpoint; delete it, and --resume writes it")
-        path = self.folder / NETWORK
-        if not path.exists() or read_bytes(path) in written[:-1]:  # as a kill between two files leaves it
-            write_atomically(path, written[-1])
-        elif read_bytes(path) != written[-1]:
-            raise TrainingError(f"{path}: is not the network of the checkpoint; delete it, and --resume writes it")
 
     def _prove(self) -> None:
         """A stream that grew left the network of its first tasks as it was, byte for byte."""

@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tsn_hw.core.errors import NetworkError, TrainingError
-from tsn_hw.learn.data.augment import mirrored_and_moved
 from tsn_hw.learn.data.tasks import TaskData
+from tsn_hw.learn.forward import Interpreter
 from tsn_hw.learn.models import SubnetModel
 from tsn_hw.learn.settings import TrainSettings
 
@@ -61,21 +60,6 @@ def reproducible(threads: int) -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32 = tf32
 
 
-class TaskNetwork(Protocol):
-    """What an epoch of training needs of a model: subnetworks and dense baselines alike."""
-
-    dropout_generator: torch.Generator | None
-
-    def __call__(self, x: Tensor, task: int) -> Tensor:
-        """Logits (batch, classes) of real inputs."""
-
-    def train(self, mode: bool = True) -> object:
-        """Switch to training mode."""
-
-    def eval(self) -> object:
-        """Switch to evaluation mode."""
-
-
 @dataclass(frozen=True)
 class Tensors:
     """A task's images and labels on the training device: uint8 (N, channels, height, width) and int64 (N,)."""
@@ -103,13 +87,38 @@ class Tensors:
         return torch.cat([self.x_valid, self.x_train]), torch.cat([self.y_valid, self.y_train])
 
 
-def to_real(images: Tensor, like: Tensor | None = None) -> Tensor:
+def to_real(images: Tensor) -> Tensor:
     """Pixels as the real numbers that they stand for: pixel / 256.
 
     Channels stay first in memory: with channels last, torch 2.13 corrupts its heap in the backward pass of a ResNet of
     two channels.
     """
-    return images.to(torch.float32 if like is None else like.dtype) / 256
+    return images.to(torch.float32) / 256
+
+
+def mirrored_and_moved(images: Tensor, mirror: bool, shift: int, generator: torch.Generator) -> Tensor:
+    """Every image (N, channels, height, width) mirrored left to right or not, and moved by up to ``shift`` pixels.
+
+    Half of the images are mirrored; a move is uniform in both directions, and what it leaves bare is 0. The decisions
+    are drawn on the CPU, so a seed means the same on every device.
+
+    >>> row = torch.tensor([1, 2, 3, 4], dtype=torch.uint8).view(1, 1, 1, 4)
+    >>> mirrored_and_moved(row, True, 0, torch.Generator().manual_seed(1)).tolist()
+    [[[[4, 3, 2, 1]]]]
+    """
+    count, channels, height, width = images.shape
+    rows = torch.arange(height).expand(count, height)
+    columns = torch.arange(width).expand(count, width)
+    if mirror:
+        turned = torch.randint(2, (count, 1), generator=generator, dtype=torch.bool)
+        columns = torch.where(turned, columns.flip(1), columns)
+    if shift:
+        rows = rows + torch.randint(2 * shift + 1, (count, 1), generator=generator)
+        columns = columns + torch.randint(2 * shift + 1, (count, 1), generator=generator)
+        images = F.pad(images, (shift,) * 4)
+    pixels = rows[:, :, None] * images.shape[3] + columns[:, None, :]
+    pixels = pixels.view(count, 1, -1).expand(count, channels, -1).to(images.device)
+    return images.flatten(2).gather(2, pixels).view(count, channels, height, width)
 
 
 @dataclass
@@ -207,7 +216,7 @@ def numbers_held(name: str, state: Fit) -> Iterator[None]:
         ) from error
 
 
-def train_epoch(model: TaskNetwork, task: int, data: Tensors, state: Fit, generator: torch.Generator) -> None:
+def train_epoch(model: Interpreter, task: int, data: Tensors, state: Fit, generator: torch.Generator) -> None:
     """One pass over the shuffled training data. A last batch of one image joins the one before (batch norm)."""
     settings = state.settings
     model.train()
@@ -241,7 +250,7 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(model: TaskNetwork, task: int, x: Tensor, y: Tensor) -> Evaluation:
+def evaluate(model: Interpreter, task: int, x: Tensor, y: Tensor) -> Evaluation:
     """Loss and accuracy of a task in evaluation mode.
 
     ``x``: uint8 (N, channels, height, width), a pixel stands for pixel / 256; ``y``: int64 (N,), classes of the task.

@@ -21,7 +21,7 @@ from tsn_hw.learn.data.tasks import Stream
 from tsn_hw.learn.folder import NETWORK as NETWORK
 from tsn_hw.learn.folder import SETTINGS as SETTINGS
 from tsn_hw.learn.folder import snapshot_path
-from tsn_hw.learn.integers import brevitas_integers
+from tsn_hw.learn.freezing import brevitas_integers
 from tsn_hw.learn.run import load_run
 from tsn_hw.learn.settings import Settings
 
