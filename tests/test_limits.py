@@ -20,7 +20,6 @@ NOT_YET = {
     "tsn_hw/app/cli/hardware.py: add_hardware_commands: lines",
     "tsn_hw/app/cli/main.py: parser: lines",
     "tsn_hw/app/learning/commands.py: verify_network: parameters",
-    "tsn_hw/app/paper/bench.py: _measured: parameters",
     "tsn_hw/core/masks.py: lines",
     "tsn_hw/hardware/dataflow.py: channel_depths: lines",
     "tsn_hw/hardware/pipeline.py: matrix: lines",

@@ -13,8 +13,8 @@ from tsn_hw.app.cli.main import main
 from tsn_hw.app.learning.runs import RunFolder
 from tsn_hw.app.paper import bench as paper
 from tsn_hw.app.paper.bench import KEEP_SCALES, OWN_SHARES, bench_paper, read_results, variants
-from tsn_hw.app.paper.tables import SCENARIOS, TABLES, Table, body_macs, flops_million, published
-from tsn_hw.app.paper.unrounded import unrounded_accuracy, unrounded_logits
+from tsn_hw.app.paper.tables import SCENARIOS, TABLES, PaperTable, body_macs, flops_million, published
+from tsn_hw.app.paper.without_rounding import accuracy_without_rounding, logits_without_rounding
 from tsn_hw.core import reference
 from tsn_hw.core.arithmetic import quantize
 from tsn_hw.core.errors import FileError
@@ -79,7 +79,7 @@ def test_other_presets_have_no_published_figures() -> None:
 
 
 def test_a_table_tells_ours_published_and_the_difference() -> None:
-    table = Table(8, "Title", (("ACC, %", 97.5, 97.14), ("BWT", 0.0, None), ("FWT", None, 1.0)), ("Beware.",))
+    table = PaperTable(8, "Title", (("ACC, %", 97.5, 97.14), ("BWT", 0.0, None), ("FWT", None, 1.0)), ("Beware.",))
     assert table.csv() == ',ours,published,difference\n"ACC, %",97.50,97.14,+0.36\nBWT,0.00,–,–\nFWT,–,1.00,–\n'
     assert table.markdown() == (
         "## Table 8. Title\n\n|  | ours | published | difference |\n|---|---:|---:|---:|\n"
@@ -121,7 +121,8 @@ def test_finished_runs_are_not_run_again_and_tables_come_from_the_results_alone(
 ) -> None:
     preset, out = tmp_path / "quick.toml", tmp_path / "out"
     preset.write_text(QUICK)
-    text, data = bench_paper(preset, out, {1, 8}, 2, "cpu", quiet=True)
+    result = bench_paper(preset, out, {1, 8}, 2, "cpu", quiet=True)
+    text, data = result.text(), result.data
     assert data == {"results": str(out / "results.jsonl"), "runs": 2}
     (first, second) = read_results(out / "results.jsonl")
     assert (first["variant"], first["seed"], second["seed"]) == ("main", 0, 1)
@@ -137,8 +138,7 @@ def test_finished_runs_are_not_run_again_and_tables_come_from_the_results_alone(
         pytest.fail("a finished run is run again")
 
     monkeypatch.setattr(paper, "run_variant", forbidden)
-    again, _ = bench_paper(preset, out, {1, 8}, 2, "cpu", quiet=True)
-    assert again == text == (out / "tables.md").read_text()
+    assert bench_paper(preset, out, {1, 8}, 2, "cpu", quiet=True).text() == text == (out / "tables.md").read_text()
 
 
 def test_a_killed_comparison_leaves_the_tables_of_what_it_finished(
@@ -165,8 +165,7 @@ def test_a_changed_preset_is_run_anew_beside_the_run_of_the_old_one(tmp_path: Pa
     preset, out = tmp_path / "quick.toml", tmp_path / "out"
     for rate in ("2e-2", "1e-2"):
         preset.write_text(QUICK.replace("2e-2", rate))
-        _, data = bench_paper(preset, out, {8}, 1, "cpu", quiet=True)
-        assert data["runs"] == 1
+        assert bench_paper(preset, out, {8}, 1, "cpu", quiet=True).data["runs"] == 1
     results = read_results(out / "results.jsonl")
     assert [result["settings"]["train"]["lr"] for result in results] == [0.02, 0.01]
     folders = {folder.name: RunFolder(folder).settings.train.lr for folder in (out / "runs").iterdir()}
@@ -178,13 +177,13 @@ def test_methods_end_in_a_table_and_a_plot(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(paper, "OWN_SHARES", (0.5,))
     preset, out = tmp_path / "quick.toml", tmp_path / "out"
     preset.write_text(QUICK.replace("epochs = 1", "epochs = 2"))  # a ramp needs two
-    text, data = bench_paper(preset, out, {9}, 1, "cpu", quiet=True)
-    assert data["runs"] == 6
+    result = bench_paper(preset, out, {9}, 1, "cpu", quiet=True)
+    assert result.data["runs"] == 6
     found = {result["variant"]: result for result in read_results(out / "results.jsonl")}
     assert found["stl"]["body_percent"] == 200.0
     assert found["tsn_1.0"]["body_percent"] < found["wsn_1.0"]["body_percent"]
     assert found["wsn_1.0"]["bwt"] == found["packnet_0.5"]["bwt"] == found["ada_qpacknet_0.5"]["bwt"] == 0.0
-    assert "| wsn_1.0: ACC, % |" in text
+    assert "| wsn_1.0: ACC, % |" in result.text()
     assert (out / "methods.png").read_bytes()[:4] == b"\x89PNG"
 
 
@@ -231,14 +230,14 @@ def test_without_rounding_a_network_computes_nearly_what_it_computes_with_16_bit
         inside &= (
             (values.reshape(400, -1) < high) & (values.reshape(400, -1) > low) | (values.reshape(400, -1) == 0)
         ).all(1)
-    logits = unrounded_logits(net, 0, images).numpy()
+    logits = logits_without_rounding(net, 0, images).numpy()
     assert logits.shape == (400, 4)
     assert inside.sum() > 10
     assert (logits[inside] != exact[inside]).any()
     assert np.abs(logits - exact)[inside].max() < 1e-3 * np.abs(exact).max()
     labels = logits.argmax(1)
     labels[:4] = (labels[:4] + 1) % 4
-    assert unrounded_accuracy(net, 0, images, labels) == 99.0
+    assert accuracy_without_rounding(net, 0, images, labels) == 99.0
 
 
 def test_the_plan_of_a_preset_describes_networks() -> None:

@@ -68,7 +68,7 @@ def test_points_of_a_generation_are_evaluated_together() -> None:
 def test_a_search_learns_from_what_it_has_seen() -> None:
     """Of the points asked for last, far more keep a narrow budget than of points by chance."""
 
-    def excesses(row: Row) -> dict[str, float]:
+    def beyond_limits(row: Row) -> dict[str, float]:
         fits = row["bops"] < 300  # what cannot be told is infinitely far
         return {
             "accuracy": 94.0 - row["accuracy_percent"],
@@ -76,12 +76,12 @@ def test_a_search_learns_from_what_it_has_seen() -> None:
         }
 
     def within(points: Sequence[Point]) -> float:
-        kept = [max(excesses(row).values()) <= 0 for row in pretended(points)]
+        kept = [max(beyond_limits(row).values()) <= 0 for row in pretended(points)]
         return sum(kept) / len(kept)
 
     rng = np.random.default_rng(0)
     chance = [SPACE.point({name: rng.choice(values) for name, values in KNOBS.items()}) for _ in range(2000)]
-    asked = search(SPACE, Search(points=120, seed=0), pretended, excesses)
+    asked = search(SPACE, Search(points=120, seed=0), pretended, beyond_limits)
     assert 0 < within(chance) < 0.1
     assert within(asked[-40:]) > 0.5
 

@@ -20,8 +20,9 @@ import torch
 
 from tsn_hw.app.learning.demo import dense_accuracies
 from tsn_hw.app.learning.runs import SETTINGS, RunFolder
+from tsn_hw.app.output import CommandResult, Note
 from tsn_hw.app.paper.tables import TABLES, write_tables
-from tsn_hw.app.paper.unrounded import unrounded_accuracy
+from tsn_hw.app.paper.without_rounding import accuracy_without_rounding
 from tsn_hw.core.capacity import Capacity, capacity
 from tsn_hw.core.errors import FileError, SettingsError
 from tsn_hw.core.files import read_bytes, write_atomically
@@ -86,9 +87,7 @@ def _baseline(settings: Settings, method: str, **train: Any) -> Settings:
     )
 
 
-def bench_paper(
-    preset: Path, out: Path, tables: set[int], seeds: int, device: str, quiet: bool
-) -> tuple[str, dict[str, Any]]:
+def bench_paper(preset: Path, out: Path, tables: set[int], seeds: int, device: str, quiet: bool) -> CommandResult:
     """Run what the tables need and has no result yet, for seeds 0, 1, ...; write results.jsonl and the tables."""
     settings = read_settings(preset)
     settings = replace(settings, quantize=replace(settings.quantize, probe_bits=PROBED_BITS))
@@ -108,28 +107,32 @@ def bench_paper(
             key = {"variant": name, "seed": variant.seed, "settings_digest": settings_digest(variant)}
             found = [result for result in results if key.items() <= result.items()]
             if not found:
-                found = [key | _measured(results, preset.stem, name, variant, out, device, quiet)]
+                measured = _known(results, key) or _measured(name, variant, out, device, quiet)
+                found = [{"preset": preset.stem} | measured | key]
                 results += found
                 lines = "".join(json.dumps(result, sort_keys=True) + "\n" for result in results)
                 write_atomically(out / RESULTS, lines.encode())
             shown += found[:1]
             text = write_tables(preset.stem, shown, tables, stream.input_shape, settings, out)  # so far, if killed
-    return text, {"results": str(out / RESULTS), "runs": len(shown)}
+    return CommandResult([Note(text)], {"results": str(out / RESULTS), "runs": len(shown)})
 
 
-def _measured(
-    results: list[dict[str, Any]], preset: str, name: str, settings: Settings, out: Path, device: str, quiet: bool
-) -> dict[str, Any]:
-    """What a run is made of and what it measures; a run that another table asked for is not made twice."""
-    digest = settings_digest(settings)
+def _known(results: list[dict[str, Any]], key: dict[str, Any]) -> dict[str, Any] | None:
+    """The same run, if another table asked for it: it is not made twice."""
     for other in results:
-        if other["settings_digest"] == digest and name != "stl" != other["variant"]:
-            return {key: value for key, value in other.items() if key != "variant"}
+        if other["settings_digest"] == key["settings_digest"] and key["variant"] != "stl" != other["variant"]:
+            return other
+    return None
+
+
+def _measured(name: str, settings: Settings, out: Path, device: str, quiet: bool) -> dict[str, Any]:
+    """What a run measures, and what it is made of."""
+    digest = settings_digest(settings)
     folder = out / "runs" / f"{name}-seed{settings.seed}"
     if (folder / SETTINGS).exists() and settings_digest(settings_from_json(folder / SETTINGS)) != digest:
         folder = folder.with_name(f"{folder.name}-{digest[:8]}")  # a run of an older preset stays where it is
     measured = run_variant(name, settings, stream_of(settings), folder, device, quiet)
-    return {"preset": preset} | measured | {"machine": machine(device), "settings": _plain(settings)}
+    return measured | {"machine": machine(device), "settings": _plain(settings)}
 
 
 def run_variant(
@@ -145,10 +148,10 @@ def run_variant(
     run = RunFolder(folder)
     records = json.loads(read_bytes(folder / "training.json"))
     tested = [(task, stream.task(task)) for task in range(len(stream))]
-    unrounded = [unrounded_accuracy(run.network, task, data.x_test, data.y_test) for task, data in tested]
+    without_rounding = [accuracy_without_rounding(run.network, task, data.x_test, data.y_test) for task, data in tested]
     return (
         run.metrics().to_json()
-        | {"acc_unrounded_percent": float(np.mean(unrounded))}
+        | {"acc_unrounded_percent": float(np.mean(without_rounding))}
         | _capacity_result(capacity(run.network))
         | _record_result(records)
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import tomllib
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ Row = tuple[str, float | None, float | None]
 
 
 @dataclass(frozen=True)
-class Table:
+class PaperTable:
     """One table: rows of a label, our mean over seeds, and the published figure; notes say what to beware of."""
 
     number: int
@@ -63,9 +63,17 @@ class Table:
         return text.getvalue()
 
 
+def _facts(name: str) -> dict[str, Any]:
+    return tomllib.loads((files("tsn_hw.app.paper") / name).read_text("utf-8"))
+
+
+TABLES = {int(number): table for number, table in _facts("tables.toml").items()}
+"""Title, rows and note of every table by its number."""
+
+
 def published(preset: str) -> dict[str, Any]:
     """The paper's figures for a preset, with WSN's under ``wsn``; empty where none are published."""
-    facts = tomllib.loads((files("tsn_hw.app.paper") / "published.toml").read_text("utf-8"))
+    facts = _facts("published.toml")
     scenario = SCENARIOS.get(preset, "")
     found: dict[str, Any] = facts.get(scenario, {})
     return found | {"wsn": facts["wsn"].get(scenario, {})}
@@ -92,151 +100,53 @@ def body_macs(architecture: Architecture) -> int:
     return total
 
 
+def _at(values: Any, keys: Sequence[str]) -> Any:
+    """What stands at the end of a path of keys; None where it breaks off."""
+    for key in keys:
+        values = values.get(key) if isinstance(values, dict) else None
+    return values
+
+
 def _mean(results: Results, variant: str, *keys: str) -> float | None:
     """Mean over seeds of a figure of one variant; None where it was not run or not measured."""
-    values = []
-    for result in results:
-        if result["variant"] == variant:
-            value: Any = result
-            for key in keys:
-                value = value.get(key) if isinstance(value, dict) else None
-            values.append(value)
+    values = [_at(result, keys) for result in results if result["variant"] == variant]
     return float(np.mean(values)) if values and None not in values else None
 
 
-def _capacity_shares(results: Results, paper: dict[str, Any], settings: Settings, macs: int) -> Table:
-    rows: list[Row] = [
-        ("weights, % of dense", _mean(results, "main", "codes_percent"), paper.get("weights")),
-        ("codebooks, % of dense (published: < 0.1)", _mean(results, "main", "codebooks_percent"), None),
-        ("masks, % of dense", _mean(results, "main", "masks_percent"), paper.get("masks")),
-    ]
-    notes = (
-        "Published masks cost ceil(log2 tasks) bits a weight: an owner index, which cannot describe sharing. Published "
-        'codebooks "< 0.1" hold for one codebook a layer for all tasks, not for one a task. Ours are the sections of '
-        "the file.",
-    )
-    return Table(1, "Capacity shares", tuple(rows), notes)
+def _ours(results: Results, paths: str) -> float | None:
+    """The mean of a figure, or the sum of several: "main.body_percent + main.memory_percent"."""
+    means = [_mean(results, *path.split(".")) for path in paths.split(" + ")]
+    return None if None in means else sum(mean for mean in means if mean is not None)
 
 
-def _sparsity(results: Results, paper: dict[str, Any], settings: Settings, macs: int) -> Table:
-    rows: list[Row] = []
-    for variant, when in (("unpruned", "before"), ("main", "after")):
-        union = _mean(results, variant, "union_sparsity_percent")
-        rows.append((f"sparsity {when} post-pruning, all tasks, %", union, paper.get(f"sparsity_{when}")))
-        rows.append(
-            (f"sparsity {when} post-pruning, one task, %", _mean(results, variant, "task_sparsity_percent"), None)
-        )
-    rows.append(("code bits, mean", _mean(results, "main", "code_bits"), paper.get("bits")))
-    notes = ("No rule connects the published sparsity and bits with the published weights of Table 1.",)
-    return Table(2, "Sparsity and bit-width", tuple(rows), notes)
+def table_of(number: int, results: Results, paper: dict[str, Any], macs: int) -> PaperTable:
+    """A table of some results beside a scenario's published figures; ``macs`` of one inference of the body."""
+    facts = TABLES[number]
+    rows = [(label, _ours(results, ours), _at(paper, theirs.split("."))) for label, ours, theirs in facts["rows"]]
+    rows += _flops(results, paper, macs) if number == 6 else _methods(results, paper) if number == 9 else []
+    notes = [" ".join(facts["note"].split()).replace("{fwt}", str(paper.get("fwt", "none")))]
+    notes += [note for table, note in paper.get("notes", {}).items() if table == str(number)]
+    return PaperTable(number, facts["title"], tuple(rows), tuple(notes))
 
 
-def _code_bits(results: Results, paper: dict[str, Any], settings: Settings, macs: int) -> Table:
-    rows: list[Row] = [
-        (f"ACC with {bits}-bit codes, %", _mean(results, "main", "acc_by_bits", str(bits)), acc)
-        for bits in (5, 4, 3, 2)
-        for acc in [paper.get("acc_by_bits", {}).get(str(bits))]
-    ]
-    notes = ("Ours: the same trained network at every width, codebooks fitted after training, mean over tasks.",)
-    return Table(3, "Accuracy by code bits", tuple(rows), notes)
-
-
-def _times(results: Results, paper: dict[str, Any], settings: Settings, macs: int) -> Table:
-    rows: list[Row] = [
-        ("training, s", _mean(results, "main", "training_s"), paper.get("training_s")),
-        ("post-pruning, s", _mean(results, "main", "fine_tuning_s"), paper.get("fine_tuning_s")),
-    ]
-    notes = ("Published on an A100; ours on the hardware that results.jsonl names.",)
-    return Table(4, "Time", tuple(rows), notes)
-
-
-def _capacity(results: Results, paper: dict[str, Any], settings: Settings, macs: int) -> Table:
-    published = paper.get("capacity", {})
-    rows: list[Row] = [
-        ("without post-pruning, %", _mean(results, "unpruned", "body_percent"), published.get("without_post_pruning")),
-        ("with post-pruning, %", _mean(results, "main", "body_percent"), published.get("with_post_pruning")),
-    ]
-    for memory in ("stats", "samples_act", "samples_input"):
-        parts = [_mean(results, f"memory_{memory}", key) for key in ("body_percent", "memory_percent")]
-        total = None if None in parts else sum(part for part in parts if part is not None)
-        rows.append((f"with routing memory {memory}, %", total, published.get("with_memory")))
-    rows.append(("whole file, % of the dense network with heads", _mean(results, "main", "total_percent"), None))
-    notes = ("Bits of the stored file: codes, codebooks and masks of the body; memory is what routing keeps.",)
-    return Table(5, "Body capacity", tuple(rows), notes)
-
-
-def _flops(results: Results, paper: dict[str, Any], settings: Settings, macs: int) -> Table:
+def _flops(results: Results, paper: dict[str, Any], macs: int) -> list[Row]:
     density = _mean(results, "main", "task_sparsity_percent")
-    rows: list[Row] = [("float", 2 * macs / 1e6, paper.get("flops", {}).get("float"))]
+    rows: list[Row] = [("float", 2 * macs / 1e6, _at(paper, ["flops", "float"]))]
     for bits in (4, 8, 16):
-        rows.append((f"{bits} bits", flops_million(macs, bits, bits), paper.get("flops", {}).get(str(bits))))
+        rows.append((f"{bits} bits", flops_million(macs, bits, bits), _at(paper, ["flops", str(bits)])))
         pruned = None if density is None else flops_million(macs, bits, bits, density=1 - density / 100)
-        rows.append((f"{bits} bits, pruned", pruned, paper.get("flops", {}).get(f"{bits}p")))
-    notes = (
-        "Ours: one inference of the body, 2 FLOPs a MAC. The published float figures are no inference: they fit one "
-        "training step of a batch. Published low-bit figures follow from them: / 9 (p-MNIST: / 9.5) * (bits / 8)**2, "
-        "pruned times 0.60, 0.88, 0.85.",
-    )
-    return Table(6, "MFLOPs", tuple(rows), notes)
+        rows.append((f"{bits} bits, pruned", pruned, _at(paper, ["flops", f"{bits}p"])))
+    return rows
 
 
-def _formats(results: Results, paper: dict[str, Any], settings: Settings, macs: int) -> Table:
-    rows: list[Row] = [
-        (f"ACC at <{bits}, {bits}>, %", _mean(results, f"format_{bits}", "acc_percent"), acc)
-        for bits in (4, 8, 16)
-        for acc in [paper.get("acc_by_format", {}).get(str(bits))]
-    ]
-    rows.append(("ACC of the preset, %", _mean(results, "main", "acc_percent"), None))
-    rows.append(
-        ("the same networks, activations not rounded, %", _mean(results, "main", "acc_unrounded_percent"), None)
-    )
-    notes = (
-        "Ours: codes of min(bits, 8) bits, centroids of max(bits, 8) bits, activations of exactly so many bits, images "
-        "of at most 8. The published 4 bits allow up to 31 levels.",
-    )
-    return Table(7, "Accuracy with weights and activations of few bits", tuple(rows), notes)
-
-
-def _transfer(results: Results, paper: dict[str, Any], settings: Settings, macs: int) -> Table:
-    rows: list[Row] = [
-        ("ACC, %", _mean(results, "main", "acc_percent"), paper.get("acc")),
-        ("BWT, points", _mean(results, "main", "bwt"), paper.get("bwt")),
-        ("FWT, points", _mean(results, "main", "fwt"), None),
-    ]
-    notes = (
-        "The published code copies old rows of the accuracy matrix, so its BWT is 0 by construction; ours is measured "
-        f"from the networks stored after each task. The published FWT ({paper.get('fwt', 'none')}) is the accuracy of "
-        "untrained heads; ours is the gain over learning a task alone.",
-    )
-    return Table(8, "Accuracy and transfer", tuple(rows), notes)
-
-
-def _methods(results: Results, paper: dict[str, Any], settings: Settings, macs: int) -> Table:
+def _methods(results: Results, paper: dict[str, Any]) -> list[Row]:
     rows: list[Row] = []
     for variant in dict.fromkeys(result["variant"] for result in results):
-        if method_of(variant) is None:
-            continue
-        facts = paper["wsn"].get(method_of(variant), {}) if variant in ("stl", "finetune") else {}
-        rows.append((f"{variant}: ACC, %", _mean(results, variant, "acc_percent"), facts.get("acc")))
-        rows.append((f"{variant}: body, %", _mean(results, variant, "body_percent"), facts.get("capacity")))
-    notes = (
-        "Baselines are likenesses in our own loop. Published: the WSN paper. A suffix scales the preset's keep ratios "
-        "(tsn, wsn), or is the share of the body that all tasks together may own (packnet, ada_qpacknet).",
-    )
-    return Table(9, "Methods", tuple(rows), notes)
-
-
-TABLES: dict[int, Callable[[Results, dict[str, Any], Settings, int], Table]] = {
-    1: _capacity_shares,
-    2: _sparsity,
-    3: _code_bits,
-    4: _times,
-    5: _capacity,
-    6: _flops,
-    7: _formats,
-    8: _transfer,
-    9: _methods,
-}
+        if method_of(variant) is not None:
+            facts = paper["wsn"].get(variant, {}) if variant in ("stl", "finetune") else {}
+            rows.append((f"{variant}: ACC, %", _mean(results, variant, "acc_percent"), facts.get("acc")))
+            rows.append((f"{variant}: body, %", _mean(results, variant, "body_percent"), facts.get("capacity")))
+    return rows
 
 
 def method_of(variant: str) -> str | None:
@@ -251,7 +161,7 @@ def write_tables(
     """Write tables.md, table_1.csv ... and the pictures; returns the Markdown."""
     macs = body_macs(architecture_of(settings, input_shape))
     paper = published(preset)
-    made = [_with_notes(TABLES[number](results, paper, settings, macs), paper) for number in sorted(tables)]
+    made = [table_of(number, results, paper, macs) for number in sorted(tables)]
     seeds = sorted({result["seed"] for result in results})
     head = f"# {preset}: ours and published\n\nRuns: {len(results)}; seeds: {', '.join(map(str, seeds)) or 'none'}.\n"
     text = "\n".join([head, *(table.markdown() for table in made)])
@@ -268,12 +178,6 @@ def write_tables(
     if points and 9 in tables:
         write_atomically(out / "methods.png", methods_plot(points, preset))
     return text
-
-
-def _with_notes(table: Table, paper: dict[str, Any]) -> Table:
-    """What is known of the published figures of one scenario, as a further note."""
-    note = paper.get("notes", {}).get(str(table.number))
-    return replace(table, notes=(*table.notes, note)) if note else table
 
 
 def _text(value: float | None, sign: bool = False) -> str:

@@ -58,7 +58,7 @@ def front(rows: Sequence[Row], objectives: Sequence[Objective] = OBJECTIVES) -> 
     return sorted(kept)
 
 
-def excesses(row: Row, budget: Budget, float_percent: float) -> dict[str, float]:
+def beyond_limits(row: Row, budget: Budget, float_percent: float) -> dict[str, float]:
     """By how much a row is beyond every limit of a budget, infinite where it cannot be told; 0 and below keeps it."""
     values = {"accuracy_drop": float_percent - row[ACCURACY.column], "total_percent": row[SIZE.column]}
     limits = {name: getattr(budget, name) for name in values}
@@ -73,17 +73,17 @@ def choose(rows: Sequence[Row], budget: Budget, float_percent: float) -> int | N
     """Index of the smallest network within a budget, of equal ones the most accurate; None if there is none."""
     if budget == Budget():
         return None
-    within = [i for i, row in enumerate(rows) if max(excesses(row, budget, float_percent).values()) <= 0]
+    within = [i for i, row in enumerate(rows) if max(beyond_limits(row, budget, float_percent).values()) <= 0]
     return min(within, key=lambda i: (SIZE.loss(rows[i]), ACCURACY.loss(rows[i]), i), default=None)
 
 
 def nearest(rows: Sequence[Row], budget: Budget, float_percent: float) -> str:
     """Which row comes nearest to a budget that none keeps, in words."""
-    beyond = [excesses(row, budget, float_percent) for row in rows]
-    broken = [{name: excess for name, excess in each.items() if excess > 0} for each in beyond]
+    beyond = [beyond_limits(row, budget, float_percent) for row in rows]
+    broken = [{name: amount for name, amount in each.items() if amount > 0} for each in beyond]
     fewest = min(range(len(rows)), key=lambda i: (len(broken[i]), sum(broken[i].values())))
     by = " and ".join(
-        f"exceeds {name} by {excess:.2f}" if excess < math.inf else "does not fit the part"
-        for name, excess in broken[fewest].items()
+        f"exceeds {name} by {amount:.2f}" if amount < math.inf else "does not fit the part"
+        for name, amount in broken[fewest].items()
     )
     return f"budget: none of the {len(rows)} points keeps it; the nearest, point {fewest}, {by}"

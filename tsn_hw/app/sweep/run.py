@@ -10,7 +10,7 @@ from tsn_hw.app.learning.runs import RunFolder
 from tsn_hw.app.output import CommandResult, Note
 from tsn_hw.app.sweep.engines import Engine
 from tsn_hw.app.sweep.evaluate import Base, base_of, learn
-from tsn_hw.app.sweep.pareto import choose, excesses, front, nearest
+from tsn_hw.app.sweep.pareto import beyond_limits, choose, front, nearest
 from tsn_hw.app.sweep.plots import pictures, points_table
 from tsn_hw.app.sweep.points import Point, Space, space_of
 from tsn_hw.app.sweep.results import (
@@ -81,7 +81,7 @@ def told(sweep: Sweep, folder: Path) -> CommandResult:
 def _evaluate(settings: SweepSettings, space: Space, points: list[Point], runner: Runner, trained: Settings) -> Sweep:
     float_percent, budget = runner.float_percent(), settings.budget
     if settings.search is not None:
-        points = search(space, settings.search, runner.rows, lambda row: excesses(row, budget, float_percent))
+        points = search(space, settings.search, runner.rows, lambda row: beyond_limits(row, budget, float_percent))
     rows = runner.rows(points)
     best = front(rows)
     runner.keep_networks([points[i] for i in best], [rows[i] for i in best])

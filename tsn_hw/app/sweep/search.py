@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 GENERATION = 8
 """Points that are asked for together."""
 FAR = 1e6
-"""Stands for an infinite excess, with which a sampler cannot reckon."""
+"""Stands for an infinite distance, with which a sampler cannot reckon."""
 
 
 def require_optuna() -> None:
@@ -35,9 +35,9 @@ def search(
     space: Space,
     settings: Search,
     evaluate: Callable[[Sequence[Point]], Sequence[Row]],
-    excesses: Callable[[Row], Mapping[str, float]],
+    beyond_limits: Callable[[Row], Mapping[str, float]],
 ) -> list[Point]:
-    """The points that a search asked for, none twice. A row's excesses, by name, are above 0 beyond a limit."""
+    """The points that a search asked for, none twice. What a row is beyond a limit by name, above 0."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -48,8 +48,8 @@ def search(
         trials = [study.ask() for _ in range(min(GENERATION, settings.points - start))]
         points = [_point(space, trial) for trial in trials]
         for trial, row in zip(trials, evaluate(points), strict=True):
-            for name, excess in excesses(row).items():
-                trial.set_constraint(name, min(excess, FAR))
+            for name, beyond in beyond_limits(row).items():
+                trial.set_constraint(name, min(beyond, FAR))
             study.tell(trial, [row[objective.column] for objective in OBJECTIVES])
         asked |= dict.fromkeys(points)
     return list(asked)

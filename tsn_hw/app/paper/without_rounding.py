@@ -21,17 +21,19 @@ from tsn_hw.learn.forward import sums
 BATCH = 1000
 
 
-def unrounded_accuracy(net: PackedNetwork, task: int, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> float:
+def accuracy_without_rounding(
+    net: PackedNetwork, task: int, images: NDArray[np.uint8], labels: NDArray[np.int64]
+) -> float:
     """Test accuracy in percent with activations of float64."""
     right = 0
     for start in range(0, len(images), BATCH):
-        logits = unrounded_logits(net, task, images[start : start + BATCH])
+        logits = logits_without_rounding(net, task, images[start : start + BATCH])
         right += int((logits.argmax(1).numpy() == labels[start : start + BATCH]).sum())
     return 100 * right / len(images)
 
 
 @torch.no_grad()
-def unrounded_logits(net: PackedNetwork, task: int, images: NDArray[np.uint8]) -> Tensor:
+def logits_without_rounding(net: PackedNetwork, task: int, images: NDArray[np.uint8]) -> Tensor:
     """Logits (batch, classes) of uint8 images, which stand for pixel / 256."""
     values = {INPUT: torch.from_numpy(images / 256.0 * 2.0**-net.input.exponent)}
     for index, layer, step in net.run_order(task):
