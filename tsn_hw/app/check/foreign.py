@@ -174,36 +174,38 @@ class _Reader:
             "Add": self.read_add,
             "Flatten": self.read_flatten,
             "Reshape": self.read_flatten,
+            "Constant": self.read_constant,
+            **dict.fromkeys(LAST, self.read_last),
+            **dict.fromkeys(TRANSPARENT, self.read_transparent),
         }
-        if node.op_type not in {*readers, *LAST, *TRANSPARENT, "Constant"}:
+        if node.op_type not in readers:
             raise NetworkError(ADVICE.get(node.op_type, f"has no counterpart; supported are {SUPPORTED}"))
         require_valid(node, self.model)
         attributes = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
-        if node.op_type == "Constant":
-            if len(attributes) != 1:
-                raise NetworkError("is no valid ONNX: must have one value")
-            (value,) = attributes.values()
-            self.constants[node.output[0]] = (
-                list(value.dims) if isinstance(value, TensorProto) else [len(value)] * is_list(value)
-            )
-            return ""
-        if node.op_type in readers:
-            return readers[node.op_type](node, attributes)
-        if node.op_type in LAST:
-            if node.output[0] not in {value.name for value in self.graph.output}:
-                raise NetworkError(f"has no counterpart; supported are {SUPPORTED}")
-            axis = attributes.get("axis", 0 if node.op_type == "ArgMax" else -1)
-            if axis not in (1, -1) or attributes.get("select_last_index"):
-                raise NetworkError("must choose among the classes, axis 1, and of equal ones the first")
-            self.values[node.output[0]] = self.source(node)
-            return "nothing: the class is the first largest logit"
+        return readers[node.op_type](node, attributes)
+
+    def read_constant(self, node: onnx.NodeProto, attributes: dict[str, Any]) -> str:
+        if len(attributes) != 1:
+            raise NetworkError("is no valid ONNX: must have one value")
+        (value,) = attributes.values()
+        sizes = list(value.dims) if isinstance(value, TensorProto) else [len(value)] * is_list(value)
+        self.constants[node.output[0]] = sizes
+        return ""
+
+    def read_last(self, node: onnx.NodeProto, attributes: dict[str, Any]) -> str:
+        if node.output[0] not in {value.name for value in self.graph.output}:
+            raise NetworkError(f"has no counterpart; supported are {SUPPORTED}")
+        axis = attributes.get("axis", 0 if node.op_type == "ArgMax" else -1)
+        if axis not in (1, -1) or attributes.get("select_last_index"):
+            raise NetworkError("must choose among the classes, axis 1, and of equal ones the first")
+        self.values[node.output[0]] = self.source(node)
+        return "nothing: the class is the first largest logit"
+
+    def read_transparent(self, node: onnx.NodeProto, attributes: dict[str, Any]) -> str:
         if node.op_type == "Cast" and attributes["to"] not in FLOATS:
             raise NetworkError("cuts numbers down to whole ones; leave them as they are")
         if attributes.get("training_mode") or (node.op_type == "Dropout" and len(node.input) > 2):
             raise NetworkError("is in training mode; export the model for inference")
-        return self.read_transparent(node)
-
-    def read_transparent(self, node: onnx.NodeProto) -> str:
         if node.input[0] in self.constants:
             self.constants[node.output[0]] = self.constants[node.input[0]]
             return "nothing"
