@@ -267,8 +267,12 @@ def _layer_cost(accelerator: Accelerator, unit: Unit, task: int, rules: Rules, e
     if isinstance(unit, MatrixUnit):
         mask = net.mask(task, index)
         weights, used, weight_bits = mask.size, int(np.count_nonzero(mask)), unit.centroid_bits
-        integer = _integer_operations(net, unit, index, used, rules, energy)
-        float32 = _float_operations(net, unit, index, used, energy)
+        layer, fan_in = net.layers[index], mask.size // net.shapes[index][0]
+        macs = layer.macs(net.shape(layer.inputs[0]))
+        dense = Operations(macs=macs, used_macs=used * macs // mask.size)
+        executed = used / mask.size if rules.skips_zeros else 1.0
+        integer = dense + _integer_operations(unit, macs, executed, fan_in, rules, energy)
+        float32 = dense + _float_operations(unit, macs, fan_in, FLOAT_BITS * dense_parameters(net, index), energy)
     fixed = [layout.width_bits for layout in accelerator.layouts_of(unit) if layout.kind == "task"]
     elements = sum(stream.elements for stream in unit.sources)
     read = sum(stream.elements * stream.bits for stream in unit.sources)
@@ -280,20 +284,15 @@ def _layer_cost(accelerator: Accelerator, unit: Unit, task: int, rules: Rules, e
 
 
 def _integer_operations(
-    net: PackedNetwork, unit: MatrixUnit, index: int, used: int, rules: Rules, energy: EnergyTable
+    unit: MatrixUnit, macs: int, executed: float, fan_in: int, rules: Rules, energy: EnergyTable
 ) -> Operations:
-    """The macs of a layer and the parameters that they read."""
-    layer = net.layers[index]
-    macs, fan_in = layer.macs(net.shape(layer.inputs[0])), layer.weight_count // net.shapes[index][0]
+    """What the macs of a layer cost, of which a share is executed, and the parameters that they read."""
     weight_bits, act_bits = unit.centroid_bits, unit.sources[0].bits
-    executed = used / layer.weight_count if rules.skips_zeros else 1.0
     words = unit.rows * unit.columns * (unit.word_bits + (unit.settings.mask != "none"))
     scales = unit.rows * unit.scales.bits
     mac_pj = energy.integer_multiply.pj * weight_bits * act_bits / energy.integer_multiply.bits**2
     mac_pj += energy.integer_add.pj_per_bit * unit.scales.accumulator_bits
     return Operations(
-        macs=macs,
-        used_macs=used * macs // layer.weight_count,
         flops=low_bit_flops(2 * macs, weight_bits, act_bits, rules.float_factor) * executed,
         bops=bit_operations(macs, weight_bits, act_bits, fan_in, executed),
         parameter_bits=words + (unit.centroid_bits << unit.word_bits) + scales,
@@ -302,14 +301,9 @@ def _integer_operations(
     )
 
 
-def _float_operations(net: PackedNetwork, unit: MatrixUnit, index: int, used: int, energy: EnergyTable) -> Operations:
-    """The same layer, dense and in float32, on the same folding."""
-    layer = net.layers[index]
-    macs, fan_in = layer.macs(net.shape(layer.inputs[0])), layer.weight_count // net.shapes[index][0]
-    parameters = FLOAT_BITS * dense_parameters(net, index)
+def _float_operations(unit: MatrixUnit, macs: int, fan_in: int, parameters: int, energy: EnergyTable) -> Operations:
+    """The same layer, dense and in float32, on the same folding; parameters in bits."""
     return Operations(
-        macs=macs,
-        used_macs=used * macs // layer.weight_count,
         flops=2 * macs,
         bops=bit_operations(macs, FLOAT_BITS, FLOAT_BITS, fan_in),
         parameter_bits=parameters,

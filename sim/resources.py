@@ -76,15 +76,15 @@ class UnitEstimate:
 class Estimate:
     """An accelerator on a part at a clock.
 
-    port_cycles: of an inference at the input and at the output. longest_path_cycles: sum over the units that an
-    inference passes one after the other.
+    port_cycles: of an inference at the input and at the output. latency_cycles: from the first word in to the last
+    logit out, at most: over the longest path, as if no unit began before its source has ended.
     """
 
     device: Device
     clock_mhz: float
     units: tuple[UnitEstimate, ...]
     port_cycles: tuple[int, int]
-    longest_path_cycles: int
+    latency_cycles: int
 
     @property
     def resources(self) -> Resources:
@@ -107,11 +107,6 @@ class Estimate:
     def interval_cycles(self) -> int:
         """Initiation interval: cycles between two inferences."""
         return max(self.cycles.values())
-
-    @property
-    def latency_cycles(self) -> int:
-        """From the first word in to the last logit out, at most: as if no unit began before its source has ended."""
-        return self.longest_path_cycles
 
     @property
     def inferences_per_second(self) -> float:

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from export.hls.firmware import TEMPLATES, firmware_source
 from export.hls.headers import check_widths, config_header, memory_header
-from export.project.folder import write_folder
+from export.project.folder import FORMAT, write_folder
 from export.project.golden import GoldenRun, golden_data
-from tsn_hw.core.errors import ExportError
 from tsn_hw.core.files import StrPath
 from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.loads import check_packets
@@ -33,12 +32,7 @@ def write_hls(
     Raises ExportError where the accelerator exceeds what HLS can hold, or the folder is not empty and no export of
     ours; FileError where it cannot be written.
     """
-    files = project_files(accelerator, golden)
-    extra = dict(extra_files or {})
-    twice = sorted(files.keys() & extra.keys())
-    if twice:
-        raise ExportError(f"file {twice[0]!r}: is written by the project itself")
-    write_folder(Path(folder), files | extra)
+    write_folder(Path(folder), project_files(accelerator, golden), FORMAT, extra_files)
 
 
 def project_files(accelerator: Accelerator, golden: Sequence[GoldenRun]) -> dict[str, bytes]:

@@ -27,13 +27,21 @@ class _Manifest:
     files: dict[str, str]
 
 
-def write_folder(folder: Path, files: Mapping[str, bytes], form: str = FORMAT) -> None:
+def write_folder(
+    folder: Path, files: Mapping[str, bytes], form: str = FORMAT, extra: Mapping[str, bytes] | None = None
+) -> None:
     """Write files (path in the folder → content) and a manifest of them; an earlier export is replaced as a whole.
 
-    Files of others in the folder, such as what a build left there, stay. ``form``: what kind of export it is. Raises
-    ExportError where the folder is not empty and no export of ours of that kind, or a file of others is in the way;
-    FileError where it cannot be written.
+    Files of others in the folder, such as what a build left there, stay. ``form``: what kind of export it is;
+    ``extra``: files that other writers add, which must have names of their own.
+
+    Raises ExportError where the folder is not empty and no export of ours of that kind, or a file of others is in the
+    way; FileError where it cannot be written.
     """
+    twice = sorted(files.keys() & (extra or {}).keys())
+    if twice:
+        raise ExportError(f"file {twice[0]!r}: is written by the project itself")
+    files = {**files, **(extra or {})}
     for name in files:
         if _leads_out(name) or name == MANIFEST:
             raise ExportError(f"file {name!r}: must be a path within the folder, other than {MANIFEST}")
@@ -44,7 +52,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes], form: str = FORMAT) -
     place = folder.resolve() if folder.is_symlink() else folder
     with sole_writer(lock_of(place)):
         try:
-            _write(place, dict(files) | {MANIFEST: manifest.encode()}, form)
+            _write(place, files | {MANIFEST: manifest.encode()}, form)
         except OSError as error:
             raise FileError(f"cannot write {folder}: {error.strerror or error}") from error
 

@@ -31,12 +31,7 @@ def write_rtl(accelerator: Accelerator, folder: StrPath, extra_files: Mapping[st
     Raises FoldingError where a line is longer than a load packet; ExportError where the folder is not empty and no RTL
     export of ours; FileError where it cannot be written.
     """
-    files = rtl_files(accelerator)
-    extra = dict(extra_files or {})
-    twice = sorted(files.keys() & extra.keys())
-    if twice:
-        raise ExportError(f"file {twice[0]!r}: is written by the project itself")
-    write_folder(Path(folder), files | extra, RTL_FOLDER)
+    write_folder(Path(folder), rtl_files(accelerator), RTL_FOLDER, extra_files)
 
 
 def rtl_files(accelerator: Accelerator) -> dict[str, bytes]:

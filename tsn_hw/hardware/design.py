@@ -37,10 +37,6 @@ class Design:
         return max(self.settings.max_tasks, len(self.net.tasks))
 
     @property
-    def max_banks(self) -> int:
-        return max(self.settings.max_banks, len(self.net.banks))
-
-    @property
     def input(self) -> Stream:
         return Stream(self.net.input_shape, self.net.input.bits, self.net.input.signed)
 
