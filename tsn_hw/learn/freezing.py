@@ -15,11 +15,10 @@ from torch import Tensor
 
 from tsn_hw.core.arithmetic import FLOAT64_EXACT, ActFormat, Ints
 from tsn_hw.core.errors import EngineError
-from tsn_hw.core.layers import AvgPool
 from tsn_hw.core.network import UNUSED, Bank, BankLayer, Bools, PackedNetwork, Requantization, Step, Task
 from tsn_hw.learn.activations import value_of
 from tsn_hw.learn.layers import Subnet, WeightLayer
-from tsn_hw.learn.models import SubnetModel, Taps, TaskAffine, average
+from tsn_hw.learn.models import SubnetModel, Taps, TaskAffine, own_scale
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,8 @@ def commit(model: SubnetModel, task: int) -> None:
             affine, used = private.affines.of(index), _commit_weights(weights[index])
             grid = product + int(weights[index].grid.exponent)
             product = affine.commit(used, grid, model.formats.multiplier_bits)
-        elif isinstance(layer, AvgPool):
-            product -= average(layer)[1]
+        else:
+            product -= own_scale(layer)[1]
         activation.grid.set(max(product, int(activation.grid.exponent)))  # the contract shifts right only
         if index in weights:
             output = activation.format
@@ -80,7 +79,7 @@ def requantization(model: SubnetModel, task: int, index: int) -> Requantization:
         affine, weights = model.modules_of(task).affines.of(index), model.body_layers(task)[index]
         shift -= int(weights.grid.exponent) + int(affine.multiplier_exponent)
         return _of_channels(affine, shift, output)
-    multiplier, own_shift = average(layer) if isinstance(layer, AvgPool) else (1, 0)
+    multiplier, own_shift = own_scale(layer)
     return Requantization(np.array([multiplier]), np.zeros(1, np.int64), shift + own_shift, output)
 
 

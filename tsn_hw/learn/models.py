@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from tsn_hw.core import arithmetic
 from tsn_hw.core.arithmetic import ActFormat
-from tsn_hw.core.layers import INPUT, AvgPool, Layer, Linear, MaxPool, Weighted
+from tsn_hw.core.layers import INPUT, Add, AvgPool, Layer, Linear, MaxPool, Weighted, refused
 from tsn_hw.learn.activations import Activation, AnyTensor, value_of
 from tsn_hw.learn.architectures import Architecture
-from tsn_hw.learn.forward import Interpreter, norm_of, sums
+from tsn_hw.learn.forward import ENGINE, Interpreter, norm_of, sums
 from tsn_hw.learn.layers import WeightLayer, weight_layer
 from tsn_hw.learn.methods import TSN, Method
 from tsn_hw.learn.settings import Formats
@@ -273,6 +273,16 @@ def _only_pooled(architecture: Architecture) -> frozenset[int]:
         if not architecture.dropout.get(layer.name)
         and [type(reader) for source, reader in readers if source == index] == [MaxPool]
     )
+
+
+def own_scale(layer: Layer) -> tuple[int, int]:
+    """Multiplier and shift of a layer that computes without weights."""
+    match layer:
+        case AvgPool():
+            return average(layer)
+        case Add():
+            return 1, 0
+    raise refused(layer, ENGINE)
 
 
 def average(layer: AvgPool) -> tuple[int, int]:

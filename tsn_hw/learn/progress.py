@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sized
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -57,40 +57,28 @@ def stage(what: str, steps: int | None = None, done: int = 0, *, quiet: bool = F
     """
     told = Stage(what, steps, done)
     _OPEN.append(told)
-    try:
-        with _telling(told, quiet):
-            yield told
-    finally:
-        _OPEN.remove(told)
+    with ExitStack() as closing:
+        closing.callback(_OPEN.remove, told)
+        if not quiet and LOG.isEnabledFor(logging.INFO):
+            if steps is not None and sys.stderr.isatty():
+                from tqdm import tqdm  # the core needs it nowhere else
+
+                told.bar = closing.enter_context(tqdm(desc=what, total=steps, initial=done, leave=False))
+            else:
+                over = threading.Event()
+                thread = threading.Thread(target=_tell, args=(told, over), daemon=True)
+                thread.start()
+                closing.callback(thread.join)
+                closing.callback(over.set)
+        yield told
 
 
-@contextmanager
-def _telling(told: Stage, quiet: bool) -> Iterator[None]:
-    if quiet or not LOG.isEnabledFor(logging.INFO):
-        yield
-        return
-    if told.steps is not None and sys.stderr.isatty():
-        from tqdm import tqdm  # the core needs it nowhere else
-
-        with tqdm(desc=told.what, total=told.steps, initial=told.done, leave=False) as told.bar:
-            yield
-        return
-    over = threading.Event()
-
-    def tell() -> None:
-        wait = FIRST_SECONDS
-        while not over.wait(wait):
-            if told is _OPEN[-1]:
-                told.tell()
-            wait = EVERY_SECONDS
-
-    thread = threading.Thread(target=tell, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+def _tell(told: Stage, over: threading.Event) -> None:
+    wait = FIRST_SECONDS
+    while not over.wait(wait):
+        if told is _OPEN[-1]:
+            told.tell()
+        wait = EVERY_SECONDS
 
 
 def progress(items: Iterable[T], what: str, steps: int | None = None, *, quiet: bool = False) -> Iterator[T]:

@@ -10,22 +10,20 @@ from __future__ import annotations
 
 import math
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from tsn_hw.core.arithmetic import nearest
 from tsn_hw.core.errors import ArtifactError
 from tsn_hw.core.memory import pack_fields, unpack_fields
 from tsn_hw.learn.activations import value_of
+from tsn_hw.learn.codebook import Floats
+from tsn_hw.learn.data.files import Images
 from tsn_hw.learn.models import SubnetModel, Taps
 from tsn_hw.learn.settings import RouteSettings
 from tsn_hw.learn.training import to_real
-
-Floats = NDArray[np.float64]
-Images = NDArray[np.uint8]
 
 HEADER = struct.Struct("<BBIId")
 """Kind, bits a value, samples, values a sample, largest value; then the values, packed MSB first."""
@@ -62,12 +60,11 @@ def route(
     own = decode_memory(memory)
     scores = [divergence(own, decode_memory(other), probe, settings) for other in earlier]
     closest = int(np.argmin(scores))
-    banks = max(bank_of) + 1
+    joined = Route(bank_of[closest], closest, scores[closest], threshold)
     if scores[closest] <= threshold:
-        return Route(bank_of[closest], closest, scores[closest], threshold)
-    if banks >= settings.max_banks:
-        return Route(bank_of[closest], closest, scores[closest], threshold, limited=True)
-    return Route(banks, closest, scores[closest], threshold)
+        return joined
+    limited = max(bank_of) + 1 >= settings.max_banks
+    return replace(joined, limited=True) if limited else replace(joined, bank=max(bank_of) + 1)
 
 
 def calibrated_threshold(images: Images, probe: Probe, settings: RouteSettings, rng: np.random.Generator) -> float:
