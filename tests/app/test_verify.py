@@ -50,6 +50,7 @@ def verified(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[...
 
     def run(network: Path, *options: str) -> Outcome:
         out = tmp_path / "verify.json"
+        capsys.readouterr()  # what the training of the network told
         code = main(["verify", str(network), "--samples=8", "--images=8", "--quiet", f"--out={out}", *options])
         text, errors = capsys.readouterr()
         assert errors == ""
