@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -188,12 +188,15 @@ def channel_depths(graph: Dataflow) -> list[int]:
             fork = max(set.intersection(*ways))
             held = _held(graph, fork, process)
             for channel, other in zip(process.inputs, reversed(process.inputs), strict=True):
-                words = graph.channels[channel].words
                 between = behind[other] - behind[fork] - {other}
-                depths[channel] = held[channel] + sum(
-                    -(-flowing[i] * words // graph.channels[i].words) for i in between
-                )
+                depths[channel] = held[channel] + _in_words_of(graph, channel, {i: flowing[i] for i in between})
     return depths
+
+
+def _in_words_of(graph: Dataflow, channel: int, held: Mapping[int, int]) -> int:
+    """The words of a channel that make up as much of an inference as other channels hold of theirs."""
+    words = graph.channels[channel].words
+    return sum(-(-count * words // graph.channels[i].words) for i, count in held.items())
 
 
 def _flowing_depth(unit: Unit, kind: Kind) -> int:
