@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from tests.helpers.networks import Recipe, random_network, recipes
 from tests.helpers.small_network import CONV, HEAD_A, MIX, NET, U8, content, put, scale, words
-from tests.helpers.tsn_files import SMALL, one_layer_network, sealed_up
-from tsn_hw.core.artifact import forgotten_tasks, from_bytes, load, save, seal, sections, to_bytes
+from tests.helpers.tsn_files import SMALL, forgotten_tasks, one_layer_network, sealed_up
+from tsn_hw.core.artifact import from_bytes, load, save, seal, sections, to_bytes
 from tsn_hw.core.errors import ArtifactError, FileError
 from tsn_hw.core.layers import Flatten, Linear
 from tsn_hw.core.network import UNUSED, Bank, PackedNetwork, Requantization

@@ -6,16 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers.networks import random_network, recipes
-from tests.helpers.small_network import CONV, HEAD_B, MIX, NET, words
+from tests.helpers.small_network import CONV, HEAD_B, MIX, NET
+from tests.helpers.words import word_format, write_word
 from tsn_hw.core.errors import ArtifactError, NetworkError
 from tsn_hw.core.memory import (
     WordFormat,
     index_bits,
     pack_fields,
-    random_access_words,
     unpack_fields,
-    word_format,
-    write_word,
 )
 from tsn_hw.core.network import UNUSED
 
@@ -179,22 +177,3 @@ def test_every_used_weight_has_a_word_that_reads_back(recipe):
             for place in [tuple(place) for place in np.argwhere(memory.owner != UNUSED)[:20]]:
                 word = write_word(net, bank, layer, place)
                 assert layout.read(word) == (bank, memory.owner[place], memory.code[place])
-
-
-# random access ------------------------------------------------------------------------------------------------------
-
-
-def test_random_access_words_have_one_width_and_leave_unused_weights_zero():
-    memory = words([[0, 1], [UNUSED, 1]], [[1, 2], [0, 3]], [5, -5], [1, 2, 3, 4])
-    assert random_access_words(memory).tolist() == [[0b001, 0b110], [0b000, 0b111]]
-
-
-@given(recipes())
-def test_a_random_access_word_is_an_index_into_the_codebook_table(recipe):
-    net = random_network(recipe)
-    for task in range(len(net.tasks)):
-        for layer, _, step in net.run_order(task):
-            if step.mask is not None:
-                memory = net.words(task, layer)
-                centroids = memory.table.ravel()[random_access_words(memory)]
-                np.testing.assert_array_equal(centroids * step.mask, net.weights(task, layer))

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from tests.helpers.images import settings, word
+from tests.helpers.words import write_word
 from tsn_hw.core.arithmetic import ActFormat, nearest
 from tsn_hw.core.layers import Linear
-from tsn_hw.core.memory import write_word
 from tsn_hw.core.network import UNUSED, Bank, BankLayer, PackedNetwork, Requantization, Step, Task
 from tsn_hw.hardware.pipeline import accelerator
 

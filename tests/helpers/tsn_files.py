@@ -8,7 +8,7 @@ import pytest
 import safetensors.numpy
 
 from tests.helpers.small_network import NET, U8, step, words
-from tsn_hw.core.artifact import from_bytes, sections, to_bytes
+from tsn_hw.core.artifact import from_bytes, seal, sections, to_bytes
 from tsn_hw.core.errors import ArtifactError
 from tsn_hw.core.layers import Linear
 from tsn_hw.core.network import UNUSED, Bank, PackedNetwork, Requantization, Task
@@ -67,3 +67,9 @@ def set_at(*path, value):
         header[last] = value
 
     return change
+
+
+def forgotten_tasks(before: PackedNetwork, after: PackedNetwork) -> tuple[str, ...]:
+    """Names of the tasks of ``before`` that ``after`` lacks or computes differently; empty if nothing was forgotten."""
+    kept = {entry.name: seal(after, task) for task, entry in enumerate(after.tasks)}
+    return tuple(entry.name for task, entry in enumerate(before.tasks) if kept.get(entry.name) != seal(before, task))

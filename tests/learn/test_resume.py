@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from tests.helpers.tiny_run import EVERYTHING, TINY, copied_run, finished_run, learn, networks_of
+from tests.helpers.tsn_files import forgotten_tasks
 from tsn_hw.app.deploy.verify import verify
 from tsn_hw.app.learning.runs import RunFolder
 from tsn_hw.core import artifact
@@ -345,7 +346,7 @@ def test_nothing_that_an_earlier_task_reads_is_touched_by_a_later_one() -> None:
     assert seals[0] == seals[2][:1]
     assert seals[1] == seals[2][:2]
     assert len(set(seals[2])) == 3
-    assert artifact.forgotten_tasks(net.first_tasks(2), net) == ()
+    assert forgotten_tasks(net.first_tasks(2), net) == ()
 
 
 def test_the_run_with_everything_did_use_everything() -> None:

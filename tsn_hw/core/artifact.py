@@ -46,6 +46,7 @@ from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save as save_container
 
 from tsn_hw.core.arithmetic import Ints
+from tsn_hw.core.assembly import owners
 from tsn_hw.core.errors import ArtifactError, NetworkError, brief, shown
 from tsn_hw.core.files import StrPath, read_bytes, write_atomically
 from tsn_hw.core.header import (
@@ -56,10 +57,10 @@ from tsn_hw.core.header import (
     WordsHeader,
     format_json,
     header_json,
-    header_of,
     layer_json,
     read_header,
-    step_header,
+    scaling_bits,
+    scaling_of,
 )
 from tsn_hw.core.layers import INPUT, Layer, Weighted
 from tsn_hw.core.masks import decode_masks, encode_masks
@@ -95,7 +96,7 @@ def load(path: StrPath) -> PackedNetwork:
 def to_bytes(net: PackedNetwork) -> bytes:
     """The content of a .tsn file. Equal networks give equal bytes."""
     parts = dict(_sections(net))
-    header = header_json(header_of(net, tuple(seal(net, task) for task in range(len(net.tasks)))))
+    header = header_json(net, [seal(net, task) for task in range(len(net.tasks))])
     return _container(header | {"sha256": _digest(header, parts)}, parts)
 
 
@@ -150,12 +151,6 @@ def seal(net: PackedNetwork, task: int) -> str:
     return digest.hexdigest()
 
 
-def forgotten_tasks(before: PackedNetwork, after: PackedNetwork) -> tuple[str, ...]:
-    """Names of the tasks of ``before`` that ``after`` lacks or computes differently; empty if nothing was forgotten."""
-    kept = {entry.name: seal(after, task) for task, entry in enumerate(after.tasks)}
-    return tuple(entry.name for task, entry in enumerate(before.tasks) if kept.get(entry.name) != seal(before, task))
-
-
 # ---------------------------------------------------------------------------------------------------------- writing
 
 
@@ -204,12 +199,8 @@ def _task_sections(net: PackedNetwork) -> Iterator[tuple[str, bytes]]:
     for task, entry in enumerate(net.tasks):
         values, widths = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
         for _, _, step in net.run_order(task):
-            header = step_header(step)
-            if step.requantization is not None and header is not None and header.scaling is not None:
-                for vector, bits in (
-                    (step.requantization.multiplier, header.scaling.multiplier_bits),
-                    (step.requantization.offset, header.scaling.offset_bits),
-                ):
+            if (scale := step.requantization) is not None:
+                for vector, bits in zip((scale.multiplier, scale.offset), scaling_bits(scale), strict=True):
                     values.append(_twos_complement(vector, bits))
                     widths.append(np.full(len(vector), bits))
         yield task_section(task, "requantization"), pack_fields(np.concatenate(values), np.concatenate(widths))
@@ -247,7 +238,7 @@ def _parse(data: bytes) -> PackedNetwork:
     for task, entry in enumerate(header.tasks):
         if entry.seal != seal(net, task):
             raise ArtifactError(f"task {entry.name!r}: its seal does not match what it reads")
-    if _json(header_json(header_of(net, tuple(entry.seal for entry in header.tasks)))) != _json(fields):
+    if _json(header_json(net, [entry.seal for entry in header.tasks])) != _json(fields):
         raise ArtifactError("the header is not the one that the format gives this network")
     return net
 
@@ -305,7 +296,7 @@ def _network(header: Header, parts: dict[str, bytes]) -> PackedNetwork:
     for number, task in enumerate(header.tasks):
         with _at(f"task {task.name!r}, requantization"):
             scales = _requantizations(task, layers, parts.pop(task_section(number, "requantization"), b""))
-        steps = (Step(masks.get((number, i)), scales[i]) if step else None for i, step in enumerate(task.steps))
+        steps = (None if step is None else Step(masks.get((number, i)), scales[i]) for i, step in enumerate(task.steps))
         routing = parts.pop(task_section(number, "routing"), b"")
         tasks.append(Task(task.name, task.bank, task.classes, tuple(steps), routing))
     return PackedNetwork(header.input_shape, header.input, layers, tuple(banks), tuple(tasks))
@@ -324,7 +315,7 @@ def _check_sizes(header: Header, size: int) -> None:
     for bank in header.banks:
         promised += WORD_BYTES * sum(of for of, words in zip(weights, bank, strict=True) if words)
     for task in header.tasks:
-        run = (pair for *pair, step in zip(weights, entries, task.steps, strict=True) if step)
+        run = (pair for *pair, step in zip(weights, entries, task.steps, strict=True) if step is not None)
         promised += sum(of + SCALE_BYTES * own for of, own in run)
     most = FREE_BYTES + BYTES_PER_BYTE * size
     if promised > most:
@@ -334,20 +325,18 @@ def _check_sizes(header: Header, size: int) -> None:
 
 
 def _words(
-    header: WordsHeader, layer: Layer, owners: int, prefixes: list[int], section: dict[str, bytes]
+    header: WordsHeader, layer: Layer, members: int, prefixes: list[int], section: dict[str, bytes]
 ) -> tuple[BankLayer, Bools]:
     """The weight memory of a layer, and the masks (tasks, *weights) of the tasks with these prefixes."""
     if not isinstance(layer, Weighted):
         raise ArtifactError(f"a {layer.kind} has no weights")
-    if len(header.entries) != owners:
-        raise ArtifactError(f"{len(header.entries)} codebooks for {owners} tasks")
+    if len(header.entries) != members:
+        raise ArtifactError(f"{len(header.entries)} codebooks for {members} tasks")
     with _at("codebooks"):
         fields = unpack_fields(section["codebooks"], header.centroid_bits, sum(header.entries))
     codebooks = np.split(_signed(fields, header.centroid_bits), np.cumsum(header.entries, dtype=np.int64))[:-1]
     planes = decode_masks(section["masks"], len(prefixes), math.prod(layer.weight_shape))
-    owner = np.full(planes.shape[1], UNUSED, np.int16)
-    for prefix, plane in reversed(list(zip(prefixes, planes, strict=True))):
-        owner[plane] = prefix  # the first task comes last, and so owns what it uses
+    owner = owners(dict(zip(prefixes, planes, strict=True)), planes.shape[1:])
     used = np.flatnonzero(owner != UNUSED)
     widths = np.array([code_bits(book) for book in codebooks], np.int64)[owner[used]]
     code = np.zeros(len(owner), np.uint8)
@@ -363,7 +352,7 @@ def _words(
 def _requantizations(task: TaskHeader, layers: tuple[Layer, ...], packed: bytes) -> list[Requantization | None]:
     """The requantization of every layer, None where there is none."""
     entries = [layer.multipliers for layer in layers]
-    scalings = [step.scaling if step else None for step in task.steps]
+    scalings = [scaling_of(step) for step in task.steps]
     fields = [
         (count, bits)
         for count, scaling in zip(entries, scalings, strict=True)

@@ -6,15 +6,14 @@ Whether the parts fit one another is left to PackedNetwork. The format stands in
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-import numpy as np
-
-from tsn_hw.core.arithmetic import ActFormat, Ints
+from tsn_hw.core.arithmetic import ActFormat, signed_bits
 from tsn_hw.core.errors import ArtifactError, shown
 from tsn_hw.core.layers import LAYER_KINDS, Layer, Shape
-from tsn_hw.core.network import MAX_CODE_BITS, BankLayer, PackedNetwork, Step
+from tsn_hw.core.network import MAX_CODE_BITS, BankLayer, PackedNetwork, Requantization, Step, Task
 from tsn_hw.core.records import Bounds, build, convert
 
 FORMAT, VERSION = "tsn", 1
@@ -43,20 +42,13 @@ class ScalingHeader:
 
 
 @dataclass(frozen=True)
-class StepHeader:
-    """What the header says of a layer that a task runs."""
-
-    scaling: ScalingHeader | None
-
-
-@dataclass(frozen=True)
 class TaskHeader:
-    """What the header says of a task; a step a layer, None where it does not run."""
+    """What the header says of a task: a step a layer, None where it does not run; :func:`scaling_of` reads it."""
 
     name: str
     bank: int
-    classes: tuple[str, ...]
-    steps: tuple[StepHeader | None, ...]
+    classes: Annotated[tuple[str, ...], MAX_CLASSES]
+    steps: tuple[tuple[Any, ...] | None, ...]
     seal: str
 
 
@@ -71,51 +63,43 @@ class Header:
     tasks: tuple[TaskHeader, ...]
 
 
-def header_of(net: PackedNetwork, seals: tuple[str, ...]) -> Header:
-    """The header of a network whose tasks have these seals."""
-    tasks = (
-        TaskHeader(task.name, task.bank, task.classes, tuple(step_header(step) for step in task.steps), seal)
-        for task, seal in zip(net.tasks, seals, strict=True)
-    )
-    banks = tuple(tuple(_words_header(words) for words in bank.layers) for bank in net.banks)
-    return Header(net.input_shape, net.input, net.layers, banks, tuple(tasks))
-
-
-def _words_header(words: BankLayer | None) -> WordsHeader | None:
-    if words is None:
-        return None
-    return WordsHeader(words.centroid_bits, words.exponent, tuple(len(book) for book in words.codebooks))
-
-
-def step_header(step: Step | None) -> StepHeader | None:
-    """What the header says of a step."""
-    if step is None or step.requantization is None:
-        return None if step is None else StepHeader(None)
-    scale = step.requantization
-    widths = _signed_bits(scale.multiplier, neutral=1), _signed_bits(scale.offset, neutral=0)
-    return StepHeader(ScalingHeader(scale.shift, *widths, scale.output))
-
-
-def _signed_bits(values: Ints, neutral: int) -> int:
-    """Two's complement bits that hold all values; 0 if all are neutral."""
-    if (values == neutral).all():
-        return 0
-    return 1 + int(np.maximum(values, ~values).max()).bit_length()
-
-
 # ---------------------------------------------------------------------------------------------------------- writing
 
 
-def header_json(header: Header) -> dict[str, Any]:
-    """The header as JSON values."""
+def header_json(net: PackedNetwork, seals: Sequence[str]) -> dict[str, Any]:
+    """The header of a network whose tasks have these seals, as JSON values."""
     return {
         "format": FORMAT,
         "version": VERSION,
-        "input": {"shape": header.input_shape, "format": format_json(header.input)},
-        "layers": [layer_json(layer) for layer in header.layers],
-        "banks": [[words and vars(words) for words in bank] for bank in header.banks],
-        "tasks": [vars(task) | {"steps": [step and step_json(step) for step in task.steps]} for task in header.tasks],
+        "input": {"shape": net.input_shape, "format": format_json(net.input)},
+        "layers": [layer_json(layer) for layer in net.layers],
+        "banks": [[words and _words_json(words) for words in bank.layers] for bank in net.banks],
+        "tasks": [_task_json(task, seal) for task, seal in zip(net.tasks, seals, strict=True)],
     }
+
+
+def _task_json(task: Task, seal: str) -> dict[str, Any]:
+    steps = [_step_json(step) for step in task.steps]
+    return {"name": task.name, "bank": task.bank, "classes": task.classes, "steps": steps, "seal": seal}
+
+
+def _words_json(words: BankLayer) -> dict[str, Any]:
+    entries = [len(book) for book in words.codebooks]
+    return {"centroid_bits": words.centroid_bits, "exponent": words.exponent, "entries": entries}
+
+
+def _step_json(step: Step | None) -> list[int] | None:
+    if step is None or step.requantization is None:
+        return None if step is None else []
+    scale = step.requantization
+    return [scale.shift, *scaling_bits(scale), *(format_json(scale.output) if scale.output else [])]
+
+
+def scaling_bits(scale: Requantization) -> tuple[int, int]:
+    """Two's complement bits of all multipliers, 0 if all are 1, and of all offsets, 0 if all are 0."""
+    vectors = (scale.multiplier, 1), (scale.offset, 0)
+    multiplier, offset = (0 if (vector == neutral).all() else signed_bits(vector) for vector, neutral in vectors)
+    return multiplier, offset
 
 
 def format_json(form: ActFormat) -> list[int]:
@@ -128,15 +112,6 @@ def layer_json(layer: Layer) -> dict[str, Any]:
     return {"kind": type(layer).__name__} | vars(layer)
 
 
-def step_json(step: StepHeader) -> list[int]:
-    """A step's shift, widths and output format as JSON values."""
-    scaling = step.scaling
-    if scaling is None:
-        return []
-    output = [] if scaling.output is None else format_json(scaling.output)
-    return [scaling.shift, scaling.multiplier_bits, scaling.offset_bits, *output]
-
-
 # ---------------------------------------------------------------------------------------------------------- reading
 
 
@@ -144,15 +119,6 @@ def step_json(step: StepHeader) -> list[int]:
 class _Input:
     shape: tuple[int, ...]
     format: FORM
-
-
-@dataclass(frozen=True)
-class _Task:
-    name: str
-    bank: int
-    classes: Annotated[tuple[str, ...], MAX_CLASSES]
-    steps: tuple[tuple[Any, ...] | None, ...]
-    seal: str
 
 
 @dataclass(frozen=True)
@@ -164,7 +130,7 @@ class _Header:
     input: _Input
     layers: Annotated[tuple[dict[str, Any], ...], MAX_PARTS]
     banks: Annotated[tuple[tuple[WordsHeader | None, ...], ...], MAX_PARTS]
-    tasks: Annotated[tuple[_Task, ...], MAX_PARTS]
+    tasks: Annotated[tuple[TaskHeader, ...], MAX_PARTS]
 
 
 def read_header(value: object) -> Header:
@@ -175,8 +141,9 @@ def read_header(value: object) -> Header:
     for i, bank in enumerate(given.banks):
         if len(bank) != count:
             raise ArtifactError(f"header: banks[{i}]: {len(bank)} entries, must be {count}")
-    tasks = tuple(_task(task, f"header: tasks[{i}]", count, len(given.banks)) for i, task in enumerate(given.tasks))
-    return Header(given.input.shape, ActFormat(*given.input.format), layers, given.banks, tasks)
+    for i, task in enumerate(given.tasks):
+        _check_task(task, f"header: tasks[{i}]", count, len(given.banks))
+    return Header(given.input.shape, ActFormat(*given.input.format), layers, given.banks, given.tasks)
 
 
 def _layer(entry: dict[str, Any], where: str) -> Layer:
@@ -188,21 +155,22 @@ def _layer(entry: dict[str, Any], where: str) -> Layer:
     return build(kind, values, where, ArtifactError)
 
 
-def _task(task: _Task, where: str, layers: int, banks: int) -> TaskHeader:
+def _check_task(task: TaskHeader, where: str, layers: int, banks: int) -> None:
     if not 0 <= task.bank < banks:
         raise ArtifactError(f"{where}: bank = {task.bank}: must be 0..{banks - 1}")
     if len(task.steps) != layers:
         raise ArtifactError(f"{where}: steps: {len(task.steps)} entries, must be {layers}")
-    steps = (None if step is None else _step(step, f"{where}: steps[{i}]") for i, step in enumerate(task.steps))
-    return TaskHeader(task.name, task.bank, task.classes, tuple(steps), task.seal)
+    for i, step in enumerate(task.steps):
+        scaling_of(step, f"{where}: steps[{i}]")
 
 
-def _step(entry: tuple[Any, ...], where: str) -> StepHeader:
-    if len(entry) not in (0, 3, 6):
-        raise ArtifactError(f"{where}: {len(entry)} entries, must be 0, 3 or 6")
-    if not entry:
-        return StepHeader(None)
+def scaling_of(step: tuple[Any, ...] | None, where: str = "header") -> ScalingHeader | None:
+    """The requantization of a step; None where the layer does not run, or has none."""
+    if not step:
+        return None
+    if len(step) not in (3, 6):
+        raise ArtifactError(f"{where}: {len(step)} entries, must be 0, 3 or 6")
     kind = tuple[int, Annotated[int, Bounds(0, 16)], Annotated[int, Bounds(0, 64)]]
-    shift, multiplier, offset = convert(kind, entry[:3], where, ArtifactError)
-    output = ActFormat(*convert(FORM, entry[3:], f"{where}: format", ArtifactError)) if entry[3:] else None
-    return StepHeader(ScalingHeader(shift, multiplier, offset, output))
+    shift, multiplier, offset = convert(kind, step[:3], where, ArtifactError)
+    output = ActFormat(*convert(FORM, step[3:], f"{where}: format", ArtifactError)) if step[3:] else None
+    return ScalingHeader(shift, multiplier, offset, output)

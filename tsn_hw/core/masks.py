@@ -50,8 +50,6 @@ MAX_LOW_BITS = 15
 _RAW, _CONSTANT, _HUFFMAN = range(3)
 _MAX_PEELED = 6
 _LENGTH_BITS = 4
-_OWN_TABLE = 0
-_BLOCK_TABLE_BITS = _LENGTH_BITS * 256
 _PEEL_BITS = 56
 """What a peeled value costs besides its entropy: itself, plan, density, count and padding."""
 _FLAGS_LOSS = 1.01
@@ -73,7 +71,8 @@ def decode_masks(data: bytes, tasks: int, weights: int, group: int = GROUP) -> B
         symbols = _decode_symbols(reader, weights, width)
         for task in range(width):
             np.not_equal(symbols & np.uint16(1 << task), 0, out=planes[start + task])
-    reader.end()
+    if left := len(reader.rest()):
+        raise ArtifactError(f"masks: {left} bytes left over at the end")
     return planes
 
 
@@ -119,6 +118,7 @@ class _Reader:
         return self._data[start : self._position]
 
     def rest(self) -> bytes:
+        """What has not been taken."""
         return self._data[self._position :]
 
     def fields(self, width: int, count: int) -> Symbols:
@@ -141,10 +141,6 @@ class _Reader:
                 raise ArtifactError(f"masks: count {value} exceeds {largest}")
             if byte < 0x80:
                 return value
-
-    def end(self) -> None:
-        if self._position != len(self._data):
-            raise ArtifactError(f"masks: {len(self._data) - self._position} bytes left over at the end")
 
 
 def _value_bytes(width: int) -> int:
@@ -193,7 +189,10 @@ def _choose_lengths(counts: Ints, width: int) -> tuple[Lengths, bytes]:
     limit = MAX_LENGTH
     while 1 << limit >= np.count_nonzero(counts):
         candidate = _code_lengths(counts, limit)
-        coded = _encode_lengths(candidate, width)
+        if width <= _LENGTH_BITS:
+            coded = pack_fields(candidate, _LENGTH_BITS)
+        else:
+            coded = _encode_symbols(candidate.astype(np.uint16), _LENGTH_BITS)
         bits = int((counts * candidate).sum()) + 8 * len(coded)
         if table and bits >= best:
             break
@@ -223,9 +222,13 @@ def _decode_rest(reader: _Reader, kind: int, count: int, width: int) -> Symbols:
         return reader.fields(width, count)
     if kind == _CONSTANT:
         return np.full(count, reader.value(width), np.uint16)
-    if kind == _HUFFMAN:
-        return _decode_huffman(reader, _decode_lengths(reader, width), count)
-    raise ArtifactError(f"masks: {kind} is no kind of text")
+    if kind != _HUFFMAN:
+        raise ArtifactError(f"masks: {kind} is no kind of text")
+    if width <= _LENGTH_BITS:
+        lengths = reader.fields(_LENGTH_BITS, 1 << width)
+    else:
+        lengths = _decode_symbols(reader, 1 << width, _LENGTH_BITS)
+    return _decode_huffman(reader, lengths, count)
 
 
 def _choose_peeled(counts: Ints, width: int) -> list[int]:
@@ -268,8 +271,8 @@ def _encode_flags(flags: Bools) -> bytes:
     lengths, table = _block_lengths(density), b""
     counts = np.bincount(blocks, minlength=256)
     own = _code_lengths(counts)
-    if int((counts * own).sum()) + _BLOCK_TABLE_BITS < int((counts * lengths).sum()):
-        density, lengths, table = _OWN_TABLE, own, pack_fields(own, _LENGTH_BITS)
+    if int((counts * own).sum()) + 256 * _LENGTH_BITS < int((counts * lengths).sum()):
+        density, lengths, table = 0, own, pack_fields(own, _LENGTH_BITS)
     head = bytes([low_bits << 1 | inverted, density]) + _leb128(len(unary)) + table
     return head + _encode_huffman(blocks, lengths) + pack_fields(low, low_bits)
 
@@ -321,7 +324,7 @@ def _decode_flags(reader: _Reader, count: int) -> Bools:
 
 
 def _decode_unary(reader: _Reader, size: int, density: int) -> Bools:
-    lengths = reader.fields(_LENGTH_BITS, 256) if density == _OWN_TABLE else _block_lengths(density)
+    lengths = _block_lengths(density) if density else reader.fields(_LENGTH_BITS, 256)
     blocks = _decode_huffman(reader, lengths, (size + 7) // 8)
     bits = np.unpackbits(blocks.astype(np.uint8)).view(np.bool_)
     if (size and not bits[size - 1]) or bits[size:].any():
@@ -341,10 +344,8 @@ def _code_lengths(counts: Ints, limit: int = MAX_LENGTH) -> Lengths:
         return lengths
     order = used[np.argsort(counts[used], kind="stable")]
     weights = counts[order]
-    is_leaf = [
-        np.ones(len(order), np.bool_)
-    ]  # one a level, lightest first; a package joins two items of the level before
-    items = weights
+    # one a level, lightest first; a package joins two items of the level before
+    items, is_leaf = weights, [np.ones(len(order), np.bool_)]
     for _ in range(limit - 1):
         packages = items[: len(items) // 2 * 2].reshape(-1, 2).sum(axis=1)
         merged = np.concatenate([weights, packages])
@@ -396,15 +397,3 @@ def _decode_huffman(reader: _Reader, lengths: NDArray[np.integer], count: int) -
     if size % 8 and data[size // 8] & (0xFF >> size % 8):
         raise ArtifactError("masks: a Huffman text is not padded with zeros")
     return symbols
-
-
-def _encode_lengths(lengths: Lengths, width: int) -> bytes:
-    if width <= _LENGTH_BITS:
-        return pack_fields(lengths, _LENGTH_BITS)
-    return _encode_symbols(lengths.astype(np.uint16), _LENGTH_BITS)
-
-
-def _decode_lengths(reader: _Reader, width: int) -> Symbols:
-    if width <= _LENGTH_BITS:
-        return reader.fields(_LENGTH_BITS, 1 << width)
-    return _decode_symbols(reader, 1 << width, _LENGTH_BITS)

@@ -1,9 +1,7 @@
 """Words and the bits they are made of.
 
 A logical word is ``bank | prefix | code``, most significant bit first: which weight memory, which owner, and the index
-into the codebook of that owner. It exists for interchange, debugging and tests: an unused weight has no word. The
-random-access form is what engines address: ``prefix | code`` of one fixed width at every position, which is also the
-address of the centroid in the flat codebook table of the layer.
+into the codebook of that owner. It exists for interchange, debugging and tests: an unused weight has no word.
 """
 
 from __future__ import annotations
@@ -15,7 +13,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from tsn_hw.core.arithmetic import Ints
 from tsn_hw.core.errors import ArtifactError, NetworkError
-from tsn_hw.core.network import UNUSED, BankLayer, PackedNetwork, code_bits
 
 Fields = NDArray[np.uint64]
 
@@ -164,34 +161,3 @@ class WordFormat:
     def _code_width(self, bank: int, prefix: int) -> int | None:
         known = 0 <= bank < len(self.code_bits) and 0 <= prefix < len(self.code_bits[bank])
         return (self.code_bits[bank][prefix] or None) if known else None
-
-
-def word_format(net: PackedNetwork, layer: int) -> WordFormat:
-    """How the words of a layer are written in this network."""
-    return WordFormat(
-        tuple(
-            tuple(code_bits(book) for book in words.codebooks) if words else (0,) * len(net.bank_tasks(bank))
-            for bank, words in enumerate(entry.layers[layer] for entry in net.banks)
-        )
-    )
-
-
-def write_word(net: PackedNetwork, bank: int, layer: int, place: tuple[int, ...]) -> str:
-    """The word of one weight; NetworkError if no task uses it.
-
-    ``place``: index of the weight, (out, in) or (out, in / groups, row, column).
-    """
-    words = net.banks[bank].layers[layer]
-    if words is None or words.owner[place] == UNUSED:
-        raise NetworkError(f"bank {bank}, layer {net.layers[layer].name!r}: weight {place} is unused and has no word")
-    return word_format(net, layer).write(bank, int(words.owner[place]), int(words.code[place]))
-
-
-def random_access_words(words: BankLayer) -> NDArray[np.uint32]:
-    """``prefix | code`` of every weight, weight-shaped, all of one width; 0 where the weight is unused.
-
-    The code field is as wide as the widest code of the layer, so a word is an index into ``words.table.ravel()``.
-    """
-    columns = words.table.shape[1]
-    used = words.owner != UNUSED
-    return np.where(used, words.owner * columns + words.code.astype(np.int64), 0).astype(np.uint32)
