@@ -13,7 +13,7 @@ import torch
 import export
 import sim
 from export.onnx_graphs.plan import plan_layer
-from tsn_hw.app.paper.unrounded import unrounded_logits
+from tsn_hw.app.paper.without_rounding import logits_without_rounding
 from tsn_hw.core import artifact, reference
 from tsn_hw.core.arithmetic import ActFormat, Ints
 from tsn_hw.core.errors import TsnError
@@ -123,7 +123,9 @@ ENGINES: dict[str, Callable[[PackedNetwork], Ints]] = {
     "ONNX, as check asks": _refuses(lambda net: [plan_layer(net, 0, i) for i in (0, 1)]),
     "QONNX": _refuses(lambda net: export.qonnx_graph(net, 0, "quant")),
     "QONNX with thresholds": _refuses(lambda net: export.qonnx_graph(net, 0, "multithreshold")),
-    "unrounded inference": lambda net: unrounded_logits(net, 0, X.astype(np.uint8)).numpy().astype(np.int64),
+    "inference without rounding": lambda net: (
+        logits_without_rounding(net, 0, X.astype(np.uint8)).numpy().astype(np.int64)
+    ),
     "the learner": _refuses(_subnet),
     "the learner of dense networks": _refuses(_dense),
     "hardware": _refuses(least_accelerator),
