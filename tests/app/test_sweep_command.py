@@ -243,7 +243,7 @@ def test_the_command_prints_the_front_or_everything_as_data(tmp_path: Path, caps
     assert len(data["rows"]) == 12
     assert printed[0].split()[:4] == ["point", "code", "bits", "head"]
     assert [int(line.split()[0]) for line in printed[1 : 1 + len(data["front"])]] == data["front"]
-    assert f"* smallest within the budget: point {data['chosen']}" in printed
+    assert f"smallest within the budget: point {data['chosen']}" in printed
     smallest = min(data["rows"], key=lambda row: (row[SIZE.column], -row["accuracy_percent"]))
     assert data["chosen"] == smallest["point"]
     assert [float(row["total_percent"]) for row in table(tmp_path)] == [row["total_percent"] for row in data["rows"]]

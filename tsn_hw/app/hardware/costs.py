@@ -88,7 +88,7 @@ _ON_CHIP = {
 }
 
 
-def cost_blocks(costs: NetworkCost) -> list[Block]:
+def cost_blocks(costs: NetworkCost, by_task: bool = True) -> list[Block]:
     """Operations by layer, by task and beside float32, and memory by unit."""
     header = ["layer", "bits", "accumulator", "used %", "MACs", "FLOPs float32", "FLOPs", "BOPs float32", "BOPs"]
     layers = Table.of_rows(
@@ -111,7 +111,7 @@ def cost_blocks(costs: NetworkCost) -> list[Block]:
     total = {"unit": "all"} | {key: sum(unit[key] for unit in units) for key in units[0] if key != "unit"}
     stored = Table([*units, total], _STORED, "Memory of all tasks: the file")
     on_chip = Table([*units, total], _ON_CHIP, "Memory of all tasks: on chip")
-    return [layers, tasks, compared, stored, on_chip, Note(_sizes(costs))]
+    return [layers, *([tasks] if by_task else []), compared, stored, on_chip, Note(_sizes(costs))]
 
 
 def _layer_row(costs: NetworkCost, index: int) -> list[Value]:

@@ -106,8 +106,9 @@ class Table:
 
     @cached_property
     def numeric(self) -> list[bool]:
-        """Which columns hold numbers, which stand at the right."""
-        return [any(isinstance(row[c].value, int | float) for row in self.cells) for c in range(len(self.header))]
+        """Which columns hold numbers, or nothing at all: they stand at the right."""
+        columns = [[row[place].value for row in self.cells] for place in range(len(self.header))]
+        return [any(isinstance(v, int | float) for v in values) or set(values) == {None} for values in columns]
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from tsn_hw.core.capacity import Capacity, capacity
 from tsn_hw.core.network import PackedNetwork
 
 MOST_STAGES, MOST_SHARING = 16, 64
-"""Most stages of growth, and owners of a layer, that are told; most tasks of which everybody is set beside everybody.
+"""Most stages of growth, and owners of a layer, that are told; most tasks that have a row each.
 Without these limits time and page would grow with the square of the tasks."""
 
 
@@ -154,7 +154,7 @@ def _sharing(net: PackedNetwork, bank: int, names: Sequence[str]) -> Table:
 def operations(costs: NetworkCost) -> Section:
     """What an inference takes beside float32, and what is stored."""
     told = "Energies are of arithmetic and memories on chip, by the table of docs/cost.md."
-    return Section("layers", "Layers", [Note(told), *cost_blocks(costs)])
+    return Section("layers", "Layers", [Note(told), *cost_blocks(costs, by_task=len(costs.tasks) <= MOST_SHARING)])
 
 
 def hardware(chosen: Chosen) -> Section:
