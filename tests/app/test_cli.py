@@ -26,7 +26,7 @@ from tsn_hw.core.capacity import capacity
 
 COMMANDS = [
     *("demo", "train", "show", "onnx", "run", "check", "hls", "cost", "memories", "rtl", "synth"),
-    *("simulate", "sweep", "report", "verify", "bench"),
+    *("simulate", "sweep", "report", "verify", "bench", "calibrate", "completion"),
 ]
 Say = Callable[..., tuple[int, str, str]]
 
@@ -37,11 +37,7 @@ def say(capsys: pytest.CaptureFixture[str]) -> Say:
 
     def run(*arguments: object) -> tuple[int, str, str]:
         capsys.readouterr()  # what a training for the test had to say
-        try:
-            code = main([str(argument) for argument in arguments])
-        except SystemExit as exit_:  # argparse's own
-            code = int(str(exit_.code))
-        return code, *capsys.readouterr()
+        return main([str(argument) for argument in arguments]), *capsys.readouterr()
 
     return run
 
@@ -85,23 +81,25 @@ def test_help_names_every_command_and_where_to_start(say: Say) -> None:
     code, text, error = say("--help")
     assert (code, error) == (0, "")
     for command in COMMANDS:
-        assert f"\n    {command} " in text
+        assert f"\n  {command} " in text
     assert "tsn-hw demo" in text
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself_and_every_option(command: str, say: Say) -> None:
-    code, text, _ = say(command, "--help")
-    assert code == 0
-    assert f"{command}: " in text
-    options = text.split("options:")[1]
-    described = " ".join(options.split())
-    for option in ("--help", "--json"):
-        assert option in described
-    for line in options.splitlines():  # an option without a help text ends its line
-        if line.startswith("  -"):
-            following = options.splitlines()[options.splitlines().index(line) + 1 :]
-            assert "  " in line.strip() or following[0].startswith(" " * 10), line
+def test_every_command_explains_itself_and_every_option(command: str, say: Say, monkeypatch: Any) -> None:
+    for columns in ("80", "120"):
+        monkeypatch.setenv("COLUMNS", columns)
+        code, text, _ = say(command, "--help")
+        assert code == 0
+        assert text.startswith(f"Usage: tsn-hw {command} ")
+        lines = text.splitlines()
+        assert max(map(len, lines)) <= int(columns)
+        assert not set(text) & set("\x1b│╭─╮")  # neither colours nor frames
+        for option in ("  --json ", "  --quiet "):
+            assert f"\n{option}" in text
+        for line in lines:  # of an option or an argument: names, and what it is
+            if line.startswith("  ") and not line.startswith("   "):
+                assert len(line.strip().split("  ", 1)) == 2, line
 
 
 def test_the_version_is_the_package_s(say: Say) -> None:

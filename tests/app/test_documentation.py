@@ -27,7 +27,7 @@ from sim import device, search_folding
 from tests.helpers.drivers import board_of
 from tests.helpers.tiny_run import copied_run
 from tsn_hw.app.check.draft import draft
-from tsn_hw.app.cli.main import main, parser
+from tsn_hw.app.cli.main import COMMANDS, main, parse
 from tsn_hw.core import artifact
 from tsn_hw.core.errors import SettingsError
 from tsn_hw.core.network import PackedNetwork, Requantization
@@ -142,7 +142,7 @@ def commands(document: str) -> list[list[str]]:
 
 def parses(arguments: list[str]) -> bool:
     try:
-        parser().parse_args(arguments)
+        parse(arguments)
     except SettingsError:
         return False
     return True
@@ -170,7 +170,7 @@ def test_commands_run_in_the_order_in_which_they_stand(
 
 
 def test_the_readme_lists_every_command_once() -> None:
-    known = next(action.choices for action in parser()._actions if action.choices is not None)
+    known = [command.__name__ for group in COMMANDS.values() for command in group]
     assert sorted(arguments[0] for arguments in commands("README.md")) == sorted(known)
 
 

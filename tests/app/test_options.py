@@ -1,9 +1,8 @@
-"""Every option of every command, walked as the parser has them: at the ends of its range, beyond, and with nonsense.
+"""Every option of every command, walked as the signatures have them: at the ends of its range, beyond, with nonsense.
 
 A command that is added comes along: it only needs its least arguments below. Training and synthesis are left out.
 """
 
-import argparse
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,12 +10,13 @@ from typing import Any, NoReturn
 
 import numpy as np
 import pytest
+from cyclopts.argument import Argument
 
 from export import write_onnx
 from tests.helpers.networks import Recipe, random_network
 from tests.helpers.tiny_run import TINY_TOML
 from tsn_hw.app.cli.command import Number, path, task
-from tsn_hw.app.cli.main import main, parser
+from tsn_hw.app.cli.main import COMMANDS, app, main
 from tsn_hw.core import artifact
 from tsn_hw.core.errors import EngineError, TrainingError
 
@@ -38,10 +38,8 @@ LEAST = {
     "report": "net.tsn",
     "verify": "net.tsn --samples 1",
     "bench": "paper --preset run.toml -o paper",
+    "completion": "bash",
 }
-COMMANDS: dict[str, argparse.ArgumentParser] = next(
-    action.choices for action in parser()._actions if isinstance(action, argparse._SubParsersAction)
-)
 MOST_SECONDS = 30
 NONSENSE = ["", "x", "-1", "nan", "1e999", "9" * 5000, "ü\udcff", "../..", "a" * 300]
 TEXTS = [
@@ -86,38 +84,47 @@ def refuse(error: type[Exception]) -> Callable[..., NoReturn]:
     return stop
 
 
-def values(action: argparse.Action) -> Iterator[list[str]]:
+def options(command: str) -> list[Argument]:
+    """All that a command takes by name, what every command takes included."""
+    taken = [*app[command].assemble_argument_collection(), *app.meta.assemble_argument_collection()]
+    return [argument for argument in taken if argument.parse and argument.name.startswith("--")]
+
+
+def values(argument: Argument) -> Iterator[list[str]]:
     """What an option is given, one after the other."""
-    if action.nargs == 0:
+    if argument.is_flag():
         yield []
         return
-    if isinstance(action.type, Number):
-        step = 1 if action.type.kind is int else 1e-9
-        ends = (action.type.low, action.type.high, action.type.low - step, action.type.high * 2 + step)
+    converter, choices = argument.parameter.converter, argument.get_choices()
+    if isinstance(converter, Number):
+        step = 1 if converter.kind is int else 1e-9
+        ends = (converter.low, converter.high, converter.low - step, converter.high * 2 + step)
         yield from ([f"{end:.17g}"] for end in ends)
-    elif action.choices is not None:
-        yield from ([str(choice)] for choice in action.choices)
-    elif action.type is path:
+    elif choices:
+        yield from ([choice] for choice in choices)
+    elif converter is path:
         yield from (["net.tsn"], ["folding.json"], ["."], ["/dev/null/below"], ["nowhere"])
-    elif action.type is task:
+    elif converter is task:
         yield from (["1"], ["2"], ["task1"])
     else:
-        assert action.type is None, f"{action.option_strings}: a type without a range"
+        assert converter is None, f"{argument.name}: a type without a range"
+        assert argument.hint in (str, str | None, tuple[str, ...]), f"{argument.name}: a type without a range"
         yield from ([text] for text in TEXTS)
     yield from ([nonsense] for nonsense in NONSENSE)
 
 
 def test_every_command_has_its_least_arguments() -> None:
-    assert LEAST.keys() == COMMANDS.keys()
+    assert sorted(LEAST) == sorted(command.__name__ for group in COMMANDS.values() for command in group)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", LEAST)
 def test_every_value_of_every_option_is_taken_or_refused_in_one_line(
     command: str, site: Path, capsys: pytest.CaptureFixture[Any]
 ) -> None:
-    for action in COMMANDS[command]._actions:
-        for given in values(action) if action.option_strings and action.dest != "help" else ():
-            arguments = [command, *LEAST[command].split(), action.option_strings[-1], *given]
+    assert {"--json", "--quiet"} <= {argument.name for argument in options(command)}
+    for argument in options(command):
+        for given in values(argument):
+            arguments = [command, *LEAST[command].split(), argument.name, *given]
             start = time.process_time()
             code = main(arguments)
             text, error = capsys.readouterr()

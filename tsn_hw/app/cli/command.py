@@ -1,116 +1,140 @@
-"""What every command of the command line has: how it is added, refused, and how its options are read."""
+"""What every command of the command line has: the types of its options, and how they are read and refused."""
 
 from __future__ import annotations
 
-import argparse
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import CoercionError, CycloptsError, MissingArgumentError, Parameter, Token
 
 from tsn_hw.core.errors import SettingsError
 
-DEFAULT_DEVICE = "xc7z020"
-EXIT_DIFFERENT = 1
+if TYPE_CHECKING:
+    from tsn_hw.app.hardware.platform import Platform
+
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
-Result = tuple[str, Any, int]
-"""What a command prints as text, the same as data for --json, and its exit code."""
 
-
-class Parser(argparse.ArgumentParser):
-    """A parser that refuses in one line, as commands do."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raises SettingsError."""
-        raise SettingsError(f"{message.removeprefix('argument ')} ('{self.prog} --help' tells more)")
-
-
-def add_command(
-    commands: Any, name: str, function: Callable[..., Result], help_text: str, *, interrupted: str = ""
-) -> argparse.ArgumentParser:
-    """A command that calls ``function`` with its options, and prints what that gives.
-
-    interrupted: how it goes on after Ctrl-C, if it need not begin anew.
-    """
-    parser: argparse.ArgumentParser = commands.add_parser(name, help=help_text, description=f"{name}: {help_text}.")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    parser.add_argument("--quiet", action="store_true", help="do not tell how far it is")
-    parser.set_defaults(name=name, command=function, interrupted=interrupted)
-    return parser
-
-
-def path(text: str) -> Path:
-    """The type of an option that names a file or a folder."""
+def path(_type: object, tokens: Sequence[Token]) -> Path:
+    """The file or folder that an option names."""
+    text = tokens[0].value
     if not text or "\0" in text:
-        raise argparse.ArgumentTypeError(f"must name a file or a folder, found {text!r}")
+        raise SettingsError(f"must name a file or a folder, found {text!r}")
     return Path(text)
 
 
-def task(text: str) -> int | str:
-    """The type of an option that names a task, by its number or its name."""
+def paths(_type: object, tokens: Sequence[Token]) -> list[Path]:
+    """All files and folders that are named."""
+    return [path(None, [token]) for token in tokens]
+
+
+def task(_type: object, tokens: Sequence[Token]) -> int | str:
+    """The task that an option names, by its number or its name."""
     try:
-        return int(text)
+        return int(tokens[0].value)
     except ValueError:
-        return text
+        return tokens[0].value
 
 
 @dataclass(frozen=True)
 class Number:
-    """The type of an option that is a number within a range, its ends included.
+    """Reads a number within a range, its ends included; SettingsError beyond it.
 
-    >>> Number(int, 1, 64)("7")
+    >>> Number(int, 1, 64)(int, [Token(value="7")])
     7
     """
 
-    kind: Callable[[str], float]
+    kind: type[int] | type[float]
     low: float
     high: float
 
-    def __call__(self, text: str) -> float:
+    def __call__(self, _type: object, tokens: Sequence[Token]) -> float:
+        text = tokens[0].value
         try:
-            value = self.kind(text)
+            value: float = self.kind(text)
         except ValueError:
             value = math.nan
         if not self.low <= value <= self.high:
             kind = "a whole number" if self.kind is int else "a number"
-            raise argparse.ArgumentTypeError(
-                f"must be {kind} within {self.low:.10g}..{self.high:.10g}, found {text[:40]}"
-            )
+            raise SettingsError(f"must be {kind} within {self.low:.10g}..{self.high:.10g}, found {text[:40]}")
         return value
 
 
-def whole(low: int, high: int) -> Number:
-    """Whole numbers from ``low`` to ``high``."""
-    return Number(int, low, high)
+def whole(low: int, high: int) -> Parameter:
+    """An option of whole numbers from ``low`` to ``high``."""
+    return Parameter(converter=Number(int, low, high))
 
 
-def real(low: float, high: float) -> Number:
-    """Numbers from ``low`` to ``high``."""
-    return Number(float, low, high)
+def real(low: float, high: float) -> Parameter:
+    """An option of numbers from ``low`` to ``high``."""
+    return Parameter(converter=Number(float, low, high))
 
 
-RATE = real(1e-3, 1e9)
-"""The type of an option that is a number of inferences a second."""
+File = Annotated[Path, Parameter(converter=path, metavar="FILE")]
+Folder = Annotated[Path, Parameter(converter=path, metavar="FOLDER")]
+Out = Annotated[Path, Parameter(converter=path, metavar="PATH", alias="-o")]
+TaskName = Annotated[int | str, Parameter(converter=task, metavar="TASK")]
+Rate = Annotated[float, real(1e-3, 1e9)]
+Family = Literal["xc7", "ecp5", "ice40"]
 
 
-def add_platform_options(
-    parser: argparse.ArgumentParser, what: str, default: str | None = None, *, estimates: bool = True
-) -> None:
-    """The options that name a part and change what is known of it; ``estimates``: whether the command makes any."""
-    told = "" if default is None else f" (default: {default})"
-    parser.add_argument("--device", help=f"{what}; 'tsn-hw cost --devices' lists them{told}")
-    parser.add_argument("--device-file", type=path, help="TOML file with further parts, or changes to ours")
-    if estimates:
-        parser.add_argument(
-            "--coefficients", type=path, help="estimate area with this file of 'tsn-hw calibrate' instead of ours"
-        )
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Part:
+    """The options that name a part."""
+
+    device: Annotated[
+        str | None, Parameter(metavar="NAME", help="part of the hardware; 'tsn-hw cost --devices' lists them")
+    ] = None
+    device_file: Annotated[File | None, Parameter(help="TOML file with further parts, or changes to ours")] = None
+
+    def require_device(self, **options: object) -> None:
+        """Refuse options about an accelerator where --device puts none on a part."""
+        for name, value in ({"device_file": self.device_file} | options).items():
+            if self.device is None and value is not None:
+                raise SettingsError(f"{flag(name)}: is about an accelerator; name its part with --device")
 
 
-def require_device(options: argparse.Namespace, names: Sequence[str]) -> None:
-    """Refuse options about an accelerator where --device puts none on a part."""
-    for name in names:
-        if options.device is None and getattr(options, name) is not None:
-            raise SettingsError(f"--{name.replace('_', '-')}: is about an accelerator; name its part with --device")
+@Parameter(name="*")
+@dataclass(frozen=True)
+class EstimatedPart(Part):
+    """The options that name a part, and what area is estimated with."""
+
+    coefficients: Annotated[
+        File | None, Parameter(help="estimate area with this file of 'tsn-hw calibrate' instead of ours")
+    ] = None
+
+    def platform(self, default: str | None = None, part: str | None = None) -> Platform:
+        """The part that is named, else the default, else that of ``part``, the full name of one."""
+        from tsn_hw.app.hardware.platform import platform
+
+        return platform(self.device or default, part, self.device_file, self.coefficients)
+
+
+def flag(name: str) -> str:
+    """A parameter as it is written on the command line.
+
+    >>> flag("max_tasks")
+    '--max-tasks'
+    """
+    return f"--{name.replace('_', '-')}"
+
+
+def refusal(error: CycloptsError) -> SettingsError:
+    """Our line for a command line that is none: option, rule and value, and where to read more."""
+    told, argument = str(error), error.argument
+    if argument is not None:
+        names = "/".join(sorted(argument.names, key=len))
+        name = names if names.startswith("-") else names.lower()
+        if isinstance(error, MissingArgumentError):
+            told = f"{name}: needs a value"
+        elif isinstance(error, CoercionError) and error.msg is not None:
+            told = f"{name}: {error.msg}"
+        elif isinstance(error, CoercionError) and error.token is not None and argument.get_choices():
+            told = f"{name}: must be one of {', '.join(argument.get_choices() or ())}, found {error.token.value!r}"
+    program = " ".join(["tsn-hw", *(error.command_chain or ())])
+    return SettingsError(f"{told} ('{program} --help' tells more)")

@@ -1,265 +1,278 @@
-"""The commands around hardware: check, hls, cost, memories, rtl, synth."""
+"""The commands around hardware: check, hls, cost, memories, rtl, synth, calibrate."""
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
 
 from tsn_hw.app.cli.command import (
-    DEFAULT_DEVICE,
-    RATE,
-    Result,
-    add_command,
-    add_platform_options,
-    path,
+    EstimatedPart,
+    Family,
+    File,
+    Folder,
+    Out,
+    Part,
+    Rate,
+    flag,
     real,
-    require_device,
     whole,
 )
+from tsn_hw.app.output import CommandResult
 from tsn_hw.core.errors import SettingsError
 
-
-def add_hardware_commands(commands: Any) -> None:
-    """Add them to the parser's commands."""
-    check = add_command(
-        commands, "check", _check, "whether a network, a run or a model of another tool is supported; exit 1 if not"
-    )
-    check.epilog = (
-        "Every problem is told at once, with what to change. The data of settings must be there; a network of their "
-        "size, drawn at random, is held against the back ends. Of an .onnx model every operator is judged."
-    )
-    check.add_argument(
-        "model", type=path, help=".tsn network; .toml settings, before training; or .onnx model of another tool"
-    )
-    add_platform_options(check, "part that hardware is sized for", DEFAULT_DEVICE)
-
-    _hls_options(
-        add_command(commands, "hls", _hls, "write an HLS accelerator project: C++, test bench, scripts, driver")
-    )
-
-    _cost_options(add_command(commands, "cost", _cost, "operations, memory, energy, and the accelerator on a part"))
-    _memory_options(add_command(commands, "memories", _memories, "write the memories of an accelerator, or check them"))
-
-    rtl = add_command(commands, "rtl", _rtl, "write the accelerator in SystemVerilog, for simulation and synthesis")
-    rtl.epilog = "docs/rtl.md explains the folder, the registers and the streams."
-    rtl.add_argument("network", type=path, help=".tsn file")
-    rtl.add_argument("-o", "--out", type=path, required=True, help="folder of the project; an earlier one is replaced")
-    rtl.add_argument(
-        "--folding",
-        type=path,
-        required=True,
-        help="PE, SIMD and memories of every unit, as in build/hls/folding.json",
-    )
-    add_platform_options(rtl, "part to estimate in its family, instead of xc7z020, ecp5-85 or ice40-hx8k")
-
-    _synth_options(
-        add_command(commands, "synth", _synth, "synthesize an RTL project with yosys; resources beside the estimate")
-    )
-    calibrate = add_command(
-        commands,
-        "calibrate",
-        _calibrate,
-        "fit the estimates of LUTs and flip-flops to syntheses of one's own yosys",
-        interrupted="the same command goes on where it was",
-    )
-    calibrate.epilog = (
-        "Small accelerators are synthesized, half a minute each, and kept in the file of --runs: what was interrupted "
-        "goes on there. The coefficients are for --coefficients of tsn-hw cost and tsn-hw rtl; docs/cost.md tells more."
-    )
-    calibrate.add_argument("-o", "--out", type=path, required=True, help="JSON file for the coefficients")
-    calibrate.add_argument("--runs", type=path, required=True, help="file of runs, a line a synthesis")
-    calibrate.add_argument(
-        "--target", choices=["xc7", "ecp5", "ice40"], action="append", help="family, may be repeated (default: all)"
-    )
-    calibrate.add_argument(
-        "--trials", type=whole(1, 10**4), default=48, help="accelerators a family (default: %(default)s)"
-    )
+if TYPE_CHECKING:
+    from tsn_hw.app.hardware.choose import HardwareRequest
+    from tsn_hw.app.hardware.platform import Platform
 
 
-def _synth_options(synth: argparse.ArgumentParser) -> None:
-    synth.epilog = (
-        "With --place-and-route nextpnr makes a bitstream and tells the clock that is reached; all ports are on pins "
-        "of its choice. docs/rtl.md tells what is counted, and which tools it takes."
-    )
-    synth.add_argument("folder", type=path, help="folder that tsn-hw rtl wrote")
-    synth.add_argument("--target", choices=["xc7", "ecp5", "ice40"], required=True, help="family of parts")
-    what = "part that it is held against (default: xc7z020, ecp5-85, ice40-hx8k)"
-    add_platform_options(synth, what, estimates=False)
-    synth.add_argument("--place-and-route", action="store_true", help="on to a bitstream, with nextpnr: ecp5, ice40")
-    synth.add_argument("--seed", type=whole(0, 2**31 - 1), help="of placement, with --place-and-route (default: 1)")
+@Parameter(name="*")
+@dataclass(frozen=True)
+class VendorPart(EstimatedPart):
+    """The options that name a part for the vendor's tools."""
+
+    part: str | None = None
+    """the part in full, with package and speed grade, for the vendor's tools (default: the device's)"""
 
 
-def _hls_options(hls: argparse.ArgumentParser) -> None:
-    hls.epilog = (
-        "'make csim' in the folder simulates it with g++ alone; its README.md says how to build, integrate and run it. "
-        "The folding that was chosen is printed and kept in folding.json: change it, and give it back with --folding. "
-        "docs/hls.md explains everything."
-    )
-    hls.add_argument("network", type=path, help=".tsn file")
-    hls.add_argument("-o", "--out", type=path, required=True, help="folder of the project; an earlier one is replaced")
-    add_platform_options(hls, "part that it must fit", f"{DEFAULT_DEVICE}, or that of --part")
-    hls.add_argument(
-        "--part", help="the part in full, with package and speed grade, for the vendor's tools (default: the device's)"
-    )
-    _accelerator_options(hls)
-    hls.add_argument("--samples", type=whole(1, 10**4), default=16, help="golden inputs a task (default: %(default)s)")
-    hls.add_argument(
-        "--patch",
-        type=path,
-        metavar="OLD",
-        help="write what the network adds to the memories of an accelerator that was built for this earlier one, with "
-        "the same --folding, and the proof that earlier tasks read none of it",
-    )
+@Parameter(name="*")
+@dataclass(frozen=True)
+class AcceleratorOptions:
+    """What is asked of an accelerator on a part."""
+
+    clock_mhz: Annotated[float | None, real(1, 1000)] = None
+    """clock of the accelerator (default: the device's)"""
+    folding: File | None = None
+    """take PE, SIMD, memories and masks from this file"""
+    target_fps: Rate | None = None
+    """smallest design of this rate (default: the fastest)"""
+    limit_percent: Annotated[float | None, real(0.1, 100)] = None
+    """share of every resource that the search may take (default: 80)"""
+    masks: Literal["deep", "runtime", "none"] | None = None
+    """deep: all tasks on chip, as without this option; runtime: one at a time; none: no masks"""
+    max_tasks: Annotated[int | None, whole(1, 1024)] = None
+    """room for so many tasks (default: those of the network)"""
+
+    def wishes(self, platform: Platform) -> HardwareRequest:
+        """The same for hardware of a platform; options of the search do not go with a folding file."""
+        from tsn_hw.app.hardware.choose import HardwareRequest
+
+        searched = {name: value for name, value in vars(self).items() if value is not None}
+        clock_mhz, folding = searched.pop("clock_mhz", None), searched.pop("folding", None)
+        if folding is not None and searched:
+            raise SettingsError(
+                f"{flag(next(iter(searched)))}: is for the search; the file of --folding says everything about the "
+                "units"
+            )
+        return HardwareRequest(platform, clock_mhz, folding, **searched)
 
 
-def _memory_options(memories: argparse.ArgumentParser) -> None:
-    memories.epilog = (
-        "memories.json in the folder says what every address and bit means; docs/word-format.md is the standard."
-    )
-    memories.add_argument("network", type=path, nargs="?", help=".tsn file")
-    target = memories.add_mutually_exclusive_group(required=True)
-    target.add_argument("-o", "--out", type=path, help="folder for fc1.words.mem, fc1.mask.mem ... and memories.json")
-    target.add_argument("--check", type=path, metavar="FOLDER", help="check every file of a folder")
-    memories.add_argument(
-        "--folding", type=path, help="PE, SIMD and masks of every layer, as in build/hls/folding.json"
-    )
-    memories.add_argument("--formats", metavar="mem,coe,...", help="formats to write (default: all)")
+def check(model: File, /, *, part: EstimatedPart = EstimatedPart()) -> CommandResult:
+    """Whether a network, a run or a model of another tool is supported; exit 1 if not.
 
+    Every problem is told at once, with what to change. The data of settings must be there; a network of their size,
+    drawn at random, is held against the back ends, on an xc7z020 without --device. Of an .onnx model every operator
+    is judged.
 
-def _cost_options(cost: argparse.ArgumentParser) -> None:
-    cost.epilog = (
-        "Without --device: operations and memory beside float32. With it also cycles, area and what binds, for the "
-        "folding of a file, the smallest of a rate, or the fastest that fits. docs/cost.md has every formula."
-    )
-    cost.add_argument("network", type=path, nargs="?", help=".tsn file")
-    cost.add_argument("--devices", action="store_true", help="list the parts instead, with their source")
-    add_platform_options(cost, "part that an accelerator is put on")
-    _accelerator_options(cost)
-    cost.add_argument(
-        "--save-folding", type=path, metavar="FILE", help="write the folding, for --folding of tsn-hw hls"
-    )
-    cost.add_argument(
-        "--float-factor",
-        type=real(1e-3, 1e6),
-        default=9.0,
-        help="what a float32 operation counts against 8 bits (default: %(default)g)",
-    )
-    cost.add_argument("--skip-zeros", action="store_true", help="count only products by weights that a task uses")
-    cost.add_argument("--energy", type=path, help="TOML file with other energies than sim/energy.toml")
-
-
-def _accelerator_options(parser: argparse.ArgumentParser) -> None:
-    """What is asked of an accelerator on a part; :func:`_wishes` reads it."""
-    parser.add_argument("--clock-mhz", type=real(1, 1000), help="clock of the accelerator (default: the device's)")
-    parser.add_argument(
-        "--limit-percent", type=real(0.1, 100), help="share of every resource that the search may take (default: 80)"
-    )
-    folding = parser.add_mutually_exclusive_group()
-    folding.add_argument("--target-fps", type=RATE, help="smallest design of this rate (default: the fastest)")
-    folding.add_argument("--folding", type=path, help="take PE, SIMD, memories and masks from this file")
-    parser.add_argument(
-        "--masks",
-        choices=["deep", "runtime", "none"],
-        help="all tasks on chip, one at a time, or no masks (default: deep)",
-    )
-    parser.add_argument(
-        "--max-tasks", type=whole(1, 1024), help="room for so many tasks (default: those of the network)"
-    )
-
-
-def _check(options: argparse.Namespace) -> Result:
+    Args:
+        model: .tsn network; .toml settings, before training; or .onnx model of another tool
+    """
     from tsn_hw.app.check.network import check_model
-    from tsn_hw.app.hardware.platform import platform_of
 
-    result = check_model(options.model, platform_of(options)).result()
-    return *result, result.exit_code
+    return check_model(model, part.platform()).result()
 
 
-def _hls(options: argparse.Namespace) -> Result:
+def hls(
+    network: File,
+    /,
+    *,
+    out: Out,
+    part: VendorPart = VendorPart(),
+    design: AcceleratorOptions = AcceleratorOptions(),
+    samples: Annotated[int, whole(1, 10**4)] = 16,
+    patch: Annotated[File | None, Parameter(metavar="OLD")] = None,
+) -> CommandResult:
+    """Write an HLS accelerator project: C++, test bench, scripts, driver.
+
+    'make csim' in the folder simulates it with g++ alone; its README.md says how to build, integrate and run it. The
+    folding that was chosen is printed and kept in folding.json: change it, and give it back with --folding. Without
+    --device it is for an xc7z020, or for the device of --part. docs/hls.md explains everything.
+
+    Args:
+        network: .tsn file
+        out: folder of the project; an earlier one is replaced
+        samples: golden inputs a task
+        patch: write what the network adds to the memories of an accelerator that was built for this earlier one, with
+            the same --folding, and the proof that earlier tasks read none of it
+    """
     from tsn_hw.app.hardware.choose import write_project
     from tsn_hw.app.hardware.memories import write_patch
 
-    wishes = _wishes(options)
-    if options.patch is not None:
-        if options.folding is None:
-            raise SettingsError("--patch: needs the --folding that the accelerator was built with")
-        return *write_patch(options.patch, options.network, options.folding, options.out), 0
-    return *write_project(options.network, options.out, wishes, options.samples), 0
+    wishes = design.wishes(part.platform(part=part.part))
+    if patch is None:
+        return write_project(network, out, wishes, samples)
+    if design.folding is None:
+        raise SettingsError("--patch: needs the --folding that the accelerator was built with")
+    return write_patch(patch, network, design.folding, out)
 
 
-def _wishes(options: argparse.Namespace) -> Any:
-    """What is asked of the hardware; options of the search do not go with a folding file."""
-    from tsn_hw.app.hardware.choose import HardwareRequest
-    from tsn_hw.app.hardware.platform import platform_of
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Counting:
+    """How operations and energy are counted."""
 
-    searched = {name: getattr(options, name) for name in _SEARCHED}
-    given = [f"--{name.replace('_', '-')}" for name, value in searched.items() if value is not None]
-    if options.folding is not None and given:
-        raise SettingsError(f"{given[0]}: is for the search; the file of --folding says everything about the units")
-    searched = {name: value for name, value in searched.items() if value is not None}
-    return HardwareRequest(platform_of(options), options.clock_mhz, options.folding, options.target_fps, **searched)
-
-
-_SEARCHED = ("masks", "max_tasks", "limit_percent")
+    float_factor: Annotated[float, real(1e-3, 1e6)] = 9.0
+    """what a float32 operation counts against 8 bits"""
+    skip_zeros: bool = False
+    """count only products by weights that a task uses"""
+    energy: File | None = None
+    """TOML file with other energies than sim/energy.toml"""
 
 
-def _cost(options: argparse.Namespace) -> Result:
+def cost(
+    network: File | None = None,
+    /,
+    *,
+    devices: bool = False,
+    part: EstimatedPart = EstimatedPart(),
+    design: AcceleratorOptions = AcceleratorOptions(),
+    save_folding: File | None = None,
+    counting: Counting = Counting(),
+) -> CommandResult:
+    """Operations, memory, energy, and the accelerator on a part.
+
+    Without --device: operations and memory beside float32. With it also cycles, area and what binds, for the folding
+    of a file, the smallest of a rate, or the fastest that fits. docs/cost.md has every formula.
+
+    Args:
+        network: .tsn file
+        devices: list the parts instead, with their source
+        save_folding: write the folding, for --folding of tsn-hw hls
+    """
     from sim.cost import Rules
     from tsn_hw.app.hardware.costs import cost, list_devices
 
-    if options.devices == (options.network is not None):
+    if devices == (network is not None):
         raise SettingsError("cost: takes a network, or --devices alone")
-    if options.devices:
-        return *list_devices(options.device_file), 0
-    wishes = None if options.device is None else _wishes(options)
-    about = ("target_fps", "folding", "save_folding", "clock_mhz", "device_file", "coefficients", *_SEARCHED)
-    require_device(options, about)
-    rules = Rules(options.float_factor, options.skip_zeros)
-    return *cost(options.network, wishes, rules, options.energy, options.save_folding), 0
+    if network is None:
+        return list_devices(part.device_file)
+    part.require_device(coefficients=part.coefficients, save_folding=save_folding, **vars(design))
+    wishes = None if part.device is None else design.wishes(part.platform())
+    rules = Rules(counting.float_factor, counting.skip_zeros)
+    return cost(network, wishes, rules, counting.energy, save_folding)
 
 
-def _memories(options: argparse.Namespace) -> Result:
+def memories(
+    network: File | None = None,
+    /,
+    *,
+    out: Out | None = None,
+    check: Folder | None = None,
+    folding: File | None = None,
+    formats: Annotated[str | None, Parameter(metavar="mem,coe,...")] = None,
+) -> CommandResult:
+    """Write the memories of an accelerator, or check them.
+
+    memories.json in the folder says what every address and bit means; docs/word-format.md is the standard.
+
+    Args:
+        network: .tsn file
+        out: folder for fc1.words.mem, fc1.mask.mem ... and memories.json
+        check: check every file of a folder
+        folding: PE, SIMD and masks of every layer, as in build/hls/folding.json
+        formats: formats to write (default: all)
+    """
     from export.memories.formats import MEMORY_FORMATS
     from tsn_hw.app.hardware.memories import check_memory_files, write_memory_files
 
-    if options.check is not None:
-        if (options.network, options.folding, options.formats) != (None, None, None):
+    if check is not None:
+        if (network, out, folding, formats) != (None, None, None, None):
             raise SettingsError("memories: --check takes a folder alone")
-        return *check_memory_files(options.check), 0
-    if options.network is None or options.folding is None:
+        return check_memory_files(check)
+    if network is None or folding is None or out is None:
         raise SettingsError("memories: takes a network, --folding and --out, or --check alone")
-    formats = tuple(MEMORY_FORMATS) if options.formats is None else options.formats.split(",")
-    return *write_memory_files(options.network, options.folding, options.out, formats), 0
+    chosen = tuple(MEMORY_FORMATS) if formats is None else formats.split(",")
+    return write_memory_files(network, folding, out, chosen)
 
 
-def _rtl(options: argparse.Namespace) -> Result:
-    from tsn_hw.app.hardware.platform import platform_of
+def rtl(network: File, /, *, out: Out, folding: File, part: EstimatedPart = EstimatedPart()) -> CommandResult:
+    """Write the accelerator in SystemVerilog, for simulation and synthesis.
+
+    It is estimated on an xc7z020, an ecp5-85 and an ice40-hx8k; --device names another part of its family. docs/rtl.md
+    explains the folder, the registers and the streams.
+
+    Args:
+        network: .tsn file
+        out: folder of the project; an earlier one is replaced
+        folding: PE, SIMD and memories of every unit, as in build/hls/folding.json
+    """
+    from tsn_hw.app.hardware.platform import platform
     from tsn_hw.app.hardware.rtl import PARTS, write_rtl_project
 
-    platforms = {family: platform_of(options, part) for family, part in PARTS.items()}
-    if options.device is not None:
-        asked = platform_of(options)
+    def estimated(name: str) -> Platform:
+        return platform(name, None, part.device_file, part.coefficients)
+
+    platforms = {family: estimated(name) for family, name in PARTS.items()}
+    if part.device is not None:
+        asked = estimated(part.device)
         family = asked.device.family_name
         if family not in platforms:
-            raise SettingsError(f"device {options.device!r}: is of family {family}; RTL is for {', '.join(platforms)}")
+            raise SettingsError(f"device {part.device!r}: is of family {family}; RTL is for {', '.join(platforms)}")
         platforms[family] = asked
-    return *write_rtl_project(options.network, options.folding, options.out, platforms), 0
+    return write_rtl_project(network, folding, out, platforms)
 
 
-def _calibrate(options: argparse.Namespace) -> Result:
-    from tsn_hw.app.hardware.calibrate import calibrate
+def synth(
+    folder: Folder,
+    /,
+    *,
+    target: Family,
+    part: Part = Part(),
+    place_and_route: bool = False,
+    seed: Annotated[int | None, whole(0, 2**31 - 1)] = None,
+) -> CommandResult:
+    """Synthesize an RTL project with yosys; resources beside the estimate.
 
-    targets = options.target or ["xc7", "ecp5", "ice40"]
-    return *calibrate(options.runs, options.out, list(dict.fromkeys(targets)), options.trials), 0
+    It is held against an xc7z020, ecp5-85 or ice40-hx8k without --device. With --place-and-route nextpnr makes a
+    bitstream and tells the clock that is reached; all ports are on pins of its choice. docs/rtl.md tells what is
+    counted, and which tools it takes.
 
-
-def _synth(options: argparse.Namespace) -> Result:
-    from tsn_hw.app.hardware.platform import platform_of
+    Args:
+        folder: folder that tsn-hw rtl wrote
+        target: family of parts
+        place_and_route: on to a bitstream, with nextpnr: ecp5, ice40
+        seed: of placement, with --place-and-route (default: 1)
+    """
+    from tsn_hw.app.hardware.platform import platform
     from tsn_hw.app.hardware.rtl import PARTS
     from tsn_hw.app.hardware.synth import synthesize_project
 
-    if options.seed is not None and not options.place_and_route:
+    if seed is not None and not place_and_route:
         raise SettingsError("--seed: is about placement; it goes with --place-and-route")
-    seed = None if not options.place_and_route else 1 if options.seed is None else options.seed
-    part = platform_of(options, options.device or PARTS[options.target])
-    return *synthesize_project(options.folder, options.target, part.device, seed), 0
+    placed = None if not place_and_route else 1 if seed is None else seed
+    device = platform(part.device or PARTS[target], device_file=part.device_file).device
+    return synthesize_project(folder, target, device, placed)
+
+
+def calibrate(
+    *,
+    out: Out,
+    runs: File,
+    target: tuple[Family, ...] = ("xc7", "ecp5", "ice40"),
+    trials: Annotated[int, whole(1, 10**4)] = 48,
+) -> CommandResult:
+    """Fit the estimates of LUTs and flip-flops to syntheses of one's own yosys.
+
+    Small accelerators are synthesized, half a minute each, and kept in the file of --runs: what was interrupted goes
+    on there. The coefficients are for --coefficients of tsn-hw cost and tsn-hw rtl; docs/cost.md tells more.
+
+    Args:
+        out: JSON file for the coefficients
+        runs: file of runs, a line a synthesis
+        target: family, may be repeated (default: all)
+        trials: accelerators a family
+    """
+    from tsn_hw.app.hardware.calibrate import calibrate
+
+    return calibrate(runs, out, list(dict.fromkeys(target)), trials)

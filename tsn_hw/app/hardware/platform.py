@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
 from export.project.folding_json import read_folding
 from sim.area import OWN_FILE, Coefficients, read_coefficients
 from sim.devices import Device, devices, named, of_part
-from tsn_hw.app.cli.command import DEFAULT_DEVICE
 from tsn_hw.core.errors import SettingsError
 from tsn_hw.core.files import StrPath, read_bytes
 from tsn_hw.core.network import PackedNetwork
 from tsn_hw.hardware.folding import HardwareSettings
+
+DEFAULT_DEVICE = "xc7z020"
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,6 @@ class Platform:
     device: Device
     coefficients: Coefficients
     part: str = ""
-
-
-def platform_of(options: argparse.Namespace, name: str | None = None) -> Platform:
-    """The part of a name, else the one that the options of a command name."""
-    part, coefficients = getattr(options, "part", None), getattr(options, "coefficients", None)
-    return platform(name or options.device, part, options.device_file, coefficients)
 
 
 def platform(

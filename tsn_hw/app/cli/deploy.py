@@ -1,0 +1,79 @@
+"""The commands around exported graphs: onnx, run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from tsn_hw.app.cli.command import File, Folder, Out, flag, paths, whole
+from tsn_hw.app.output import CommandResult
+from tsn_hw.core.errors import SettingsError
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class StockGraphs:
+    """What graphs for stock onnxruntime may be."""
+
+    shared: bool = False
+    """keep the words of all tasks in one file, banks.bin"""
+    folded: bool = False
+    """also write decoded graphs: they start faster"""
+    form: Annotated[tuple[str, ...], Parameter(metavar="[LAYER=]FORM")] = ()
+    """how a layer, or every one, computes: quantized, float32 or integer; may be repeated (default: the fastest exact
+    one)"""
+
+
+def onnx(
+    network: File | None = None,
+    /,
+    *,
+    out: Out | None = None,
+    check: Folder | None = None,
+    flavour: Literal["stock", "quant", "multithreshold"] = "stock",
+    stock: StockGraphs = StockGraphs(),
+) -> CommandResult:
+    """Write one ONNX graph a task for stock onnxruntime, or check them.
+
+    Args:
+        network: .tsn file
+        out: folder for task_00.onnx, task_01.onnx ...
+        check: check digests and golden logits of a folder
+        flavour: stock: for onnxruntime; quant: QONNX for qonnx and hls4ml; multithreshold: QONNX for FINN; the last
+            two go into a folder qonnx of their own
+    """
+    from tsn_hw.app.deploy.graphs import check_graphs, read_forms, write_graphs, write_qonnx_graphs
+
+    if flavour != "stock":
+        for option, given in ({"check": check} | vars(stock)).items():
+            if given:
+                raise SettingsError(f"--flavour {flavour}: {flag(option)} is for stock graphs only")
+    if check is not None and network is None and out is None:
+        return check_graphs(check)
+    if check is not None or network is None or out is None:
+        raise SettingsError("onnx: takes a network and --out, or --check alone ('tsn-hw onnx --help' tells more)")
+    if flavour != "stock":
+        return write_qonnx_graphs(network, out, flavour)
+    return write_graphs(network, out, stock.shared, stock.folded, read_forms(stock.form))
+
+
+def run(
+    graph: File,
+    input: Annotated[list[Path], Parameter(converter=paths)],
+    /,
+    *,
+    top: Annotated[int, whole(1, 2**31), Parameter(metavar="K")] = 1,
+) -> CommandResult:
+    """Classes of images from an exported graph alone.
+
+    Args:
+        graph: task_00.onnx ...; a shared banks.bin lies beside it
+        input: images, which are resized as in training; .npy files; or folders
+        top: the K best classes
+    """
+    from tsn_hw.app.deploy.graphs import run_on_files
+
+    return run_on_files(graph, input, top)
