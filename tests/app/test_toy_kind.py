@@ -123,9 +123,7 @@ ENGINES: dict[str, Callable[[PackedNetwork], Ints]] = {
     "ONNX, as check asks": _refuses(lambda net: [plan_layer(net, 0, i) for i in (0, 1)]),
     "QONNX": _refuses(lambda net: export.qonnx_graph(net, 0, "quant")),
     "QONNX with thresholds": _refuses(lambda net: export.qonnx_graph(net, 0, "multithreshold")),
-    "inference without rounding": lambda net: (
-        logits_without_rounding(net, 0, X.astype(np.uint8)).numpy().astype(np.int64)
-    ),
+    "unrounded inference": lambda net: logits_without_rounding(net, 0, X.astype(np.uint8)).numpy().astype(np.int64),
     "the learner": _refuses(_subnet),
     "the learner of dense networks": _refuses(_dense),
     "hardware": _refuses(least_accelerator),
