@@ -33,12 +33,7 @@ TAP = ":tap"
 
 
 def onnx_graph(
-    net: PackedNetwork,
-    task: int | str,
-    *,
-    taps: bool = False,
-    form: Forms = None,
-    bank: BankLayout | None = None,
+    net: PackedNetwork, task: int | str, *, taps: bool = False, form: Forms = None, bank: BankLayout | None = None
 ) -> onnx.ModelProto:
     """The ONNX model of one task, opset 19 and IR 9: x (N, *input_shape) -> logits int32 (N, classes).
 
@@ -74,12 +69,16 @@ def onnx_graph(
         if taps:
             tap = cast(graph, as_features(graph, tensors[index]), "int32", f"{layer.name}{TAP}")
             outputs.append(helper.make_tensor_value_info(tap, TensorProto.INT32, ["N", *net.shapes[index]]))
-    logits = as_features(graph, tensors[net.head(task)])
+    _end(graph, as_features(graph, tensors[net.head(task)]))
+    return _model(net, task, graph, outputs, summaries)
+
+
+def _end(graph: Graph, logits: Tensor) -> None:
+    """Call the output of a head "logits", as int32."""
     if (logits.dtype, logits.zero_point) == ("int32", 0):
         graph.rename(logits.name, "logits")
     else:
         cast(graph, logits, "int32", "logits")
-    return _model(net, task, graph, outputs, summaries)
 
 
 def _names(net: PackedNetwork, task: int) -> dict[int, str]:

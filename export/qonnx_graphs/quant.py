@@ -28,7 +28,7 @@ def quant_format(graph: QonnxGraph, where: str, source: str, output: str, shape:
     """Add the node that quantizes a tensor to an activation format; gives ``output``."""
     if form.signed and form.bits == 1:
         raise ExportError(f"{where}: is signed with 1 bit, which holds -1 and 0; Quant reads it as -1 and 1")
-    return _quant(graph, source, output, shape, form.bits, form.exponent, signed=form.signed)
+    return _quant(graph, source, output, shape, (form.bits, form.exponent, form.signed))
 
 
 def quant_layer(graph: QonnxGraph, layer: QonnxLayer, sources: Sequence[str], output: str) -> str:
@@ -40,9 +40,8 @@ def quant_layer(graph: QonnxGraph, layer: QonnxLayer, sources: Sequence[str], ou
     value = _value(graph, layer, sources, f"{name}.value")
     if form is None:  # logits that are rounded, and never saturate
         largest = (layer.bound >> layer.requantization.shift) + 1
-        return _quant(
-            graph, value, output, shape, integer_bits(-largest, largest), layer.unit + layer.requantization.shift
-        )
+        grid = integer_bits(-largest, largest), layer.unit + layer.requantization.shift, True
+        return _quant(graph, value, output, shape, grid)
     if not form.signed:  # FINN takes an unsigned Quant behind a Relu only
         value = graph.tensor("Relu", [value], f"{name}.relu", shape)
     return quant_format(graph, f"layer {name!r}: its output", value, output, shape, form)
@@ -88,12 +87,12 @@ def _constant(graph: QonnxGraph, layer: QonnxLayer, what: str, integers: Ints, e
         raise ExportError(f"layer {layer.name!r}: its {what} have exponent {exponent}, float32 holds {low}..{high}")
     name = f"{layer.name}.{what}"
     values = graph.constant(f"{name}.values", np.ldexp(integers.astype(np.float32), exponent))
-    return _quant(graph, values, name, integers.shape, integer_bits(integers), exponent)
+    return _quant(graph, values, name, integers.shape, (integer_bits(integers), exponent, True))
 
 
-def _quant(
-    graph: QonnxGraph, source: str, output: str, shape: Shape, bits: int, exponent: int, *, signed: bool = True
-) -> str:
+def _quant(graph: QonnxGraph, source: str, output: str, shape: Shape, grid: tuple[int, int, bool]) -> str:
+    """Add a Quant node; ``grid``: bits, exponent, and whether it is signed."""
+    bits, exponent, signed = grid
     inputs = [source, graph.number(2.0**exponent), graph.number(0.0), graph.number(float(bits))]
     attributes = {"signed": int(signed), "narrow": 0, "rounding_mode": "ROUND"}
     return graph.tensor("Quant", inputs, output, shape, domain=DOMAIN, **attributes)
