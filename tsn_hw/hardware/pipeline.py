@@ -125,8 +125,9 @@ def refold(design: Accelerator, settings: HardwareSettings) -> Accelerator:
 
 def refold_unit(unit: U, settings: UnitSettings) -> U:
     """A unit with other settings that are legal for it."""
-    unit = replace(unit, settings=settings)
-    return replace(unit, window=replace(unit.window, lanes=unit.input_lanes)) if unit.window is not None else unit
+    lanes = settings.folding.simd if unit.has_words else settings.folding.pe
+    window = None if unit.window is None else replace(unit.window, lanes=lanes)
+    return replace(unit, settings=settings, window=window)
 
 
 class _Common(NamedTuple):
