@@ -72,6 +72,6 @@ def test_a_trained_body_computes_the_same_integers_in_every_engine(architecture:
     heads = [net.layers[net.head(task)].name for task in range(2)]
     images = {task: noise(architecture.input_shape, task).x_test for task in range(2)}
     result = verify(net, images.__getitem__, brevitas(model, heads), samples=4)
-    assert result.first_difference() is None
+    assert result.first_difference is None
     assert result.passed
     assert [name for name, engine in result.engines.items() if engine.absent] == []
