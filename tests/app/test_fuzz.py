@@ -30,8 +30,7 @@ from tsn_hw.app.hardware.trials import trial_of
 from tsn_hw.app.report import costs, sections
 from tsn_hw.app.report.run import gather
 from tsn_hw.app.sweep.plots import pictures, points_table
-from tsn_hw.app.sweep.results import check_row, identity, line_of, rows_of
-from tsn_hw.app.sweep.summary import read_sweep_summary
+from tsn_hw.app.sweep.results import check_row, identity, line_of, read_sweep_summary, rows_of
 from tsn_hw.core import artifact
 from tsn_hw.hardware.pipeline import accelerator, least_accelerator
 from tsn_hw.learn.config import read_settings

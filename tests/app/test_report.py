@@ -21,7 +21,7 @@ from tsn_hw.app.cli.main import main
 from tsn_hw.app.hardware.rtl import FamilyEstimate
 from tsn_hw.app.hardware.synth import Synthesis
 from tsn_hw.app.learning.runs import RunFolder
-from tsn_hw.app.sweep.summary import read_sweep_summary
+from tsn_hw.app.sweep.results import read_sweep_summary
 from tsn_hw.core import artifact
 from tsn_hw.core.capacity import capacity
 from tsn_hw.core.errors import SettingsError

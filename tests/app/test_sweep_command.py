@@ -23,8 +23,8 @@ from tsn_hw.app.cli.main import main
 from tsn_hw.app.sweep.pareto import SIZE, betters, choose, front, nearest
 from tsn_hw.app.sweep.plots import pictures
 from tsn_hw.app.sweep.points import space_of
+from tsn_hw.app.sweep.results import Sweep
 from tsn_hw.app.sweep.settings import Budget, Part, Values, read_sweep
-from tsn_hw.app.sweep.summary import Sweep
 from tsn_hw.core import artifact
 from tsn_hw.core.errors import SettingsError
 

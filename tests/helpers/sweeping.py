@@ -17,8 +17,8 @@ from typing import Any
 
 from tests.helpers.tiny_run import EVERYTHING, TINY, finished_run
 from tsn_hw.app.sweep.engines import processes
+from tsn_hw.app.sweep.results import Sweep
 from tsn_hw.app.sweep.run import run_sweep
-from tsn_hw.app.sweep.summary import Sweep
 from tsn_hw.learn.settings import QuantizeSettings
 
 HERE = processes(1)

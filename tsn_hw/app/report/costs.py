@@ -18,8 +18,7 @@ from tsn_hw.app.report.memory_map import LayerMap, evenly, layer_maps, owner_pic
 from tsn_hw.app.report.sections import Subject
 from tsn_hw.app.sweep.pareto import ACCURACY, Objective
 from tsn_hw.app.sweep.plots import best_for, known_costs, pareto_plot, points_table
-from tsn_hw.app.sweep.results import widths
-from tsn_hw.app.sweep.summary import Sweep
+from tsn_hw.app.sweep.results import Sweep, widths
 from tsn_hw.core.capacity import Capacity, capacity
 from tsn_hw.core.network import PackedNetwork
 

@@ -13,7 +13,7 @@ from tsn_hw.app.output import CommandResult, Note, Section
 from tsn_hw.app.output.page import render_page
 from tsn_hw.app.report import costs, sections
 from tsn_hw.app.report.sections import Subject
-from tsn_hw.app.sweep.summary import Sweep, read_sweep_summary
+from tsn_hw.app.sweep.results import Sweep, read_sweep_summary
 from tsn_hw.core import artifact
 from tsn_hw.core.capacity import capacity
 from tsn_hw.core.errors import FoldingError, SettingsError

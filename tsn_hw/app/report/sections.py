@@ -20,7 +20,7 @@ from tsn_hw.app.hardware.synth import Synthesis
 from tsn_hw.app.learning.contents import task_table
 from tsn_hw.app.learning.metrics import Metrics
 from tsn_hw.app.output import Block, Cards, Cell, Note, Section, Table, Value
-from tsn_hw.app.sweep.summary import Sweep
+from tsn_hw.app.sweep.results import Sweep
 from tsn_hw.core import artifact
 from tsn_hw.core.capacity import Capacity
 from tsn_hw.core.network import PackedNetwork

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tsn_hw.app.output import Cell, Table, Value
 from tsn_hw.app.output.plots import GREY, RED
 from tsn_hw.app.sweep.pareto import ACCURACY, DEVICE, OPERATIONS, SIZE, Objective, front
-from tsn_hw.app.sweep.results import Row, network_name, widths
-from tsn_hw.app.sweep.summary import Sweep
+from tsn_hw.app.sweep.results import Row, Sweep, network_name, widths
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

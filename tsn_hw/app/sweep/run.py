@@ -16,7 +16,9 @@ from tsn_hw.app.sweep.points import Point, Space, space_of
 from tsn_hw.app.sweep.results import (
     ACCURACY_COLUMN,
     COLUMNS,
+    SUMMARY,
     Row,
+    Sweep,
     check_row,
     open_results,
     require_pyarrow,
@@ -26,7 +28,6 @@ from tsn_hw.app.sweep.results import (
 from tsn_hw.app.sweep.runner import Runner
 from tsn_hw.app.sweep.search import require_optuna, search
 from tsn_hw.app.sweep.settings import Budget, SweepSettings, read_sweep
-from tsn_hw.app.sweep.summary import SUMMARY, Sweep
 from tsn_hw.core.errors import SettingsError
 from tsn_hw.core.files import write_atomically
 from tsn_hw.core.layers import Weighted
