@@ -54,7 +54,7 @@ class AcceleratorOptions:
     max_tasks: Annotated[int | None, whole(1, 1024)] = None
     """room for so many tasks (default: those of the network)"""
 
-    def wishes(self, platform: Platform) -> HardwareRequest:
+    def request(self, platform: Platform) -> HardwareRequest:
         """The same for hardware of a platform; options of the search do not go with a folding file."""
         from tsn_hw.app.hardware.choose import HardwareRequest
 
@@ -109,9 +109,9 @@ def hls(
     from tsn_hw.app.hardware.choose import write_project
     from tsn_hw.app.hardware.memories import write_patch
 
-    wishes = design.wishes(part.platform(part=part.part))
+    request = design.request(part.platform(part=part.part))
     if patch is None:
-        return write_project(network, out, wishes, samples)
+        return write_project(network, out, request, samples)
     if design.folding is None:
         raise SettingsError("--patch: needs the --folding that the accelerator was built with")
     return write_patch(patch, network, design.folding, out)
@@ -158,9 +158,9 @@ def cost(
     if network is None:
         return list_devices(part.device_file)
     part.require_device(coefficients=part.coefficients, save_folding=save_folding, **vars(design))
-    wishes = None if part.device is None else design.wishes(part.platform())
+    request = None if part.device is None else design.request(part.platform())
     rules = Rules(counting.float_factor, counting.skip_zeros)
-    return cost(network, wishes, rules, counting.energy, save_folding)
+    return cost(network, request, rules, counting.energy, save_folding)
 
 
 def memories(

@@ -113,7 +113,8 @@ def verify(
 
     if hardware.simulator is not None and hardware.rtl is None:
         raise SettingsError("--simulator runs the hardware that --rtl names, and there is none")
-    return verify_network(network, run, samples, images, out, hardware.rtl, hardware.simulator)
+    rtl = None if hardware.rtl is None else (hardware.rtl, hardware.simulator)
+    return verify_network(network, run, samples, images, out, rtl)
 
 
 def sweep(
@@ -169,12 +170,12 @@ def report(
     from tsn_hw.app.report.run import write_report
 
     part.require_device(target_fps=target_fps, coefficients=part.coefficients)
-    wishes = None
+    request = None
     if part.device is not None:
         from tsn_hw.app.hardware.choose import HardwareRequest
 
-        wishes = HardwareRequest(part.platform(), target_fps=target_fps)
-    return write_report(run, out, sweep, wishes, rtl)
+        request = HardwareRequest(part.platform(), target_fps=target_fps)
+    return write_report(run, out, sweep, request, rtl)
 
 
 def bench(

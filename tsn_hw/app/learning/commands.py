@@ -100,12 +100,11 @@ def verify_network(
     samples: int,
     images: int,
     out: Path | None,
-    rtl: Path | None = None,
-    simulator: str | None = None,
+    rtl: tuple[Path, str | None] | None = None,
 ) -> CommandResult:
     """Compare every engine with every other; beside a run also on real images, with Brevitas and metrics.
 
-    rtl: a folding file; then the hardware of that folding runs too, in a simulator of that name or the fastest.
+    rtl: a folding file and the name of a simulator, None for the fastest; then that hardware runs too.
     """
     from tsn_hw.app.deploy.verify import verify
     from tsn_hw.app.hardware.rtl import simulated_rtl
@@ -121,7 +120,7 @@ def verify_network(
     if beside is not None:
         real = partial(beside.images, count=images)
         of_run = {"images": real, "brevitas": beside.brevitas(), "snapshots": beside.snapshots()}
-    with nullcontext() if rtl is None else simulated_rtl(net, rtl, simulator) as hardware:
+    with nullcontext() if rtl is None else simulated_rtl(net, *rtl) as hardware:
         result = verify(net, samples=samples, rtl=hardware, **of_run)
     blocks = verification_blocks(result, [task.name for task in net.tasks])
     if beside is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,9 +19,6 @@ class CommandResult:
     blocks: Sequence[Block]
     data: Any
     exit_code: int = 0
-
-    def __iter__(self) -> Iterator[Any]:
-        yield from (self.text(), self.data)
 
     def text(self) -> str:
         """All blocks but pictures, a blank line between them."""
