@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
-from tsn_hw import __version__
+import tsn_hw
 from tsn_hw.app.cli import deploy, hardware, learning
 from tsn_hw.app.cli.command import EXIT_BAD_INPUT, EXIT_INTERRUPTED, refusal
 from tsn_hw.app.output import CommandResult, Note
@@ -99,7 +99,7 @@ class Columns:
 
 app = App(
     name="tsn-hw",
-    version=f"tsn-hw {__version__}",
+    version=lambda: f"tsn-hw {tsn_hw.__version__}",
     help="TinySubNets on hardware: one network, many tasks, the same integers in every engine.",
     help_epilogue="Start with 'tsn-hw demo'. Every command explains itself with --help. Exit code 2: bad input.",
     help_format="plaintext",
