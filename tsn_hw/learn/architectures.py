@@ -189,3 +189,7 @@ def resnet18(input_shape: Shape, width: int = 20, batch_norm: bool = True) -> Ar
 def _require_images(model: str, input_shape: Shape) -> None:
     if len(input_shape) != 3:
         raise SettingsError(f"model {model!r}: needs images (channels, height, width), the data has {input_shape}")
+
+
+BODIES: dict[str, Callable[..., Architecture]] = {body.__name__: body for body in (mlp, alexnet, tinynet, resnet18)}
+"""Every body by its name in settings. It takes those of the keys of ``[model]`` that it has as parameters."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import resource
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import torch
 
 from tsn_hw.core.errors import SettingsError, TrainingError
 from tsn_hw.core.network import MAX_WEIGHTS
-from tsn_hw.learn.architectures import Architecture, alexnet, mlp, resnet18, tinynet
+from tsn_hw.learn.architectures import BODIES, Architecture
 from tsn_hw.learn.data.tasks import Stream
 from tsn_hw.learn.methods import METHODS
 from tsn_hw.learn.settings import Settings
@@ -25,16 +26,11 @@ CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 def architecture_of(settings: Settings, input_shape: tuple[int, ...]) -> Architecture:
     """The body that the settings ask for, at the size of the data."""
-    model = settings.model
-    if model.kind == "mlp":
-        architecture = mlp(input_shape, model.hidden, model.batch_norm, model.dropout)
-    elif model.kind == "resnet18":
-        if model.dropout:
-            raise SettingsError(f"model.dropout = {model.dropout}: 'resnet18' has none, must be 0")
-        architecture = resnet18(input_shape, model.width, model.batch_norm)
-    else:
-        convolutional = alexnet if model.kind == "alexnet" else tinynet
-        architecture = convolutional(input_shape, model.channels, model.hidden, model.batch_norm, model.dropout)
+    model, body = settings.model, BODIES[settings.model.kind]
+    taken = inspect.signature(body).parameters
+    if model.dropout and "dropout" not in taken:
+        raise SettingsError(f"model.dropout = {model.dropout}: {model.kind!r} has none, must be 0")
+    architecture: Architecture = body(input_shape, **{key: value for key, value in vars(model).items() if key in taken})
     names = [layer.name for layer in architecture.weighted.values()]
     for name in settings.train.keep_table:
         if name not in names:
