@@ -5,6 +5,7 @@ Every layer with weights of a body can be masked; activations are quantized afte
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
