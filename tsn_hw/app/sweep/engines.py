@@ -27,13 +27,19 @@ CONNECT_SECONDS = 20
 KEPT = "what is finished is kept, the same command goes on from there"
 
 
+def require_package(name: str, why: str) -> None:
+    """EngineError if a package that sweeps may use is not installed."""
+    if importlib.util.find_spec(name) is None:
+        raise EngineError(f"{why}: pip install 'tsn-hw[sweep]'")
+
+
 def numbered(function: Callable[..., T], number: int, arguments: tuple[Any, ...]) -> tuple[int, T]:
     """A result with its number."""
     return number, function(*arguments)
 
 
 def end_with(parent: int) -> None:
-    """End this process when its parent has: a worker of a killed parent would wait for work for ever.
+    """End this process when its parent has: a worker of a killed parent would never end.
 
     Workers begin with this, before they have work: the parent may be killed while they start.
     """
@@ -62,8 +68,7 @@ def processes(jobs: int) -> Engine:
 
 def dask_cluster(scheduler: str) -> Engine:
     """An engine of the workers of a Dask scheduler, "tcp://host:port"; EngineError if there is none."""
-    if importlib.util.find_spec("distributed") is None:
-        raise EngineError("--engine dask needs distributed: pip install 'tsn-hw[sweep]'")
+    require_package("distributed", "--engine dask needs distributed")
     from distributed import Client, as_completed
     from distributed.scheduler import KilledWorker
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import importlib.util
 import io
 import json
 import os
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
 from tsn_hw.app.sweep.settings import Budget
-from tsn_hw.core.errors import EngineError, FileError, SettingsError, shown
+from tsn_hw.core.errors import FileError, SettingsError, shown
 from tsn_hw.core.records import Bounds, build, convert, parse_json, read_json
 
 Row = dict[str, Any]
@@ -142,12 +141,6 @@ def to_csv(rows: Sequence[Row]) -> bytes:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue().encode()
-
-
-def require_pyarrow() -> None:
-    """EngineError if pyarrow is not installed."""
-    if importlib.util.find_spec("pyarrow") is None:
-        raise EngineError("--parquet needs pyarrow: pip install 'tsn-hw[sweep]'")
 
 
 def to_parquet(rows: Sequence[Row]) -> bytes:

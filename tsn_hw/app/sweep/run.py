@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tsn_hw.app.learning.runs import RunFolder
 from tsn_hw.app.output import CommandResult, Note
-from tsn_hw.app.sweep.engines import Engine
+from tsn_hw.app.sweep.engines import Engine, require_package
 from tsn_hw.app.sweep.evaluate import Base, base_of, learn
 from tsn_hw.app.sweep.pareto import beyond_limits, choose, front, nearest
 from tsn_hw.app.sweep.plots import pictures, points_table
@@ -21,12 +21,11 @@ from tsn_hw.app.sweep.results import (
     Sweep,
     check_row,
     open_results,
-    require_pyarrow,
     to_csv,
     to_parquet,
 )
 from tsn_hw.app.sweep.runner import Runner
-from tsn_hw.app.sweep.search import require_optuna, search
+from tsn_hw.app.sweep.search import search
 from tsn_hw.app.sweep.settings import Budget, SweepSettings, read_sweep
 from tsn_hw.core.errors import SettingsError
 from tsn_hw.core.files import write_atomically
@@ -50,9 +49,9 @@ def run_sweep(file: Path, folder: Path, engine: Engine, parquet: bool = False) -
     """
     settings = read_sweep(file)
     if settings.search is not None:
-        require_optuna()
+        require_package("optuna", "a [search] needs Optuna")
     if parquet:
-        require_pyarrow()
+        require_package("pyarrow", "--parquet needs pyarrow")
     trained = RunFolder(Path(settings.run)).settings if settings.run else read_settings(Path(settings.train))
     stream = stream_of(trained)
     space = space_of(settings.values, trained, _layer_names(trained, stream))

@@ -6,7 +6,6 @@ same points again. That makes it resumable without a memory of its own: what was
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,6 @@ from tsn_hw.app.sweep.pareto import OBJECTIVES
 from tsn_hw.app.sweep.points import Point, Space
 from tsn_hw.app.sweep.results import Row
 from tsn_hw.app.sweep.settings import Search
-from tsn_hw.core.errors import EngineError
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -23,12 +21,6 @@ GENERATION = 8
 """Points that are asked for together."""
 FAR = 1e6
 """Stands for an infinite distance, with which a sampler cannot reckon."""
-
-
-def require_optuna() -> None:
-    """EngineError if Optuna is not installed."""
-    if importlib.util.find_spec("optuna") is None:
-        raise EngineError("a [search] needs Optuna: pip install 'tsn-hw[sweep]'")
 
 
 def search(
