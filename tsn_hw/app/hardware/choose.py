@@ -59,26 +59,9 @@ class Chosen:
     how: str
 
 
-@dataclass(frozen=True)
-class Design:
-    """An accelerator that was chosen, for the vendor's tools."""
-
-    chosen: Chosen
-    target: Target
-
-
 def write_project(path: Path, folder: Path, request: HardwareRequest, samples: int) -> CommandResult:
-    """Write the HLS project of a network, and tell what was chosen."""
-    net = artifact.load(path)
-    design = design_of(net, request)
-    golden = [_golden(net, task, samples) for task in range(len(net.tasks))]
-    write_hls(design.chosen.accelerator, folder, golden=golden, extra_files=project_files(design, golden))
-    return _result(design, folder)
-
-
-def design_of(net: PackedNetwork, request: HardwareRequest) -> Design:
-    """The accelerator that a user asks for, with its estimate; FoldingError if the part is too small for it."""
-    platform = request.platform
+    """Write the HLS project of a network, and tell what was chosen; FoldingError if it is too large for the part."""
+    net, platform = artifact.load(path), request.platform
     if not platform.part:
         raise SettingsError(
             f"device {platform.device.name!r}: is none that Vitis HLS builds for; tsn-hw rtl writes SystemVerilog for "
@@ -88,7 +71,9 @@ def design_of(net: PackedNetwork, request: HardwareRequest) -> Design:
     chosen = choose(net, request)
     if not chosen.estimate.fits:
         raise FoldingError(f"{chosen.how}: {_too_large(chosen.estimate)}; fold more, or choose a larger --device")
-    return Design(chosen, target)
+    golden = [_golden(net, task, samples) for task in range(len(net.tasks))]
+    write_hls(chosen.accelerator, folder, golden=golden, extra_files=_extra_files(chosen, target, golden))
+    return _result(chosen, target, folder)
 
 
 def choose(net: PackedNetwork, request: HardwareRequest) -> Chosen:
@@ -135,17 +120,17 @@ def _golden(net: PackedNetwork, task: int, samples: int) -> GoldenRun:
 # --------------------------------------------------------------------------------------------------------------- files
 
 
-def project_files(design: Design, golden: Sequence[GoldenRun]) -> dict[str, bytes]:
+def _extra_files(chosen: Chosen, target: Target, golden: Sequence[GoldenRun]) -> dict[str, bytes]:
     """Path and content of everything around the firmware: memories, scripts, driver, reports, README."""
-    made, estimate = design.chosen.accelerator, design.chosen.estimate
+    made, estimate = chosen.accelerator, chosen.estimate
     net = made.net
     texts = {
-        "README.md": readme(design),
+        "README.md": readme(chosen, target),
         "folding.json": folding_json(made.settings, net),
         "final_hw_config.json": final_config_json(made),
         "driver/driver.py": (TEMPLATES / "driver" / "driver.py").read_text(),
-        "driver/accelerator.json": driver_json(made, design.target, estimate.interval_cycles, estimate.latency_cycles),
-        **{f"scripts/{name}": text for name, text in scripts(design.target).items()},
+        "driver/accelerator.json": driver_json(made, target, estimate.interval_cycles, estimate.latency_cycles),
+        **{f"scripts/{name}": text for name, text in scripts(target).items()},
         **{f"report/{name}.json": json.dumps(values, indent=1) + "\n" for name, values in reports(estimate).items()},
     }
     files = {name: text.encode() for name, text in texts.items()}
@@ -206,11 +191,11 @@ def _resources_json(unit: UnitEstimate) -> dict[str, float]:
 # ------------------------------------------------------------------------------------------------------------- telling
 
 
-def _result(design: Design, folder: Path) -> CommandResult:
+def _result(chosen: Chosen, target: Target, folder: Path) -> CommandResult:
     """What was written, with the folding and the estimate of every unit."""
-    made, estimate, target = design.chosen.accelerator, design.chosen.estimate, design.target
+    made, estimate = chosen.accelerator, chosen.estimate
     blocks: list[Block] = [
-        Note(f"{design.chosen.how} ({target.part}, {target.clock_mhz:g} MHz)"),
+        Note(f"{chosen.how} ({target.part}, {target.clock_mhz:g} MHz)"),
         unit_table(made, estimate),
         Note(
             f"of {estimate.device.name}, estimated: {_shares(estimate)}\n"
@@ -221,7 +206,7 @@ def _result(design: Design, folder: Path) -> CommandResult:
     ]
     values = {
         "folder": str(folder),
-        "chosen": design.chosen.how,
+        "chosen": chosen.how,
         "device": estimate.device.name,
         "part": target.part,
         "clock_mhz": target.clock_mhz,
@@ -256,18 +241,18 @@ def unit_table(made: Accelerator, estimate: Estimate) -> Table:
     return Table.of_rows(header, rows, "Units")
 
 
-def readme(design: Design) -> str:
+def readme(chosen: Chosen, target: Target) -> str:
     """README.md of an exported folder."""
-    made, estimate = design.chosen.accelerator, design.chosen.estimate
+    made, estimate = chosen.accelerator, chosen.estimate
     stream = made.input
     tasks = [[number, task.name, len(task.classes)] for number, task in enumerate(made.net.tasks)]
     return render(
         "README.md.in",
         tasks=table_text(Table.of_rows(["task", "name", "classes"], tasks)),
         units=table_text(unit_table(made, estimate)),
-        chosen=design.chosen.how.capitalize(),
-        part=design.target.part,
-        clock_mhz=f"{design.target.clock_mhz:g}",
+        chosen=chosen.how.capitalize(),
+        part=target.part,
+        clock_mhz=f"{target.clock_mhz:g}",
         rate=f"{estimate.inferences_per_second:.1f}",
         latency_us=f"{estimate.latency_us:.1f}",
         shape=" x ".join(map(str, stream.shape)),
