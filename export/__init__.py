@@ -1,5 +1,6 @@
 """Back ends: they turn a packed network into files that other tools run."""
 
+from export.c_code.project import write_c
 from export.hls.project import write_hls
 from export.memories.files import read_memories, write_memories
 from export.onnx_graphs.check import check_folder
@@ -15,6 +16,7 @@ __all__ = [
     "onnx_graph",
     "qonnx_graph",
     "read_memories",
+    "write_c",
     "write_hls",
     "write_memories",
     "write_onnx",

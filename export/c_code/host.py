@@ -1,0 +1,76 @@
+"""The C project of a network compiled for this machine, to see the integers of every layer."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import subprocess
+import tempfile
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from export.c_code.project import c_files
+from export.c_code.scratch import element_bytes, source_of
+from export.c_code.sections import sections
+from export.c_code.weights import Optimize
+from export.hls.scripts import TEMPLATES
+from export.project.golden import GoldenRun
+from export.project.tools import run_tool
+from tsn_hw.core.arithmetic import Ints
+from tsn_hw.core.errors import EngineError
+from tsn_hw.core.files import write_files
+from tsn_hw.core.network import PackedNetwork
+
+WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Wpedantic", "-Werror")
+SOURCES = ("tsn.c", "tsn_net.c", "dump.c")
+
+
+@dataclass(frozen=True, eq=False)
+class CompiledC:
+    """An engine: the runtime and the constants of a network, compiled. Its folder goes with the object."""
+
+    net: PackedNetwork
+    optimize: Optimize = "size"
+    compiler: Sequence[str] = ("gcc", "-O2")
+
+    @cached_property
+    def _folder(self) -> Path:
+        """Where the program is; EngineError where it cannot be made."""
+        if shutil.which(self.compiler[0]) is None:
+            raise EngineError(f"{self.compiler[0]} is not installed")
+        folder = Path(tempfile.mkdtemp(prefix="tsn-hw-c-"))
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        zeros = np.zeros((1, *self.net.input_shape), np.int64)
+        head, outputs = self.net.layers[self.net.head(0)].name, len(self.net.tasks[0].classes)
+        golden = [GoldenRun(0, zeros, {head: np.zeros((1, outputs), np.int64)})]  # nobody looks at it here
+        files = c_files(self.net, sections(self.net, self.optimize), golden, self.optimize)
+        write_files(folder, files | {"dump.c": (TEMPLATES / "c" / "dump.c").read_bytes()})
+        run_tool([*self.compiler, *WARNINGS, "-o", "dump", *SOURCES], folder)
+        return folder
+
+    def run(self, task: int, inputs: Ints) -> dict[str, Ints]:
+        """The integers (batch, ...) of every layer, by name, for inputs (batch, *shape)."""
+        folder = self._folder
+        kind = "i" if self.net.input.signed else "u"
+        (folder / "inputs").write_bytes(inputs.astype(f"{kind}{element_bytes(self.net.input)}").tobytes())
+        done = subprocess.run(
+            [folder / "dump", str(task), "inputs", "integers"], cwd=folder, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise EngineError(f"C, task {task}: {done.stderr.strip() or f'status {-done.returncode}'}")
+        return self._layers(task, inputs, np.fromfile(folder / "integers", np.int32).astype(np.int64))
+
+    def _layers(self, task: int, inputs: Ints, values: Ints) -> dict[str, Ints]:
+        """The integers of every layer, out of those that follow one another for each input."""
+        indices = [index for index, _, _ in self.net.run_order(task)]
+        own = [index for index in indices if source_of(self.net, index) == index]
+        ends = np.cumsum([math.prod(self.net.shapes[index]) for index in own])
+        flat = dict(zip(own, np.split(values.reshape(len(inputs), -1), ends[:-1], axis=1), strict=True))
+        flat[-1] = inputs
+        shaped = {i: flat[source_of(self.net, i)].reshape(len(inputs), *self.net.shapes[i]) for i in indices}
+        return {self.net.layers[index].name: found for index, found in shaped.items()}

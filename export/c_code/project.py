@@ -1,0 +1,149 @@
+"""The folder of a C project: constants, runtime, example, golden data, Makefile and README."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from export.c_code.scratch import element_bytes
+from export.c_code.sections import Choice, Sections, sections
+from export.c_code.weights import Optimize
+from export.hls.scripts import TEMPLATES, render
+from export.project.folder import write_folder
+from export.project.golden import GoldenRun
+from tsn_hw.core import artifact
+from tsn_hw.core.arithmetic import ActFormat, Ints
+from tsn_hw.core.errors import ExportError
+from tsn_hw.core.files import StrPath
+from tsn_hw.core.network import PackedNetwork
+
+C_FOLDER = "tsn-hw c project 1"
+COPIED = ("tsn.h", "tsn.c", "main.c", "Makefile")
+"""The files of ``hls_templates/c`` that go into a project as they are."""
+BYTES_A_LINE = 24
+
+
+@dataclass(frozen=True)
+class CProject:
+    """What a project takes: bytes of constants in flash, bytes of the scratch buffer, and the layout of every layer."""
+
+    flash_bytes: int
+    scratch_bytes: int
+    choices: tuple[Choice, ...]
+
+
+def write_c(
+    net: PackedNetwork, folder: StrPath, *, golden: Sequence[GoldenRun], optimize: Optimize = "size"
+) -> CProject:
+    """Write the project of a network: same network, same bytes; whole or not at all.
+
+    golden: inputs and expected integers for the self-test. optimize: what decides how weights lie in flash.
+
+    Raises ExportError where C cannot hold the network, or the folder is not empty and no export of ours; FileError
+    where it cannot be written.
+    """
+    made = sections(net, optimize)
+    project = CProject(made.flash_bytes, scratch_bytes(net, made), made.choices)
+    write_folder(Path(folder), c_files(net, made, golden, optimize), C_FOLDER)
+    return project
+
+
+def scratch_bytes(net: PackedNetwork, made: Sections) -> int:
+    """Bytes of the scratch buffer: all tensors of a task, and its logits."""
+    return made.scratch_bytes + 4 * _most_logits(net)
+
+
+def c_files(net: PackedNetwork, made: Sections, golden: Sequence[GoldenRun], optimize: Optimize) -> dict[str, bytes]:
+    """Path in the folder → content of everything that is written."""
+    files = {name: (TEMPLATES / "c" / name).read_bytes() for name in COPIED}
+    files["tsn_net.h"] = _header(net, made).encode()
+    files["tsn_net.c"] = _constants(net, made).encode()
+    files["golden.h"] = golden_header(net, golden).encode()
+    files["README.md"] = _readme(net, made, optimize).encode()
+    return files
+
+
+def _header(net: PackedNetwork, made: Sections) -> str:
+    """Sizes of a network, for the caller's buffers."""
+    return render(
+        "c/tsn_net.h.in",
+        input_type=_input_type(net.input),
+        inputs=int(np.prod(net.input_shape)),
+        tasks=len(net.tasks),
+        scratch_bytes=scratch_bytes(net, made),
+        scratch_words=scratch_bytes(net, made) // 4,
+        most_logits=_most_logits(net),
+    )
+
+
+def _constants(net: PackedNetwork, made: Sections) -> str:
+    """The sections as arrays."""
+    names = [f"task_{t}" for t in range(len(made.tasks))] + [f"bank_{b}" for b in range(len(made.banks))]
+    parts = ["/* Written by tsn-hw: the constants of a network. */", '#include "tsn_net.h"', ""]
+    for name, data in zip(names, made.tasks + made.banks, strict=True):
+        parts += [f"static const uint8_t {name}[{len(data)}] = {{", *_lines(map(str, data)), "};", ""]
+    parts.append(f"static const tsn_section sections[{len(names)}] = {{")
+    parts += [f"    {{{name}, sizeof {name}}}," for name in names]
+    digest = hashlib.sha256(artifact.to_bytes(net)).hexdigest()
+    sizes = f"TSN_TASKS, {len(names)}, TSN_INPUTS, sizeof(tsn_input), TSN_SCRATCH_BYTES, TSN_MOST_LOGITS"
+    parts += ["};", "", f'const tsn_network tsn_constants = {{\n    sections, {sizes},\n    "{digest}"}};', ""]
+    return "\n".join(parts)
+
+
+def golden_header(net: PackedNetwork, golden: Sequence[GoldenRun]) -> str:
+    """Inputs and logits of some runs as arrays, each input with its CRC-32."""
+    parts = ["/* Written by tsn-hw: inputs and the logits that every engine gives. */", '#include "tsn_net.h"', ""]
+    rows: list[str] = []
+    for run in golden:
+        logits = run.layers[net.layers[net.head(run.task)].name]
+        for x, y in zip(run.inputs, logits, strict=True):
+            number, crc = len(rows), _crc(net, x, y)
+            parts += [f"static const tsn_input golden_input_{number}[TSN_INPUTS] = {{", *_numbers(x), "};"]
+            parts += [f"static const int32_t golden_logits_{number}[{y.size}] = {{", *_numbers(y), "};"]
+            rows.append(f"    {{{run.task}, golden_input_{number}, golden_logits_{number}, {y.size}, {crc}u}},")
+    if not rows:
+        raise ExportError("golden data: there must be at least one input")
+    parts += [f"#define TSN_GOLDENS {len(rows)}u", "static const tsn_golden tsn_goldens[TSN_GOLDENS] = {", *rows, "};"]
+    return "\n".join([*parts, ""])
+
+
+def _crc(net: PackedNetwork, x: Ints, y: Ints) -> int:
+    kind = "i" if net.input.signed else "u"
+    return zlib.crc32(x.astype(f"<{kind}{element_bytes(net.input)}").tobytes() + y.astype("<i4").tobytes())
+
+
+def _numbers(values: Ints) -> list[str]:
+    """Integers of C; the smallest of 32 bits has no literal of its own there."""
+    smallest = -(2**31)
+    return _lines("(-2147483647 - 1)" if value == smallest else str(value) for value in values.ravel().tolist())
+
+
+def _lines(numbers: Iterable[str]) -> list[str]:
+    texts = list(numbers)
+    return [f"    {', '.join(texts[i : i + BYTES_A_LINE])}," for i in range(0, len(texts), BYTES_A_LINE)]
+
+
+def _input_type(form: ActFormat) -> str:
+    return f"{'' if form.signed else 'u'}int{8 * element_bytes(form)}_t"
+
+
+def _most_logits(net: PackedNetwork) -> int:
+    return max(len(task.classes) for task in net.tasks)
+
+
+def _readme(net: PackedNetwork, made: Sections, optimize: Optimize) -> str:
+    layouts = [f"| {c.layer} | {c.bank} | {c.layout} | {c.size_bytes:,} | {c.other_bytes:,} |" for c in made.choices]
+    return render(
+        "c/README.md.in",
+        tasks="\n".join(f"{t} {task.name} ({len(task.classes)} classes)" for t, task in enumerate(net.tasks)),
+        optimize=optimize,
+        flash=f"{made.flash_bytes:,}",
+        scratch=f"{scratch_bytes(net, made):,}",
+        layouts="\n".join(layouts),
+        input=f"{net.input_shape} integers of type {_input_type(net.input)}, {net.input.bits} bits",
+    )

@@ -1,0 +1,128 @@
+"""How the weights of a layer lie in flash: lists of those that a task uses, or a shared memory and masks.
+
+A list has an entry a weight: the gap to the one before, and its value. The places of all channels follow one another,
+so that no list has to say where a channel ends. A gap that is too long for its field is crossed by entries of value 0.
+A shared memory has the value of every weight that any task of a bank uses, and each task a bit a weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from tsn_hw.core.arithmetic import Ints, signed_bits
+from tsn_hw.core.memory import index_bits, pack_fields
+from tsn_hw.core.network import Bools
+
+Optimize = Literal["size", "speed"]
+LONGEST_GAP_BITS = 8
+DENSE = 0.45
+"""Share of weights that are not 0 from which on a list without gaps, of all weights, runs faster."""
+
+
+@dataclass(frozen=True, eq=False)
+class Values:
+    """How a value is written: as a place in a table, or as itself where ``entry_bytes`` is 0."""
+
+    bits: int
+    entry_bytes: int = 0
+    table: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def codes(self, values: Ints) -> Ints:
+        """What stands for each value in a field of ``bits``."""
+        return np.searchsorted(self.table, values) if self.entry_bytes else values & ((1 << self.bits) - 1)
+
+    @property
+    def data(self) -> bytes:
+        """The table."""
+        return self.table.astype(f"<i{self.entry_bytes}").tobytes() if self.entry_bytes else b""
+
+
+@dataclass(frozen=True, eq=False)
+class WeightList:
+    """The used weights of one task in one layer."""
+
+    gap_bits: int
+    values: Values
+    gaps: Ints
+    entries: Ints
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of flash."""
+        return -(-len(self.gaps) * (self.gap_bits + self.values.bits) // 8) + len(self.values.data)
+
+    @property
+    def data(self) -> bytes:
+        """The entries: of each the gap first, then the value."""
+        fields = np.stack([self.gaps, self.values.codes(self.entries)], axis=1)
+        return pack_low_first(fields, np.broadcast_to([self.gap_bits, self.values.bits], fields.shape))
+
+
+@dataclass(frozen=True, eq=False)
+class SharedWords:
+    """The weights of a layer that any task of a bank uses; 0 elsewhere."""
+
+    values: Values
+    entries: Ints
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of flash, without the masks."""
+        return -(-len(self.entries) * self.values.bits // 8) + len(self.values.data)
+
+    @property
+    def data(self) -> bytes:
+        """The words, in the order of the weights."""
+        return pack_low_first(self.values.codes(self.entries), self.values.bits)
+
+
+def pack_low_first(values: ArrayLike, widths: ArrayLike) -> bytes:
+    """Fields without gaps, each from its lowest bit on, the first in the lowest bits of the first byte.
+
+    >>> pack_low_first([1, 2, 3], 4).hex()
+    '2103'
+    """
+    fields = np.asarray(values).astype(np.uint64).ravel()
+    bits = np.broadcast_to(np.asarray(widths), np.shape(values)).ravel().astype(np.int64)
+    padding = -int(bits.sum()) % 8
+    return pack_fields(np.append(fields, np.uint64(0))[::-1], np.append(bits, padding)[::-1])[::-1]
+
+
+def weight_list(weights: Ints, optimize: Optimize) -> WeightList:
+    """The list of a task's weights in a layer, with the widths of gap and value that are smallest, or run fastest."""
+    flat = weights.ravel()
+    if optimize == "speed":
+        bits = 8 if signed_bits(flat) <= 8 else 16
+        return _list(flat, LONGEST_GAP_BITS if np.count_nonzero(flat) < DENSE * len(flat) else 0, bits)
+    return min((_list(flat, gap_bits) for gap_bits in range(LONGEST_GAP_BITS + 1)), key=lambda made: made.size_bytes)
+
+
+def shared_words(masked: Sequence[tuple[Bools, Ints]]) -> SharedWords:
+    """The weights that any of some tasks uses, from the mask and the weights of each."""
+    joined = np.zeros(masked[0][1].size, np.int64)
+    for mask, weights in masked:  # tasks that use the same weight agree on its value
+        joined[mask.ravel()] = weights[mask]
+    return SharedWords(_values(joined), joined)
+
+
+def _list(flat: Ints, gap_bits: int, direct_bits: int = 0) -> WeightList:
+    places = np.flatnonzero(flat)
+    distances = np.diff(places, prepend=-1) - 1
+    crossings, rest = np.divmod(distances, 1 << gap_bits)
+    ends = np.cumsum(crossings + 1)
+    entries, gaps = (np.zeros(int(ends[-1]) if len(ends) else 0, np.int64) for _ in range(2))
+    gaps[:] = (1 << gap_bits) - 1
+    gaps[ends - 1], entries[ends - 1] = rest, flat[places]
+    return WeightList(gap_bits, Values(direct_bits) if direct_bits else _values(entries), gaps, entries)
+
+
+def _values(entries: Ints) -> Values:
+    """A table of the values that are there, or the values themselves where they are no wider than their places."""
+    table = np.unique(entries) if len(entries) else np.zeros(1, np.int64)
+    direct, bits = signed_bits(table), index_bits(len(table))
+    return Values(direct) if direct <= bits else Values(bits, 1 if direct <= 8 else 2, table)

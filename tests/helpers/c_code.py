@@ -1,0 +1,33 @@
+"""C projects of random networks, compiled and compared with the int64 loop."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from export import GoldenRun
+from export.c_code.host import CompiledC
+from tests.helpers.networks import adversarial_inputs
+from tsn_hw.core import reference
+
+needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
+SANITIZED = ("gcc", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+
+
+def golden(net, count=3):
+    """Inputs of every task and what the int64 loop gives for them."""
+    inputs = [adversarial_inputs(net, count, seed=task) for task in range(len(net.tasks))]
+    return [GoldenRun(task, x, reference.run(net, task, x)) for task, x in enumerate(inputs)]
+
+
+def assert_equal_integers(net, count=6, optimize="size", compiler=("gcc", "-O1")):
+    """Every layer of every task gives the integers of the int64 loop; how many there were."""
+    engine, integers = CompiledC(net, optimize, compiler), 0
+    for task in range(len(net.tasks)):
+        x = adversarial_inputs(net, count, seed=task)
+        wanted, got = reference.run(net, task, x), engine.run(task, x)
+        assert list(got) == list(wanted)
+        for name, values in wanted.items():
+            np.testing.assert_array_equal(got[name], values, err_msg=f"task {task}, layer {name}")
+            integers += values.size
+    return integers
