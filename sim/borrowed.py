@@ -85,7 +85,7 @@ def exact_floats() -> Iterator[None]:
 
     NNPACK's convolution is wrong far below 2**24; bfloat16, TF32 and autocast drop bits of the operands. NNPACK and
     precision are global to torch: other threads see them meanwhile, and where one changes them, what was computed is
-    not to be trusted (EngineError). A forked child computes in one thread: torch would wait for ever for its others.
+    not to be trusted (EngineError). A forked child computes in one thread: torch would wait for its others without end.
     """
     import torch
 

@@ -21,11 +21,11 @@ from torch.nn import functional
 
 from sim.borrowed import exact_floats
 from sim.int8 import PAIR_LIMIT
-from sim.plan import LayerPlan, LayerPlans, Part
+from sim.plan import LayerPlan, LayerPlans, PartialSum
 from sim.proof import DTYPES, Floats, Kernel, Operation, UnprovenError, geometry, guarded
 from tsn_hw.core import arithmetic
 from tsn_hw.core.arithmetic import per_channel
-from tsn_hw.core.facts import Rescaling
+from tsn_hw.core.facts import FloatRequantization
 from tsn_hw.core.layers import INPUT, Add, AvgPool, Flatten, MaxPool, Pair, Weighted, refused
 from tsn_hw.core.network import PackedNetwork, Requantization
 
@@ -141,7 +141,7 @@ def _computing(net: PackedNetwork, task: int, index: int, plans: LayerPlans) -> 
             largest = plan.facts.inputs[0].range[1] * arithmetic.magnitude(weights)
             kernel = replace(kernel, wide=largest > PAIR_LIMIT)
             low, high = requant.bounds
-            if plan.rescaling == "folded" and low == 0 and high <= 255:  # the kernel rounds and saturates
+            if plan.requantization == "folded" and low == 0 and high <= 255:  # the kernel rounds and saturates
                 kernel, finish = replace(kernel, output=torch.uint8), partial(torch.clamp_, max=high)
         return [guarded(kernel, weights, factor, bias, refuse), finish]
     dtype = DTYPES[plan.kernel]
@@ -154,15 +154,15 @@ def _computing(net: PackedNetwork, task: int, index: int, plans: LayerPlans) -> 
 
 def _before_rounding(requant: Requantization, plan: LayerPlan) -> tuple[Floats, Floats]:
     """Factor and bias a channel that belong to the accumulation."""
-    if plan.rescaling == "folded":
+    if plan.requantization == "folded":
         return np.ldexp(requant.multiplier, -requant.shift), np.ldexp(requant.offset, -requant.shift)
-    if isinstance(plan.rescaling, Rescaling):
-        sign = np.sign(plan.rescaling.multiplier)
-        return sign.astype(np.float64), (sign * plan.rescaling.bias).astype(np.float64)
+    if isinstance(plan.requantization, FloatRequantization):
+        sign = np.sign(plan.requantization.multiplier)
+        return sign.astype(np.float64), (sign * plan.requantization.bias).astype(np.float64)
     return np.sign(requant.multiplier).astype(np.float64), np.zeros(len(requant.offset))
 
 
-def _in_parts(layer: Weighted, factor: Floats, parts: tuple[Part, ...], refuse: Callable[[], None]) -> Operation:
+def _in_parts(layer: Weighted, factor: Floats, parts: tuple[PartialSum, ...], refuse: Callable[[], None]) -> Operation:
     """Every part is exact in float32; their sum is exact in float64."""
     operations = [
         guarded(Kernel(geometry(layer, part.weights), "float32"), part.weights, factor, None, refuse) for part in parts
@@ -233,15 +233,15 @@ def _finish(requant: Requantization, plan: LayerPlan) -> Operation:
     def in_int64(acc: Tensor) -> Tensor:
         return torch.from_numpy(rest(acc.to(torch.int64).numpy())).to(dtype)
 
-    if plan.rescaling == "folded":
+    if plan.requantization == "folded":
         return saturate
-    if isinstance(plan.rescaling, Rescaling):
-        return _in_float32(plan.rescaling, requant.shift, saturate)
-    return in_int64 if plan.rescaling == "int64" else in_float64
+    if isinstance(plan.requantization, FloatRequantization):
+        return _in_float32(plan.requantization, requant.shift, saturate)
+    return in_int64 if plan.requantization == "int64" else in_float64
 
 
-def _in_float32(rescaling: Rescaling, shift: int, saturate: Operation) -> Operation:
+def _in_float32(found: FloatRequantization, shift: int, saturate: Operation) -> Operation:
     """One product a value: the bias is in the sum, and what float32 rounds is proven."""
-    scale = np.ldexp(np.abs(rescaling.multiplier).astype(np.float64), -shift).astype(np.float32)
+    scale = np.ldexp(np.abs(found.multiplier).astype(np.float64), -shift).astype(np.float32)
     views = {rank: torch.from_numpy(scale.reshape(1, -1, *[1] * (rank - 2))) for rank in (2, 4)}
     return lambda acc: saturate(acc.mul_(views[acc.ndim]))

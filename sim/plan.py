@@ -24,7 +24,7 @@ import numpy as np
 
 from tsn_hw.core import arithmetic
 from tsn_hw.core.arithmetic import Carrier, Ints
-from tsn_hw.core.facts import LayerFacts, Rescaling
+from tsn_hw.core.facts import FloatRequantization, LayerFacts
 from tsn_hw.core.layers import Conv2d, Weighted
 from tsn_hw.core.network import PackedNetwork
 
@@ -45,7 +45,7 @@ float32 kernel: slices 1.0..1.4, two bytes 2.1..2.3, float64 2.1 for linear laye
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class PartialSum:
     """One term of a split sum: ``factor * layer(byte of the activations, weights)`` over a slice of the channels.
 
     ``byte`` is None for whole activations, 0 for their low byte (0..255), 1 for ``floor(activation / 256)``.
@@ -61,15 +61,15 @@ class Part:
 class LayerPlan:
     """How one computing layer is carried; why that is exact follows from its facts.
 
-    rescaling: how it requantizes. "folded": multiplier, offset and 2**-shift are part of weights and bias, only
-        rounding is left. A Rescaling: its bias is part of the sum, one product in float32 is left. Else in the type.
+    requantization: "folded": multiplier, offset and 2**-shift are part of weights and bias, only rounding is left. A
+        FloatRequantization: its bias is part of the sum, one product in float32 is left. Else in the type named.
     refused: cheaper kernels that failed their test on this machine
     """
 
     facts: LayerFacts
     kernel: Kernel
-    rescaling: Literal["folded"] | Rescaling | Carrier
-    parts: tuple[Part, ...] = ()
+    requantization: Literal["folded"] | FloatRequantization | Carrier
+    parts: tuple[PartialSum, ...] = ()
     refused: tuple[Kernel, ...] = ()
 
     def summary(self) -> dict[str, str | int | list[Kernel]]:
@@ -79,7 +79,7 @@ class LayerPlan:
             "kernel": self.kernel,
             "parts": max(1, len(self.parts)),
             "sum_bound": self.facts.accumulator,
-            "requantization": "float32" if isinstance(self.rescaling, Rescaling) else self.rescaling,
+            "requantization": self.requantization if isinstance(self.requantization, str) else "float32",
             "requantization_bound": self.facts.bound,
             "refused": list(self.refused),
         }
@@ -117,7 +117,7 @@ class LayerPlans(Mapping[int, LayerPlan]):
     def _plan(self, index: int) -> LayerPlan:
         facts, sums = self._net.facts(self._task, index), self._net.facts(self._task, index).sum_carrier
         fitting: list[Kernel] = list(_CARRIERS[_CARRIERS.index(sums) :])
-        parts: tuple[Part, ...] = ()
+        parts: tuple[PartialSum, ...] = ()
         if isinstance(facts.layer, Weighted):
             weights = self._net.weights(self._task, index)
             if sums == "float32" and _fits_int8(facts, facts.layer, weights, self._int8_limit):
@@ -129,16 +129,16 @@ class LayerPlans(Mapping[int, LayerPlan]):
         if kernel != "float32 in parts":
             parts = ()
         holds = "float32" if kernel == "int8" else kernel
-        return LayerPlan(facts, kernel, _rescaling(facts, holds), parts, refused)
+        return LayerPlan(facts, kernel, _requantization(facts, holds), parts, refused)
 
 
-def _rescaling(facts: LayerFacts, holds: str) -> Literal["folded"] | Rescaling | Carrier:
+def _requantization(facts: LayerFacts, holds: str) -> Literal["folded"] | FloatRequantization | Carrier:
     """How sums in a type are requantized: the cheapest way that is proven exact."""
     if holds in ("float32", "float64") and _CARRIERS.index(facts.carrier) <= _CARRIERS.index(holds):
         return "folded"
     if holds == "float32" and facts.output is not None and facts.output.bits <= MAX_PROVEN_BITS:
-        found = facts.float32_rescaling()
-        if isinstance(found, Rescaling):
+        found = facts.float_requantization()
+        if isinstance(found, FloatRequantization):
             reach = arithmetic.magnitude(facts.low + found.bias, facts.high + found.bias)
             if reach <= arithmetic.FLOAT32_EXACT:
                 return found
@@ -155,7 +155,7 @@ def _fits_int8(facts: LayerFacts, layer: Weighted, weights: Ints, limit: int) ->
     return -128 <= low <= high <= 127 and source.range[1] * max(-low, high) <= limit
 
 
-def _split(layer: Weighted, weights: Ints, bounds: tuple[int, int]) -> tuple[Part, ...]:
+def _split(layer: Weighted, weights: Ints, bounds: tuple[int, int]) -> tuple[PartialSum, ...]:
     """The cheapest parts that all fit float32, or () where float64 is as fast."""
     grouped = isinstance(layer, Conv2d) and layer.groups > 1
     for act_bytes, weight_bytes, slices in _SLICES + _BYTES * isinstance(layer, Conv2d):
@@ -167,20 +167,20 @@ def _split(layer: Weighted, weights: Ints, bounds: tuple[int, int]) -> tuple[Par
     return ()
 
 
-def _parts(weights: Ints, act_bytes: int, weight_bytes: int, slices: int) -> tuple[Part, ...]:
+def _parts(weights: Ints, act_bytes: int, weight_bytes: int, slices: int) -> tuple[PartialSum, ...]:
     high, low = np.divmod(weights + _BYTE // 2, _BYTE)  # weights = 256 * high + low - 128: both bytes stay signed
     planes = [(weights, 1)] if weight_bytes == 1 else [(low - _BYTE // 2, 1), (high, _BYTE)]
     acts: list[tuple[int | None, int]] = [(None, 1)] if act_bytes == 1 else [(0, 1), (1, _BYTE)]
     cuts = [weights.shape[1] * i // slices for i in range(slices + 1)]
     channels = [slice(None)] if slices == 1 else [slice(*ends) for ends in itertools.pairwise(cuts)]
     return tuple(
-        Part(plane[:, some], some, byte, weight_factor * act_factor)
+        PartialSum(plane[:, some], some, byte, weight_factor * act_factor)
         for plane, weight_factor in planes
         for byte, act_factor in acts
         for some in channels
     )
 
 
-def _part_bound(part: Part, bounds: tuple[int, int]) -> int:
+def _part_bound(part: PartialSum, bounds: tuple[int, int]) -> int:
     ranges = {None: bounds, 0: (0, _BYTE - 1), 1: (bounds[0] // _BYTE, bounds[1] // _BYTE)}
     return arithmetic.magnitude(*arithmetic.accumulator_bounds(part.weights, ranges[part.byte]))

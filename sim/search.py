@@ -38,7 +38,7 @@ from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.folding import Folding, HardwareSettings, MaskMode, UnitSettings, divisors
 from tsn_hw.hardware.memories import Memory
 from tsn_hw.hardware.pipeline import accelerator, refold, refold_unit, unit_names
-from tsn_hw.hardware.units import LINES, Stream, Unit
+from tsn_hw.hardware.units import LINES, ActivationStream, Unit
 
 KEPT = 100
 MAX_WORD_BITS = 2048
@@ -302,7 +302,7 @@ def settings_to_try(design: Accelerator, unit: Unit, device: Device) -> list[Uni
     return found
 
 
-def _narrow(whole: int, stream: Stream) -> list[int]:
+def _narrow(whole: int, stream: ActivationStream) -> list[int]:
     """Lanes that divide what there is and whose words are no wider than a stream may be."""
     return [lanes for lanes in divisors(whole) if lanes * stream.bits <= MAX_WORD_BITS]
 

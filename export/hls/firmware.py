@@ -8,7 +8,7 @@ from string import Template
 from export.hls.headers import limb_type
 from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.dataflow import Channel, Process
-from tsn_hw.hardware.memories import KINDS, Kind, MemoryLayout
+from tsn_hw.hardware.memories import KINDS, MemoryKind, MemoryLayout
 from tsn_hw.hardware.units import Unit
 
 TEMPLATES = Path(__file__).parents[2] / "hls_templates"
@@ -56,7 +56,7 @@ def firmware_source(design: Accelerator) -> str:
     )
 
 
-def memory_name(process: Process, kind: Kind) -> str:
+def memory_name(process: Process, kind: MemoryKind) -> str:
     """Name of a memory in C++."""
     return f"{process.name}_{kind}"
 

@@ -23,7 +23,7 @@ from tsn_hw.core.network import NAME
 from tsn_hw.core.records import Bounds, build, parse_json
 from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.images import MemoryImage
-from tsn_hw.hardware.memories import Field, Kind, MemoryLayout
+from tsn_hw.hardware.memories import Field, MemoryKind, MemoryLayout
 
 INDEX = "memories.json"
 VERSION = 2
@@ -41,7 +41,7 @@ class LayoutEntry:
     """What the addresses and bits of a memory mean, as the values of a JSON object."""
 
     unit: str
-    kind: Kind
+    kind: MemoryKind
     depth: int
     width_bits: int
     address: tuple[_Axis, ...]

@@ -34,7 +34,7 @@ ALIGNMENT = 64
 
 
 @dataclass(frozen=True)
-class Run:
+class PlaneRun:
     """Planes that lie one behind the other in the file: offset in bytes, number of planes."""
 
     offset: int
@@ -63,11 +63,11 @@ class Segment:
         """Tasks of the bank that have masks here, up to a position; their codebooks are the rows of a table."""
         return [position for position in self.masks if position <= last]
 
-    def mask_runs(self, last: int) -> list[Run]:
+    def mask_runs(self, last: int) -> list[PlaneRun]:
         """Where the mask planes up to a position lie."""
         return _runs((self.masks[position] for position in self.positions(last)), self.mask_bytes)
 
-    def code_runs(self, layer: int, planes: int) -> list[Run]:
+    def code_runs(self, layer: int, planes: int) -> list[PlaneRun]:
         """Where the lowest code planes of a layer lie."""
         return _runs(self.codes[layer][:planes], self.layers[layer])
 
@@ -179,16 +179,16 @@ def _put(content: Bytes, offset: int, bits: Bools) -> None:
     content[offset : offset + len(plane)] = plane
 
 
-def _runs(offsets: Iterable[int], stride: int) -> list[Run]:
+def _runs(offsets: Iterable[int], stride: int) -> list[PlaneRun]:
     """Merge planes that follow one another.
 
     >>> _runs([0, 64, 256], 64)
-    [Run(offset=0, planes=2), Run(offset=256, planes=1)]
+    [PlaneRun(offset=0, planes=2), PlaneRun(offset=256, planes=1)]
     """
-    runs: list[Run] = []
+    runs: list[PlaneRun] = []
     for offset in offsets:
         if runs and runs[-1].offset + runs[-1].planes * stride == offset:
-            runs[-1] = Run(runs[-1].offset, runs[-1].planes + 1)
+            runs[-1] = PlaneRun(runs[-1].offset, runs[-1].planes + 1)
         else:
-            runs.append(Run(offset, 1))
+            runs.append(PlaneRun(offset, 1))
     return runs

@@ -104,12 +104,12 @@ def computed(graph: Graph, plan: Plan, sources: list[Tensor], weights: Tensor | 
 
 def _quantized_product(graph: Graph, plan: Plan, layer: Weighted, source: Tensor, weights: Tensor) -> Tensor:
     """QLinearConv, for a Linear on the rows of an image: bias, scale, rounding and saturation are its own."""
-    name, rescaling = layer.name, plan.rescaling
-    assert rescaling is not None  # what the form stands for
+    name, requantized = layer.name, plan.float_requantization
+    assert requantized is not None  # what the form stands for
     x = _in_bytes(graph, source, signed=plan.facts.inputs[0].signed)
-    scales = np.ldexp(compact(rescaling.multiplier).astype(np.float32), -plan.facts.requantization.shift)
+    scales = np.ldexp(compact(requantized.multiplier).astype(np.float32), -plan.facts.requantization.shift)
     scale = graph.constant(f"{name}.scale", scales if len(scales) > 1 else scales[0])
-    offset = _int32(graph, f"{name}.offset", rescaling.bias.astype(np.int32))
+    offset = _int32(graph, f"{name}.offset", requantized.bias.astype(np.int32))
     if plan.is_gemm:
         return _quantized_gemm(graph, plan, x, weights, scale, offset)
     x = _as_image(graph, x) if plan.is_on_rows else x

@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from tsn_hw.core import arithmetic
 from tsn_hw.core.arithmetic import FLOAT32_EXACT, INT32, Carrier, Ints
 from tsn_hw.core.errors import ExportError
-from tsn_hw.core.facts import LayerFacts, Rescaling
+from tsn_hw.core.facts import FloatRequantization, LayerFacts
 from tsn_hw.core.layers import Add, Flatten, Linear, MaxPool, Weighted, refused
 from tsn_hw.core.network import MAX_CODE_BITS, Bools, PackedNetwork, Requantization, code_bits
 
@@ -85,7 +85,7 @@ class Plan:
     """One layer that computes, and how it does so exactly; the nodes are written from this alone.
 
     layer: what it computes, average pooling as a convolution; its name is that in the graph. words: None where no
-    weights are stored. rescaling: in the form "quantized". carrier: in the other forms, the type of
+    weights are stored. float_requantization: in the form "quantized". carrier: in the other forms, the type of
     ``acc * multiplier + offset``.
     """
 
@@ -94,7 +94,7 @@ class Plan:
     words: Words | None
     form: Form
     carrier: Carrier | Literal["int32"]
-    rescaling: Rescaling | None = None
+    float_requantization: FloatRequantization | None = None
 
     @property
     def has_wide_weights(self) -> bool:
@@ -174,22 +174,22 @@ def plan_layer(net: PackedNetwork, task: int, index: int, forms: Forms = None) -
         raise refused(layer, "ONNX")
     words = _words(net.weights(task, index), net.mask(task, index)) if isinstance(facts.layer, Weighted) else None
     plan = Plan(facts, layer, words, form="integer", carrier=facts.carrier)
-    return _with_form(plan, _rescaling(plan), forced)
+    return _with_form(plan, _float_requantization(plan), forced)
 
 
-def _with_form(plan: Plan, rescaling: Rescaling | str, forced: Form | None) -> Plan:
+def _with_form(plan: Plan, found: FloatRequantization | str, forced: Form | None) -> Plan:
     """Choose the form of a layer, or check the forced one."""
     forms: list[Form] = ["quantized", "float32", "integer"]
     if isinstance(plan.layer, Linear) and not plan.is_wide:
         forms = ["quantized", "integer", "float32"]
-    obstacles = {form: _obstacle(plan, rescaling, form) for form in forms}
+    obstacles = {form: _obstacle(plan, found, form) for form in forms}
     exact = [form for form in forms if obstacles[form] is None]
     form: Form = forced or (exact[0] if exact else "integer")
     if obstacles[form] is not None:
         raise ExportError(f"layer {plan.layer.name!r}: the form {form!r} is not exact: {obstacles[form]}")
     plan = replace(plan, form=form)
-    if form == "quantized" and isinstance(rescaling, Rescaling):
-        return replace(plan, rescaling=rescaling)
+    if form == "quantized" and isinstance(found, FloatRequantization):
+        return replace(plan, float_requantization=found)
     if form == "integer" and plan.carrier == "float32" and (plan.is_wide or isinstance(plan.layer, Add)):
         return replace(plan, carrier="float64")  # sums of bytes may exceed what their total does not
     if form == "integer" and not plan.is_wide and _is_raw(plan.facts.requantization):
@@ -197,17 +197,17 @@ def _with_form(plan: Plan, rescaling: Rescaling | str, forced: Form | None) -> P
     return plan
 
 
-def _obstacle(plan: Plan, rescaling: Rescaling | str, form: Form) -> str | None:
+def _obstacle(plan: Plan, found: FloatRequantization | str, form: Form) -> str | None:
     """Why a form does not hold a layer exactly, with the value; None if it does."""
     largest = 0 if isinstance(plan.layer, Add) else 255 * 255 * plan.layer.fan_in
     if form != "float32" and largest > INT32[1]:
         return f"sums of uint8 products reach {largest}, must fit int32"
     if form == "float32" and plan.facts.accumulator > FLOAT32_EXACT:
         return f"its accumulator reaches {plan.facts.accumulator}, at most {FLOAT32_EXACT}"
-    return rescaling if form == "quantized" and isinstance(rescaling, str) else None
+    return found if form == "quantized" and isinstance(found, str) else None
 
 
-def _rescaling(plan: Plan) -> Rescaling | str:
+def _float_requantization(plan: Plan) -> FloatRequantization | str:
     """What the quantized form computes, proven to be the contract's integers; or why it is not."""
     output = plan.facts.output
     if output is None and not plan.is_gemm:
@@ -216,11 +216,11 @@ def _rescaling(plan: Plan) -> Rescaling | str:
     if plan.has_wide_weights or max(bits) > 8:
         return "activations or centroids have more than 8 bits"
     if isinstance(plan.layer, Add):
-        return _rescaling_of_add(plan)
-    return plan.facts.float32_rescaling(keep_multipliers=plan.is_gemm)
+        return _float_requantization_of_add(plan)
+    return plan.facts.float_requantization(keep_multipliers=plan.is_gemm)
 
 
-def _rescaling_of_add(plan: Plan) -> Rescaling | str:
+def _float_requantization_of_add(plan: Plan) -> FloatRequantization | str:
     """Runtimes may take zero points off after the operands are scaled: float32 has to hold all of it."""
     zero_points = sum(BYTE_ZERO << shift for shift in plan.facts.left_shifts)
     largest = plan.facts.bound + zero_points + (BYTE_ZERO << plan.facts.requantization.shift)
@@ -229,7 +229,7 @@ def _rescaling_of_add(plan: Plan) -> Rescaling | str:
         return "it has a multiplier or an offset"
     if largest > FLOAT32_EXACT:
         return f"its sum with zero points reaches {largest}, at most {FLOAT32_EXACT}"
-    return Rescaling(multiplier, offset)
+    return FloatRequantization(multiplier, offset)
 
 
 def _is_raw(requantization: Requantization) -> bool:

@@ -15,7 +15,7 @@ from onnx import TensorProto, numpy_helper
 from export.onnx_graphs.bank import (
     BANK_FILE,
     BankLayout,
-    Run,
+    PlaneRun,
     Segment,
     addresses,
     code_planes,
@@ -138,7 +138,7 @@ def _masks(graph: Graph, segment: Segment, own: int, names: list[str]) -> dict[s
     return outputs
 
 
-def _external(graph: Graph, name: str, runs: Sequence[Run], plane_bytes: int) -> str:
+def _external(graph: Graph, name: str, runs: Sequence[PlaneRun], plane_bytes: int) -> str:
     """Planes of the bank file as one tensor (planes, 1, bytes)."""
     if len(runs) == 1:
         return graph.external(name, BANK_FILE, runs[0].offset, (runs[0].planes, 1, plane_bytes))

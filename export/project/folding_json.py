@@ -29,7 +29,7 @@ from tsn_hw.core.records import Bounds, build, convert, parse_json
 from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.folding import ROOM, Folding, HardwareSettings, MaskMode, RamStyle, UnitSettings
 from tsn_hw.hardware.pipeline import unit_names
-from tsn_hw.hardware.units import Stream
+from tsn_hw.hardware.units import ActivationStream
 
 DEFAULTS = "Defaults"
 COMPUTED = "computed"
@@ -144,5 +144,5 @@ def _fifos_of(accelerator: Accelerator, unit: int) -> list[dict[str, Any]]:
     return [{"name": fifo.name, "width_bits": fifo.width_bits, "depth": fifo.depth} for fifo in fifos]
 
 
-def _stream_figures(side: str, stream: Stream) -> dict[str, Any]:
+def _stream_figures(side: str, stream: ActivationStream) -> dict[str, Any]:
     return {f"{side}_shape": list(stream.shape), f"{side}_bits": stream.bits, f"{side}_signed": stream.signed}

@@ -14,7 +14,7 @@ from tsn_hw.hardware.design import BUS_BITS
 from tsn_hw.hardware.images import MemoryImage
 from tsn_hw.hardware.loads import ALL_TASKS, Beats, sealed
 from tsn_hw.hardware.memories import KINDS
-from tsn_hw.hardware.units import Stream, Unit
+from tsn_hw.hardware.units import ActivationStream, Unit
 
 MAX_PROBE_PRODUCTS = 1 << 31
 """Products that the probes of one matrix unit may take in all tasks; of wider layers only some columns are probed."""
@@ -103,12 +103,12 @@ def bus_beats(accelerator: Accelerator, inputs: Ints) -> Beats:
     return padded.astype(f"<i{container // 8}").view("<u8").astype(np.uint64)
 
 
-def in_stream_order(stream: Stream, values: Ints) -> Ints:
+def in_stream_order(stream: ActivationStream, values: Ints) -> Ints:
     """Values (batch, channels, ...) as they follow one another in a stream, (batch, elements)."""
     return np.moveaxis(values.reshape(len(values), *stream.shape), 1, -1).reshape(len(values), stream.elements)
 
 
-def from_stream_order(stream: Stream, values: Ints) -> Ints:
+def from_stream_order(stream: ActivationStream, values: Ints) -> Ints:
     """The inverse of :func:`in_stream_order`: (batch, *stream.shape)."""
     pixels = values.reshape(len(values), *stream.shape[1:], stream.channels)
     return np.moveaxis(pixels, -1, 1)

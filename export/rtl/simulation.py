@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from export.project.golden import bus_beats, from_stream_order
 from export.project.tools import run_tool
 from export.rtl.project import MEMORIES, rtl_sources
-from export.rtl.simulators import BENCH, BUILD, Simulator, simulator
+from export.rtl.simulators import BENCH, BUILD, RtlSimulator, simulator
 from export.rtl.top import watches
 from tsn_hw.core.arithmetic import Ints
 from tsn_hw.core.errors import EngineError
 from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.loads import ALL_TASKS
-from tsn_hw.hardware.units import Stream
+from tsn_hw.hardware.units import ActivationStream
 
 RUN, LOAD = 0, 1
 DONE, BAD_PACKET = 0, 4
@@ -66,7 +66,7 @@ class RtlSimulation:
 
     accelerator: Accelerator
     folder: Path
-    simulator: Simulator
+    simulator: RtlSimulator
     is_netlist: bool
 
     def run(self, calls: Sequence[RtlCall], stall_percent: int = 0, seed: int = 1) -> list[RtlResult]:
@@ -145,7 +145,7 @@ class RtlSimulation:
 
 
 def compile_rtl(
-    accelerator: Accelerator, folder: Path, netlist: Sequence[str] = (), chosen: Simulator | None = None
+    accelerator: Accelerator, folder: Path, netlist: Sequence[str] = (), chosen: RtlSimulator | None = None
 ) -> RtlSimulation:
     """Compile the simulation of the project of an accelerator in ``folder``.
 
@@ -180,7 +180,7 @@ def _bits(digits: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return bits[..., :4].reshape(len(digits), 4 * digits.shape[1])
 
 
-def _integers(stream: Stream, lanes: int, batch: int, digits: NDArray[np.uint8], layer: str) -> Ints:
+def _integers(stream: ActivationStream, lanes: int, batch: int, digits: NDArray[np.uint8], layer: str) -> Ints:
     """Words of so many lanes, (words, digits), as (batch, *shape)."""
     if len(digits) * lanes != batch * stream.elements:
         raise EngineError(f"RTL simulation: layer {layer!r} sent {len(digits) * lanes} values")

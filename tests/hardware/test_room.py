@@ -13,7 +13,7 @@ from tests.helpers.small_network import ADD, MIX, NET, put
 from tsn_hw.core.errors import FoldingError
 from tsn_hw.hardware.folding import Folding, HardwareSettings, UnitSettings
 from tsn_hw.hardware.pipeline import accelerator, unit_names
-from tsn_hw.hardware.units import Scales
+from tsn_hw.hardware.units import RequantizationWidths
 
 
 def widths(design):
@@ -48,9 +48,9 @@ def test_reserves_follow_from_the_formats():
     # 8-bit activations: mix has 2 inputs of 8-bit centroids, add one operand shifted by 8, average 6 pixels
     design = accelerator(NET, settings(NET, max_tasks=2, max_banks=2, code_bits=3, max_classes=7))
     conv, mix, add, average, _, head = design.units
-    assert mix.scales == Scales(accumulator_bits=17, multiplier_bits=0, offset_bits=17, value_bits=19)
-    assert add.scales == Scales(accumulator_bits=17, multiplier_bits=0, offset_bits=17, value_bits=19)
-    assert average.scales == Scales(accumulator_bits=12, multiplier_bits=0, offset_bits=12, value_bits=14)
+    assert mix.scales == RequantizationWidths(accumulator_bits=17, multiplier_bits=0, offset_bits=17, value_bits=19)
+    assert add.scales == RequantizationWidths(accumulator_bits=17, multiplier_bits=0, offset_bits=17, value_bits=19)
+    assert average.scales == RequantizationWidths(accumulator_bits=12, multiplier_bits=0, offset_bits=12, value_bits=14)
     assert (conv.prefix_bits, conv.code_bits, conv.regions) == (1, 3, 2)
     assert (head.rows, head.code_bits, head.regions) == (7, 3, 2)
 
@@ -58,14 +58,14 @@ def test_reserves_follow_from_the_formats():
 def test_a_unit_with_multipliers_has_room_for_any():
     net = put(NET, ("tasks", 0, "steps", MIX, "requantization", "multiplier"), np.array([3, 1]))
     mix = accelerator(net, settings(net, max_tasks=2)).units[1]
-    assert mix.scales == Scales(accumulator_bits=17, multiplier_bits=16, offset_bits=33, value_bits=35)
+    assert mix.scales == RequantizationWidths(accumulator_bits=17, multiplier_bits=16, offset_bits=33, value_bits=35)
     assert accelerator(net, settings(net)).units[1].scales.multiplier_bits == 3
 
 
 def test_a_number_beyond_the_reserve_widens_its_field():
     net = put(NET, ("tasks", 0, "steps", ADD, "requantization", "offset"), np.array([1 << 30]))
     scales = accelerator(net, settings(net, max_tasks=2)).units[2].scales
-    assert scales == Scales(accumulator_bits=17, multiplier_bits=0, offset_bits=32, value_bits=34)
+    assert scales == RequantizationWidths(accumulator_bits=17, multiplier_bits=0, offset_bits=32, value_bits=34)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from export.rtl.project import write_rtl
 from export.rtl.simulation import RtlCall, compile_rtl, loading_calls
-from export.rtl.simulators import SIMULATORS, Simulator, simulator
+from export.rtl.simulators import SIMULATORS, RtlSimulator, simulator
 from tests.helpers.handmade import U8, linear, requantization
 from tests.helpers.networks import Recipe, adversarial_inputs, random_network
 from tests.helpers.rtl_designs import different_integers, folded, icarus
@@ -27,7 +27,7 @@ ABSENT = {
 }
 
 
-def compiled_in_little_time(found: Simulator) -> Simulator:
+def compiled_in_little_time(found: RtlSimulator) -> RtlSimulator:
     """A simulator whose models are compiled without optimization."""
 
     def commands(sources):

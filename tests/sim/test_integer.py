@@ -115,7 +115,7 @@ def test_float32_is_never_chosen_beyond_its_bound(recipe: Recipe) -> None:
             assert plan.facts.accumulator >= max(reach)
             if plan.kernel in ("int8", "float32"):
                 assert max(reach) <= 2**24
-                assert plan.rescaling != "folded" or max(after) <= 2**24
+                assert plan.requantization != "folded" or max(after) <= 2**24
             if plan.kernel == "float64":
                 assert 2**24 < plan.facts.accumulator <= 2**53
 
@@ -144,7 +144,7 @@ def test_the_parts_of_a_split_sum_are_the_weights_and_fit_float32(recipe: Recipe
 
 def test_float32_holds_a_sum_of_exactly_2_to_24() -> None:
     net = linear([[-(2**15), -(2**15)]], requantization(None), S9, head=False)  # 2 * 2**15 * 256
-    assert [(p.kernel, p.facts.accumulator, p.rescaling == "folded") for p in Simulator(net, 0).plan] == [
+    assert [(p.kernel, p.facts.accumulator, p.requantization == "folded") for p in Simulator(net, 0).plan] == [
         ("float32", 2**24, True)
     ]
     assert simulate(net, 0, [[-256, -256], [-256, 255]]).tolist() == [[2**24], [2**15]]
@@ -160,7 +160,7 @@ def test_one_more_is_beyond_float32() -> None:
 
 def test_an_offset_beyond_float32_is_added_in_float64() -> None:
     net = linear([[1, 1]], requantization(None, offset=2**24), U8, head=False)
-    assert [(p.kernel, p.facts.carrier, p.rescaling == "folded") for p in Simulator(net, 0).plan] == [
+    assert [(p.kernel, p.facts.carrier, p.requantization == "folded") for p in Simulator(net, 0).plan] == [
         ("float32", "float64", False)
     ]
     assert simulate(net, 0, [[1, 0], [1, 2]]).tolist() == [[2**24 + 1], [2**24 + 3]]
@@ -176,7 +176,7 @@ def test_an_offset_beyond_float64_is_added_in_int64() -> None:
     offset = 2**60 + 2**44  # half a step above an even quotient; float64 drops the last bit of offset + 1
     net = linear([[0], [0]], requantization(U16, shift=45, offset=[offset, offset + 1], channels=2), U8)
     assert float(offset) == float(offset + 1)
-    assert [(p.facts.carrier, p.rescaling == "folded") for p in Simulator(net, 0).plan][:1] == [("int64", False)]
+    assert [(p.facts.carrier, p.requantization == "folded") for p in Simulator(net, 0).plan][:1] == [("int64", False)]
     assert Simulator(net, 0).taps([[0]])["fc"].tolist() == [[32768, 32769]]
 
 
@@ -275,7 +275,7 @@ def test_int8_is_not_chosen_where_its_requantization_could_round() -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sim.plan, "INT8_MIN_MACS", 0)
             plan = LayerPlans(net, 0, int8_limit=255 * 64)[0]
-        assert (plan.kernel, plan.rescaling == "folded") == (kernel, folded)
+        assert (plan.kernel, plan.requantization == "folded") == (kernel, folded)
     wider = linear(np.full((1, 1032), 64), requantization(U8, 16), U8)
     assert LayerPlans(wider, 0, int8_limit=255 * 64)[0].kernel == "float32 in parts"
 

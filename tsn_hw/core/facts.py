@@ -18,7 +18,7 @@ from tsn_hw.core.parts import Requantization
 
 
 @dataclass(frozen=True)
-class Rescaling:
+class FloatRequantization:
     """``(acc + bias) * multiplier / 2**shift``, both (channels,): a requantization of one product."""
 
     multiplier: Ints
@@ -77,7 +77,7 @@ class LayerFacts:
         """The cheapest type that holds ``acc * multiplier + offset``."""
         return arithmetic.carrier(self.bound)
 
-    def float32_rescaling(self, *, keep_multipliers: bool = False) -> Rescaling | str:
+    def float_requantization(self, *, keep_multipliers: bool = False) -> FloatRequantization | str:
         """What float32 computes as the contract's integers, proven at every step of its staircase; or why it does not.
 
         The multiplier of a channel that no weight reaches becomes 1, so that its offset is a multiple of it;
@@ -101,13 +101,13 @@ class LayerFacts:
         if reach > arithmetic.INT32[1]:
             return f"its accumulator with offset reaches {reach}, must fit int32"
         if self.output is None:
-            return Rescaling(multiplier, bias)
+            return FloatRequantization(multiplier, bias)
         exact = arithmetic.exact_in_float32(multiplier, scales.shift, self.output.range, low + bias, high + bias)
         if not exact.all():
             channel = int(exact.argmin())
             scale = f"{multiplier[channel]} / 2**{scales.shift}"
             return f"float32 rounds sums up to {reach} otherwise in channel {channel}, whose scale is {scale}"
-        return Rescaling(multiplier, bias)
+        return FloatRequantization(multiplier, bias)
 
     @property
     def left_shifts(self) -> tuple[int, ...]:

@@ -21,9 +21,9 @@ from tsn_hw.core.layers import INPUT
 from tsn_hw.core.memory import index_bits
 from tsn_hw.hardware.design import BUS_BITS, Design
 from tsn_hw.hardware.memories import KINDS, MIN_DEPTH, Memory, MemoryLayout
-from tsn_hw.hardware.units import Parameters, Stream, Unit, Window
+from tsn_hw.hardware.units import ActivationStream, Parameters, Unit, Window
 
-Kind = Literal["input", "copy", "convert", "window", "unit", "output"]
+ProcessKind = Literal["input", "copy", "convert", "window", "unit", "output"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Channel:
     """A FIFO: words of ``lanes`` activations, ``words`` of them in an inference, and at most ``depth`` at a time."""
 
     name: str
-    stream: Stream
+    stream: ActivationStream
     lanes: int
     words: int
     depth: int = MIN_DEPTH
@@ -52,7 +52,7 @@ class Process:
     inference, where it is the loop of a unit or of a window.
     """
 
-    kind: Kind
+    kind: ProcessKind
     unit: int
     name: str
     title: str
@@ -199,7 +199,7 @@ def _in_words_of(graph: Dataflow, channel: int, held: Mapping[int, int]) -> int:
     return sum(-(-count * words // graph.channels[i].words) for i, count in held.items())
 
 
-def _flowing_depth(unit: Unit, kind: Kind) -> int:
+def _flowing_depth(unit: Unit, kind: ProcessKind) -> int:
     """Words that may wait for a process of a unit, so that it and its writer go on while the other is busy."""
     if kind == "window" and unit.window is not None:
         return unit.window.input_depth

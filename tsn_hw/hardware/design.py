@@ -8,7 +8,7 @@ from functools import cached_property
 from tsn_hw.core.network import PackedNetwork
 from tsn_hw.hardware.folding import HardwareSettings
 from tsn_hw.hardware.kinds import MatrixUnit
-from tsn_hw.hardware.units import Stream, Unit
+from tsn_hw.hardware.units import ActivationStream, Unit
 
 BUS_BITS = 64
 
@@ -37,8 +37,8 @@ class Design:
         return max(self.settings.max_tasks, len(self.net.tasks))
 
     @property
-    def input(self) -> Stream:
-        return Stream(self.net.input_shape, self.net.input.bits, self.net.input.signed)
+    def input(self) -> ActivationStream:
+        return ActivationStream(self.net.input_shape, self.net.input.bits, self.net.input.signed)
 
     @property
     def container_bits(self) -> int:

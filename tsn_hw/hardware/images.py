@@ -35,7 +35,7 @@ from tsn_hw.core.network import BankLayer
 from tsn_hw.core.parts import UNUSED
 from tsn_hw.hardware.design import Design
 from tsn_hw.hardware.kinds import MatrixUnit
-from tsn_hw.hardware.memories import LIMB_BITS, Kind, MemoryLayout
+from tsn_hw.hardware.memories import LIMB_BITS, MemoryKind, MemoryLayout
 from tsn_hw.hardware.units import Unit
 
 Limbs = NDArray[np.uint64]
@@ -53,7 +53,7 @@ class MemoryImage:
         return self.layout.unit
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> MemoryKind:
         return self.layout.kind
 
     @property
@@ -117,7 +117,7 @@ def memory_image(design: Design, unit: Unit, layout: MemoryLayout, tasks: Sequen
     return MemoryImage(layout, limbs)
 
 
-def _values(design: Design, unit: Unit, kind: Kind, tasks: Sequence[int]) -> dict[str, Ints]:
+def _values(design: Design, unit: Unit, kind: MemoryKind, tasks: Sequence[int]) -> dict[str, Ints]:
     """Values by name of the field, for some tasks, in the order of addresses and lanes."""
     if kind == "scales":
         return _scales(design, unit, tasks)
@@ -183,7 +183,7 @@ def _task_words(design: Design, unit: Unit, tasks: Sequence[int]) -> dict[str, I
     return {name: np.array(numbers, np.int64) for name, numbers in values.items()}
 
 
-_OF_WEIGHTS: dict[Kind, Callable[[Design, MatrixUnit, Sequence[int]], dict[str, Ints]]] = {
+_OF_WEIGHTS: dict[MemoryKind, Callable[[Design, MatrixUnit, Sequence[int]], dict[str, Ints]]] = {
     "words": _words,
     "codebook": _codebooks,
     "mask": _masks,

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from tsn_hw.core.arithmetic import Ints
 from tsn_hw.core.memory import index_bits
 from tsn_hw.hardware.memories import MIN_DEPTH, Axis, Field, MemoryLayout
-from tsn_hw.hardware.units import SHIFT_BITS, Parameters, Scales, Unit, Window
+from tsn_hw.hardware.units import SHIFT_BITS, Parameters, RequantizationWidths, Unit, Window
 
 
 @dataclass(frozen=True)
 class MatrixUnit(Unit):
     """Linear, Conv2d, or the heads: rows x columns weights applied at ``positions``."""
 
-    scales: Scales
+    scales: RequantizationWidths
     columns: int
     groups: int
     regions: int
@@ -174,7 +174,7 @@ class PoolUnit(Unit):
 class AddUnit(Unit):
     """Sum of two streams, each shifted left to the finer grid."""
 
-    scales: Scales
+    scales: RequantizationWidths
 
     @property
     def module(self) -> str:

@@ -12,8 +12,8 @@ from typing import Annotated, Literal, get_args
 from tsn_hw.core.records import Bounds
 from tsn_hw.hardware.folding import RamStyle
 
-Kind = Literal["words", "codebook", "mask", "scales", "task"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+MemoryKind = Literal["words", "codebook", "mask", "scales", "task"]
+KINDS: tuple[MemoryKind, ...] = get_args(MemoryKind)
 Loading = Literal["never", "once", "task"]
 Axis = tuple[str, int]
 Storage = Literal["ultra", "block", "logic", "auto"]
@@ -79,7 +79,7 @@ class MemoryLayout:
     """
 
     unit: str
-    kind: Kind
+    kind: MemoryKind
     axes: tuple[Axis, ...]
     lanes: int
     fields: tuple[Field, ...]

@@ -16,7 +16,15 @@ from tsn_hw.core.network import BankLayer, PackedNetwork, Requantization, code_b
 from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.folding import Folding, HardwareSettings, MaskMode, UnitSettings, check_divides
 from tsn_hw.hardware.kinds import AddUnit, MatrixUnit, PoolUnit
-from tsn_hw.hardware.units import LOGIT_BITS, MULTIPLIER_BITS, SPARE_ALIGNMENT, Scales, Stream, Unit, Window
+from tsn_hw.hardware.units import (
+    LOGIT_BITS,
+    MULTIPLIER_BITS,
+    SPARE_ALIGNMENT,
+    ActivationStream,
+    RequantizationWidths,
+    Unit,
+    Window,
+)
 
 U = TypeVar("U", bound=Unit)
 ENGINE = "hardware"
@@ -137,8 +145,8 @@ class _Common(NamedTuple):
     name: str
     layers: tuple[int, ...]
     inputs: tuple[int, ...]
-    sources: tuple[Stream, ...]
-    output: Stream
+    sources: tuple[ActivationStream, ...]
+    output: ActivationStream
     settings: UnitSettings
 
 
@@ -160,10 +168,10 @@ class _Builder:
 
     def build(self, names: tuple[str, ...]) -> Accelerator:
         net, body = self.net, list[Unit]()
-        producer, streams = {INPUT: INPUT}, {INPUT: Stream(net.input_shape, net.input.bits, net.input.signed)}
+        producer, streams = {INPUT: INPUT}, {INPUT: ActivationStream(net.input_shape, net.input.bits, net.input.signed)}
         tasks = range(len(net.tasks))
 
-        def common(layer: Layer, layers: tuple[int, ...], output: Stream) -> _Common:
+        def common(layer: Layer, layers: tuple[int, ...], output: ActivationStream) -> _Common:
             inputs = tuple(producer[source] for source in layer.inputs)
             sources, name = tuple(streams[source] for source in layer.inputs), names[len(body)]
             return _Common(len(body), name, layers, inputs, sources, output, self.settings.units[name])
@@ -175,12 +183,14 @@ class _Builder:
                 producer[index], streams[index] = producer[layer.inputs[0]], streams[layer.inputs[0]]
                 continue
             form = net.format(0, index)
-            streams[index] = Stream(_order(net, index), form.bits, form.signed)
+            streams[index] = ActivationStream(_order(net, index), form.bits, form.signed)
             producer[index] = len(body)
             body.append(self.unit(layer, common(layer, (index,) * len(tasks), streams[index])))
         heads = tuple(net.head(task) for task in tasks)
         rows = max(self.settings.max_classes, *(len(task.classes) for task in net.tasks))
-        head = self.matrix(net.layers[heads[0]], common(net.layers[heads[0]], heads, Stream((rows,), LOGIT_BITS, True)))
+        head = self.matrix(
+            net.layers[heads[0]], common(net.layers[heads[0]], heads, ActivationStream((rows,), LOGIT_BITS, True))
+        )
         return Accelerator(net, self.settings, tuple(body), head)
 
     def unit(self, layer: Layer, common: _Common) -> Unit:
@@ -244,7 +254,7 @@ class _Builder:
                 f"layer {common.name!r}: mask='none' leaves later tasks nothing; drop max_tasks, or choose 'deep'"
             )
 
-    def scales(self, layers: tuple[int, ...]) -> Scales:
+    def scales(self, layers: tuple[int, ...]) -> RequantizationWidths:
         """Widths that hold what every task, and any that may come, computes in these layers."""
         steps: list[Requantization] = []
         bounds: list[Ints] = []
@@ -267,7 +277,7 @@ class _Builder:
             multiplier_bits = MULTIPLIER_BITS * has_multiplier
             offset_bits = max(offset_bits, min(64, accumulator_bits + multiplier_bits))
             value_bits = max(value_bits, offset_bits + 2)  # product, offset and the half that rounding adds
-        return Scales(accumulator_bits, multiplier_bits, offset_bits, min(64, value_bits))
+        return RequantizationWidths(accumulator_bits, multiplier_bits, offset_bits, min(64, value_bits))
 
     def accumulator_reserve(self, layers: tuple[int, ...]) -> int:
         """Width of an accumulator whose weights and activations are all at the extremes of their formats."""

@@ -38,7 +38,7 @@ from typing import ClassVar
 from tsn_hw.core.arithmetic import Ints
 from tsn_hw.core.layers import Pair, Shape
 from tsn_hw.hardware.folding import UnitSettings
-from tsn_hw.hardware.memories import MIN_DEPTH, Axis, Field, Kind, Loading, Memory, MemoryLayout
+from tsn_hw.hardware.memories import MIN_DEPTH, Axis, Field, Loading, Memory, MemoryKind, MemoryLayout
 
 LINES = ("words", "mask")
 """Kinds of memories that hold a bit or more of every weight."""
@@ -52,7 +52,7 @@ SHIFT_BITS = 6
 
 
 @dataclass(frozen=True)
-class Stream:
+class ActivationStream:
     """Activations on their way: pixels in raster order, channels innermost."""
 
     shape: Shape
@@ -136,7 +136,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Scales:
+class RequantizationWidths:
     """Widths of a requantization ``(acc * multiplier + offset) >> shift``, over all tasks.
 
     multiplier_bits is 0 where all multipliers are 1. value_bits holds ``acc * multiplier + offset`` and the half that
@@ -171,11 +171,11 @@ class Unit(ABC):
     name: str
     layers: tuple[int, ...]
     inputs: tuple[int, ...]
-    sources: tuple[Stream, ...]
-    output: Stream
+    sources: tuple[ActivationStream, ...]
+    output: ActivationStream
     settings: UnitSettings
     window: Window | None
-    scales: Scales | None
+    scales: RequantizationWidths | None
     is_head: bool
 
     has_words: ClassVar[bool] = False
@@ -319,7 +319,7 @@ class Unit(ABC):
         return (Field("shift", SHIFT_BITS),)
 
     def _layout(
-        self, kind: Kind, axes: tuple[Axis, ...], lanes: int, fields: tuple[Field, ...], copies: int = 1
+        self, kind: MemoryKind, axes: tuple[Axis, ...], lanes: int, fields: tuple[Field, ...], copies: int = 1
     ) -> MemoryLayout:
         """A layout with what it is stored in: lines in the memory that the settings ask for, codebooks in LUTs.
 

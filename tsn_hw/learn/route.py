@@ -44,7 +44,7 @@ class Route:
 
 
 @dataclass(frozen=True)
-class Memory:
+class RoutingMemory:
     """A decoded routing memory: (2, units) mean and variance for ``stats``, else (samples, values)."""
 
     kind: str
@@ -109,7 +109,7 @@ def make_memory(images: Images, probe: Probe, settings: RouteSettings, rng: np.r
     return _pack_samples(2, settings.bits, chosen.reshape(len(chosen), -1).astype(np.float64))
 
 
-def decode_memory(data: bytes) -> Memory:
+def decode_memory(data: bytes) -> RoutingMemory:
     """Read a routing memory; damage gives ArtifactError."""
     if len(data) < HEADER.size:
         raise ArtifactError(f"routing memory: {len(data)} bytes, shorter than its header of {HEADER.size}")
@@ -123,11 +123,11 @@ def decode_memory(data: bytes) -> Memory:
         values = np.frombuffer(payload, "<f4").reshape(samples, width).astype(np.float64)
         if not np.isfinite(values).all() or (values[1] < 0).any():
             raise ArtifactError("routing memory: means and variances must be finite, variances not negative")
-        return Memory("stats", values)
+        return RoutingMemory("stats", values)
     if not 0 < largest < np.inf:
         raise ArtifactError(f"routing memory: largest value {largest}, must be positive and finite")
     levels = unpack_fields(payload, bits, samples * width).reshape(samples, width)
-    return Memory(KINDS[kind], levels * (largest / ((1 << bits) - 1)))
+    return RoutingMemory(KINDS[kind], levels * (largest / ((1 << bits) - 1)))
 
 
 def check_memory(data: bytes, model: SubnetModel, settings: RouteSettings) -> None:
@@ -145,7 +145,7 @@ def _pack_samples(kind: int, bits: int, values: Floats) -> bytes:
     return HEADER.pack(kind, bits, *values.shape, largest) + payload
 
 
-def divergence(a: Memory, b: Memory, probe: Probe, settings: RouteSettings) -> float:
+def divergence(a: RoutingMemory, b: RoutingMemory, probe: Probe, settings: RouteSettings) -> float:
     """Symmetric KL divergence between two tasks, averaged over units, in nats."""
     if settings.estimator == "softmax_pairs":
         count = min(len(a.values), len(b.values))
@@ -156,14 +156,14 @@ def divergence(a: Memory, b: Memory, probe: Probe, settings: RouteSettings) -> f
     return _gaussian_divergence(_moments(a, probe), _moments(b, probe))
 
 
-def _features(memory: Memory, probe: Probe) -> Floats:
+def _features(memory: RoutingMemory, probe: Probe) -> Floats:
     if memory.kind == "samples_input":
         images = memory.values.reshape(-1, *probe.model.architecture.input_shape)
         return probe(nearest(images).astype(np.uint8))
     return memory.values
 
 
-def _moments(memory: Memory, probe: Probe) -> Floats:
+def _moments(memory: RoutingMemory, probe: Probe) -> Floats:
     if memory.kind == "stats":
         return memory.values
     features = _features(memory, probe)
