@@ -196,13 +196,13 @@ def test_the_command_prints_the_report_or_the_summary_and_fails_with_a_differenc
     engine = EngineResult(mismatches=mismatches)
     changed = replace(result, verification=Verification.of("", {"e": engine}, [], [], {}))
     asked: list[tuple[object, ...]] = []
-    pretend: Callable[..., DemoResult] = lambda *args: asked.append(args) or changed  # noqa: E731
+    pretend: Callable[..., DemoResult] = lambda *args, device: asked.append((*args, device)) or changed  # noqa: E731
     monkeypatch.setattr(demo, "run_demo", pretend)
     assert main(["demo", "--out", str(folder), "--quiet", "--resume"]) == code
     assert capsys.readouterr().out == report(changed, folder).text() + "\n"
     assert main(["demo", "--json"]) == code
     assert json.loads(capsys.readouterr().out) == changed.summary()
-    assert asked == [(folder, True, True, "cpu"), (Path("build/demo"), False, False, "cpu")]
+    assert asked == [(folder, True, "cpu"), (Path("build/demo"), False, "cpu")]
 
 
 def test_the_real_demo_is_five_permuted_tasks_with_four_bit_codebooks_and_eight_bit_activations() -> None:
