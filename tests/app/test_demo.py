@@ -43,7 +43,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, DemoResult
     folder = tmp_path_factory.mktemp("demo") / "out"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, "DEMO", TINY_DEMO)
-        return folder, run_demo(folder, quiet=True)
+        return folder, run_demo(folder)
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_resuming_a_finished_demo_learns_nothing_again(
     folder, result = finished
     before = networks_of(folder)
     monkeypatch.setattr(run, "fit", fail)
-    again = run_demo(folder, resume=True, quiet=True)
+    again = run_demo(folder, resume=True)
     assert networks_of(folder) == before
     assert again.summary() | {"seconds": 0} == result.summary() | {"seconds": 0}
 
@@ -159,7 +159,7 @@ def test_a_demo_never_discards_an_earlier_run(
     before = content(folder)
     monkeypatch.setattr(demo, "DEMO", settings)
     with pytest.raises(TsnError) as error:
-        run_demo(folder, resume, quiet=True)
+        run_demo(folder, resume)
     assert str(error.value) == expected.format(folder=folder)
     assert content(folder) == before
 
@@ -175,7 +175,7 @@ def test_a_demo_that_stops_early_leaves_no_summary_of_an_earlier_one(
 
     monkeypatch.setattr(demo, "train", stop)
     with pytest.raises(KeyboardInterrupt):
-        run_demo(folder, resume=True, quiet=True)
+        run_demo(folder, resume=True)
     assert content(finished[0]).keys() - content(folder).keys() == {
         "summary.json",
         "verify.json",

@@ -121,7 +121,7 @@ def test_finished_runs_are_not_run_again_and_tables_come_from_the_results_alone(
 ) -> None:
     preset, out = tmp_path / "quick.toml", tmp_path / "out"
     preset.write_text(QUICK)
-    result = bench_paper(preset, out, {1, 8}, 2, "cpu", quiet=True)
+    result = bench_paper(preset, out, {1, 8}, 2, "cpu")
     text, data = result.text(), result.data
     assert data == {"results": str(out / "results.jsonl"), "runs": 2}
     (first, second) = read_results(out / "results.jsonl")
@@ -138,7 +138,7 @@ def test_finished_runs_are_not_run_again_and_tables_come_from_the_results_alone(
         pytest.fail("a finished run is run again")
 
     monkeypatch.setattr(paper, "run_variant", forbidden)
-    assert bench_paper(preset, out, {1, 8}, 2, "cpu", quiet=True).text() == text == (out / "tables.md").read_text()
+    assert bench_paper(preset, out, {1, 8}, 2, "cpu").text() == text == (out / "tables.md").read_text()
 
 
 def test_a_killed_comparison_leaves_the_tables_of_what_it_finished(
@@ -155,7 +155,7 @@ def test_a_killed_comparison_leaves_the_tables_of_what_it_finished(
     monkeypatch.setattr(paper, "run_variant", run)
     (tmp_path / "quick.toml").write_text(QUICK.replace("epochs = 1", "epochs = 2"))  # a ramp needs two
     with pytest.raises(KeyboardInterrupt):
-        bench_paper(tmp_path / "quick.toml", tmp_path / "out", {9}, 1, "cpu", quiet=True)
+        bench_paper(tmp_path / "quick.toml", tmp_path / "out", {9}, 1, "cpu")
     assert started == ["stl", "finetune", "tsn_0.25"]
     table = (tmp_path / "out" / "table_9.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in table[1::2]] == ['"stl: ACC', '"finetune: ACC']
@@ -165,7 +165,7 @@ def test_a_changed_preset_is_run_anew_beside_the_run_of_the_old_one(tmp_path: Pa
     preset, out = tmp_path / "quick.toml", tmp_path / "out"
     for rate in ("2e-2", "1e-2"):
         preset.write_text(QUICK.replace("2e-2", rate))
-        assert bench_paper(preset, out, {8}, 1, "cpu", quiet=True).data["runs"] == 1
+        assert bench_paper(preset, out, {8}, 1, "cpu").data["runs"] == 1
     results = read_results(out / "results.jsonl")
     assert [result["settings"]["train"]["lr"] for result in results] == [0.02, 0.01]
     folders = {folder.name: RunFolder(folder).settings.train.lr for folder in (out / "runs").iterdir()}
@@ -177,7 +177,7 @@ def test_methods_end_in_a_table_and_a_plot(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(paper, "OWN_SHARES", (0.5,))
     preset, out = tmp_path / "quick.toml", tmp_path / "out"
     preset.write_text(QUICK.replace("epochs = 1", "epochs = 2"))  # a ramp needs two
-    result = bench_paper(preset, out, {9}, 1, "cpu", quiet=True)
+    result = bench_paper(preset, out, {9}, 1, "cpu")
     assert result.data["runs"] == 6
     found = {result["variant"]: result for result in read_results(out / "results.jsonl")}
     assert found["stl"]["body_percent"] == 200.0

@@ -47,7 +47,7 @@ def train(settings: File, /, *, out: Out, resume: bool = False, device: str = "c
     """
     from tsn_hw.app.learning.commands import train_run
 
-    return train_run(settings, out, device, resume, quiet=False)
+    return train_run(settings, out, device, resume)
 
 
 def show(network: File, /) -> CommandResult:
@@ -201,7 +201,7 @@ def bench(
     from tsn_hw.app.paper.bench import bench_paper
 
     folder = out or Path("build", suite, preset.stem)
-    return bench_paper(preset, folder, _numbers(tables, "--tables"), seeds, device, quiet=False)
+    return bench_paper(preset, folder, _numbers(tables, "--tables"), seeds, device)
 
 
 def _numbers(text: str, option: str) -> set[int]:

@@ -26,7 +26,7 @@ from tsn_hw.core.network import PackedNetwork
 from tsn_hw.learn.data.files import npy_integers
 
 
-def train_run(settings_file: Path, folder: Path, device: str, resume: bool, quiet: bool) -> CommandResult:
+def train_run(settings_file: Path, folder: Path, device: str, resume: bool) -> CommandResult:
     """Learn every task of a settings file into a run's folder."""
     from tsn_hw.app.learning.runs import NETWORK, RunFolder
     from tsn_hw.learn.config import read_settings, stream_of
@@ -35,7 +35,7 @@ def train_run(settings_file: Path, folder: Path, device: str, resume: bool, quie
 
     settings = read_settings(settings_file)
     stream = stream_of(settings)
-    train(settings, stream, folder, device=device, resume=resume, quiet=quiet)
+    train(settings, stream, folder, device=device, resume=resume)
     metrics, net = RunFolder(folder).metrics(), folder / NETWORK
     data = {"network": str(net)} | metrics.to_json()
     rows = zip(stream.names, metrics.matrix[-1].tolist(), strict=True)

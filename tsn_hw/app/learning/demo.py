@@ -87,7 +87,7 @@ class DemoResult:
         }
 
 
-def run_demo(folder: Path, resume: bool = False, quiet: bool = False, device: str = "cpu") -> DemoResult:
+def run_demo(folder: Path, resume: bool = False, device: str = "cpu") -> DemoResult:
     """Run the whole chain into a folder; ``resume`` goes on where an interrupted one stopped."""
     device_of(device)  # refused before anything is discarded or written
     with sole_writer(folder / LOCK):
@@ -98,12 +98,12 @@ def run_demo(folder: Path, resume: bool = False, quiet: bool = False, device: st
         open_run(folder, DEMO, resume)
         for name in RESULTS:  # of an earlier demo, which this one may not reach again
             (folder / name).unlink(missing_ok=True)
-        return _demo(folder, resume, quiet, device)
+        return _demo(folder, resume, device)
 
 
-def _demo(folder: Path, resume: bool, quiet: bool, device: str) -> DemoResult:
+def _demo(folder: Path, resume: bool, device: str) -> DemoResult:
     started = time.monotonic()
-    train(DEMO, stream_of(DEMO), folder, device=device, resume=resume, quiet=quiet)
+    train(DEMO, stream_of(DEMO), folder, device=device, resume=resume)
     run = RunFolder(folder)
     net = run.network  # read back from the file: what follows sees only what was written
     graphs = write_onnx(net, folder / "onnx")

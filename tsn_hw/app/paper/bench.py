@@ -87,7 +87,7 @@ def _baseline(settings: Settings, method: str, **train: Any) -> Settings:
     )
 
 
-def bench_paper(preset: Path, out: Path, tables: set[int], seeds: int, device: str, quiet: bool) -> CommandResult:
+def bench_paper(preset: Path, out: Path, tables: set[int], seeds: int, device: str) -> CommandResult:
     """Run what the tables need and has no result yet, for seeds 0, 1, ...; write results.jsonl and the tables."""
     settings = read_settings(preset)
     settings = replace(settings, quantize=replace(settings.quantize, probe_bits=PROBED_BITS))
@@ -107,7 +107,7 @@ def bench_paper(preset: Path, out: Path, tables: set[int], seeds: int, device: s
             key = {"variant": name, "seed": variant.seed, "settings_digest": settings_digest(variant)}
             found = [result for result in results if key.items() <= result.items()]
             if not found:
-                measured = _known(results, key) or _measured(name, variant, out, device, quiet)
+                measured = _known(results, key) or _measured(name, variant, out, device)
                 found = [{"preset": preset.stem} | measured | key]
                 results += found
                 lines = "".join(json.dumps(result, sort_keys=True) + "\n" for result in results)
@@ -125,26 +125,24 @@ def _known(results: list[dict[str, Any]], key: dict[str, Any]) -> dict[str, Any]
     return None
 
 
-def _measured(name: str, settings: Settings, out: Path, device: str, quiet: bool) -> dict[str, Any]:
+def _measured(name: str, settings: Settings, out: Path, device: str) -> dict[str, Any]:
     """What a run measures, and what it is made of."""
     digest = settings_digest(settings)
     folder = out / "runs" / f"{name}-seed{settings.seed}"
     if (folder / SETTINGS).exists() and settings_digest(settings_from_json(folder / SETTINGS)) != digest:
         folder = folder.with_name(f"{folder.name}-{digest[:8]}")  # a run of an older preset stays where it is
-    measured = run_variant(name, settings, stream_of(settings), folder, device, quiet)
+    measured = run_variant(name, settings, stream_of(settings), folder, device)
     return measured | {"machine": machine(device), "settings": _plain(settings)}
 
 
-def run_variant(
-    name: str, settings: Settings, stream: Stream, folder: Path, device: str, quiet: bool
-) -> dict[str, Any]:
+def run_variant(name: str, settings: Settings, stream: Stream, folder: Path, device: str) -> dict[str, Any]:
     """Train one variant in its folder, or finish it, and measure it from what it stored."""
     if name == "stl":
         accuracies = dense_accuracies(settings, stream, device)
         return {"acc_percent": float(np.mean(accuracies)), "body_percent": 100.0 * len(stream), "bwt": 0.0}
     if not METHODS[settings.train.method].codes:
-        return _float_result(train_floats(settings, stream, folder, device, resume=True, quiet=quiet))
-    train(settings, stream, folder, device, resume=True, quiet=quiet)
+        return _float_result(train_floats(settings, stream, folder, device, resume=True))
+    train(settings, stream, folder, device, resume=True)
     run = RunFolder(folder)
     records = json.loads(read_bytes(folder / "training.json"))
     tested = [(task, stream.task(task)) for task in range(len(stream))]
