@@ -2,7 +2,7 @@
 
 Below them the errors of the fit, and those of points that are left out of it, each predicted by a fit of all others.
 
-Run: python benchmarks/bench_area.py
+SynthesisRun: python benchmarks/bench_area.py
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from sim.area import Features
 from sim.calibration import fit, measured
 from sim.resources import estimate_resources
-from tsn_hw.app.hardware.calibrate import COUNTED_FF, COUNTED_LUT, Run, read_runs
+from tsn_hw.app.hardware.calibrate import COUNTED_FF, COUNTED_LUT, SynthesisRun, read_runs
 from tsn_hw.app.hardware.trials import FIRST_WIDE, design
 from tsn_hw.app.output import Table, table_text
 
@@ -52,7 +52,7 @@ def main() -> None:
     print("mean and largest error in %")
 
 
-def left_out(runs: list[Run]) -> list[list[float]]:
+def left_out(runs: list[SynthesisRun]) -> list[list[float]]:
     """How far LUTs and flip-flops of every run are off in % by a fit of all others."""
     points = [measured(design(run.trial), run.part, run.resources["lut"], run.resources["ff"]) for run in runs]
     off = []

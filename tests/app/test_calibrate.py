@@ -9,7 +9,7 @@ from sim.area import Features, features, read_coefficients
 from sim.calibration import measured
 from tsn_hw.app.cli.main import main
 from tsn_hw.app.hardware import calibrate
-from tsn_hw.app.hardware.calibrate import Run
+from tsn_hw.app.hardware.calibrate import SynthesisRun
 from tsn_hw.app.hardware.trials import FIRST_WIDE, KINDS, Trial, design, trial_of, trials
 from tsn_hw.app.sweep.results import identity, line_of
 
@@ -24,15 +24,15 @@ def synthesized(monkeypatch):
     """
     asked: list[Trial] = []
 
-    def count(trial: Trial, family: str) -> Run:
+    def count(trial: Trial, family: str) -> SynthesisRun:
         asked.append(trial)
-        part = Run(family, "a tool", trial, GOOD).part
+        part = SynthesisRun(family, "a tool", trial, GOOD).part
         given = [features(design(trial), unit, part) for unit in design(trial).units]
         memories = measured(design(trial), part, 0, 0)
         lut = memories.memory_lut + sum(100 * one.loops + 3 * one.sum_bits for one in given)
         lut += memories.features.codebooks / 2
         ff = sum(2 * one.lane_bits for one in given)
-        return Run(family, "a tool", trial, {"lut": int(lut), "ff": int(ff), "bram": 0, "dsp": 0})
+        return SynthesisRun(family, "a tool", trial, {"lut": int(lut), "ff": int(ff), "bram": 0, "dsp": 0})
 
     monkeypatch.setattr(calibrate, "synthesize_trial", count)
     return asked

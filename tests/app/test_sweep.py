@@ -38,7 +38,7 @@ from tsn_hw.app.sweep.evaluate import Base, base_of, bench, evaluate
 from tsn_hw.app.sweep.points import space_of
 from tsn_hw.app.sweep.results import check_row, line_of, open_results
 from tsn_hw.app.sweep.run import run_sweep
-from tsn_hw.app.sweep.settings import Budget, Part, Search, SweepSettings, Values, read_sweep
+from tsn_hw.app.sweep.settings import Budget, DeviceBudget, Search, SweepSettings, Values, read_sweep
 from tsn_hw.core import artifact
 from tsn_hw.core.capacity import capacity
 from tsn_hw.core.errors import EngineError, FileError, SettingsError, TrainingError
@@ -314,6 +314,6 @@ def test_an_example_says_how_it_is_run_and_fits_its_run(path: Path) -> None:
 
 def test_the_documentation_names_every_key() -> None:
     text = (ROOT / "docs" / "sweep.md").read_text()
-    for kind in (SweepSettings, Values, Search, Budget, Part):
+    for kind in (SweepSettings, Values, Search, Budget, DeviceBudget):
         for field in fields(kind):
             assert f"`{field.name}" in text or f"[{field.name}]`" in text or f".{field.name}]`" in text, field.name

@@ -24,7 +24,7 @@ from tsn_hw.app.sweep.pareto import SIZE, betters, choose, front, nearest
 from tsn_hw.app.sweep.plots import pictures
 from tsn_hw.app.sweep.points import space_of
 from tsn_hw.app.sweep.results import Sweep
-from tsn_hw.app.sweep.settings import Budget, Part, Values, read_sweep
+from tsn_hw.app.sweep.settings import Budget, DeviceBudget, Values, read_sweep
 from tsn_hw.core import artifact
 from tsn_hw.core.errors import SettingsError
 
@@ -62,10 +62,10 @@ def test_the_front_holds_what_nothing_betters_once() -> None:
         (Budget(total_percent=5.0), 0),
         (Budget(total_percent=4.9), None),
         (Budget(accuracy_drop=0.9), None),
-        (Budget(part=Part("xc7z010")), 0),
-        (Budget(part=Part("xc7z010"), accuracy_drop=2.0), 1),
-        (Budget(part=Part("xc7z010", limit_percent=45.0), accuracy_drop=2.0), 4),
-        (Budget(part=Part("xc7z010"), accuracy_drop=1.0), None),
+        (Budget(part=DeviceBudget("xc7z010")), 0),
+        (Budget(part=DeviceBudget("xc7z010"), accuracy_drop=2.0), 1),
+        (Budget(part=DeviceBudget("xc7z010", limit_percent=45.0), accuracy_drop=2.0), 4),
+        (Budget(part=DeviceBudget("xc7z010"), accuracy_drop=1.0), None),
     ],
 )
 def test_the_smallest_network_within_the_budget_is_chosen(budget: Budget, chosen: int | None) -> None:
@@ -76,8 +76,8 @@ def test_the_smallest_network_within_the_budget_is_chosen(budget: Budget, chosen
     ("budget", "expected"),
     [
         (Budget(accuracy_drop=1.0, total_percent=9.0), "point 1, exceeds accuracy_drop by 1.00"),
-        (Budget(accuracy_drop=1.5, part=Part("xc7z010")), "point 1, exceeds accuracy_drop by 0.50"),
-        (Budget(total_percent=4.0, part=Part("xc7z010")), "point 0, exceeds total_percent by 1.00"),
+        (Budget(accuracy_drop=1.5, part=DeviceBudget("xc7z010")), "point 1, exceeds accuracy_drop by 0.50"),
+        (Budget(total_percent=4.0, part=DeviceBudget("xc7z010")), "point 0, exceeds total_percent by 1.00"),
     ],
 )
 def test_the_point_nearest_to_a_budget_that_nothing_meets_is_named(budget: Budget, expected: str) -> None:
@@ -86,7 +86,7 @@ def test_the_point_nearest_to_a_budget_that_nothing_meets_is_named(budget: Budge
 
 
 def test_a_network_that_does_not_fit_the_part_says_so() -> None:
-    assert nearest(ROWS[5:], Budget(part=Part("xc7z010"), total_percent=12.0), 97.0) == (
+    assert nearest(ROWS[5:], Budget(part=DeviceBudget("xc7z010"), total_percent=12.0), 97.0) == (
         "budget: none of the 1 points keeps it; the nearest, point 0, "
         "exceeds total_percent by 1.00 and does not fit the part"
     )
@@ -121,7 +121,7 @@ def test_every_point_is_put_on_the_part(tmp_path: Path) -> None:
 
 def test_pictures_are_the_same_bytes_every_time_and_show_every_point(tmp_path: Path) -> None:
     rows = [row | {"activation_bits": 8, "bits.fc1": 2, "bits.head": 5} for row in ROWS]
-    budget = Budget(accuracy_drop=2.0, part=Part("xc7z010"))
+    budget = Budget(accuracy_drop=2.0, part=DeviceBudget("xc7z010"))
     sweep = Sweep(tuple(rows), (), 97.0, (), budget, 1)
     files = pictures(sweep)
     assert files == pictures(sweep)

@@ -28,7 +28,7 @@ from sim.resources import RESOURCES, Estimate, Resources, capacities, estimate_r
 from tests.helpers.images import settings as legal_settings
 from tests.helpers.networks import Recipe, random_network
 from tests.helpers.small_network import NET
-from tsn_hw.app.hardware.calibrate import Run, coefficients_json, fitted, read_runs
+from tsn_hw.app.hardware.calibrate import SynthesisRun, coefficients_json, fitted, read_runs
 from tsn_hw.app.hardware.trials import design
 from tsn_hw.core.errors import FileError, FoldingError, SettingsError
 from tsn_hw.core.network import PackedNetwork
@@ -59,7 +59,7 @@ CONSTANT_BLOCKS = {("xc7", 43): 3}
 """Block RAMs that a synthesis saves: 120 of the 448 bits of a point's scales are the same in all of its three words."""
 
 
-def estimated(run: Run) -> Resources:
+def estimated(run: SynthesisRun) -> Resources:
     return estimate_resources(design(run.trial), run.part).resources
 
 

@@ -4,8 +4,8 @@ from .config import read_settings as read_settings
 from .config import stream_of as stream_of
 from .data.dataset import DataSet as DataSet
 from .data.images import load_data as load_data
-from .data.tasks import Stream as Stream
 from .data.tasks import TaskData as TaskData
+from .data.tasks import TaskStream as TaskStream
 from .data.tasks import mixed as mixed
 from .data.tasks import permuted as permuted
 from .data.tasks import split as split

@@ -10,7 +10,7 @@ from tsn_hw.core.files import StrPath
 from tsn_hw.core.records import build, read_json, read_toml
 from tsn_hw.learn.data.dataset import DataSet
 from tsn_hw.learn.data.images import load_data
-from tsn_hw.learn.data.tasks import Stream, mixed, permuted, split
+from tsn_hw.learn.data.tasks import TaskStream, mixed, permuted, split
 from tsn_hw.learn.settings import DataSettings, Settings
 
 
@@ -33,7 +33,7 @@ def settings_from_json(path: Path) -> Settings:
     return build(Settings, read_json(path), str(path))
 
 
-def stream_of(settings: Settings) -> Stream:
+def stream_of(settings: Settings) -> TaskStream:
     """Load the data of a run and deal it out to tasks.
 
     Raises SettingsError for settings that contradict one another, DataError for files that are not what they should be.

@@ -14,7 +14,7 @@ import torch
 from tsn_hw.core.errors import SettingsError, TrainingError
 from tsn_hw.core.network import MAX_WEIGHTS
 from tsn_hw.learn.architectures import BODIES, Architecture
-from tsn_hw.learn.data.tasks import Stream
+from tsn_hw.learn.data.tasks import TaskStream
 from tsn_hw.learn.methods import METHODS
 from tsn_hw.learn.settings import Settings
 from tsn_hw.learn.training import FEWEST_DECIDING
@@ -38,7 +38,7 @@ def architecture_of(settings: Settings, input_shape: tuple[int, ...]) -> Archite
     return architecture
 
 
-def check_trainable(settings: Settings, stream: Stream, device: torch.device) -> None:
+def check_trainable(settings: Settings, stream: TaskStream, device: torch.device) -> None:
     """Refuse a run that cannot end in a network."""
     if not METHODS[settings.train.method].codes:
         raise SettingsError(
@@ -48,7 +48,7 @@ def check_trainable(settings: Settings, stream: Stream, device: torch.device) ->
     check_size(settings, stream, device)
 
 
-def few_to_decide_on(stream: Stream) -> list[str]:
+def few_to_decide_on(stream: TaskStream) -> list[str]:
     """A line where validation parts are so small that pruning and code widths are decided on more, else none."""
     images, name = min((images, name) for name, (_, images) in zip(stream.names, stream.images, strict=True))
     if images >= FEWEST_DECIDING:
@@ -59,7 +59,7 @@ def few_to_decide_on(stream: Stream) -> list[str]:
     ]
 
 
-def check_size(settings: Settings, stream: Stream, device: torch.device) -> None:
+def check_size(settings: Settings, stream: TaskStream, device: torch.device) -> None:
     """Refuse a body that no file or no memory holds, and tasks too small for it."""
     architecture = architecture_of(settings, stream.input_shape)
     for layer in architecture.layers:

@@ -36,7 +36,7 @@ from tsn_hw.learn.checkpoint import (
     refused_as_damaged,
     save_checkpoint,
 )
-from tsn_hw.learn.data.tasks import Stream, TaskData
+from tsn_hw.learn.data.tasks import TaskData, TaskStream
 from tsn_hw.learn.folder import (
     NETWORK,
     RECORDS,
@@ -80,7 +80,12 @@ CHECKPOINT_SHARE = 0.03
 
 
 def train(
-    settings: Settings, stream: Stream, folder: StrPath, device: str = "cpu", resume: bool = False, quiet: bool = False
+    settings: Settings,
+    stream: TaskStream,
+    folder: StrPath,
+    device: str = "cpu",
+    resume: bool = False,
+    quiet: bool = False,
 ) -> PackedNetwork:
     """Learn every task of a stream and return the packed network of all of them.
 
@@ -100,7 +105,7 @@ def train(
 
 
 def train_floats(
-    settings: Settings, stream: Stream, folder: Path, device: str = "cpu", resume: bool = False, quiet: bool = False
+    settings: Settings, stream: TaskStream, folder: Path, device: str = "cpu", resume: bool = False, quiet: bool = False
 ) -> list[dict[str, Any]]:
     """Learn every task of a stream by a method that keeps float32 weights; the record of every task.
 
@@ -113,7 +118,7 @@ def train_floats(
     return list(run.position.records)
 
 
-def load_run(settings: Settings, stream: Stream, folder: StrPath) -> SubnetModel:
+def load_run(settings: Settings, stream: TaskStream, folder: StrPath) -> SubnetModel:
     """The trained model of a finished run, from its checkpoint.
 
     Raises TrainingError if the run is not finished, is one of other settings or tasks, or its checkpoint is damaged.
@@ -146,7 +151,7 @@ def device_of(name: str) -> torch.device:
 class _Run:
     """The state of one run between its steps."""
 
-    def __init__(self, settings: Settings, stream: Stream, folder: Path, device: torch.device, quiet: bool) -> None:
+    def __init__(self, settings: Settings, stream: TaskStream, folder: Path, device: torch.device, quiet: bool) -> None:
         self.settings, self.stream, self.folder, self.device = settings, stream, folder, device
         self.quiet = quiet
         self.model = self._new_model()

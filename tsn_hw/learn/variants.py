@@ -21,7 +21,7 @@ from tsn_hw.core.errors import TrainingError
 from tsn_hw.core.network import PackedNetwork
 from tsn_hw.learn.architectures import Architecture
 from tsn_hw.learn.codebook import fit_codebook
-from tsn_hw.learn.data.tasks import Stream
+from tsn_hw.learn.data.tasks import TaskStream
 from tsn_hw.learn.folder import digests
 from tsn_hw.learn.freezing import TaskLabel, commit, freeze
 from tsn_hw.learn.models import HEAD, SubnetModel
@@ -57,7 +57,7 @@ class TrainedStream:
     """All tasks of a finished run as training left them (:mod:`tsn_hw.learn.trained`)."""
 
     settings: Settings
-    stream: Stream
+    stream: TaskStream
     labels: tuple[TaskLabel, ...]
     banks: tuple[int, ...]
     tasks: tuple[Mapping[str, Tensor], ...]
@@ -84,7 +84,7 @@ class TrainedStream:
         return formats if variant.act_bits is None else replace(formats, act_bits=variant.act_bits)
 
 
-def load_trained(settings: Settings, stream: Stream, folder: Path) -> TrainedStream:
+def load_trained(settings: Settings, stream: TaskStream, folder: Path) -> TrainedStream:
     """The trained tasks of a finished run; TrainingError if it is not finished or did not keep them."""
     net = artifact.load(folder / "net.tsn")
     if len(net.tasks) < len(stream):

@@ -84,7 +84,7 @@ Family = Literal["xc7", "ecp5", "ice40"]
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class Part:
+class DeviceOptions:
     """The options that name a part."""
 
     device: Annotated[
@@ -101,7 +101,7 @@ class Part:
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class EstimatedPart(Part):
+class EstimatedDeviceOptions(DeviceOptions):
     """The options that name a part, and what area is estimated with."""
 
     coefficients: Annotated[

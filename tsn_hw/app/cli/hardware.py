@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from tsn_hw.app.cli.command import (
-    EstimatedPart,
+    DeviceOptions,
+    EstimatedDeviceOptions,
     Family,
     File,
     Folder,
     Out,
-    Part,
     Rate,
     flag,
     real,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class VendorPart(EstimatedPart):
+class VendorPart(EstimatedDeviceOptions):
     """The options that name a part for the vendor's tools."""
 
     part: str | None = None
@@ -68,7 +68,7 @@ class AcceleratorOptions:
         return HardwareRequest(platform, clock_mhz, folding, **searched)
 
 
-def check(model: File, /, *, part: EstimatedPart = EstimatedPart()) -> CommandResult:
+def check(model: File, /, *, part: EstimatedDeviceOptions = EstimatedDeviceOptions()) -> CommandResult:
     """Whether a network, a run or a model of another tool is supported; exit 1 if not.
 
     Every problem is told at once, with what to change. The data of settings must be there; a network of their size,
@@ -135,7 +135,7 @@ def cost(
     /,
     *,
     devices: bool = False,
-    part: EstimatedPart = EstimatedPart(),
+    part: EstimatedDeviceOptions = EstimatedDeviceOptions(),
     design: AcceleratorOptions = AcceleratorOptions(),
     save_folding: File | None = None,
     counting: Counting = Counting(),
@@ -196,7 +196,9 @@ def memories(
     return write_memory_files(network, folding, out, chosen)
 
 
-def rtl(network: File, /, *, out: Out, folding: File, part: EstimatedPart = EstimatedPart()) -> CommandResult:
+def rtl(
+    network: File, /, *, out: Out, folding: File, part: EstimatedDeviceOptions = EstimatedDeviceOptions()
+) -> CommandResult:
     """Write the accelerator in SystemVerilog, for simulation and synthesis.
 
     It is estimated on an xc7z020, an ecp5-85 and an ice40-hx8k; --device names another part of its family. docs/rtl.md
@@ -228,7 +230,7 @@ def synth(
     /,
     *,
     target: Family,
-    part: Part = Part(),
+    part: DeviceOptions = DeviceOptions(),
     place_and_route: bool = False,
     seed: Annotated[int | None, whole(0, 2**31 - 1)] = None,
 ) -> CommandResult:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from tsn_hw.app.cli.command import (
-    EstimatedPart,
+    EstimatedDeviceOptions,
     File,
     Folder,
     Out,
@@ -81,7 +81,7 @@ def simulate(
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class SimulatedRtl:
+class RtlOptions:
     """The hardware that is simulated beside the other engines."""
 
     rtl: File | None = None
@@ -98,7 +98,7 @@ def verify(
     samples: Annotated[int, whole(1, 10**5)] = 64,
     images: Annotated[int, whole(1, 10**7)] = 256,
     out: Out | None = None,
-    hardware: SimulatedRtl = SimulatedRtl(),
+    hardware: RtlOptions = RtlOptions(),
 ) -> CommandResult:
     """Every engine against every other, bit for bit; exit 1 at the first difference.
 
@@ -153,7 +153,7 @@ def report(
     out: Out | None = None,
     sweep: Folder | None = None,
     rtl: Folder | None = None,
-    part: EstimatedPart = EstimatedPart(),
+    part: EstimatedDeviceOptions = EstimatedDeviceOptions(),
     target_fps: Rate | None = None,
 ) -> CommandResult:
     """One HTML page: what a network does, holds and costs.

@@ -31,7 +31,7 @@ FEWEST_POINTS = 12
 
 
 @dataclass(frozen=True)
-class Run:
+class SynthesisRun:
     """A trial that was synthesized for a family: a line of the file of runs."""
 
     target: str
@@ -79,30 +79,30 @@ def calibrate(runs_file: Path, out: Path, families: Sequence[str], count: int) -
     return CommandResult([table, told], {family: asdict(models[family]) for family in families})
 
 
-def read_runs(path: Path) -> list[Run]:
+def read_runs(path: Path) -> list[SynthesisRun]:
     """The lines of a file of runs; FileError or SettingsError tells one that is none."""
     return _runs(path, rows_of(path, read_bytes(path)))
 
 
-def _runs(path: Path, rows: Mapping[str, Row]) -> list[Run]:
-    return [build(Run, parse_json(point, str(path)) | row, str(path)) for point, row in rows.items()]
+def _runs(path: Path, rows: Mapping[str, Row]) -> list[SynthesisRun]:
+    return [build(SynthesisRun, parse_json(point, str(path)) | row, str(path)) for point, row in rows.items()]
 
 
-def _line(run: Run) -> tuple[str, Row]:
+def _line(run: SynthesisRun) -> tuple[str, Row]:
     """A run as a point, what was asked, and its row, what came out."""
     return identity({"target": run.target, "trial": asdict(run.trial)}), {"tool": run.tool, "resources": run.resources}
 
 
-def synthesize_trial(trial: Trial, family: str) -> Run:
+def synthesize_trial(trial: Trial, family: str) -> SynthesisRun:
     """Write a trial as an RTL project and count what yosys makes of it."""
     with tempfile.TemporaryDirectory(prefix="tsn-hw-") as temporary:
         folder = Path(temporary) / "rtl"
         write_rtl(design(trial), folder)
         found = synthesize(folder, family, trial.dsps)
-    return Run(family, found.tool, trial, found.resources)
+    return SynthesisRun(family, found.tool, trial, found.resources)
 
 
-def fitted(runs: Sequence[Run]) -> dict[str, AreaModel]:
+def fitted(runs: Sequence[SynthesisRun]) -> dict[str, AreaModel]:
     """A model of every family in the runs; UltraScale+ takes that of the 7 series. SettingsError if points are few."""
     models = {}
     for family in dict.fromkeys(run.target for run in runs):
@@ -130,7 +130,7 @@ def coefficients_json(models: dict[str, AreaModel]) -> str:
     return json.dumps({"format": FORMAT, "families": families}, indent=1) + "\n"
 
 
-def _row(family: str, model: AreaModel, runs: Sequence[Run]) -> list[Value]:
+def _row(family: str, model: AreaModel, runs: Sequence[SynthesisRun]) -> list[Value]:
     own = [run for run in runs if run.target == family]
     coefficients = Coefficients(FORMAT, {family: model})
     used = [estimate_resources(design(run.trial), run.part, coefficients=coefficients).resources for run in own]

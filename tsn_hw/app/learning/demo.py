@@ -31,7 +31,7 @@ from tsn_hw.core.locks import LOCK, sole_writer
 from tsn_hw.core.network import PackedNetwork
 from tsn_hw.learn.baselines import fit_dense
 from tsn_hw.learn.config import settings_from_json, stream_of
-from tsn_hw.learn.data.tasks import Stream
+from tsn_hw.learn.data.tasks import TaskStream
 from tsn_hw.learn.folder import open_run, settings_digest
 from tsn_hw.learn.ready import architecture_of
 from tsn_hw.learn.run import device_of, train
@@ -121,7 +121,7 @@ def _demo(folder: Path, resume: bool, device: str) -> DemoResult:
     return result
 
 
-def write_samples(net: PackedNetwork, stream: Stream, folder: Path) -> None:
+def write_samples(net: PackedNetwork, stream: TaskStream, folder: Path) -> None:
     """Of every class, the first test picture of task 0 that it reads right, as a file for ``tsn-hw run``."""
     data = stream.task(0)
     right = Simulator(net, 0).predict(quantize(data.x_test / 256.0, net.input)) == data.y_test
@@ -132,7 +132,7 @@ def write_samples(net: PackedNetwork, stream: Stream, folder: Path) -> None:
             write_atomically(folder / f"{name}.png", content.getvalue())
 
 
-def dense_accuracies(settings: Settings, stream: Stream, device: str = "cpu") -> list[float]:
+def dense_accuracies(settings: Settings, stream: TaskStream, device: str = "cpu") -> list[float]:
     """Test accuracy of one dense float network a task, same shape, same training settings."""
     accuracies = []
     architecture = architecture_of(settings, stream.input_shape)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sim.integer import Simulator
 from tsn_hw.core.arithmetic import quantize
 from tsn_hw.core.network import PackedNetwork
-from tsn_hw.learn.data.tasks import Stream
+from tsn_hw.learn.data.tasks import TaskStream
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def accuracy(simulator: Simulator, images: NDArray[np.uint8], labels: NDArray[np
     return 100 * float((predicted == labels).mean())
 
 
-def measure(snapshots: Sequence[PackedNetwork], alone: dict[int, PackedNetwork], stream: Stream) -> Metrics:
+def measure(snapshots: Sequence[PackedNetwork], alone: dict[int, PackedNetwork], stream: TaskStream) -> Metrics:
     """Run every stored network on the test images of every task that it holds."""
     count = len(snapshots)
     matrix, by_itself = np.full((count, count), np.nan), np.full(count, np.nan)

@@ -17,7 +17,7 @@ from tsn_hw.core.files import read_bytes
 from tsn_hw.core.network import PackedNetwork
 from tsn_hw.learn.checkpoint import FILE as CHECKPOINT
 from tsn_hw.learn.config import settings_from_json, stream_of
-from tsn_hw.learn.data.tasks import Stream
+from tsn_hw.learn.data.tasks import TaskStream
 from tsn_hw.learn.folder import NETWORK as NETWORK
 from tsn_hw.learn.folder import SETTINGS as SETTINGS
 from tsn_hw.learn.folder import snapshot_path
@@ -42,7 +42,7 @@ class RunFolder:
         return settings_from_json(self.folder / SETTINGS)
 
     @cached_property
-    def stream(self) -> Stream:
+    def stream(self) -> TaskStream:
         """The tasks, loaded again from the data."""
         return stream_of(self.settings)
 

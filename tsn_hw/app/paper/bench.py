@@ -29,7 +29,7 @@ from tsn_hw.core.files import read_bytes, write_atomically
 from tsn_hw.core.locks import LOCK, sole_writer
 from tsn_hw.core.records import parse_json
 from tsn_hw.learn.config import read_settings, settings_from_json, stream_of
-from tsn_hw.learn.data.tasks import Stream
+from tsn_hw.learn.data.tasks import TaskStream
 from tsn_hw.learn.folder import settings_digest, settings_to_json
 from tsn_hw.learn.methods import METHODS
 from tsn_hw.learn.run import device_of, train, train_floats
@@ -135,7 +135,7 @@ def _measured(name: str, settings: Settings, out: Path, device: str) -> dict[str
     return measured | {"machine": machine(device), "settings": _plain(settings)}
 
 
-def run_variant(name: str, settings: Settings, stream: Stream, folder: Path, device: str) -> dict[str, Any]:
+def run_variant(name: str, settings: Settings, stream: TaskStream, folder: Path, device: str) -> dict[str, Any]:
     """Train one variant in its folder, or finish it, and measure it from what it stored."""
     if name == "stl":
         accuracies = dense_accuracies(settings, stream, device)

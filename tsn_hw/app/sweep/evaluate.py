@@ -22,7 +22,7 @@ from sim.prefix import PrefixCache
 from sim.search import search_folding
 from tsn_hw.app.learning.runs import NETWORK, RunFolder
 from tsn_hw.app.sweep.results import Row
-from tsn_hw.app.sweep.settings import Part
+from tsn_hw.app.sweep.settings import DeviceBudget
 from tsn_hw.core import artifact
 from tsn_hw.core.arithmetic import ActFormat, Ints, quantize
 from tsn_hw.core.capacity import capacity
@@ -31,7 +31,7 @@ from tsn_hw.core.files import read_bytes
 from tsn_hw.core.network import PackedNetwork
 from tsn_hw.learn.codebook import fit_codebook
 from tsn_hw.learn.config import stream_of
-from tsn_hw.learn.data.tasks import Stream
+from tsn_hw.learn.data.tasks import TaskStream
 from tsn_hw.learn.run import train
 from tsn_hw.learn.settings import Settings
 from tsn_hw.learn.trained import trained_path
@@ -51,7 +51,7 @@ class Base:
     digest: str
 
 
-def base_of(settings: Settings, stream: Stream, folder: Path) -> Base:
+def base_of(settings: Settings, stream: TaskStream, folder: Path) -> Base:
     """The base of a finished run's folder; TrainingError if it is not finished or did not keep its trained tasks."""
     load_trained(settings, stream, folder)  # complains of what is missing better than the lines below
     files = [folder / NETWORK, *(trained_path(folder, task) for task in range(len(stream)))]
@@ -113,7 +113,7 @@ def bench(base: Base) -> Bench:
     return Bench(replace(trained, settings=one_thread))
 
 
-def evaluate(base: Base, variants: Sequence[Variant], part: Part | None) -> list[tuple[Row, bytes]]:
+def evaluate(base: Base, variants: Sequence[Variant], part: DeviceBudget | None) -> list[tuple[Row, bytes]]:
     """The results and files of some variants of a run, looked at together: their networks share results of layers."""
     with _ONE_AT_A_TIME, reproducible(threads=1):
         found = bench(base)
@@ -134,7 +134,7 @@ def learn(settings: Settings, folder: Path) -> None:
         train(settings, stream_of(settings), folder, resume=True, quiet=True)
 
 
-def _result(net: PackedNetwork, accuracies: tuple[float, ...], part: Part | None) -> tuple[Row, bytes]:
+def _result(net: PackedNetwork, accuracies: tuple[float, ...], part: DeviceBudget | None) -> tuple[Row, bytes]:
     """The row of a network and its file."""
     written = artifact.to_bytes(net)
     sizes = capacity(net, written)
@@ -155,7 +155,7 @@ def _result(net: PackedNetwork, accuracies: tuple[float, ...], part: Part | None
     return row, written
 
 
-def _on(part: Part, net: PackedNetwork) -> Row:
+def _on(part: DeviceBudget, net: PackedNetwork) -> Row:
     """The share of its scarcest resource that the accelerator takes, and its rate; None where it does not fit."""
     try:
         estimate = search_folding(

@@ -32,7 +32,7 @@ from tsn_hw.core.files import write_atomically
 from tsn_hw.core.layers import Weighted
 from tsn_hw.core.locks import LOCK, sole_writer
 from tsn_hw.learn.config import read_settings, stream_of
-from tsn_hw.learn.data.tasks import Stream
+from tsn_hw.learn.data.tasks import TaskStream
 from tsn_hw.learn.folder import settings_digest
 from tsn_hw.learn.models import HEAD
 from tsn_hw.learn.progress import progress
@@ -93,7 +93,7 @@ def _evaluate(settings: SweepSettings, space: Space, points: list[Point], runner
     return Sweep(numbered, runs, float_percent, tuple(best), budget, choose(rows, budget, float_percent))
 
 
-def _layer_names(settings: Settings, stream: Stream) -> tuple[str, ...]:
+def _layer_names(settings: Settings, stream: TaskStream) -> tuple[str, ...]:
     body = architecture_of(settings, stream.input_shape)
     return (*(layer.name for layer in body.layers if isinstance(layer, Weighted)), HEAD)
 
@@ -101,7 +101,7 @@ def _layer_names(settings: Settings, stream: Stream) -> tuple[str, ...]:
 def _bases(
     settings: SweepSettings,
     trained: Settings,
-    stream: Stream,
+    stream: TaskStream,
     space: Space,
     folder: Path,
     engine: Engine,

@@ -13,7 +13,7 @@ from tsn_hw.app.sweep.evaluate import Base, evaluate, float_accuracy
 from tsn_hw.app.sweep.pareto import betters
 from tsn_hw.app.sweep.points import Point
 from tsn_hw.app.sweep.results import Results, Row, check_row, identity, network_name
-from tsn_hw.app.sweep.settings import Part
+from tsn_hw.app.sweep.settings import DeviceBudget
 from tsn_hw.core.files import write_atomically
 from tsn_hw.learn.progress import stage
 
@@ -31,7 +31,7 @@ class Runner:
     bases: Mapping[float, Base]
     results: Results
     engine: Engine
-    part: Part | None
+    part: DeviceBudget | None
     networks: Path
 
     def rows(self, points: Sequence[Point]) -> list[Row]:

@@ -74,7 +74,7 @@ class Search:
 
 
 @dataclass(frozen=True)
-class Part:
+class DeviceBudget:
     """An accelerator of every point on one part: the smallest of a rate, within a share of every resource.
 
     device_file, coefficients: as in the options of the command line; empty: ours.
@@ -115,7 +115,7 @@ class Budget:
 
     accuracy_drop: float | None = None
     total_percent: float | None = None
-    part: Part | None = None
+    part: DeviceBudget | None = None
 
 
 @dataclass(frozen=True)

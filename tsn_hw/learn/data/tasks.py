@@ -50,7 +50,7 @@ class TaskData:
 
 
 @dataclass(frozen=True, eq=False)
-class Stream:
+class TaskStream:
     """Tasks in the order in which they are learned, all with images of one shape (channels, height, width).
 
     ``images`` counts those of every task's training and validation part.
@@ -72,7 +72,7 @@ class Stream:
         return self.build(index)
 
 
-def permuted(data: DataSet, tasks: int, *, seed: int, valid_share: float, natural_first: bool = False) -> Stream:
+def permuted(data: DataSet, tasks: int, *, seed: int, valid_share: float, natural_first: bool = False) -> TaskStream:
     """Every task is the whole data set with its pixels in another fixed order, the same in all channels.
 
     The first task is permuted as well, as in the literature, unless ``natural_first``.
@@ -97,7 +97,7 @@ def permuted(data: DataSet, tasks: int, *, seed: int, valid_share: float, natura
 
 def split(
     data: DataSet, classes_per_task: int, *, seed: int, valid_share: float, order: Sequence[int] | None = None
-) -> Stream:
+) -> TaskStream:
     """Every task has ``classes_per_task`` classes of the data set; its labels count from 0.
 
     ``order`` lists the labels of the data set as they are dealt to the tasks, all or some of them; None means 0, 1, ...
@@ -116,7 +116,7 @@ def split(
     return _stream(parts, data.shape, lambda *_: lambda images: images, seed, valid_share)
 
 
-def mixed(sets: Sequence[DataSet], *, side: int, channels: int, seed: int, valid_share: float) -> Stream:
+def mixed(sets: Sequence[DataSet], *, side: int, channels: int, seed: int, valid_share: float) -> TaskStream:
     """Every task is another data set, brought to (channels, side, side).
 
     Images are resized as Pillow does (bilinear, aspect ratio not kept); grey becomes three equal channels. Colour is
@@ -159,7 +159,7 @@ def _stream(
     conversion: Callable[[int, np.random.Generator], Convert],
     seed: int,
     valid_share: float,
-) -> Stream:
+) -> TaskStream:
     """One task a part; ``conversion`` draws what is done to the images of a task."""
     if seed < 0:
         raise SettingsError(f"seed {seed}: must be at least 0")
@@ -171,7 +171,7 @@ def _stream(
         return _task(parts[index], conversion(index, rng), valid_share, rng)
 
     names, classes = tuple(part.name for part in parts), tuple(part.classes for part in parts)
-    return Stream(names, classes, tuple(_images(part, valid_share) for part in parts), shape, build)
+    return TaskStream(names, classes, tuple(_images(part, valid_share) for part in parts), shape, build)
 
 
 def stratified(labels: Labels, share: float, rng: np.random.Generator) -> tuple[Indices, Indices]:
