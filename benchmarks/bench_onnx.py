@@ -34,8 +34,11 @@ NETWORKS = {
     "MLP 784-100-100-10": random_mlp((784, 100, 100, 10)),
     "AlexNet": random_alexnet(),
     "AlexNet, batch norms": random_alexnet(Numbers(multiplier_bits=12)),
-    "ResNet-18, width 20": random_resnet18(multiplier_bits=1),
+    "ResNet-18, width 20": random_resnet18(numbers=Numbers()),
     "ResNet-18, width 20, batch norms": random_resnet18(),
+    "MLP, 7-bit centroids": random_mlp((784, 100, 100, 10), centroid_bits=7),
+    "AlexNet, batch norms, 7-bit centroids": random_alexnet(Numbers(centroid_bits=7, multiplier_bits=12)),
+    "ResNet-18, batch norms, 7-bit centroids": random_resnet18(numbers=Numbers(centroid_bits=7, multiplier_bits=12)),
 }
 BATCHES = (1, 64)
 

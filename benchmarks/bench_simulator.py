@@ -29,6 +29,7 @@ NETWORKS: dict[str, tuple[PackedNetwork, tuple[int, ...]]] = {
     "MLP, 16-bit activations": (random_mlp((784, 256, 256, 10), act_bits=16), (64,)),
     "AlexNet": (random_alexnet(), (1, 64, 128)),
     "AlexNet, 7-bit centroids": (random_alexnet(Numbers(centroid_bits=7)), (1, 64, 128)),
+    "AlexNet, batch norms": (random_alexnet(Numbers(multiplier_bits=12)), (1, 64)),
     "AlexNet, 16-bit activations": (random_alexnet(Numbers(act_bits=16)), (32,)),
 }
 
@@ -47,7 +48,8 @@ def float_network(net: PackedNetwork) -> nn.Sequential:
             modules.append(nn.Flatten())
         if step.requantization is not None:
             scale = 2.0**-step.requantization.shift
-            modules[-1].weight.data = torch.from_numpy(net.weights(0, index) * scale).float()
+            gain = step.requantization.multiplier.reshape(-1, *[1] * (net.weights(0, index).ndim - 1))
+            modules[-1].weight.data = torch.from_numpy(net.weights(0, index) * gain * scale).float()
             modules[-1].bias.data = torch.from_numpy(step.requantization.offset * scale).float()
             if step.requantization.output is not None:
                 modules.append(nn.ReLU())

@@ -58,7 +58,7 @@ def random_alexnet(
 
 
 def random_resnet18(
-    width: int = 20, side: int = 32, classes: int = 10, density: float = 0.5, seed: int = 0, multiplier_bits: int = 12
+    width: int = 20, side: int = 32, classes: int = 10, numbers: Numbers = Numbers(multiplier_bits=12)
 ) -> PackedNetwork:
     """The ResNet-18 of the continual-learning literature: a stem of 3 x 3, four stages of two basic blocks."""
     layers: list[Layer] = [Conv2d("stem", 3, width, (3, 3), padding=(1, 1), inputs=(INPUT,))]
@@ -82,7 +82,6 @@ def random_resnet18(
     layers.append(AvgPool("average", (last, last), (last, last), (len(layers) - 1,)))
     layers.append(Flatten("flatten", (len(layers) - 1,)))
     layers.append(Linear("fc", channels, classes, (len(layers) - 1,)))
-    numbers = Numbers(density=density, seed=seed, multiplier_bits=multiplier_bits)
     return _random_network((3, side, side), layers, frozenset(signed), numbers)
 
 
