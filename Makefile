@@ -18,7 +18,8 @@ STAMP := $(VENV)/.installed-$(VERSION)
 OLD_STAMP := $(OLD_VENV)/.installed-$(VERSION)
 PEERS_STAMP := $(PEERS_VENV)/.installed-$(VERSION)
 PIP := -m pip install --disable-pip-version-check $(PIP_FLAGS)
-TEST_TOOLS := g++ clang++ valgrind iverilog verilator yosys yosys-config nextpnr-ice40 icepack tclsh chromium
+TEST_TOOLS := g++ clang++ valgrind iverilog verilator yosys yosys-config nextpnr-ice40 icepack tclsh chromium \
+	arm-none-eabi-gcc qemu-system-arm
 
 # $(call environment,FOLDER): an empty virtual environment of $(PYTHON); an existing one of that version is kept
 define environment
@@ -84,7 +85,8 @@ $(PEERS_STAMP): Makefile
 tools:
 	@for tool in $(TEST_TOOLS); do \
 		command -v $$tool >/dev/null && continue; \
-		package=$$(echo $$tool | sed 's/^clang++$$/clang/; s/^tclsh$$/tcl/; s/^icepack$$/fpga-icestorm/; s/^yosys-config$$/yosys-dev/'); \
+		package=$$(echo $$tool | sed -e 's/^clang++$$/clang/; s/^tclsh$$/tcl/; s/^icepack$$/fpga-icestorm/; s/^yosys-config$$/yosys-dev/' \
+			-e 's/^arm-none-eabi-gcc$$/gcc-arm-none-eabi libnewlib-arm-none-eabi/'); \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 			[ -n "$$updated" ] || apt-get update -q; updated=yes; \
 			DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$package && continue; \

@@ -23,7 +23,7 @@ from tsn_hw.core.files import StrPath
 from tsn_hw.core.network import PackedNetwork
 
 C_FOLDER = "tsn-hw c project 1"
-COPIED = ("tsn.h", "tsn.c", "main.c", "Makefile")
+COPIED = ("tsn.h", "tsn.c", "main.c", "Makefile", "cortex_m.c", "cortex_m.ld")
 """The files of ``hls_templates/c`` that go into a project as they are."""
 BYTES_A_LINE = 24
 
@@ -40,7 +40,9 @@ class CProject:
 def write_c(
     net: PackedNetwork, folder: StrPath, *, golden: Sequence[GoldenRun], optimize: Optimize = "size"
 ) -> CProject:
-    """Write the project of a network: same network, same bytes; whole or not at all.
+    """Write the C project of a network, for microcontrollers.
+
+    Same network, same bytes; whole or not at all.
 
     golden: inputs and expected integers for the self-test. optimize: what decides how weights lie in flash.
 

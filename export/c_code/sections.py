@@ -14,9 +14,10 @@ import numpy as np
 
 from export.c_code.scratch import Scratch, plan, source_of
 from export.c_code.weights import Optimize, SharedWords, WeightList, pack_low_first, shared_words, weight_list
-from tsn_hw.core import artifact
+from tsn_hw.core import arithmetic, artifact
 from tsn_hw.core.arithmetic import ActFormat, Ints
 from tsn_hw.core.errors import ExportError
+from tsn_hw.core.facts import LayerFacts
 from tsn_hw.core.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, MaxPool, Shape, Weighted, refused
 from tsn_hw.core.network import PackedNetwork, Requantization
 
@@ -212,15 +213,24 @@ def _record(made: _Section, net: PackedNetwork, place: tuple[int, int], scratch:
     kind, window = _geometry(layer)
     sources = [_tensor(net, task, source, scratch) for source in layer.inputs]
     source, other, target = sources[0], sources[-1], _tensor(net, task, index, scratch)
-    shifts, is_wide, scales, signed = [0, 0], False, [0] * 5, [0, 0]
+    shifts, widths, scales, signed = [0, 0], [0, 0], [0] * 5, [0, 0]
     if layer.computes:
         facts = net.facts(task, index)
         shifts = [*facts.left_shifts, 0][:2]
-        is_wide = facts.accumulator >= 1 << 31
         scales, signed = _scales(made, facts.requantization)
+        widths = [int(facts.accumulator >= 1 << 31), int(_is_narrow(facts, bool(scales[0])))]
     fields = [kind, index, source.place, source.type, other.place, other.type, target.place, target.type, target.bits]
-    fields += [*source.shape, *target.shape, *window, *shifts, int(is_wide), *scales, *astuple(words)]
+    fields += [*source.shape, *target.shape, *window, *shifts, *widths, *scales, *astuple(words)]
     return b"".join(map(varint, fields)) + b"".join(map(_signed_varint, signed))
+
+
+def _is_narrow(facts: LayerFacts, is_bias: bool) -> bool:
+    """Whether 32 bits hold what the requantization adds, and what it gives before it saturates."""
+    scales = facts.requantization
+    addend = scales.offset // scales.multiplier if is_bias else scales.offset
+    reach = arithmetic.magnitude(facts.low + addend, facts.high + addend) if is_bias else facts.bound
+    largest = max(facts.accumulator, reach, (facts.bound >> scales.shift) + 1)
+    return scales.shift < 32 and largest < 1 << 31 and arithmetic.magnitude(addend) < 1 << 31
 
 
 def _geometry(layer: Layer) -> tuple[int, tuple[int, ...]]:

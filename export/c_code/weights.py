@@ -8,7 +8,7 @@ A shared memory has the value of every weight that any task of a bank uses, and 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -97,8 +97,10 @@ def weight_list(weights: Ints, optimize: Optimize) -> WeightList:
     """The list of a task's weights in a layer, with the widths of gap and value that are smallest, or run fastest."""
     flat = weights.ravel()
     if optimize == "speed":
-        bits = 8 if signed_bits(flat) <= 8 else 16
-        return _list(flat, LONGEST_GAP_BITS if np.count_nonzero(flat) < DENSE * len(flat) else 0, bits)
+        gap_bits = LONGEST_GAP_BITS if np.count_nonzero(flat) < DENSE * len(flat) else 0
+        found = _list(flat, gap_bits, direct_bits=8 if signed_bits(flat) <= 8 else 16)
+        filler = np.zeros(len(found.gaps) % 2 if gap_bits else 0, np.int64)  # the loop over bytes takes two at a time
+        return replace(found, gaps=np.append(found.gaps, filler), entries=np.append(found.entries, filler))
     return min((_list(flat, gap_bits) for gap_bits in range(LONGEST_GAP_BITS + 1)), key=lambda made: made.size_bytes)
 
 
@@ -111,6 +113,15 @@ def shared_words(masked: Sequence[tuple[Bools, Ints]]) -> SharedWords:
 
 
 def _list(flat: Ints, gap_bits: int, direct_bits: int = 0) -> WeightList:
+    if gap_bits == 0:  # of all weights, those behind the last used one too
+        gaps, entries = np.zeros(len(flat), np.int64), flat
+    else:
+        gaps, entries = _entries(flat, gap_bits)
+    return WeightList(gap_bits, Values(direct_bits) if direct_bits else _values(entries), gaps, entries)
+
+
+def _entries(flat: Ints, gap_bits: int) -> tuple[Ints, Ints]:
+    """Gaps and values of the entries."""
     places = np.flatnonzero(flat)
     distances = np.diff(places, prepend=-1) - 1
     crossings, rest = np.divmod(distances, 1 << gap_bits)
@@ -118,7 +129,7 @@ def _list(flat: Ints, gap_bits: int, direct_bits: int = 0) -> WeightList:
     entries, gaps = (np.zeros(int(ends[-1]) if len(ends) else 0, np.int64) for _ in range(2))
     gaps[:] = (1 << gap_bits) - 1
     gaps[ends - 1], entries[ends - 1] = rest, flat[places]
-    return WeightList(gap_bits, Values(direct_bits) if direct_bits else _values(entries), gaps, entries)
+    return gaps, entries
 
 
 def _values(entries: Ints) -> Values:

@@ -8,6 +8,16 @@
 
 #include <string.h>
 
+#if -1 >> 1 != -1
+#error "tsn.c needs a compiler that shifts negative integers arithmetically"
+#endif
+
+#if defined(__GNUC__) /* a loop keeps its values in registers where it is a function of its own */
+#define APART __attribute__((noinline))
+#else
+#define APART
+#endif
+
 #define MAGIC 0x314E5354u /* "TSN1" */
 enum { SIZE_AT = 4, CRC_AT = 8, VERSION_AT = 12, RECORDS_AT = 16, LAYERS_AT = 20, OUTPUTS_AT = 24, NAME_AT = 28, HEAD = 48 };
 
@@ -21,7 +31,7 @@ enum {
     KIND, INDEX, SOURCE_AT, SOURCE_TYPE, OTHER_AT, OTHER_TYPE, TARGET_AT, TARGET_TYPE, TARGET_BITS,
     CHANNELS, HEIGHT, WIDTH, OUT_CHANNELS, OUT_HEIGHT, OUT_WIDTH,
     KERNEL_HEIGHT, KERNEL_WIDTH, STRIDE_DOWN, STRIDE_RIGHT, PADDING_TOP, PADDING_LEFT, GROUPS,
-    SOURCE_SHIFT, OTHER_SHIFT, IS_WIDE,
+    SOURCE_SHIFT, OTHER_SHIFT, IS_WIDE, IS_NARROW,
     IS_BIAS, SHIFT, MULTIPLIER_BITS, ADDEND_BITS, SCALES_AT,
     LAYOUT, BANK, GAP_BITS, VALUE_BITS, VALUE_BYTES, TABLE_AT, WORDS_AT, MASK_AT, ENTRIES,
     FIELDS
@@ -29,7 +39,9 @@ enum {
 
 typedef struct {
     uint32_t field[FIELDS];
-    uint64_t multiplier, addend; /* the smallest of all channels, as two's complement */
+    uint64_t addend;    /* the smallest of all channels, as two's complement */
+    int32_t multiplier; /* likewise */
+    int32_t low, high;  /* of the output */
     const uint8_t *scales;
 } layer_t;
 
@@ -67,7 +79,10 @@ static uint64_t bits_at(const uint8_t *p, uint32_t at, uint32_t bits) {
 static uint64_t read_varint(const uint8_t **p) {
     uint64_t value = 0;
     uint32_t shift = 0;
-    uint8_t byte;
+    uint8_t byte = **p;
+    if (byte < 0x80u) {
+        return *(*p)++;
+    }
     do {
         byte = *(*p)++;
         value |= (uint64_t)(byte & 0x7Fu) << shift;
@@ -83,9 +98,12 @@ static const uint8_t *read_layer(const uint8_t *section, const uint8_t *p, layer
     for (uint32_t i = 0; i < FIELDS; i++) {
         layer->field[i] = (uint32_t)read_varint(&p);
     }
-    layer->multiplier = signed_of(read_varint(&p));
+    layer->multiplier = (int32_t)signed_of(read_varint(&p));
     layer->addend = signed_of(read_varint(&p));
     layer->scales = section + layer->field[SCALES_AT];
+    uint32_t type = layer->field[TARGET_TYPE], bits = layer->field[TARGET_BITS] & 31u;
+    layer->low = type == INT32 ? INT32_MIN : type & 1u ? -(1 << (bits - 1u)) : 0;
+    layer->high = type == INT32 ? INT32_MAX : layer->low + (1 << bits) - 1;
     return p;
 }
 
@@ -116,34 +134,54 @@ static void put(uint8_t *y, uint32_t type, uint32_t i, int32_t value) {
 /* Requantization: saturate(round half to even((acc * multiplier + offset) / 2**shift)) ------------------------------ */
 
 typedef struct {
-    int64_t multiplier, addend;
-    int64_t low, high;
-    uint32_t shift, is_bias;
+    int64_t addend;
+    int32_t multiplier;
 } scale_t;
 
 static scale_t scale_of(const layer_t *layer, uint32_t channel) {
-    const uint32_t *f = layer->field;
-    uint32_t at = channel * (f[MULTIPLIER_BITS] + f[ADDEND_BITS]);
+    uint32_t bits = layer->field[MULTIPLIER_BITS], more = layer->field[ADDEND_BITS], at = channel * (bits + more);
+    uint64_t addend = more <= 24u ? low_bits(window(layer->scales, at + bits), more) : bits_at(layer->scales, at + bits, more);
     scale_t scale;
-    scale.multiplier = (int64_t)(layer->multiplier + bits_at(layer->scales, at, f[MULTIPLIER_BITS]));
-    scale.addend = (int64_t)(layer->addend + bits_at(layer->scales, at + f[MULTIPLIER_BITS], f[ADDEND_BITS]));
-    scale.low = f[TARGET_TYPE] == INT32 ? INT32_MIN : (f[TARGET_TYPE] & 1u) ? -((int64_t)1 << (f[TARGET_BITS] - 1u)) : 0;
-    scale.high = f[TARGET_TYPE] == INT32 ? INT32_MAX : scale.low + ((int64_t)1 << f[TARGET_BITS]) - 1;
-    scale.shift = f[SHIFT];
-    scale.is_bias = f[IS_BIAS]; /* the addend comes before the multiplier */
+    scale.multiplier = layer->multiplier + (int32_t)low_bits(window(layer->scales, at), bits);
+    scale.addend = (int64_t)(layer->addend + addend);
     return scale;
 }
 
-/* value / 2**shift rounded down, of negative values too, which C99 leaves open for >> */
-static int64_t shifted(int64_t value, uint32_t shift) { return value < 0 ? ~(~value >> shift) : value >> shift; }
+static int32_t saturated(const layer_t *layer, int32_t value) {
+    return value < layer->low ? layer->low : value > layer->high ? layer->high : value;
+}
 
-static int32_t requantized(const scale_t *scale, int64_t sum) {
-    int64_t value = scale->is_bias ? (sum + scale->addend) * scale->multiplier : sum * scale->multiplier + scale->addend;
-    if (scale->shift != 0u) {
-        int64_t half = (int64_t)1 << (scale->shift - 1u);
-        value = shifted(value + (half - 1) + (shifted(value, scale->shift) & 1), scale->shift);
+/* Where the exporter has proven that 32 bits hold the sum with its addend, the product unless IS_BIAS, and the result. */
+static int32_t requantized_narrow(const layer_t *layer, scale_t scale, int32_t sum) {
+    uint32_t shift = layer->field[SHIFT], low;
+    int32_t value, addend = (int32_t)scale.addend;
+    if (layer->field[IS_BIAS]) { /* the addend comes before the multiplier */
+        int64_t product = (int64_t)(sum + addend) * scale.multiplier;
+        low = (uint32_t)product;
+        value = (int32_t)(shift == 0u ? low : low >> shift | (uint32_t)(product >> 32) << (32u - shift));
+    } else {
+        value = sum * scale.multiplier + addend;
+        low = (uint32_t)value;
+        value >>= shift;
     }
-    return (int32_t)(value < scale->low ? scale->low : value > scale->high ? scale->high : value);
+    value += shift != 0u && low_bits(low, shift) + (uint32_t)(value & 1) > 1u << (shift - 1u);
+    return saturated(layer, value);
+}
+
+static int32_t requantized(const layer_t *layer, scale_t scale, int64_t sum) {
+    uint32_t shift = layer->field[SHIFT];
+    if (layer->field[IS_NARROW]) {
+        return requantized_narrow(layer, scale, (int32_t)sum);
+    }
+    int64_t value = sum * scale.multiplier + scale.addend;
+    if (layer->field[IS_BIAS]) {
+        value = (sum + scale.addend) * scale.multiplier;
+    }
+    if (shift != 0u) {
+        int64_t half = (int64_t)1 << (shift - 1u);
+        value = (value + (half - 1) + (value >> shift & 1)) >> shift;
+    }
+    return value < layer->low ? layer->low : value > layer->high ? layer->high : (int32_t)value;
 }
 
 /* Weights: a walk over those that a task uses, by rising place in (out, in / groups, kernel height, kernel width) ---- */
@@ -209,31 +247,114 @@ static weights_t weights_of(const tsn_net *net, const uint8_t *section, const la
     w.value_bytes = f[VALUE_BYTES];
     w.entry = w.next = 0;
     w.entries = f[ENTRIES];
+    w.at = 0;
     w.value = 0;
-    advance(&w);
-    return w;
+    return w; /* in front of the first: see advance */
 }
 
 /* Kernels --------------------------------------------------------------------------------------------------------- */
 
-static void linear(const layer_t *layer, weights_t *w, const uint8_t *x, uint8_t *y) {
-    const uint32_t *f = layer->field;
-    uint32_t columns = f[CHANNELS], first = 0;
-    for (uint32_t row = 0; row < f[OUT_CHANNELS]; row++, first += columns) {
-        scale_t scale = scale_of(layer, row);
-        int64_t wide = 0;
-        if (f[IS_WIDE]) {
-            for (; w->at < first + columns; advance(w)) {
-                wide += (int64_t)w->value * get(x, f[SOURCE_TYPE], w->at - first);
-            }
-        } else {
-            int32_t sum = 0;
-            for (; w->at < first + columns; advance(w)) {
-                sum += w->value * get(x, f[SOURCE_TYPE], w->at - first);
-            }
-            wide = sum;
+/* The sum of a row is there: requantize and store it. */
+static APART int32_t finish(const layer_t *layer, uint8_t *y, uint32_t row, int32_t sum) {
+    scale_t scale = scale_of(layer, row);
+    put(y, layer->field[TARGET_TYPE], row, requantized(layer, scale, sum));
+    return 0; /* the sum of the next row */
+}
+
+/* Any list or shared words, any type, sums of 64 bits. */
+static APART void linear(const layer_t *layer, weights_t w, const uint8_t *x, uint8_t *y) {
+    uint32_t columns = layer->field[CHANNELS], type = layer->field[SOURCE_TYPE];
+    advance(&w);
+    for (uint32_t row = 0, first = 0; row < layer->field[OUT_CHANNELS]; row++, first += columns) {
+        int64_t sum = 0;
+        for (; w.at < first + columns; advance(&w)) {
+            sum += (int64_t)w.value * get(x, type, w.at - first);
         }
-        put(y, f[TARGET_TYPE], row, requantized(&scale, wide));
+        put(y, layer->field[TARGET_TYPE], row, requantized(layer, scale_of(layer, row), sum));
+    }
+}
+
+/* The common cases, for x of uint8_t and sums of 32 bits. `at` is the place in a row. */
+
+static APART void linear_dense(const layer_t *layer, const uint8_t *words, const uint8_t *x, uint8_t *y) {
+    uint32_t columns = layer->field[CHANNELS];
+    for (uint32_t row = 0; row < layer->field[OUT_CHANNELS]; row++, words += columns) {
+        int32_t sum = 0;
+        for (uint32_t at = 0; at < columns; at++) {
+            sum += (int8_t)words[at] * x[at];
+        }
+        finish(layer, y, row, sum);
+    }
+}
+
+static APART void linear_bytes(const layer_t *layer, const uint8_t *words, const uint8_t *x, uint8_t *y) {
+    uint32_t columns = layer->field[CHANNELS], at = 0, row = 0;
+    int32_t sum = 0;
+    for (const uint8_t *end = words + 2u * layer->field[ENTRIES]; words < end; words += 4) { /* the number is even */
+        for (at += words[0]; at >= columns; at -= columns) {
+            sum = finish(layer, y, row++, sum);
+        }
+        sum += (int8_t)words[1] * x[at];
+        for (at += 1u + words[2]; at >= columns; at -= columns) {
+            sum = finish(layer, y, row++, sum);
+        }
+        sum += (int8_t)words[3] * x[at++];
+    }
+    while (row < layer->field[OUT_CHANNELS]) {
+        sum = finish(layer, y, row++, sum);
+    }
+}
+
+static APART void linear_bits(const layer_t *layer, const weights_t *w, const uint8_t *x, uint8_t *y) {
+    uint32_t columns = layer->field[CHANNELS], at = 0, row = 0, gap_bits = w->gap_bits;
+    uint32_t each = gap_bits + w->value_bits, gaps = (1u << gap_bits) - 1u, codes = (1u << w->value_bits) - 1u;
+    const uint8_t *words = w->words, *table = w->table;
+    int32_t sum = 0;
+    for (uint32_t bit = 0, end = w->entries * each; bit < end; bit += each) {
+        uint32_t bits = window(words, bit);
+        for (at += bits & gaps; at >= columns; at -= columns) {
+            sum = finish(layer, y, row++, sum);
+        }
+        sum += (int8_t)table[bits >> gap_bits & codes] * x[at++];
+    }
+    while (row < layer->field[OUT_CHANNELS]) {
+        sum = finish(layer, y, row++, sum);
+    }
+}
+
+static APART void linear_masked(const layer_t *layer, const weights_t *w, const uint8_t *x, uint8_t *y) {
+    uint32_t columns = layer->field[CHANNELS], row = 0, codes = (1u << w->value_bits) - 1u, first = 0;
+    const uint8_t *words = w->words, *table = w->table;
+    int32_t sum = 0;
+    for (uint32_t place = 0; place < w->entries; place += 8u) {
+        uint32_t bits = w->mask[place >> 3], at = place - first, bit = place * w->value_bits;
+        for (; bits != 0u; bits >>= 1, at++, bit += w->value_bits) {
+            if ((bits & 1u) != 0u) {
+                for (; at >= columns; at -= columns, first += columns) {
+                    sum = finish(layer, y, row++, sum);
+                }
+                sum += (int8_t)table[window(words, bit) & codes] * x[at];
+            }
+        }
+    }
+    while (row < layer->field[OUT_CHANNELS]) {
+        sum = finish(layer, y, row++, sum);
+    }
+}
+
+static void run_linear(const layer_t *layer, const weights_t *w, const uint8_t *x, uint8_t *y) {
+    int is_common = layer->field[SOURCE_TYPE] == UINT8 && !layer->field[IS_WIDE];
+    int is_direct = is_common && w->mask == 0 && w->value_bytes == 0u && w->value_bits == 8u;
+    if (is_direct && w->gap_bits == 0u) {
+        linear_dense(layer, w->words, x, y);
+    } else if (is_direct && w->gap_bits == 8u) {
+        linear_bytes(layer, w->words, x, y);
+    } else if (is_common && w->value_bytes == 1u && w->mask == 0) {
+        linear_bits(layer, w, x, y);
+    } else if (is_common && w->value_bytes == 1u) {
+        linear_masked(layer, w, x, y);
+    } else {
+        linear(layer, *w, x, y);
     }
 }
 
@@ -282,7 +403,7 @@ static void spread(
     }
 }
 
-static void convolve_block(
+static APART void convolve_block(
     const layer_t *layer, weights_t *w, uint32_t out, block_t b, const uint8_t *x, uint8_t *y) {
     const uint32_t *f = layer->field;
     uint32_t area = f[KERNEL_HEIGHT] * f[KERNEL_WIDTH], inputs = f[CHANNELS] / f[GROUPS], first = out * inputs * area;
@@ -299,7 +420,7 @@ static void convolve_block(
             uint32_t i = row * b.columns + column;
             int64_t sum = f[IS_WIDE] ? sums.wide[i] : sums.narrow[i];
             uint32_t place = (out * f[OUT_HEIGHT] + b.top + row) * f[OUT_WIDTH] + b.left + column;
-            put(y, f[TARGET_TYPE], place, requantized(&scale, sum));
+            put(y, f[TARGET_TYPE], place, requantized(layer, scale, sum));
         }
     }
 }
@@ -336,7 +457,7 @@ static void pool(const layer_t *layer, const uint8_t *x, uint8_t *y) {
         }
         if (f[KIND] == AVERAGE_POOL) {
             scale_t scale = scale_of(layer, channel);
-            most = requantized(&scale, sum);
+            most = requantized(layer, scale, sum);
         }
         put(y, f[TARGET_TYPE], place, most);
     }
@@ -348,7 +469,7 @@ static void add(const layer_t *layer, const uint8_t *a, const uint8_t *b, uint8_
     for (uint32_t i = 0; i < f[CHANNELS] * f[HEIGHT] * f[WIDTH]; i++) {
         int64_t first = get(a, f[SOURCE_TYPE], i) * ((int64_t)1 << f[SOURCE_SHIFT]);
         int64_t second = get(b, f[OTHER_TYPE], i) * ((int64_t)1 << f[OTHER_SHIFT]);
-        put(y, f[TARGET_TYPE], i, requantized(&scale, first + second));
+        put(y, f[TARGET_TYPE], i, requantized(layer, scale, first + second));
     }
 }
 
@@ -362,8 +483,9 @@ static tsn_status run_layer(const tsn_net *net, const uint8_t *section, const la
     if (f[KIND] == PRODUCTS) {
         weights_t w = weights_of(net, section, layer);
         if (f[HEIGHT] * f[WIDTH] * f[KERNEL_HEIGHT] * f[KERNEL_WIDTH] == 1u && f[GROUPS] == 1u) {
-            linear(layer, &w, x, y);
+            run_linear(layer, &w, x, y);
         } else {
+            advance(&w);
             convolve(layer, &w, x, y);
         }
     } else if (f[KIND] == MAX_POOL || f[KIND] == AVERAGE_POOL) {
