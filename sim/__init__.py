@@ -5,6 +5,6 @@ from sim.cost import estimate_cost
 from sim.devices import device
 from sim.integer import Simulator, simulate
 from sim.resources import estimate_resources
-from sim.search import search_folding
+from sim.search import SearchLimits, search_folding
 
-__all__ = ["Simulator", "device", "estimate_cost", "estimate_resources", "search_folding", "simulate"]
+__all__ = ["SearchLimits", "Simulator", "device", "estimate_cost", "estimate_resources", "search_folding", "simulate"]

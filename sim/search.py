@@ -53,39 +53,41 @@ class Found:
     estimate: Estimate
 
 
+@dataclass(frozen=True)
+class SearchLimits:
+    """What a design may take of every resource of a part, its clock (the part's), and the area model (ours)."""
+
+    percent: float = 80.0
+    clock_mhz: float | None = None
+    coefficients: Coefficients | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.percent <= 100:
+            raise SettingsError(f"limit {self.percent:g} %: must be above 0 and at most 100")
+
+
 def search_folding(
     net: PackedNetwork,
     device: Device,
     *,
     target_fps: float | None = None,
-    clock_mhz: float | None = None,
-    limit_percent: float = 80.0,
     mask: MaskMode = "deep",
     max_tasks: int = 0,
-    max_banks: int = 0,
-    coefficients: Coefficients | None = None,
+    limits: SearchLimits = SearchLimits(),
 ) -> Found:
     """The smallest accelerator that makes ``target_fps`` inferences a second; without a target, the fastest.
 
-    limit_percent: share of every resource of the part that it may take. mask, max_tasks, max_banks: as in
-    :class:`tsn_hw.hardware.folding.HardwareSettings`.
+    mask, max_tasks: as in :class:`tsn_hw.hardware.folding.HardwareSettings`.
 
     Raises FoldingError if there is none: it says which resource binds, and by how much.
     """
     if target_fps is not None and not 0 < target_fps < math.inf:
         raise SettingsError(f"target rate {target_fps:g}: must be above 0")
-    if not 0 < limit_percent <= 100:
-        raise SettingsError(f"limit {limit_percent:g} %: must be above 0 and at most 100")
     units = dict.fromkeys(unit_names(net), UnitSettings(Folding(1), mask))
-    design = accelerator(net, HardwareSettings(units, max_tasks, max_banks))
-    problem = _Problem(
-        design,
-        device,
-        coefficients or read_coefficients(),
-        clock_of(device, clock_mhz),
-        limit_percent,
-        _all_options(design, device, coefficients or read_coefficients()),
-    )
+    design = accelerator(net, HardwareSettings(units, max_tasks))
+    coefficients, clock_mhz = limits.coefficients or read_coefficients(), clock_of(device, limits.clock_mhz)
+    options = _all_options(design, device, coefficients)
+    problem = _Problem(design, device, coefficients, clock_mhz, limits.percent, options)
     return _fastest(problem) if target_fps is None else _smallest(problem, target_fps)
 
 

@@ -1,12 +1,52 @@
-"""Runs with a page, which several files of tests read."""
+"""Commands as a user says them, and runs with a page, which several files of tests read."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.sweeping import DEEP, GRID, RUN, sweep_into
-from tests.helpers.tiny_run import copied_run
+from tests.helpers.tiny_run import TINY_TOML, copied_run, finished_run
 from tsn_hw.app.cli.main import main
+
+Say = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str]) -> Say:
+    """Run a command; returns exit code, standard output and standard error."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()  # what a training for the test had to say
+        return main([str(argument) for argument in arguments]), *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def refused(say: Say) -> Callable[..., str]:
+    """Run a command that must be refused in one line; returns that line."""
+
+    def run(*arguments: object) -> str:
+        code, text, error = say(*arguments)
+        assert (code, text) == (2, "")
+        assert error.startswith("tsn-hw: ")
+        assert error.endswith("\n")
+        assert error.count("\n") == 1
+        return error.removeprefix("tsn-hw: ").rstrip("\n")
+
+    return run
+
+
+@pytest.fixture
+def net() -> Path:
+    return finished_run() / "net.tsn"
+
+
+@pytest.fixture
+def toml(tmp_path: Path) -> Path:
+    (tmp_path / "tiny.toml").write_text(TINY_TOML)
+    return tmp_path / "tiny.toml"
 
 
 @pytest.fixture(scope="session")

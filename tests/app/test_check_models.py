@@ -177,8 +177,8 @@ def test_a_geometry_that_no_settings_file_has_is_told(tmp_path: Path) -> None:
     checked = checked_on_zynq(saved(model_of(nodes, weights), tmp_path))
     assert checked.problems["operators"] == []
     assert checked.problems["settings"] == [
-        "no model.kind has this geometry (docs/training.md says which there are); change the model, or build its body "
-        "in Python from tsn_hw.learn.architectures"
+        "no model.kind has this geometry (docs/training.md says which there are); change the model, or add a "
+        "body to tsn_hw.learn.architectures (CONTRIBUTING.md, 'Add a body')"
     ]
 
 

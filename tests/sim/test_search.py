@@ -8,7 +8,7 @@ import pytest
 
 from sim.devices import Device, device
 from sim.resources import RESOURCES, capacities, estimate_resources
-from sim.search import Found, search_folding, settings_to_try
+from sim.search import Found, SearchLimits, search_folding, settings_to_try
 from tests.helpers.networks import Recipe, random_network
 from tests.helpers.small_network import NET
 from tsn_hw.core.errors import FoldingError, SettingsError
@@ -64,14 +64,14 @@ def test_the_fastest_and_the_smallest_design_are_those_of_brute_force(net: Packe
         fits = (counts <= np.array(capacities(on).counts)).all(axis=1)
         if not fits.any():
             with pytest.raises(FoldingError, match="no folding fits 100 % of it even at the lowest rate"):
-                search_folding(net, on, limit_percent=100)
+                search_folding(net, on, limits=SearchLimits(100))
             continue
         best = int(cycles[fits].min())
         smallest = float(area(counts[fits & (cycles <= best)], on).min())
-        fastest = search_folding(net, on, limit_percent=100)
+        fastest = search_folding(net, on, limits=SearchLimits(100))
         assert found_cycles_and_area(fastest, on) == (best, pytest.approx(smallest))
         slow = int(np.median(cycles[fits]))
-        relaxed = search_folding(net, on, limit_percent=100, target_fps=1e8 / slow, clock_mhz=100)
+        relaxed = search_folding(net, on, target_fps=1e8 / slow, limits=SearchLimits(100, clock_mhz=100))
         smallest = float(area(counts[fits & (cycles <= slow)], on).min())
         assert found_cycles_and_area(relaxed, on)[1] == pytest.approx(smallest)
         assert relaxed.estimate.interval_cycles <= slow
@@ -81,7 +81,7 @@ def test_the_fastest_and_the_smallest_design_are_those_of_brute_force(net: Packe
 
 def test_what_is_found_is_legal_and_within_the_limit() -> None:
     net = random_network(Recipe(kind="residual", tasks=3, banks=2, seed=4))
-    found = search_folding(net, PART, limit_percent=30, max_tasks=5)
+    found = search_folding(net, PART, limits=SearchLimits(30), max_tasks=5)
     assert accelerator(net, found.accelerator.settings) == found.accelerator
     assert found.accelerator.max_tasks == 5
     assert max(found.estimate.utilization_percent.values()) <= 30
@@ -89,7 +89,7 @@ def test_what_is_found_is_legal_and_within_the_limit() -> None:
 
 
 def test_a_lower_limit_gives_a_slower_design() -> None:
-    wide, narrow = (search_folding(MLP, part(dsp=8), limit_percent=limit) for limit in (100, 50))
+    wide, narrow = (search_folding(MLP, part(dsp=8), limits=SearchLimits(limit)) for limit in (100, 50))
     assert wide.estimate.resources.dsp <= 8
     assert narrow.estimate.resources.dsp <= 4
     assert wide.estimate.interval_cycles < narrow.estimate.interval_cycles
@@ -104,7 +104,8 @@ def test_masks_may_be_those_of_the_task_alone() -> None:
 def test_ultra_ram_is_used_where_there_is_some() -> None:
     few = replace(device("zu7ev"), capacities=replace(device("zu7ev").capacities, bram=2, lut=2000))
     styles = {
-        unit.ram_style for unit in search_folding(MLP, few, limit_percent=100).accelerator.settings.units.values()
+        unit.ram_style
+        for unit in search_folding(MLP, few, limits=SearchLimits(100)).accelerator.settings.units.values()
     }
     assert "ultra" in styles
 
@@ -120,7 +121,7 @@ def test_a_rate_beyond_full_parallelism_is_refused_with_what_takes_longest() -> 
 
 def test_the_binding_resource_is_named_with_its_count() -> None:
     with pytest.raises(FoldingError) as error:
-        search_folding(MLP, part(ff=100), limit_percent=50)
+        search_folding(MLP, part(ff=100), limits=SearchLimits(50))
     assert str(error.value) == (
         "device 'toy': no folding fits 50 % of it even at the lowest rate; the least takes 881 of its 100 flip-flops "
         "(881 %)"
@@ -130,14 +131,14 @@ def test_the_binding_resource_is_named_with_its_count() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"target_fps": 0.0}, "target rate 0: must be above 0"),
-        ({"target_fps": float("nan")}, "target rate nan: must be above 0"),
-        ({"clock_mhz": -1.0}, "clock -1 MHz: must be above 0"),
-        ({"limit_percent": 101.0}, "limit 101 %: must be above 0 and at most 100"),
-        ({"limit_percent": 0.0}, "limit 0 %: must be above 0 and at most 100"),
+        ({"target_fps": lambda: 0.0}, "target rate 0: must be above 0"),
+        ({"target_fps": lambda: float("nan")}, "target rate nan: must be above 0"),
+        ({"limits": lambda: SearchLimits(clock_mhz=-1.0)}, "clock -1 MHz: must be above 0"),
+        ({"limits": lambda: SearchLimits(101.0)}, "limit 101 %: must be above 0 and at most 100"),
+        ({"limits": lambda: SearchLimits(0.0)}, "limit 0 %: must be above 0 and at most 100"),
     ],
 )
-def test_wishes_that_make_no_sense_are_refused(options: dict, message: str) -> None:
+def test_requests_that_make_no_sense_are_refused(options: dict, message: str) -> None:
     with pytest.raises(SettingsError) as error:
-        search_folding(MLP, PART, **options)
+        search_folding(MLP, PART, **{name: make() for name, make in options.items()})
     assert str(error.value) == message

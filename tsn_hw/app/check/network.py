@@ -283,7 +283,8 @@ def check_onnx(path: Path) -> Checked:
 def _model_table(foreign: Foreign) -> str:
     """The table of a settings file whose body is that of a foreign model; SettingsError if there is none."""
     *body, head = foreign.layers
-    assert isinstance(head, Linear)  # or it had a problem
+    if not isinstance(head, Linear):
+        raise SettingsError(f"layer {head.name!r}: is a {head.kind}; the last layer must be a Linear")
     weighted = {index for index, layer in enumerate(body) if isinstance(layer, Weighted)}
     if foreign.normalized and foreign.normalized != weighted:
         raise SettingsError("some layers have a BatchNormalization; a body has one behind every layer, or none")
@@ -299,8 +300,8 @@ def _model_table(foreign: Foreign) -> str:
             f"{', '.join(bare) or 'none'}"
         )
     raise SettingsError(
-        "no model.kind has this geometry (docs/training.md says which there are); change the model, or build its body "
-        "in Python from tsn_hw.learn.architectures"
+        "no model.kind has this geometry (docs/training.md says which there are); change the model, or add a "
+        "body to tsn_hw.learn.architectures (CONTRIBUTING.md, 'Add a body')"
     )
 
 

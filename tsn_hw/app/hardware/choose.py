@@ -16,7 +16,7 @@ from export.hls.scripts import TEMPLATES, Target, render, scripts
 from export.memories.files import memory_files
 from export.project.folding_json import final_config_json, folding_json
 from sim.resources import RESOURCE_NAMES, Estimate, Resources, UnitEstimate, capacities, clock_of, estimate_resources
-from sim.search import Found, search_folding
+from sim.search import Found, SearchLimits, search_folding
 from tsn_hw.app.deploy.verify import adversarial_integers
 from tsn_hw.app.hardware.platform import Platform, folding_of
 from tsn_hw.app.output import Block, CommandResult, Note, Table, Value, table_text
@@ -96,11 +96,9 @@ def _searched(net: PackedNetwork, request: HardwareRequest) -> Found:
             net,
             request.platform.device,
             target_fps=request.target_fps,
-            clock_mhz=request.clock_mhz,
-            limit_percent=request.limit_percent,
             mask=request.masks,
             max_tasks=request.max_tasks,
-            coefficients=request.platform.coefficients,
+            limits=SearchLimits(request.limit_percent, request.clock_mhz, request.platform.coefficients),
         )
     except FoldingError as error:
         if request.masks != "deep":

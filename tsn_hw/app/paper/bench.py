@@ -144,7 +144,7 @@ def run_variant(name: str, settings: Settings, stream: TaskStream, folder: Path,
         return _float_result(train_floats(settings, stream, folder, device, resume=True))
     train(settings, stream, folder, device, resume=True)
     run = RunFolder(folder)
-    records = json.loads(read_bytes(folder / "training.json"))
+    records = parse_json(read_bytes(folder / "training.json"), str(folder / "training.json"))
     tested = [(task, stream.task(task)) for task in range(len(stream))]
     without_rounding = [accuracy_without_rounding(run.network, task, data.x_test, data.y_test) for task, data in tested]
     return (

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from sim.cost import estimate_cost
 from sim.integer import Simulator
 from sim.prefix import PrefixCache
-from sim.search import search_folding
+from sim.search import SearchLimits, search_folding
 from tsn_hw.app.learning.runs import NETWORK, RunFolder
 from tsn_hw.app.sweep.results import Row
 from tsn_hw.app.sweep.settings import DeviceBudget
@@ -162,8 +162,7 @@ def _on(part: DeviceBudget, net: PackedNetwork) -> Row:
             net,
             part.platform.device,
             target_fps=part.target_fps,
-            limit_percent=part.limit_percent,
-            coefficients=part.platform.coefficients,
+            limits=SearchLimits(part.limit_percent, coefficients=part.platform.coefficients),
         ).estimate
     except FoldingError:
         return {"device_percent": None, "inferences_per_second": None}
