@@ -72,7 +72,7 @@ def graphs(tmp_path_factory):
         for stem, model in models.items():
             (folder / name / f"{stem}.onnx").write_bytes(model.SerializeToString())
             digests[f"{name}/{stem}"] = expected
-    assert len(digests) == 3 * 36
+    assert len(digests) == 3 * 48
     return folder, digests
 
 

@@ -14,7 +14,7 @@ from export import GoldenRun, write_hls
 from export.project.folder import MANIFEST
 from export.rtl.project import write_rtl
 from export.rtl.simulation import RtlCall, compile_rtl
-from export.rtl.simulators import Simulator
+from export.rtl.simulators import RtlSimulator
 from export.rtl.synthesis import synthesize
 from tests.helpers.handmade import U8, linear, requantization
 from tests.helpers.networks import adversarial_inputs
@@ -27,7 +27,7 @@ from tsn_hw.hardware.pipeline import accelerator
 NET = linear(np.arange(1, 9).reshape(2, 4), requantization(None, channels=2), U8, head=False)
 DESIGN = accelerator(NET, HardwareSettings({"head": UnitSettings(Folding(1, 2))}))
 COMMANDS = ["q; exec -- touch pwned; #.sv", "a\ntee -o pwned stat\n.sv", "$(touch pwned).sv", '" -o pwned ".sv', "é.sv"]
-NONE = Simulator("none", "none", lambda sources: [], [])
+NONE = RtlSimulator("none", "none", lambda sources: [], [])
 HOSTILE = 'it\'s a "$(touch pwned)"; `touch pwned` #\n[exec touch pwned] & {'
 
 

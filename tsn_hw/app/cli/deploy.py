@@ -54,7 +54,7 @@ def onnx(
     if check is not None and network is None and out is None:
         return check_graphs(check)
     if check is not None or network is None or out is None:
-        raise SettingsError("onnx: takes a network and --out, or --check alone ('tsn-hw onnx --help' tells more)")
+        raise SettingsError("onnx: takes a network and --out, or --check alone")
     if flavour != "stock":
         return write_qonnx_graphs(network, out, flavour)
     return write_graphs(network, out, stock.shared, stock.folded, read_forms(stock.form))
