@@ -53,6 +53,10 @@ class CompiledC:
         run_tool([*self.compiler, *WARNINGS, "-o", "dump", *SOURCES], folder)
         return folder
 
+    def compile(self) -> None:
+        """Compile it now; EngineError where that cannot be, ExportError where C does not hold the network."""
+        _ = self._folder
+
     def run(self, task: int, inputs: Ints) -> dict[str, Ints]:
         """The integers (batch, ...) of every layer, by name, for inputs (batch, *shape)."""
         folder = self._folder

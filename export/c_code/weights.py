@@ -21,7 +21,7 @@ from tsn_hw.core.network import Bools
 Optimize = Literal["size", "speed"]
 LONGEST_GAP_BITS = 8
 DENSE = 0.45
-"""Share of weights that are not 0 from which on a list without gaps, of all weights, runs faster."""
+"""Share of weights that are not 0 from which on a list without gaps runs faster, of all weights of a Linear."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +97,8 @@ def weight_list(weights: Ints, optimize: Optimize) -> WeightList:
     """The list of a task's weights in a layer, with the widths of gap and value that are smallest, or run fastest."""
     flat = weights.ravel()
     if optimize == "speed":
-        gap_bits = LONGEST_GAP_BITS if np.count_nonzero(flat) < DENSE * len(flat) else 0
+        is_dense = weights.ndim == 2 and np.count_nonzero(flat) >= DENSE * len(flat)
+        gap_bits = 0 if is_dense else LONGEST_GAP_BITS
         found = _list(flat, gap_bits, direct_bits=8 if signed_bits(flat) <= 8 else 16)
         filler = np.zeros(len(found.gaps) % 2 if gap_bits else 0, np.int64)  # the loop over bytes takes two at a time
         return replace(found, gaps=np.append(found.gaps, filler), entries=np.append(found.entries, filler))

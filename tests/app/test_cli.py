@@ -23,7 +23,7 @@ from tsn_hw.core import artifact
 from tsn_hw.core.capacity import capacity
 
 COMMANDS = [
-    *("demo", "train", "show", "onnx", "run", "check", "hls", "cost", "memories", "rtl", "synth"),
+    *("demo", "train", "show", "onnx", "run", "c", "check", "hls", "cost", "memories", "rtl", "synth"),
     *("simulate", "sweep", "report", "verify", "bench", "calibrate", "completion"),
 ]
 Say = Callable[..., tuple[int, str, str]]

@@ -26,6 +26,7 @@ LEAST = {
     "show": "net.tsn",
     "onnx": "net.tsn -o graphs",
     "run": "task_00.onnx x.npy",
+    "c": "net.tsn -o c --samples 1",
     "check": "net.tsn",
     "hls": "net.tsn -o hls --samples 1",
     "cost": "net.tsn --device xc7z020",

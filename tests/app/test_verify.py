@@ -31,7 +31,7 @@ from tsn_hw.learn.config import stream_of
 from tsn_hw.learn.folder import settings_digest
 from tsn_hw.learn.run import load_run
 
-ENGINES = ["int64 loop", "brevitas", "simulator", "onnxruntime", "onnx reference", "hls"]
+ENGINES = ["int64 loop", "brevitas", "simulator", "onnxruntime", "onnx reference", "hls", "c"]
 NAMES = ["digits-permuted-0", "digits-permuted-1"]
 
 

@@ -1,4 +1,4 @@
-"""The commands around exported graphs: onnx, run."""
+"""The commands around what runs without an FPGA: onnx, run, c."""
 
 from __future__ import annotations
 
@@ -77,3 +77,26 @@ def run(
     from tsn_hw.app.deploy.graphs import run_on_files
 
     return run_on_files(graph, input, top)
+
+
+def c(
+    network: File,
+    /,
+    *,
+    out: Out,
+    optimize: Literal["size", "speed"] = "size",
+    samples: Annotated[int, whole(1, 1000)] = 2,
+) -> CommandResult:
+    """Write C for microcontrollers: the network as constants for a small runtime.
+
+    docs/microcontrollers.md tells more.
+
+    Args:
+        network: .tsn file
+        out: folder for tsn_net.h, tsn_net.c, tsn.h, tsn.c ...
+        optimize: how weights lie in flash: what is smaller, or what runs faster
+        samples: golden inputs a task, for the self-test
+    """
+    from tsn_hw.app.deploy.c_code import write_c_project
+
+    return write_c_project(network, out, optimize, samples)

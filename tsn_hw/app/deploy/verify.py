@@ -1,8 +1,9 @@
 """Every engine against the int64 loop, integer by integer, and the proof that no task was forgotten.
 
 From a ``.tsn`` file alone: random and adversarial integers through the simulator, onnxruntime, the ONNX reference
-evaluator and the compiled C++ of the accelerator. Beside the training run that made it: the real test images too,
-Brevitas from the checkpoint, the networks as they stood after each task, and accuracies measured again from them.
+evaluator, and the compiled C++ of the accelerator and C for microcontrollers. Beside the training run that made
+it: the real test images too, Brevitas from the checkpoint, the networks as they stood after each task, and accuracies
+measured again from them.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from export.c_code.host import CompiledC
 from export.hls.csim import compiled, fast_settings
 from sim.integer import Simulator
 from tsn_hw.app.deploy.verification import REFERENCE, EngineResult, LayerResult, TaskResult, Verification
 from tsn_hw.core import artifact, reference
 from tsn_hw.core.arithmetic import Ints, quantize
-from tsn_hw.core.errors import EngineError
+from tsn_hw.core.errors import EngineError, ExportError
 from tsn_hw.core.network import PackedNetwork
 from tsn_hw.hardware.pipeline import accelerator, obstacles
 from tsn_hw.learn.progress import progress
@@ -88,6 +90,7 @@ def _engines(
         "simulator": lambda task, x: dict(Simulator(net, task).taps(x)),  # type: ignore[arg-type]
         **_onnx_engines(net),
         "hls": _hls(net),
+        "c": _c(net),
     }
     if isinstance(rtl, str):
         known["rtl"] = rtl
@@ -187,6 +190,16 @@ def _hls(net: PackedNetwork) -> Engine | str:
         return compiled(accelerator(net, fast_settings(net))).run
     except EngineError as error:
         return str(error)
+
+
+def _c(net: PackedNetwork) -> Engine | str:
+    """C for microcontrollers, compiled for this machine."""
+    engine = CompiledC(net)
+    try:
+        engine.compile()
+    except (EngineError, ExportError) as error:
+        return str(error)
+    return engine.run
 
 
 def _record(result: EngineResult, task: str, wanted: dict[str, Ints], got: dict[str, Ints]) -> None:
