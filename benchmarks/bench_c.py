@@ -13,6 +13,7 @@ import numpy as np
 
 from export import GoldenRun, write_c
 from export.c_code.host import WARNINGS
+from export.c_code.project import RUNTIME_SOURCES, SOURCES
 from tsn_hw.core import artifact, reference
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -51,7 +52,7 @@ def golden(net):
 def cortex_m4(folder):
     """Instructions of an inference."""
     (folder / "bench.c").write_text(MAIN)
-    sources = ["bench.c", "cortex_m.c", "tsn.c", "tsn_net.c"]
+    sources = ["bench.c", "cortex_m.c", *SOURCES]
     flags = [
         *WARNINGS,
         "-O2",
@@ -71,10 +72,12 @@ def cortex_m4(folder):
 
 def code_bytes(folder):
     """Bytes of the runtime with -Os."""
-    compile_it = ["arm-none-eabi-gcc", "-std=c99", "-Os", "-mcpu=cortex-m4", "-mthumb", "-c", "tsn.c"]
+    compile_it = ["arm-none-eabi-gcc", "-std=c99", "-Os", "-mcpu=cortex-m4", "-mthumb", "-c", *RUNTIME_SOURCES]
     subprocess.run(compile_it, cwd=folder, check=True)
-    told = subprocess.run(["arm-none-eabi-size", "tsn.o"], cwd=folder, capture_output=True, text=True, check=True)
-    return int(told.stdout.split()[6])
+    objects = [Path(name).with_suffix(".o").name for name in RUNTIME_SOURCES]
+    tell = ["arm-none-eabi-size", "-t", *objects]
+    told = subprocess.run(tell, cwd=folder, capture_output=True, text=True, check=True)
+    return int(told.stdout.splitlines()[-1].split()[0])
 
 
 def main():

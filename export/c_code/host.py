@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from export.c_code.project import c_files
+from export.c_code.project import SOURCES, c_files
 from export.c_code.scratch import element_bytes, source_of
 from export.c_code.sections import sections
 from export.c_code.weights import Optimize
@@ -27,7 +27,6 @@ from tsn_hw.core.files import write_files
 from tsn_hw.core.network import PackedNetwork
 
 WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Wpedantic", "-Werror")
-SOURCES = ("tsn.c", "tsn_net.c", "dump.c")
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +49,7 @@ class CompiledC:
         golden = [GoldenRun(0, zeros, {head: np.zeros((1, outputs), np.int64)})]  # nobody looks at it here
         files = c_files(self.net, sections(self.net, self.optimize), golden, self.optimize)
         write_files(folder, files | {"dump.c": (TEMPLATES / "c" / "dump.c").read_bytes()})
-        run_tool([*self.compiler, *WARNINGS, "-o", "dump", *SOURCES], folder)
+        run_tool([*self.compiler, *WARNINGS, "-o", "dump", "dump.c", *SOURCES], folder)
         return folder
 
     def compile(self) -> None:

@@ -23,7 +23,12 @@ from tsn_hw.core.files import StrPath
 from tsn_hw.core.network import PackedNetwork
 
 C_FOLDER = "tsn-hw c project 1"
-COPIED = ("tsn.h", "tsn.c", "main.c", "Makefile", "cortex_m.c", "cortex_m.ld")
+RUNTIME_HEADERS = ("tsn.h", "tsn_internal.h")
+RUNTIME_SOURCES = ("tsn.c", "tsn_linear.c", "tsn_sections.c", "tsn_weights.c", "tsn_windows.c")
+"""The runtime: files of ``hls_templates/c`` that are the same for all networks."""
+SOURCES = (*RUNTIME_SOURCES, "tsn_net.c")
+"""What a firmware compiles; the Makefile of a project finds them as ``tsn*.c``."""
+COPIED = (*RUNTIME_HEADERS, *RUNTIME_SOURCES, "main.c", "Makefile", "cortex_m.c", "cortex_m.ld")
 """The files of ``hls_templates/c`` that go into a project as they are."""
 BYTES_A_LINE = 24
 
@@ -143,6 +148,7 @@ def _readme(net: PackedNetwork, made: Sections, optimize: Optimize) -> str:
     return render(
         "c/README.md.in",
         tasks="\n".join(f"{t} {task.name} ({len(task.classes)} classes)" for t, task in enumerate(net.tasks)),
+        runtime=", ".join(f"`{name}`" for name in RUNTIME_SOURCES),
         optimize=optimize,
         flash=f"{made.flash_bytes:,}",
         scratch=f"{scratch_bytes(net, made):,}",

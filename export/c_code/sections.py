@@ -1,6 +1,6 @@
 """Sections: what the runtime reads, a task or the shared weights of a bank in each, as bytes of no machine's order.
 
-``hls_templates/c/tsn.c`` says how they are made; the fields of a record follow one another as in its ``enum``.
+``hls_templates/c/tsn_internal.h`` says how they are made; the fields of a record follow one another as in its ``enum``.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class _Section:
 
 @dataclass(frozen=True)
 class _Words:
-    """Fields of a record: where its weights are, see tsn.c."""
+    """Fields of a record: where its weights are, see tsn_internal.h."""
 
     layout: int = 0
     bank: int = 0

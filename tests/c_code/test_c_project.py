@@ -7,7 +7,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from export.c_code.project import c_files, write_c
+from export.c_code.project import SOURCES, c_files, write_c
 from export.c_code.sections import _geometry, sections
 from export.c_code.weights import weight_list
 from export.project.folder import manifest_of
@@ -51,7 +51,7 @@ def compiled(folder, source, *options):
     """What a program beside the runtime prints."""
     (folder / "program.c").write_text(source)
     flags = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O1", *options]
-    subprocess.run(["gcc", *flags, "-o", "program", "program.c", "tsn.c", "tsn_net.c"], cwd=folder, check=True)
+    subprocess.run(["gcc", *flags, "-o", "program", "program.c", *SOURCES], cwd=folder, check=True)
     return subprocess.run(["./program"], cwd=folder, capture_output=True, text=True, check=True).stdout
 
 

@@ -1,0 +1,60 @@
+/* Sections: heads, CRC-32 and records, see tsn_internal.h. */
+#include "tsn_internal.h"
+
+static uint64_t read_varint(const uint8_t **p) {
+    uint64_t value = 0;
+    uint32_t shift = 0;
+    uint8_t byte = **p;
+    if (byte < 0x80u) {
+        return *(*p)++;
+    }
+    do {
+        byte = *(*p)++;
+        value |= (uint64_t)(byte & 0x7Fu) << shift;
+        shift += 7u;
+    } while ((byte & 0x80u) != 0u && shift < 64u);
+    return value;
+}
+
+/* 0 1 2 3 ... are 0 -1 1 -2 ... */
+static uint64_t signed_of(uint64_t value) { return value >> 1 ^ (0u - (value & 1u)); }
+
+const uint8_t *tsn_read_layer(const uint8_t *section, const uint8_t *p, layer_t *layer) {
+    for (uint32_t i = 0; i < FIELDS; i++) {
+        layer->field[i] = (uint32_t)read_varint(&p);
+    }
+    layer->multiplier = (int32_t)signed_of(read_varint(&p));
+    layer->addend = signed_of(read_varint(&p));
+    layer->scales = section + layer->field[SCALES_AT];
+    uint32_t type = layer->field[TARGET_TYPE], bits = layer->field[TARGET_BITS] & 31u;
+    layer->low = type == INT32 ? INT32_MIN : type & 1u ? -(1 << (bits - 1u)) : 0;
+    layer->high = type == INT32 ? INT32_MAX : layer->low + (1 << bits) - 1;
+    return p;
+}
+
+uint32_t tsn_crc_byte(uint32_t crc, uint32_t byte) {
+    crc ^= byte & 0xFFu;
+    for (uint32_t bit = 0; bit < 8u; bit++) {
+        crc = crc >> 1 ^ ((crc & 1u) ? 0xEDB88320u : 0u);
+    }
+    return crc;
+}
+
+tsn_status tsn_check_head(const tsn_section *section) {
+    if (section->size < HEAD || read32(section->data + SIZE_AT) != section->size) {
+        return TSN_BAD_SIZE;
+    }
+    if (read32(section->data) != MAGIC) {
+        return TSN_BAD_MAGIC;
+    }
+    return read32(section->data + VERSION_AT) == TSN_VERSION ? TSN_OK : TSN_BAD_VERSION;
+}
+
+tsn_status tsn_check_section(const tsn_section *section) {
+    tsn_status status = tsn_check_head(section);
+    uint32_t crc = 0xFFFFFFFFu;
+    for (uint32_t i = VERSION_AT; status == TSN_OK && i < section->size; i++) {
+        crc = tsn_crc_byte(crc, section->data[i]);
+    }
+    return status != TSN_OK || ~crc == read32(section->data + CRC_AT) ? status : TSN_BAD_CRC;
+}

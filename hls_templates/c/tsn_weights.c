@@ -1,0 +1,120 @@
+/* What weights and scales are as numbers, see tsn_internal.h. */
+#include "tsn_internal.h"
+
+/* saturate(round half to even((acc * multiplier + offset) / 2**shift)) */
+
+static uint64_t bits_at(const uint8_t *p, uint32_t at, uint32_t bits) {
+    uint64_t value = 0;
+    uint32_t got = 0;
+    while (got < bits) {
+        uint32_t part = bits - got < 24u ? bits - got : 24u;
+        value |= (uint64_t)low_bits(window(p, at + got), part) << got;
+        got += part;
+    }
+    return value;
+}
+
+scale_t tsn_scale(const layer_t *layer, uint32_t channel) {
+    uint32_t bits = layer->field[MULTIPLIER_BITS], more = layer->field[ADDEND_BITS], at = channel * (bits + more);
+    uint64_t addend = more <= 24u ? low_bits(window(layer->scales, at + bits), more) : bits_at(layer->scales, at + bits, more);
+    scale_t scale;
+    scale.multiplier = layer->multiplier + (int32_t)low_bits(window(layer->scales, at), bits);
+    scale.addend = (int64_t)(layer->addend + addend);
+    return scale;
+}
+
+static int32_t saturated(const layer_t *layer, int32_t value) {
+    return value < layer->low ? layer->low : value > layer->high ? layer->high : value;
+}
+
+/* Where the exporter has proven that 32 bits hold the sum with its addend, the product unless IS_BIAS, and the result. */
+static int32_t requantized_narrow(const layer_t *layer, const scale_t *scale, int32_t sum) {
+    uint32_t shift = layer->field[SHIFT], low;
+    int32_t value, addend = (int32_t)scale->addend;
+    if (layer->field[IS_BIAS]) { /* the addend comes before the multiplier */
+        int64_t product = (int64_t)(sum + addend) * scale->multiplier;
+        low = (uint32_t)product;
+        value = (int32_t)(shift == 0u ? low : low >> shift | (uint32_t)(product >> 32) << (32u - shift));
+    } else {
+        value = sum * scale->multiplier + addend;
+        low = (uint32_t)value;
+        value >>= shift;
+    }
+    value += shift != 0u && low_bits(low, shift) + (uint32_t)(value & 1) > 1u << (shift - 1u);
+    return saturated(layer, value);
+}
+
+int32_t tsn_requantized(const layer_t *layer, const scale_t *scale, int64_t sum) {
+    uint32_t shift = layer->field[SHIFT];
+    if (layer->field[IS_NARROW]) {
+        return requantized_narrow(layer, scale, (int32_t)sum);
+    }
+    int64_t value = sum * scale->multiplier + scale->addend;
+    if (layer->field[IS_BIAS]) {
+        value = (sum + scale->addend) * scale->multiplier;
+    }
+    if (shift != 0u) {
+        int64_t half = (int64_t)1 << (shift - 1u);
+        value = (value + (half - 1) + (value >> shift & 1)) >> shift;
+    }
+    return value < layer->low ? layer->low : value > layer->high ? layer->high : (int32_t)value;
+}
+
+/* A walk over the weights that a task uses, by rising place in (out, in / groups, kernel height, kernel width). */
+
+static int32_t value_of(const weights_t *w, uint32_t code) {
+    if (w->value_bytes == 0u) { /* the value itself */
+        uint32_t sign = 1u << (w->value_bits - 1u);
+        return (int32_t)(code ^ sign) - (int32_t)sign;
+    }
+    if (w->value_bytes == 1u) {
+        return (int8_t)w->table[code];
+    }
+    return (int16_t)(uint16_t)(w->table[2u * code] | w->table[2u * code + 1u] << 8);
+}
+
+void tsn_advance(weights_t *w) {
+    if (w->mask != 0) {
+        while (w->entry < w->entries) {
+            uint32_t bits = (uint32_t)w->mask[w->entry >> 3] >> (w->entry & 7u);
+            if (bits == 0u) {
+                w->entry = (w->entry | 7u) + 1u;
+                continue;
+            }
+            while ((bits & 1u) == 0u) {
+                bits >>= 1;
+                w->entry++;
+            }
+            w->at = w->entry++;
+            w->value = value_of(w, low_bits(window(w->words, w->at * w->value_bits), w->value_bits));
+            return;
+        }
+        w->at = UINT32_MAX;
+    } else if (w->entry < w->entries) {
+        uint32_t bits = window(w->words, w->entry * (w->gap_bits + w->value_bits));
+        w->at = w->next + low_bits(bits, w->gap_bits);
+        w->next = w->at + 1u;
+        w->value = value_of(w, low_bits(bits >> w->gap_bits, w->value_bits));
+        w->entry++;
+    } else {
+        w->at = UINT32_MAX;
+    }
+}
+
+weights_t tsn_weights(const tsn_net *net, const uint8_t *section, const layer_t *layer) {
+    const uint32_t *f = layer->field;
+    int is_bank = f[LAYOUT] == IN_BANK;
+    const uint8_t *words = is_bank ? net->network->sections[f[BANK]].data : section;
+    weights_t w;
+    w.words = words + f[WORDS_AT];
+    w.table = words + f[TABLE_AT];
+    w.mask = is_bank ? section + f[MASK_AT] : 0;
+    w.gap_bits = f[GAP_BITS];
+    w.value_bits = f[VALUE_BITS];
+    w.value_bytes = f[VALUE_BYTES];
+    w.entry = w.next = 0;
+    w.entries = f[ENTRIES];
+    w.at = 0;
+    w.value = 0;
+    return w; /* in front of the first: see advance */
+}
