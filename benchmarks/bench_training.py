@@ -15,8 +15,9 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from tsn_hw.learn.architectures import Architecture, alexnet, mlp
+from tsn_hw.learn.architectures import Architecture
 from tsn_hw.learn.baselines import DenseModel
+from tsn_hw.learn.bodies import alexnet, mlp
 from tsn_hw.learn.freezing import commit
 from tsn_hw.learn.models import SubnetModel
 from tsn_hw.learn.quantize import refit

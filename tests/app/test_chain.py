@@ -9,7 +9,8 @@ from tests.helpers.learning import CPU, add_task, labels_of, model_of
 from tsn_hw.app.deploy.verify import Engine, verify
 from tsn_hw.core.arithmetic import Ints
 from tsn_hw.core.layers import Shape
-from tsn_hw.learn.architectures import Architecture, alexnet, mlp, resnet18, tinynet
+from tsn_hw.learn.architectures import Architecture
+from tsn_hw.learn.bodies import alexnet, mlp, resnet18, tinynet
 from tsn_hw.learn.data.tasks import TaskData
 from tsn_hw.learn.freezing import brevitas_integers, freeze
 from tsn_hw.learn.models import SubnetModel

@@ -25,7 +25,7 @@ from tsn_hw.core.errors import FoldingError, SettingsError
 from tsn_hw.core.layers import Weighted
 from tsn_hw.hardware.folding import Folding, HardwareSettings, UnitSettings
 from tsn_hw.hardware.pipeline import accelerator, unit_names
-from tsn_hw.learn.architectures import alexnet, mlp
+from tsn_hw.learn.bodies import alexnet, mlp
 from tsn_hw.learn.settings import Formats, ModelSettings, QuantizeSettings, Settings, TrainSettings
 
 # ------------------------------------------------------------------------------------------------------------ networks

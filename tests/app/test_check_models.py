@@ -12,7 +12,8 @@ from onnx import numpy_helper
 from tests.helpers.foreign_models import checked_on_zynq, model_of
 from tsn_hw.app.check.foreign import read_foreign
 from tsn_hw.core.layers import Add, AvgPool, Conv2d, Flatten, Linear, MaxPool, Weighted
-from tsn_hw.learn.architectures import Architecture, alexnet, mlp, resnet18, tinynet
+from tsn_hw.learn.architectures import Architecture
+from tsn_hw.learn.bodies import alexnet, mlp, resnet18, tinynet
 
 
 def conv_net() -> tuple[list[tuple[str, list[str], list[str], dict[str, Any]]], dict[str, tuple[int, ...]]]:

@@ -98,7 +98,10 @@ def test_absolute_and_empty_paths_stay(file: Path) -> None:
         ("model.hidden = [true]", "model: hidden[0] = True: must be a whole number"),
         ("train.keep_table = 0.5", "train: keep_table = 0.5: must be a table"),
         ("train.keep_table.fc1 = 'all'", "train: keep_table.fc1 = 'all': must be a number"),
-        ("model.kind = 'resnet'", "model: kind = 'resnet': must be one of 'mlp', 'alexnet', 'tinynet', 'resnet18'"),
+        (
+            "model.kind = 'resnet'",
+            "model: kind = 'resnet': must be one of 'mlp', 'alexnet', 'tinynet', 'resnet18', 'layers'",
+        ),
         ("formats.act_bits = 5", "formats: act_bits = 5: must be one of 4, 8, 16"),
         ("formats.headroom = inf", "formats: headroom = inf: must be finite"),
         ("route.threshold = nan", "route: threshold = nan: must be finite"),
@@ -219,6 +222,8 @@ def test_the_digest_of_a_run_sees_everything_else(path: tuple[str | int, ...], f
         new = {"permuted": "split", "mlp": "alexnet"}[old]
     if path == ("model", "channels"):
         new = [1]
+    if path == ("model", "layers"):
+        new = [{"kind": "Flatten", "name": "flat"}]
     table[key] = old + 1 if new is None else new
     if key == "estimator":
         values["route"]["memory"] = "samples_act"

@@ -31,7 +31,7 @@ from tsn_hw.app.cli.main import COMMANDS, main, parse
 from tsn_hw.core import artifact
 from tsn_hw.core.errors import SettingsError
 from tsn_hw.core.network import PackedNetwork, Requantization
-from tsn_hw.learn.architectures import mlp
+from tsn_hw.learn.bodies import mlp
 from tsn_hw.learn.settings import Settings
 
 ROOT = Path(__file__).parents[2]

@@ -18,7 +18,7 @@ from tsn_hw.app.paper.without_rounding import accuracy_without_rounding, logits_
 from tsn_hw.core import reference
 from tsn_hw.core.arithmetic import quantize
 from tsn_hw.core.errors import FileError
-from tsn_hw.learn.architectures import alexnet, mlp, resnet18, tinynet
+from tsn_hw.learn.bodies import alexnet, mlp, resnet18, tinynet
 from tsn_hw.learn.config import read_settings
 from tsn_hw.learn.freezing import freeze
 from tsn_hw.learn.ready import architecture_of

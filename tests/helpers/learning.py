@@ -13,7 +13,8 @@ from torch import Tensor
 from tsn_hw.core.arithmetic import Ints
 from tsn_hw.core.layers import Add, AvgPool, Conv2d, Flatten, Linear, MaxPool, Shape
 from tsn_hw.learn.activations import Activation
-from tsn_hw.learn.architectures import Architecture, mlp
+from tsn_hw.learn.architectures import Architecture
+from tsn_hw.learn.bodies import mlp
 from tsn_hw.learn.data.images import digits
 from tsn_hw.learn.data.tasks import TaskData, permuted
 from tsn_hw.learn.freezing import TaskLabel, brevitas_integers, commit

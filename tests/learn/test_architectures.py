@@ -8,7 +8,8 @@ import torch
 from tests.helpers.learning import model_of, residual
 from tsn_hw.core.errors import NetworkError, SettingsError
 from tsn_hw.core.layers import INPUT, Add, Conv2d, Linear, MaxPool, Shape, Weighted
-from tsn_hw.learn.architectures import Architecture, alexnet, mlp, resnet18, tinynet
+from tsn_hw.learn.architectures import Architecture
+from tsn_hw.learn.bodies import alexnet, mlp, resnet18, tinynet
 
 
 def macs(architecture: Architecture) -> int:

@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from tests.helpers.learning import assert_same_state, digits_data, digits_task, residual
 from tsn_hw.core.errors import TrainingError
 from tsn_hw.learn import baselines
-from tsn_hw.learn.architectures import Architecture, alexnet, mlp
+from tsn_hw.learn.architectures import Architecture
 from tsn_hw.learn.baselines import DenseModel, fit_dense
+from tsn_hw.learn.bodies import alexnet, mlp
 from tsn_hw.learn.settings import TrainSettings
 from tsn_hw.learn.training import Evaluation, evaluate, generator_of
 

@@ -18,7 +18,7 @@ from tests.helpers.learning import (
     train_on,
     train_task,
 )
-from tsn_hw.learn.architectures import mlp
+from tsn_hw.learn.bodies import mlp
 from tsn_hw.learn.freezing import commit
 from tsn_hw.learn.models import SubnetModel
 from tsn_hw.learn.quantize import adapt_bits

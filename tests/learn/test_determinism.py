@@ -16,7 +16,7 @@ from tests.helpers.learning import (
     state_of,
     train_task,
 )
-from tsn_hw.learn.architectures import alexnet, mlp
+from tsn_hw.learn.bodies import alexnet, mlp
 from tsn_hw.learn.settings import TrainSettings
 from tsn_hw.learn.training import (
     Fit,

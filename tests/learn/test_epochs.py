@@ -20,7 +20,7 @@ from tests.helpers.learning import (
     train_task,
 )
 from tsn_hw.learn import training
-from tsn_hw.learn.architectures import alexnet, mlp
+from tsn_hw.learn.bodies import alexnet, mlp
 from tsn_hw.learn.settings import TrainSettings
 from tsn_hw.learn.training import (
     Fit,

@@ -30,7 +30,8 @@ from tsn_hw.core.errors import EngineError, NetworkError
 from tsn_hw.core.layers import Linear
 from tsn_hw.core.network import UNUSED, PackedNetwork
 from tsn_hw.core.reference import run
-from tsn_hw.learn.architectures import Architecture, alexnet, mlp
+from tsn_hw.learn.architectures import Architecture
+from tsn_hw.learn.bodies import alexnet, mlp
 from tsn_hw.learn.freezing import TaskLabel, commit, freeze
 from tsn_hw.learn.models import SubnetModel
 from tsn_hw.learn.settings import Formats, TrainSettings

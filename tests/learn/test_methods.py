@@ -12,8 +12,8 @@ from tests.helpers.learning import CPU, add_task, digits_task
 from tests.helpers.tiny_run import TINY
 from tsn_hw.core.errors import SettingsError, TrainingError
 from tsn_hw.core.masks import encode_masks
-from tsn_hw.learn.architectures import mlp
 from tsn_hw.learn.baselines import float_body_percent
+from tsn_hw.learn.bodies import mlp
 from tsn_hw.learn.config import stream_of
 from tsn_hw.learn.methods import METHODS
 from tsn_hw.learn.models import SubnetModel

@@ -28,7 +28,8 @@ from tsn_hw.core.arithmetic import (
     quantize,
     requantize,
 )
-from tsn_hw.learn.architectures import Architecture, alexnet, mlp
+from tsn_hw.learn.architectures import Architecture
+from tsn_hw.learn.bodies import alexnet, mlp
 from tsn_hw.learn.forward import dropped
 from tsn_hw.learn.freezing import commit
 from tsn_hw.learn.models import SubnetModel

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.helpers.learning import add_task, digits_task, learn_task, model_of, quantize_task, residual, train_task
-from tsn_hw.learn.architectures import mlp
+from tsn_hw.learn.bodies import mlp
 from tsn_hw.learn.freezing import commit
 from tsn_hw.learn.models import SubnetModel
 from tsn_hw.learn.prune import CodedSize, Pruned, _importance, coded_bits, post_prune

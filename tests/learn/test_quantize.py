@@ -23,7 +23,7 @@ from tests.helpers.learning import (
     train_on,
     train_task,
 )
-from tsn_hw.learn.architectures import mlp
+from tsn_hw.learn.bodies import mlp
 from tsn_hw.learn.freezing import commit
 from tsn_hw.learn.layers import WeightLayer
 from tsn_hw.learn.models import SubnetModel

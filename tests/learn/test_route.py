@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from tests.helpers.learning import commit_randomly, digits_data, model_of, residual
 from tsn_hw.core.errors import ArtifactError, SettingsError
-from tsn_hw.learn.architectures import Architecture, alexnet, mlp
+from tsn_hw.learn.architectures import Architecture
+from tsn_hw.learn.bodies import alexnet, mlp
 from tsn_hw.learn.route import (
     HEADER,
     KINDS,

@@ -26,7 +26,7 @@ from tests.helpers.tiny_run import TINY as RUN
 from tests.helpers.tiny_run import learn
 from tsn_hw.core.errors import SettingsError, TrainingError
 from tsn_hw.learn import training
-from tsn_hw.learn.architectures import mlp
+from tsn_hw.learn.bodies import mlp
 from tsn_hw.learn.freezing import commit
 from tsn_hw.learn.layers import kept_weights, top_k
 from tsn_hw.learn.models import SubnetModel

@@ -1,3 +1,9 @@
+from .architectures import Architecture as Architecture
+from .architectures import BodyBuilder as BodyBuilder
+from .bodies import alexnet as alexnet
+from .bodies import mlp as mlp
+from .bodies import resnet18 as resnet18
+from .bodies import tinynet as tinynet
 from .codebook import fit_codebook as fit_codebook
 from .codebook import nearest_code as nearest_code
 from .config import read_settings as read_settings
@@ -16,6 +22,7 @@ from .run import load_run as load_run
 from .run import train as train
 from .settings import DataSettings as DataSettings
 from .settings import Formats as Formats
+from .settings import LayerSettings as LayerSettings
 from .settings import ModelSettings as ModelSettings
 from .settings import PruneSettings as PruneSettings
 from .settings import QuantizeSettings as QuantizeSettings

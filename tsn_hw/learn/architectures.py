@@ -5,27 +5,45 @@ Every layer with weights of a body can be masked; activations are quantized afte
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from tsn_hw.core.errors import SettingsError
-from tsn_hw.core.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, MaxPool, Shape, Weighted
+from tsn_hw.core.errors import SettingsError, shown
+from tsn_hw.core.layers import (
+    INPUT,
+    LAYER_KINDS,
+    Add,
+    AvgPool,
+    Conv2d,
+    Flatten,
+    Layer,
+    Linear,
+    MaxPool,
+    Shape,
+    Weighted,
+)
+from tsn_hw.learn.settings import LayerSettings, ModelSettings
+
+INPUT_NAME = "input"
+"""What descriptions of layers call the input of the network."""
 
 
 @dataclass(frozen=True)
 class Architecture:
     """A body: layers in execution order, the last one giving the features that heads read.
 
-    ``signed`` names the computing layers without a ReLU; ``dropout`` maps layers to the probability that an
-    element of their output is dropped while training.
+    ``batch_norm`` says whether the layers with weights have a batch norm, or names those that do. ``signed`` names the
+    computing layers without a ReLU; ``dropout`` maps layers to the probability that an element of their output is
+    dropped while training; ``clips`` maps layers to the largest magnitude of their outputs (6 for a ReLU6). Made with
+    a :class:`BodyBuilder`, or layer by layer.
     """
 
     input_shape: Shape
     layers: tuple[Layer, ...]
-    batch_norm: bool = False
+    batch_norm: bool | frozenset[str] = False
     signed: frozenset[str] = frozenset()
     dropout: dict[str, float] = field(default_factory=dict)
+    clips: dict[str, float] = field(default_factory=dict)
 
     def shapes(self) -> tuple[Shape, ...]:
         """Output shape of every layer, without the batch."""
@@ -54,143 +72,138 @@ class Architecture:
         """The layer that gives the logits of one task."""
         return Linear(name, self.features, classes, (len(self.layers) - 1,))
 
+    def normalizes(self, layer: Layer) -> bool:
+        """Whether a layer has a batch norm."""
+        named = self.batch_norm
+        return isinstance(layer, Weighted) and (named if isinstance(named, bool) else layer.name in named)
 
-class _Builder:
-    """Appends layers one after the other and keeps the running shape."""
+    def settings(self) -> ModelSettings:
+        """The table ``[model]`` that describes this body: what a run keeps of it."""
+        names = {INPUT: INPUT_NAME} | {index: layer.name for index, layer in enumerate(self.layers)}
+        return ModelSettings("layers", layers=tuple(self._described(layer, names) for layer in self.layers))
 
-    def __init__(self, shape: Shape) -> None:
-        self.shape, self.layers = shape, list[Layer]()
+    def _described(self, layer: Layer, names: dict[int, str]) -> LayerSettings:
+        """One layer as a description has it."""
+        described = LayerSettings(
+            layer.kind,  # type: ignore[arg-type]
+            layer.name,
+            tuple(names[source] for source in layer.inputs),
+            relu=layer.computes and layer.name not in self.signed,
+            batch_norm=self.normalizes(layer),
+            dropout=self.dropout.get(layer.name, 0.0),
+            clip=self.clips.get(layer.name, 0.0),
+        )
+        if isinstance(layer, Weighted):
+            described = replace(described, width=layer.channels)
+        known = vars(layer)
+        return replace(described, **{key: known[key] for key in WINDOW if key in known})
+
+
+WINDOW = ("kernel", "stride", "padding", "groups")
+"""Fields that a layer and its description share."""
+
+
+class BodyBuilder:
+    """Makes a body of descriptions, one layer after the other, and keeps the running shape.
+
+    >>> builder = BodyBuilder((1, 8, 8))
+    >>> first = builder.add(LayerSettings("Conv2d", "conv1", width=4, kernel=(3, 3), padding=(1, 1)))
+    >>> second = builder.add(LayerSettings("Conv2d", "conv2", width=4, kernel=(3, 3), padding=(1, 1), relu=False))
+    >>> sum = builder.add(LayerSettings("Add", "add", (first, second)))
+    >>> pool = builder.add(LayerSettings("AvgPool", "pool"))  # without a kernel: of the whole map
+    >>> builder.build().features
+    4
+    """
+
+    def __init__(self, input_shape: Shape, batch_norm: bool = False) -> None:
+        """``input_shape`` has no batch; (channels, steps) are images of height 1. ``batch_norm``: one in all layers."""
+        channels, *rest = input_shape
+        self.input_shape: Shape = (channels, 1, *rest) if len(rest) == 1 else input_shape
+        self.batch_norm = batch_norm
+        self.layers, self.shapes, self.described = list[Layer](), list[Shape](), list[LayerSettings]()
+        self.places = {INPUT_NAME: INPUT}
 
     @property
-    def last(self) -> tuple[int]:
-        return (len(self.layers) - 1,)
+    def last(self) -> str:
+        """Name of the layer that was added last."""
+        return self.layers[-1].name if self.layers else INPUT_NAME
 
-    def add(self, layer: Layer) -> None:
-        self.shape = layer.output_shape(self.shape)
+    @property
+    def shape(self) -> Shape:
+        """Shape of what that layer gives."""
+        return self.shape_of(self.last)
+
+    def shape_of(self, name: str) -> Shape:
+        """Shape of what a layer gives, or of the input."""
+        place = self.places[name]
+        return self.input_shape if place == INPUT else self.shapes[place]
+
+    def add(self, described: LayerSettings) -> str:
+        """Append a layer; returns its name. Without ``inputs`` it reads the layer before.
+
+        Raises SettingsError for what is no layer here, NetworkError where shapes do not fit.
+        """
+        name, inputs = described.name, described.inputs or (self.last,)
+        if name in self.places:
+            raise SettingsError(f"layer {name!r}: the name is taken")
+        for source in inputs:
+            if source not in self.places:
+                raise SettingsError(f"layer {name!r}: there is no layer {shown(source)} before it")
+        wanted = LAYER_KINDS[described.kind].operands
+        if len(inputs) != wanted:
+            raise SettingsError(f"layer {name!r}: has {len(inputs)} inputs, must have {wanted}")
+        shapes = [self.shape_of(source) for source in inputs]
+        layer = _layer(described, shapes[0], tuple(self.places[source] for source in inputs))
+        self.shapes.append(layer.output_shape(*shapes))
+        self.places[name] = len(self.layers)
         self.layers.append(layer)
+        self.described.append(described)
+        return name
 
     def flatten(self) -> None:
+        """Features of a map, channels first; nothing where they are flat already."""
         if len(self.shape) == 3:
-            self.add(Flatten("flatten", self.last))
+            self.add(LayerSettings("Flatten", "flatten" if "flatten" not in self.places else f"{self.last}_flatten"))
 
-    def linear(self, name: str, width: int) -> None:
-        self.add(Linear(name, self.shape[0], width, self.last))
-
-    def classifier(self, hidden: tuple[int, ...], dropout: float) -> dict[str, float]:
-        """Fully connected layers at the end of a convolutional body; returns their dropout."""
-        self.flatten()
-        for number, width in enumerate(hidden, start=1):
-            self.linear(f"fc{number}", width)
-        return {f"fc{number}": dropout for number in range(1, len(hidden) + 1)}
-
-    def residual(self, name: str, width: int, stride: int) -> list[str]:
-        """Two 3x3 convolutions and a skip connection, of kernel 1 where shapes change; returns the signed layers."""
-        source, (channels, *_) = self.last, self.shape
-        signed, skip = [f"{name}_conv2"], source
-        if stride != 1 or channels != width:
-            self.layers.append(Conv2d(f"{name}_skip", channels, width, (1, 1), (stride, stride), inputs=source))
-            signed, skip = [*signed, f"{name}_skip"], self.last
-        self.layers.append(Conv2d(f"{name}_conv1", channels, width, (3, 3), (stride, stride), (1, 1), inputs=source))
-        self.shape = self.layers[-1].output_shape(self.shape)
-        self.add(Conv2d(f"{name}_conv2", width, width, (3, 3), (1, 1), (1, 1), inputs=self.last))
-        self.layers.append(Add(f"{name}_add", (*skip, *self.last)))
-        return signed
+    def build(self) -> Architecture:
+        """The body; its last map is flattened. SettingsError if it has no weights."""
+        if self.layers:
+            self.flatten()
+        if not any(isinstance(layer, Weighted) for layer in self.layers):
+            raise SettingsError("model: the body has no layer with weights, needs one at least")
+        computing = [d for layer, d in zip(self.layers, self.described, strict=True) if layer.computes]
+        normalized = frozenset(d.name for d in computing if d.batch_norm)
+        return Architecture(
+            self.input_shape,
+            tuple(self.layers),
+            self.batch_norm or normalized,
+            frozenset(d.name for d in computing if not d.relu),
+            {d.name: d.dropout for d in self.described if d.dropout},
+            {d.name: d.clip for d in computing if d.clip},
+        )
 
 
-def mlp(
-    input_shape: Shape, hidden: tuple[int, ...] = (100, 100), batch_norm: bool = False, dropout: float = 0.0
-) -> Architecture:
-    """A fully connected body; the paper's p-MNIST net is ``mlp((1, 28, 28), (100, 100))``: 88,400 weights.
-
-    ``dropout`` acts on the input, where it does most for permuted pixels.
-    """
-    if not hidden or min(hidden) < 1:
-        raise SettingsError(f"model 'mlp': hidden={hidden}, needs at least one width of at least 1")
-    builder = _Builder(input_shape)
-    builder.flatten()
-    for number, width in enumerate(hidden, start=1):
-        builder.linear(f"fc{number}", width)
-    dropped = {"flatten": dropout} if dropout and len(input_shape) == 3 else {}
-    return Architecture(input_shape, tuple(builder.layers), batch_norm, dropout=dropped)
-
-
-def alexnet(
-    input_shape: Shape,
-    channels: tuple[int, ...] = (64, 128, 256),
-    hidden: tuple[int, ...] = (2048, 2048),
-    batch_norm: bool = True,
-    dropout: float = 0.5,
-) -> Architecture:
-    """The reduced AlexNet: convolutions of kernel 4, 3, 2, each pooled by 2, then fully connected layers.
-
-    At (3, 32, 32) it is the paper's net: 6,499,328 weights. Smaller images work too: kernels shrink to the
-    map, and a map of one pixel is not pooled. Dropout follows the paper: ``dropout`` after the fully connected
-    layers and the last convolution, 0.4 of it after the others; here after their pooling, where there is a quarter to
-    draw for.
-    """
-    _require_images("alexnet", input_shape)
-    if not channels or not hidden or min(*channels, *hidden) < 1:
-        raise SettingsError(f"model 'alexnet': channels={channels} and hidden={hidden} must hold widths of at least 1")
-    builder, dropped = _Builder(input_shape), {}
-    for number, width in enumerate(channels, start=1):
-        height, breadth = builder.shape[1:]
-        kernel = max(5 - number, 2)
-        name = f"conv{number}"
-        window = (min(kernel, height), min(kernel, breadth))
-        builder.add(Conv2d(name, builder.shape[0], width, window, inputs=builder.last))
-        if min(builder.shape[1:]) >= 2:
-            name = f"pool{number}"
-            builder.add(MaxPool(name, (2, 2), (2, 2), builder.last))
-        dropped[name] = dropout if number == len(channels) else 0.4 * dropout
-    dropped |= builder.classifier(hidden, dropout)
-    return Architecture(input_shape, tuple(builder.layers), batch_norm, dropout=dropped if dropout else {})
-
-
-def tinynet(
-    input_shape: Shape,
-    channels: tuple[int, ...] = (160, 160, 160, 160),
-    hidden: tuple[int, ...] = (640, 640),
-    batch_norm: bool = True,
-    dropout: float = 0.0,
-) -> Architecture:
-    """TinyNet: convolutions of kernel 3 and stride 2 instead of pooling, then fully connected layers.
-
-    At (3, 64, 64) it is the paper's net: 2,743,520 weights. ``dropout`` acts after the fully connected layers.
-    """
-    _require_images("tinynet", input_shape)
-    if not channels or not hidden or min(*channels, *hidden) < 1:
-        raise SettingsError(f"model 'tinynet': channels={channels} and hidden={hidden} must hold widths of at least 1")
-    builder = _Builder(input_shape)
-    for number, width in enumerate(channels, start=1):
-        builder.add(Conv2d(f"conv{number}", builder.shape[0], width, (3, 3), (2, 2), (1, 1), inputs=builder.last))
-    dropped = builder.classifier(hidden, dropout)
-    return Architecture(input_shape, tuple(builder.layers), batch_norm, dropout=dropped if dropout else {})
-
-
-def resnet18(input_shape: Shape, width: int = 20, batch_norm: bool = True) -> Architecture:
-    """ResNet-18 for small images: a 3x3 stem, four stages of two blocks, global average pooling.
-
-    Widths 20, 32 and 64 have 1,090,140, 2,790,240 and 11,159,232 weights on three channels. The stem keeps images of
-    up to 32 pixels at their size and halves larger ones, as the continual-learning literature does.
-    """
-    _require_images("resnet18", input_shape)
-    if width < 1:
-        raise SettingsError(f"model 'resnet18': width={width}, must be at least 1")
-    builder, signed = _Builder(input_shape), list[str]()
-    stride = 1 if max(input_shape[1:]) <= 32 else 2
-    builder.add(Conv2d("stem", input_shape[0], width, (3, 3), (stride, stride), (1, 1)))
-    for block in range(8):
-        stage, first = divmod(block, 2)
-        signed += builder.residual(f"block{block + 1}", width << stage, 2 if stage and not first else 1)
-    builder.add(AvgPool("average", builder.shape[1:], builder.shape[1:], builder.last))  # type: ignore[arg-type]
-    builder.flatten()
-    return Architecture(input_shape, tuple(builder.layers), batch_norm, frozenset(signed))
-
-
-def _require_images(model: str, input_shape: Shape) -> None:
-    if len(input_shape) != 3:
-        raise SettingsError(f"model {model!r}: needs images (channels, height, width), the data has {input_shape}")
-
-
-BODIES: dict[str, Callable[..., Architecture]] = {body.__name__: body for body in (mlp, alexnet, tinynet, resnet18)}
-"""Every body by its name in settings. It takes those of the keys of ``[model]`` that it has as parameters."""
+def _layer(described: LayerSettings, source: Shape, inputs: tuple[int, ...]) -> Layer:
+    """The layer of a description, with an input of this shape."""
+    name, kind = described.name, described.kind
+    if kind in ("Linear", "Conv2d") and described.width < 1:
+        raise SettingsError(f"layer {name!r}: width = {described.width}, must be at least 1")
+    if kind == "Linear" and len(source) != 1:
+        raise SettingsError(f"layer {name!r}: a Linear reads features, its input is {source}; put a Flatten before it")
+    if kind in ("Conv2d", "MaxPool", "AvgPool") and len(source) != 3:
+        raise SettingsError(f"layer {name!r}: takes (channels, height, width), its input is {source}")
+    only: tuple[int] = inputs[:1]  # type: ignore[assignment]
+    match kind:
+        case "Linear":
+            return Linear(name, source[0], described.width, only)
+        case "Conv2d":
+            kernel, padding = described.pair("kernel", described.kernel), described.pair("padding", (0, 0))
+            stride = described.pair("stride", (1, 1))
+            return Conv2d(name, source[0], described.width, kernel, stride, padding, described.groups, only)
+        case "MaxPool" | "AvgPool":
+            kernel = described.pair("kernel", source[1:])
+            return (MaxPool if kind == "MaxPool" else AvgPool)(name, kernel, described.pair("stride", kernel), only)
+        case "Add":
+            return Add(name, inputs)  # type: ignore[arg-type]
+        case "Flatten":
+            return Flatten(name, only)

@@ -26,8 +26,8 @@ class DenseModel(Interpreter):
         super().__init__(architecture)
         self.weighted, self.norms = nn.ModuleDict(), nn.ModuleDict()
         for index, layer in architecture.weighted.items():
-            self.weighted[str(index)] = _float_layer(layer, not architecture.batch_norm, generator)
-            if architecture.batch_norm:
+            self.weighted[str(index)] = _float_layer(layer, not architecture.normalizes(layer), generator)
+            if architecture.normalizes(layer):
                 self.norms[str(index)] = norm_of(layer)
         self.head = _float_layer(architecture.head("head", classes), True, generator)
 
@@ -43,7 +43,10 @@ class DenseModel(Interpreter):
             value = self.norms[key](value)
         if isinstance(layer, AvgPool):
             value = value / math.prod(layer.kernel)
-        return F.relu(value) if layer.computes and layer.name not in self.architecture.signed else value
+        if layer.computes and layer.name not in self.architecture.signed:
+            value = F.relu(value)
+        limit = self.architecture.clips.get(layer.name)
+        return value if limit is None else value.clamp(-limit, limit)
 
 
 def fit_dense(

@@ -139,7 +139,7 @@ class TaskModules(nn.Module):
         self.affines, self.activations = ByIndex[TaskAffine](), ByIndex[Activation]()
         for index, layer in enumerate(architecture.layers):
             if isinstance(layer, Weighted):
-                self.affines[str(index)] = TaskAffine(layer, architecture.batch_norm)
+                self.affines[str(index)] = TaskAffine(layer, architecture.normalizes(layer))
             if layer.computes:
                 self.activations[str(index)] = Activation(formats.act_bits, layer.name in architecture.signed)
         self.head = weight_layer(head, formats, generator, method)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import resource
 from collections.abc import Iterator
@@ -13,7 +12,8 @@ import torch
 
 from tsn_hw.core.errors import SettingsError, TrainingError
 from tsn_hw.core.network import MAX_WEIGHTS
-from tsn_hw.learn.architectures import BODIES, Architecture
+from tsn_hw.learn.architectures import Architecture
+from tsn_hw.learn.bodies import body_of
 from tsn_hw.learn.data.tasks import TaskStream
 from tsn_hw.learn.methods import METHODS
 from tsn_hw.learn.settings import Settings
@@ -26,11 +26,7 @@ CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 def architecture_of(settings: Settings, input_shape: tuple[int, ...]) -> Architecture:
     """The body that the settings ask for, at the size of the data."""
-    model, body = settings.model, BODIES[settings.model.kind]
-    taken = inspect.signature(body).parameters
-    if model.dropout and "dropout" not in taken:
-        raise SettingsError(f"model.dropout = {model.dropout}: {model.kind!r} has none, must be 0")
-    architecture: Architecture = body(input_shape, **{key: value for key, value in vars(model).items() if key in taken})
+    architecture = body_of(settings.model, input_shape)
     names = [layer.name for layer in architecture.weighted.values()]
     for name in settings.train.keep_table:
         if name not in names:

@@ -6,7 +6,7 @@ Each class is one table of a settings file; see ``examples/``. Values are checke
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from tsn_hw.core.arithmetic import ActFormat
 from tsn_hw.core.errors import SettingsError
@@ -54,15 +54,65 @@ class StreamSettings:
         _require(0 < self.validation_share < 1, "stream.validation_share", self.validation_share, "between 0 and 1")
 
 
+LayerKind: TypeAlias = Literal["Linear", "Conv2d", "MaxPool", "AvgPool", "Add", "Flatten"]
+"""Kinds of layers that a body may have."""
+
+
+@dataclass(frozen=True)
+class LayerSettings:
+    """One layer of a body, as ``[[model.layers]]`` describes it.
+
+    kind, name: of the layer; names are unique.
+    inputs:     names of the layers that it reads, ``input`` is the network's; without them it reads the layer before.
+    width:      output channels of a Conv2d, output features of a Linear.
+    kernel, stride, padding: (height, width); one number is of a window along the last axis, as a Conv1d has it. A pool
+                without a kernel takes the whole map, without a stride the stride is the kernel.
+    groups:     of a Conv2d; as many as it has input channels make it depthwise.
+    relu, batch_norm: of layers that compute; a batch norm belongs to a Conv2d or Linear.
+    clip:       largest magnitude of the output in float networks, 6 for a ReLU6; 0 is none. Quantized networks saturate
+                where the grid of the activation ends.
+    dropout:    probability that an element of the output is dropped while training.
+    """
+
+    kind: LayerKind
+    name: str
+    inputs: tuple[str, ...] = ()
+    width: int = 0
+    kernel: tuple[int, ...] = ()
+    stride: tuple[int, ...] = ()
+    padding: tuple[int, ...] = ()
+    groups: int = 1
+    relu: bool = True
+    batch_norm: bool = False
+    clip: float = 0.0
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        where, kinds = f"layer {self.name!r}", get_args(LayerKind)
+        _require(self.kind in kinds, f"{where}: kind", self.kind, f"one of {', '.join(kinds)}")
+        _require(0 <= self.dropout <= 0.9, f"{where}: dropout", self.dropout, "0..0.9")
+        _require(self.clip >= 0, f"{where}: clip", self.clip, "at least 0")
+        _require(0 <= self.width <= 65536, f"{where}: width", self.width, "1..65536")
+
+    def pair(self, name: str, default: tuple[int, ...]) -> tuple[int, int]:
+        """A field of the window as (height, width); SettingsError if it has not one number or two."""
+        given: tuple[int, ...] = getattr(self, name) or default
+        if len(given) == 1:
+            given = (0 if name == "padding" else 1, *given)
+        _require(len(given) == 2, f"layer {self.name!r}: {name}", list(given), "one number or [height, width]")
+        return given[0], given[1]
+
+
 @dataclass(frozen=True)
 class ModelSettings:
     """The body that all tasks share.
 
     ``mlp`` of ``hidden`` widths, ``alexnet`` and ``tinynet`` of ``channels`` and ``hidden`` widths, ``resnet18`` of
-    ``width`` channels in its first stage.
+    ``width`` channels in its first stage; ``layers`` one after the other as they are listed.
     """
 
-    kind: Literal["mlp", "alexnet", "tinynet", "resnet18"] = "mlp"
+    kind: Literal["mlp", "alexnet", "tinynet", "resnet18", "layers"] = "mlp"
+    layers: tuple[LayerSettings, ...] = ()
     hidden: tuple[int, ...] = (100, 100)
     channels: tuple[int, ...] = (64, 128, 256)
     width: int = 20

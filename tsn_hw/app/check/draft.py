@@ -72,7 +72,7 @@ def _requantization(body: Architecture, settings: Settings, layer: Layer, is_hea
     multiplier, shift = 1, SHIFT
     if isinstance(layer, AvgPool):
         multiplier, shift = average(layer)
-    elif isinstance(layer, Weighted) and body.batch_norm and not is_head:
+    elif not is_head and body.normalizes(layer):
         multiplier = (1 << settings.formats.multiplier_bits - 1) - 1
     output = ActFormat(settings.formats.act_bits, layer.name in body.signed, 0)
     zeros = np.zeros(channels, np.int64)

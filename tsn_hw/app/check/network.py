@@ -307,7 +307,7 @@ def _model_table(foreign: Foreign) -> str:
 
 def _known_bodies(shape: Shape, body: Sequence[Layer]) -> Iterator[tuple[list[str], Architecture]]:
     """Bodies that settings describe with the widths of another, and these settings."""
-    from tsn_hw.learn.architectures import alexnet, mlp, resnet18, tinynet
+    from tsn_hw.learn.bodies import alexnet, mlp, resnet18, tinynet
 
     hidden = tuple(layer.channels for layer in body if isinstance(layer, Linear))
     channels = tuple(layer.channels for layer in body if isinstance(layer, Conv2d))
