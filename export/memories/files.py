@@ -12,7 +12,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,13 +47,19 @@ class LayoutEntry:
     address: tuple[_Axis, ...]
     lanes: Annotated[int, Bounds(1, 2**16)]
     lane: tuple[Field, ...]
+    flags: tuple[Field, ...] = field(default=(), kw_only=True)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The JSON object: it speaks of flags only where there are any."""
+        return {name: value for name, value in asdict(self).items() if name != "flags" or value}
 
     def layout(self, where: str) -> MemoryLayout:
         """What they describe; whether depth and width follow is left to who compares the whole."""
         if not NAME.fullmatch(self.unit):  # the names of files are made of it
             raise ArtifactError(f"{where}: there is no memory {shown(self.unit)}, {self.kind!r}")
         axes = tuple((axis.name, axis.length) for axis in self.address)
-        found = MemoryLayout(self.unit, self.kind, axes, self.lanes, self.lane)
+        found = MemoryLayout(self.unit, self.kind, axes, self.lanes, self.lane, flags=self.flags)
         if not found.width_bits:
             raise ArtifactError(f"{where}: its words have no bits")
         return found
@@ -86,7 +92,7 @@ def layout_values(layout: MemoryLayout) -> dict[str, Any]:
     """The fields of a :class:`LayoutEntry`, by name."""
     axes = tuple(_Axis(name, length) for name, length in layout.axes)
     sizes = {"depth": layout.depth, "width_bits": layout.width_bits}
-    words = {"address": axes, "lanes": layout.lanes, "lane": layout.fields}
+    words = {"address": axes, "lanes": layout.lanes, "lane": layout.fields, "flags": layout.flags}
     return {"unit": layout.unit, "kind": layout.kind, **sizes, **words}
 
 
@@ -161,7 +167,7 @@ def _crc32(image: MemoryImage) -> str:
 
 def _index(entries: Iterable[_Entry]) -> str:
     """The index as JSON, one line a memory."""
-    lines = ",\n".join(f"  {json.dumps(asdict(entry))}" for entry in entries)
+    lines = ",\n".join(f"  {json.dumps(entry.values)}" for entry in entries)
     head = (
         f' "format": "tsn memories",\n "version": {VERSION},\n "sha256": "{hashlib.sha256(lines.encode()).hexdigest()}"'
     )

@@ -88,11 +88,14 @@ def described(layout: MemoryLayout, sha256: str) -> list[str]:
     SHA-256 of the words, each in 6 bytes, lowest first: 1f...
     """
     axes = ", ".join(f"{name} {length}" for name, length in layout.axes)
-    fields = ", ".join(f"{field.name} {field.bits} bits{' signed' * field.signed}" for field in layout.fields)
+    fields, flags = (
+        ", ".join(f"{field.name} {field.bits} bits{' signed' * field.signed}" for field in part)
+        for part in (layout.fields, layout.flags)
+    )
     return [
         f"{layout.name}: {layout.depth} words of {layout.width_bits} bits",
         f"address, outermost first: {axes}",
-        f"word, lowest bits first: {layout.lanes} x ({fields})",
+        f"word, lowest bits first: {layout.lanes} x ({fields}){', ' * bool(flags)}{flags}",
         f"SHA-256 of the words, each in {-(-layout.width_bits // 8)} bytes, lowest first: {sha256}",
     ]
 

@@ -19,7 +19,7 @@ from tsn_hw.core.network import PackedNetwork
 from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.folding import HardwareSettings
 from tsn_hw.hardware.images import Limbs, MemoryImage, pack_lanes
-from tsn_hw.hardware.kinds import MatrixUnit
+from tsn_hw.hardware.kinds import ListUnit, MatrixUnit
 from tsn_hw.hardware.memories import MemoryLayout
 from tsn_hw.hardware.pipeline import accelerator
 from tsn_hw.hardware.units import Unit
@@ -152,7 +152,9 @@ def _read_by_tasks(design: Accelerator, unit: Unit, layout: MemoryLayout) -> Lim
         read[:] = True  # one task's, and never of a later one
     for task in range(len(design.net.tasks)):
         region = design.region(unit, task)
-        if layout.kind == "words" and isinstance(unit, MatrixUnit):
+        if layout.kind == "words" and isinstance(unit, ListUnit) and layout.loaded != "task":
+            read[unit.first_line(task) :][: unit.list_lines[task]] = True
+        elif layout.kind == "words" and isinstance(unit, MatrixUnit) and layout.loaded != "task":
             mask = design.net.mask(task, unit.layers[task])
             read[region] |= unit.lines_of(mask).reshape(read[region].shape).astype(bool)
         elif layout.kind == "codebook" and layout.loaded != "task":
@@ -161,4 +163,5 @@ def _read_by_tasks(design: Accelerator, unit: Unit, layout: MemoryLayout) -> Lim
         elif layout.loaded != "task":
             read[task] = True
     lanes = read.reshape(layout.depth, layout.lanes)
-    return pack_lanes([(-lanes.astype(np.int64), field.bits) for field in layout.fields])
+    flags = [(-lanes[:, :1].astype(np.int64), flag.bits) for flag in layout.flags]
+    return pack_lanes([(-lanes.astype(np.int64), field.bits) for field in layout.fields], flags)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from export.memories.files import LayoutEntry, files_of, layout_values
@@ -59,7 +58,7 @@ def patch_json(patch: TaskPatch) -> str:
 
 def _memory_json(change: MemoryPatch) -> dict[str, Any]:
     words = _hexadecimal(change.layout, change.words)
-    return asdict(LayoutEntry(**layout_values(change.layout))) | {
+    return LayoutEntry(**layout_values(change.layout)).values | {
         "before": change.before,
         "after": change.after,
         "changed_bits": change.changed_bits,

@@ -5,14 +5,15 @@
     {
      "Defaults": {"PE": 1, "ram_style": "auto", "mask_mode": "deep"},
      "fc1": {"PE": 4, "SIMD": 8, "ram_style": "block", "mask_mode": "deep"},
+     "fc2": {"PE": 4, "SIMD": 4, "layout": "lists", "lines": 2000},
      "max_tasks": 8,
      "max_banks": 2
     }
 
-A unit takes from "Defaults" what it does not say; "SIMD" is for units with weights, the others have none. Where neither
-gives a value, "ram_style" is auto, "mask_mode" deep, and the room for what is to come, such as "max_tasks", 0 (no more
-than there is); parallelism has no such value: nothing becomes 1 x 1 unasked. Whether it divides a layer is the
-pipeline's to say.
+A unit takes from "Defaults" what it does not say; "SIMD", "layout" and "lines" are for units with weights. Where
+neither gives a value, "ram_style" is auto, "mask_mode" deep, "layout" dense, and the room for what is to come, such as
+"max_tasks" or "lines", 0 (no more than there is); parallelism has no such value: nothing becomes 1 x 1 unasked. Whether
+it divides a layer is the pipeline's to say.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from tsn_hw.core.layers import Weighted
 from tsn_hw.core.network import PackedNetwork
 from tsn_hw.core.records import Bounds, build, convert, parse_json
 from tsn_hw.hardware.accelerator import Accelerator
-from tsn_hw.hardware.folding import ROOM, Folding, HardwareSettings, MaskMode, RamStyle, UnitSettings
+from tsn_hw.hardware.folding import ROOM, Folding, HardwareSettings, Layout, MaskMode, RamStyle, UnitSettings
+from tsn_hw.hardware.kinds import ListUnit
 from tsn_hw.hardware.pipeline import unit_names
 from tsn_hw.hardware.units import ActivationStream
 
@@ -48,6 +50,8 @@ class _Entry:
     SIMD: Lanes | None = None
     ram_style: RamStyle | None = None
     mask_mode: MaskMode | None = None
+    layout: Layout | None = None
+    lines: Annotated[int, Bounds(0, 2**31 - 1)] | None = None
     computed: Any = None
 
 
@@ -66,6 +70,8 @@ def final_config_json(accelerator: Accelerator) -> str:
         figures = _stream_figures("input", unit.sources[0]) | _stream_figures("output", unit.output)
         if unit.has_words:
             figures |= {name: getattr(unit, name) for name in WEIGHT_FIGURES}
+        if isinstance(unit, ListUnit):
+            figures |= {"gap_bits": unit.gap_bits, "list_lines": unit.list_lines.tolist()}
         if unit.window is not None:
             figures |= {"window_buffer_words": unit.window.buffer_words}
         if unit.scales is not None:
@@ -117,6 +123,8 @@ def _folding_of(settings: HardwareSettings, net: PackedNetwork) -> dict[str, Any
         unit = settings.units[name]
         parallel = {"PE": unit.folding.pe} | ({"SIMD": unit.folding.simd} if has_weights else {})
         entries[name] = parallel | {"ram_style": unit.ram_style, "mask_mode": unit.mask}
+        if unit.layout != "dense":
+            entries[name] |= {"layout": unit.layout, "lines": unit.lines}
     return entries | {key: getattr(settings, key) for key in ROOM}
 
 
@@ -128,7 +136,11 @@ def _unit(own: _Entry, defaults: _Entry, where: str, has_weights: bool) -> UnitS
     if pe is None or simd is None:
         raise FoldingError(f"{where}: has no {'PE' if pe is None else 'SIMD'}, and {DEFAULTS!r} gives none")
     mask, style = own.mask_mode or defaults.mask_mode, own.ram_style or defaults.ram_style
-    return UnitSettings(Folding(pe, simd), mask or "deep", style or "auto")
+    layout = (own.layout or defaults.layout or "dense") if has_weights else "dense"
+    lines = own.lines or defaults.lines or 0
+    if lines and layout == "dense":
+        raise FoldingError(f"{where}: lines={lines}: is for layout 'lists'")
+    return UnitSettings(Folding(pe, simd), mask or "deep", style or "auto", layout, lines)
 
 
 def _text(entries: Mapping[str, Any]) -> str:

@@ -1,21 +1,32 @@
 """Legal foldings of random networks, and the words of their memory images."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from tsn_hw.core.network import PackedNetwork
 from tsn_hw.hardware.folding import Folding, HardwareSettings, UnitSettings, divisors
 from tsn_hw.hardware.images import MemoryImage
-from tsn_hw.hardware.pipeline import accelerator, unit_names
+from tsn_hw.hardware.kinds import ListUnit
+from tsn_hw.hardware.pipeline import accelerator, refold_unit, unit_names
 
 
-def settings(net: PackedNetwork, pe=1, simd=1, mask="deep", **room) -> HardwareSettings:
-    """The same settings for every unit, as far as they divide what it has."""
+def settings(net: PackedNetwork, pe=1, simd=1, mask="deep", layout=lambda number: "dense", **room) -> HardwareSettings:
+    """The same settings for every unit, as far as they divide what it has; ``layout`` of units by their number.
+
+    Lists have a simd that is a power of two, and room for as many tasks as masks have.
+    """
     ones = accelerator(net, HardwareSettings(dict.fromkeys(unit_names(net), UnitSettings(Folding(1), mask)), **room))
     units = {}
     for unit in ones.units:
         most = (unit.rows, pe), (unit.most_simd, simd)
         folding = Folding(*(max(d for d in divisors(whole) if d <= wanted) for whole, wanted in most))
-        units[unit.name] = UnitSettings(folding, mask)
+        units[unit.name] = own = UnitSettings(folding, mask)
+        if unit.has_words and layout(unit.number) == "lists":
+            simd_of_lists = max(d for d in divisors(unit.most_simd) if d <= folding.simd and not d & d - 1)
+            own = replace(own, folding=replace(folding, simd=simd_of_lists), layout="lists")
+            lines = refold_unit(unit, own).lines_for(room["max_tasks"]) if room.get("max_tasks") else 0
+            units[unit.name] = replace(own, lines=lines)
     return HardwareSettings(units, **room)
 
 
@@ -36,6 +47,8 @@ def field(value: int, low: int, width: int, signed: bool = False) -> int:
 
 def decoded(design, unit, images, task) -> np.ndarray:
     """(rows, columns) weights of a unit for a task, read from its memories."""
+    if isinstance(unit, ListUnit):
+        return decoded_lists(design, unit, images, task)
     pe, simd = unit.settings.folding.pe, unit.settings.folding.simd
     parameters, masks, books = images["task"], images.get("mask"), images["codebook"]
     runtime = unit.settings.mask == "runtime"
@@ -51,4 +64,40 @@ def decoded(design, unit, images, task) -> np.ndarray:
             address = field(word(images["words"], region * unit.lines + line), lane * unit.word_bits, unit.word_bits)
             book = (0 if runtime else region) << unit.word_bits
             weights[row, column] = field(word(books, book + address), 0, unit.centroid_bits, signed=True)
+    return weights
+
+
+def decoded_lists(design, unit, images, task) -> np.ndarray:
+    """The same of lists, walked line by line as the hardware does."""
+    runtime = unit.settings.mask == "runtime"
+    held, weights, seen = 0 if runtime else task, np.zeros((unit.rows, unit.columns), np.int64), set()
+    said = word(images["task"], held)
+    region_bits, line_bits = max(1, (unit.regions - 1).bit_length()), max(1, (unit.lines - 1).bit_length())
+    region = 0 if runtime else field(said, 1, region_bits)
+    first, final = (field(said, 7 + region_bits + i * line_bits, line_bits) for i in range(2))
+    entry, book = unit.word_bits + unit.gap_bits, region << unit.word_bits
+    turn_bits = unit.scales.bits + unit.place_bits
+    fold, base, lines = 0, [0] * unit.lanes, 0
+    for address in range(first, final + 1):
+        line, lines = word(images["words"], address), lines + 1
+        for lane in range(unit.lanes):
+            turn, q = divmod(lane, unit.pe)
+            turns = word(images["scales"], (held * unit.folds + fold) * unit.simd + turn)
+            place = field(turns, q * turn_bits + unit.scales.bits, unit.place_bits)
+            gap = field(line, lane * entry + unit.word_bits, unit.gap_bits)
+            if gap == (1 << unit.gap_bits) - 1:
+                base[lane] += gap
+                continue
+            centroid = field(word(images["codebook"], book + field(line, lane * entry, unit.word_bits)), 0,
+                             unit.centroid_bits, signed=True)  # fmt: skip
+            weights[place * unit.pe + q, base[lane] + gap] = centroid
+            seen.add((place * unit.pe + q, base[lane] + gap))
+            base[lane] += gap + 1
+        if field(line, unit.lanes * entry, 1):
+            assert lines >= unit.simd
+            fold, base, lines = fold + 1, [0] * unit.lanes, 0
+    assert fold == unit.folds
+    assert lines == 0
+    mask = unit.arrange(design.net.mask(task, unit.layers[task]))
+    assert seen == set(zip(*map(np.ndarray.tolist, np.nonzero(mask)), strict=True))
     return weights

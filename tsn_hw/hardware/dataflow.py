@@ -100,8 +100,9 @@ def _sizes(layouts: Sequence[MemoryLayout]) -> dict[str, int | str]:
     lengths = {layout.kind: layout.axes[0][1] for layout in layouts}
     loaded = sum(layout.is_loaded << KINDS.index(layout.kind) for layout in layouts)
     found: dict[str, int | str] = {"TASKS": lengths["task"], "TASK_BITS": index_bits(lengths["task"]), "LOADED": loaded}
-    names = {"words": "REGIONS", "codebook": "CODEBOOKS"}
-    return found | {name: lengths[kind] for kind, name in names.items() if kind in lengths}
+    axes = {(layout.kind, *layout.axes[0]) for layout in layouts}
+    names = {("words", "region"): "REGIONS", ("words", "line"): "LIST_DEPTH", ("codebook", "region"): "CODEBOOKS"}
+    return found | {names[kind, axis]: length for kind, axis, length in sorted(axes) if (kind, axis) in names}
 
 
 def declaration(name: str, title: str, parameters: Parameters) -> str:
@@ -290,7 +291,7 @@ class _Builder:
             inputs = (self.windowed(unit, unit.window, inputs),)
         words = unit.output.elements // unit.pe
         made = self.add(Channel(f"{name}_out", unit.output, unit.pe, words))
-        vectors = tuple(memory for memory in buffers if memory.kind == "vector")
+        vectors = tuple(memory for memory in buffers if memory.kind in ("vector", "result"))
         self.processes.append(
             Process(
                 "unit", unit.number, name, f"{unit.name}: {type(unit).__name__}", inputs, (made,), unit.parameters,

@@ -15,6 +15,7 @@ from tsn_hw.core.errors import FoldingError, shown
 from tsn_hw.core.records import exact
 
 MaskMode = Literal["deep", "runtime", "none"]
+Layout = Literal["dense", "lists"]
 RamStyle = Literal["auto", "block", "distributed", "ultra"]
 ROOM = {"max_tasks": 4096, "max_banks": 4096, "code_bits": 8, "max_classes": 2**20}
 """The most that there may be room for: as many as a file may have."""
@@ -40,11 +41,17 @@ class UnitSettings:
     mask: "deep" holds the masks of all tasks on chip; "runtime" only those parameters that the current task reads, and
     they are loaded over the bus when the task changes; "none" where every task uses every word.
     ram_style: what the words and masks are stored in, in FINN's terms.
+    layout: of the words of a unit with weights: "dense", a word at every place and masks; or "lists" of the weights
+    that each task uses, so that no cycle goes to the others.
+    lines: lines that the lists have room for, those of all tasks together; with mask "runtime", of one. 0: as many as
+    there are.
     """
 
     folding: Folding
     mask: MaskMode = "deep"
     ram_style: RamStyle = "auto"
+    layout: Layout = "dense"
+    lines: int = 0
 
 
 @dataclass(frozen=True)

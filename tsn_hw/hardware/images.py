@@ -4,16 +4,20 @@
 kind      a word of it                 depth
 ========  ===========================  ==========================================================================
 words     a line: ``prefix | code``    regions * lines
-          of every lane
+          of every lane; in lists its
+          gap too, and whether a fold
+          ends                         lines of all lists (runtime: of one)
 codebook  a centroid, two's            regions * 2**word_bits; address: region, prefix, code
           complement
 mask      a line: a bit for every      tasks * lines (deep), lines (runtime)
           lane
 scales    multiplier, then offset,     tasks * row folds (runtime: row folds); one for AvgPool and Add
-          of ``pe`` rows
+          of ``pe`` rows; with lists
+          the place of each too        tasks * folds * turns (runtime: folds * turns)
 task      1, region of the words,      tasks (runtime: one)
           shift; an Add: two left
-          shifts more
+          shifts more; a list: its
+          first and final line
 ========  ===========================  ==========================================================================
 
 The first lane, and the first field of a lane, lies in the lowest bits. What nobody uses is 0: the lowest bit of a task
@@ -24,7 +28,7 @@ of one task; its images are those of the first task.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +38,8 @@ from tsn_hw.core.errors import FoldingError
 from tsn_hw.core.network import BankLayer
 from tsn_hw.core.parts import UNUSED
 from tsn_hw.hardware.design import Design
-from tsn_hw.hardware.kinds import MatrixUnit
+from tsn_hw.hardware.kinds import ListUnit, MatrixUnit
+from tsn_hw.hardware.lists import list_lines
 from tsn_hw.hardware.memories import LIMB_BITS, MemoryKind, MemoryLayout
 from tsn_hw.hardware.units import Unit
 
@@ -86,17 +91,19 @@ Fields = Sequence[tuple[Ints, int]]
 """Values (depth, lanes) and their width, for every field of a lane, lowest first."""
 
 
-def pack_lanes(fields: Fields) -> Limbs:
-    """Lanes of bit fields as words: (depth, limbs); negative values in two's complement.
+def pack_lanes(fields: Fields, flags: Fields = ()) -> Limbs:
+    """Lanes of bit fields as words: (depth, limbs); negative values in two's complement. Above them flags (depth, 1).
 
     >>> [hex(word) for word in pack_lanes([(np.array([[1, 2]]), 4), (np.array([[-1, 0]]), 2)]).ravel()]
     ['0xb1']
     """
     lanes = np.concatenate([_bits_of(values, width) for values, width in fields], axis=2)
-    depth, width = len(lanes), lanes.shape[1] * lanes.shape[2]
+    above = [_bits_of(values, width).reshape(len(lanes), -1) for values, width in flags]
+    bits = np.concatenate([lanes.reshape(len(lanes), -1), *above], axis=1)
+    depth, width = bits.shape
     limbs = -(-width // LIMB_BITS)
     packed = np.zeros((depth, limbs * LIMB_BITS // 8), np.uint8)
-    packed[:, : -(-width // 8)] = np.packbits(lanes.reshape(depth, width), axis=1, bitorder="little")
+    packed[:, : -(-width // 8)] = np.packbits(bits, axis=1, bitorder="little")
     return packed.view("<u8").astype(np.uint64)
 
 
@@ -110,7 +117,8 @@ def _bits_of(values: Ints, width: int) -> NDArray[np.uint8]:
 def memory_image(design: Design, unit: Unit, layout: MemoryLayout, tasks: Sequence[int]) -> MemoryImage:
     """The content of a memory for some tasks; what is for others, known or to come, is 0."""
     values = _values(design, unit, layout.kind, tasks)
-    packed = pack_lanes([(values[field.name].reshape(-1, layout.lanes), field.bits) for field in layout.fields])
+    lanes = [(values[field.name].reshape(-1, layout.lanes), field.bits) for field in layout.fields]
+    packed = pack_lanes(lanes, [(values[flag.name].reshape(-1, 1), flag.bits) for flag in layout.flags])
     limbs = np.zeros((layout.depth, layout.limbs), np.uint64)
     limbs[: len(packed)] = packed
     limbs.setflags(write=False)
@@ -133,7 +141,9 @@ def _memory(design: Design, unit: Unit, task: int) -> BankLayer:
 
 
 def _words(design: Design, unit: MatrixUnit, tasks: Sequence[int]) -> dict[str, Ints]:
-    """The lines of every region, whatever the tasks."""
+    """The lines of every region, whatever the tasks; or the lists of the tasks."""
+    if isinstance(unit, ListUnit):
+        return _lists(design, unit, tasks)
     code, prefix = np.zeros((2, unit.regions, unit.lines, unit.lanes), np.int64)
     readers = {design.region(unit, task): task for task in range(len(design.net.tasks))}
     for region, task in readers.items():
@@ -142,6 +152,16 @@ def _words(design: Design, unit: MatrixUnit, tasks: Sequence[int]) -> dict[str, 
         if not unit.is_head:
             prefix[region] = unit.lines_of(np.where(memory.owner == UNUSED, 0, memory.owner))
     return {"code": code, "prefix": prefix}
+
+
+def _lists(design: Design, unit: ListUnit, tasks: Sequence[int]) -> dict[str, Ints]:
+    found = []
+    for task in tasks:
+        memory, mask = _memory(design, unit, task), unit.arrange(design.net.mask(task, unit.layers[task])).astype(bool)
+        prefix = unit.arrange(np.where(memory.owner == UNUSED, 0, memory.owner))
+        lines = list_lines(unit.schedule(task), unit.gap_bits, mask, unit.arrange(memory.code), prefix)
+        found.append(asdict(lines))
+    return {name: np.concatenate([lines[name] for lines in found]) for name in found[0]}
 
 
 def _codebooks(design: Design, unit: MatrixUnit, tasks: Sequence[int]) -> dict[str, Ints]:
@@ -167,7 +187,17 @@ def _scales(design: Design, unit: Unit, tasks: Sequence[int]) -> dict[str, Ints]
     for place, task in enumerate(tasks):
         step = design.net.requantization(task, unit.layers[task])
         both[:, place, : len(step.offset)] = step.multiplier, step.offset
+    if isinstance(unit, ListUnit):
+        return _scales_in_turns(unit, both, tasks)
     return {"multiplier": both[0], "offset": both[1]}
+
+
+def _scales_in_turns(unit: ListUnit, both: Ints, tasks: Sequence[int]) -> dict[str, Ints]:
+    """Scales (2, tasks, rows) in the order in which rows are requantized, 0 where a lane has none; and their places."""
+    schedules = [unit.schedule(task) for task in tasks]
+    padded = np.concatenate([both, np.zeros((2, len(tasks), unit.pe), np.int64)], axis=2)
+    multiplier, offset = np.stack([padded[:, i, found.rows] for i, found in enumerate(schedules)], axis=1)
+    return {"multiplier": multiplier, "offset": offset, "place": np.stack([found.places for found in schedules])}
 
 
 def _task_words(design: Design, unit: Unit, tasks: Sequence[int]) -> dict[str, Ints]:
@@ -179,6 +209,9 @@ def _task_words(design: Design, unit: Unit, tasks: Sequence[int]) -> dict[str, I
         "shift": [net.requantization(task, unit.layers[task]).shift for task in tasks],
     }
     exponents = [[net.format(task, source).exponent for source in sources] for task in tasks]
+    if isinstance(unit, ListUnit):
+        values["first"] = [unit.first_line(task) for task in tasks]
+        values["final"] = [unit.first_line(task) + int(unit.list_lines[task]) - 1 for task in tasks]
     values |= {f"left_shift_{i}": [these[i] - min(these) for these in exponents] for i in range(len(sources))}
     return {name: np.array(numbers, np.int64) for name, numbers in values.items()}
 

@@ -74,8 +74,9 @@ class MemoryLayout:
     axes: name and length of everything that an address counts through, the outermost first.
     lanes: equal parts of a word, the first in the lowest bits.
     fields: what a lane is made of, the first in the lowest bits.
+    flags: bits of the word above all lanes, the first in the lowest bits.
     loaded: when load packets write it: never, once before the first inference, or whenever the task changes.
-    style, copies: as of a :class:`Memory`. These three are no part of what files tell, nor of equality.
+    style, copies: as of a :class:`Memory`. These two and loaded are no part of what files tell, nor of equality.
     """
 
     unit: str
@@ -86,6 +87,7 @@ class MemoryLayout:
     loaded: Loading = field(default="never", compare=False)
     style: RamStyle = field(default="auto", compare=False)
     copies: int = field(default=1, compare=False)
+    flags: tuple[Field, ...] = ()
 
     @property
     def name(self) -> str:
@@ -100,7 +102,7 @@ class MemoryLayout:
     @property
     def width_bits(self) -> int:
         """Bits of a word."""
-        return self.lanes * sum(field.bits for field in self.fields)
+        return self.lanes * sum(field.bits for field in self.fields) + sum(flag.bits for flag in self.flags)
 
     @property
     def bits(self) -> int:

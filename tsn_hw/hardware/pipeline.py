@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeVar, get_args
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple, get_args, overload
 
 from tsn_hw.core import arithmetic
 from tsn_hw.core.arithmetic import Ints
@@ -14,8 +14,9 @@ from tsn_hw.core.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, MaxP
 from tsn_hw.core.memory import index_bits
 from tsn_hw.core.network import BankLayer, PackedNetwork, Requantization, code_bits
 from tsn_hw.hardware.accelerator import Accelerator
-from tsn_hw.hardware.folding import Folding, HardwareSettings, MaskMode, UnitSettings, check_divides
-from tsn_hw.hardware.kinds import AddUnit, MatrixUnit, PoolUnit
+from tsn_hw.hardware.folding import Folding, HardwareSettings, Layout, MaskMode, UnitSettings, check_divides
+from tsn_hw.hardware.kinds import AddUnit, ListUnit, MatrixUnit, PoolUnit
+from tsn_hw.hardware.lists import RowLengths
 from tsn_hw.hardware.units import (
     LOGIT_BITS,
     MULTIPLIER_BITS,
@@ -26,7 +27,7 @@ from tsn_hw.hardware.units import (
     Window,
 )
 
-U = TypeVar("U", bound=Unit)
+MATRICES: dict[Layout, type[MatrixUnit]] = {"dense": MatrixUnit, "lists": ListUnit}
 ENGINE = "hardware"
 BUILT = (*get_args(Weighted), MaxPool, AvgPool, Add, Flatten)
 """The kinds of layers that there are units for; a Flatten takes none."""
@@ -131,11 +132,18 @@ def refold(design: Accelerator, settings: HardwareSettings) -> Accelerator:
     return Accelerator(design.net, settings, body, refold_unit(design.head, settings.units[design.head.name]))
 
 
-def refold_unit(unit: U, settings: UnitSettings) -> U:
+@overload
+def refold_unit(unit: MatrixUnit, settings: UnitSettings) -> MatrixUnit: ...
+@overload
+def refold_unit(unit: Unit, settings: UnitSettings) -> Unit: ...
+def refold_unit(unit: Unit, settings: UnitSettings) -> Unit:
     """A unit with other settings that are legal for it."""
     lanes = settings.folding.simd if unit.has_words else settings.folding.pe
     window = None if unit.window is None else replace(unit.window, lanes=lanes)
-    return replace(unit, settings=settings, window=window)
+    if not isinstance(unit, MatrixUnit):
+        return replace(unit, settings=settings, window=window)
+    values = {one.name: getattr(unit, one.name) for one in fields(unit)}
+    return MATRICES[settings.layout](**values | {"settings": settings, "window": window})
 
 
 class _Common(NamedTuple):
@@ -227,7 +235,7 @@ class _Builder:
             raise FoldingError(
                 f"layer {name!r}: code_bits={self.settings.code_bits}, but it has codes of {widest} bits"
             )
-        return MatrixUnit(
+        made = MATRICES[common.settings.layout](
             *common,
             window,
             self.scales(common.layers),
@@ -238,7 +246,12 @@ class _Builder:
             prefix_bits=0 if is_head or most == 1 else index_bits(most),
             code_bits=max(widest, self.settings.code_bits),
             centroid_bits=max(memory.centroid_bits for memory in words),
+            row_lengths=RowLengths(net, common.layers),
+            has_room=self.has_room,
         )
+        if isinstance(made, ListUnit):
+            made.check_lists()
+        return made
 
     def require_full_masks(self, common: _Common, groups: int) -> None:
         """Without masks every word counts, those outside of groups and of smaller heads too."""

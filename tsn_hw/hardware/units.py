@@ -180,6 +180,8 @@ class Unit(ABC):
 
     has_words: ClassVar[bool] = False
     """Whether it has weights: words, codebooks and masks, and a folding with simd."""
+    keeps: ClassVar[tuple[MemoryKind, ...]] = ("words",)
+    """The memories that all tasks share: a unit that holds one task at a time keeps these when the task changes."""
 
     @property
     @abstractmethod
@@ -247,8 +249,12 @@ class Unit(ABC):
 
     @property
     def steps(self) -> int:
-        """Cycles of one inference that its own loop takes."""
+        """Cycles of one inference that its own loop takes, with the slowest task."""
         return self.output.elements // self.pe
+
+    def steps_of(self, task: int) -> int:
+        """The same with this task; most units take as long with every task."""
+        return self.steps
 
     @property
     def cycles(self) -> int:
@@ -303,8 +309,8 @@ class Unit(ABC):
                 Field("multiplier", self.scales.multiplier_bits, signed=True),
                 Field("offset", self.scales.offset_bits, signed=True),
             )
-            axes = tasks_axis, ("row_fold", self.row_folds if self.has_words else 1)
-            found.append(self._layout("scales", axes, self.scale_lanes, of_rows))
+            axes = tasks_axis, *self._scale_axes
+            found.append(self._layout("scales", axes, self.scale_lanes, (*of_rows, *self._scale_fields)))
             fields = Field("known", 1), *self._task_fields
             found.append(self._layout("task", (tasks_axis,), 1, fields))
         return tuple(found)
@@ -312,6 +318,16 @@ class Unit(ABC):
     def _word_layouts(self, tasks: Axis) -> list[MemoryLayout]:
         """Words, codebooks and masks."""
         return []
+
+    @property
+    def _scale_axes(self) -> tuple[Axis, ...]:
+        """What addresses of scales count through, besides tasks."""
+        return (("row_fold", self.row_folds if self.has_words else 1),)
+
+    @property
+    def _scale_fields(self) -> tuple[Field, ...]:
+        """What is said of a row besides its scales."""
+        return ()
 
     @property
     def _task_fields(self) -> tuple[Field, ...]:
@@ -323,12 +339,12 @@ class Unit(ABC):
     ) -> MemoryLayout:
         """A layout with what it is stored in: lines in the memory that the settings ask for, codebooks in LUTs.
 
-        With mask "runtime" all but the words is loaded when the task changes. UltraRAM has no content of its own, so
-        that the words in it, and the masks of all tasks, are written once, before the first inference.
+        With mask "runtime" all that tasks do not share is loaded when the task changes. UltraRAM has no content of its
+        own, so that the words in it, and the masks of all tasks, are written once, before the first inference.
         """
         style = self.settings.ram_style if kind in LINES else "distributed" if kind == "codebook" else "auto"
         loaded: Loading = "once" if style == "ultra" else "never"
-        if self.holds_one_task and kind != "words":
+        if self.holds_one_task and kind not in self.keeps:
             loaded = "task"
         some = tuple(field for field in fields if field.bits)
         return MemoryLayout(self.name, kind, axes, lanes, some, loaded, style, copies)
