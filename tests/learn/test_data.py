@@ -44,15 +44,18 @@ GOOD = {
         ({"name": "n" * 41}, f"data name '{'n' * 41}': must be 1..40 of letters, digits, '_', '.', '-'"),
         (
             {"x_train": np.zeros((2, 1, 2, 2))},
-            "data 'one', train part: images are float64 (2, 1, 2, 2), must be uint8 (N, C, H, W), none of them 0",
+            "data 'one', train part: images are float64 (2, 1, 2, 2), must be uint8 or float32 (N, features) "
+            "or (N, C, H, W), none of them 0",
         ),
         (
             {"x_test": np.zeros((1, 2, 2), np.uint8)},
-            "data 'one', test part: images are uint8 (1, 2, 2), must be uint8 (N, C, H, W), none of them 0",
+            "data 'one', test part: images are uint8 (1, 2, 2), must be uint8 or float32 (N, features) "
+            "or (N, C, H, W), none of them 0",
         ),
         (
             {"x_test": np.zeros((0, 1, 2, 2), np.uint8), "y_test": np.zeros(0, np.int64)},
-            "data 'one', test part: images are uint8 (0, 1, 2, 2), must be uint8 (N, C, H, W), none of them 0",
+            "data 'one', test part: images are uint8 (0, 1, 2, 2), must be uint8 or float32 (N, features) "
+            "or (N, C, H, W), none of them 0",
         ),
         ({"y_train": np.zeros(3, np.int64)}, "data 'one', train part: labels are int64 (3,), must be int64 (2,)"),
         ({"y_test": np.zeros(1, np.uint8)}, "data 'one', test part: labels are uint8 (1,), must be int64 (1,)"),
@@ -228,13 +231,8 @@ def test_a_missing_npz_file_says_what_to_put_where(tmp_path):
 @pytest.mark.parametrize(
     ("change", "rule"),
     [
-        ({"x_train": X_TRAIN.astype(np.float32)}, "x_train is of type float32, must be integers or strings"),
-        ({"x_train": np.array([None])}, "x_train is of type object, must be integers or strings"),
-        ({"x_train": X_TRAIN.astype(np.int64)}, "x_train is int64 (6, 5, 4), must be uint8 (N, H, W)"),
-        ({"x_train": X_TRAIN.reshape(6, 20)}, "x_train is uint8 (6, 20), must be uint8 (N, H, W)"),
-        ({"x_train": np.zeros((6, 5, 4, 2), np.uint8)}, "x_train is uint8 (6, 5, 4, 2), must be uint8 (N, H, W)"),
-        ({"y_test": np.zeros((3, 1), np.int64)}, "y_test is int64 (3, 1), must be integers (N,)"),
-        ({"y_test": np.array(["a", "b", "c"])}, "y_test is <U1 (3,), must be integers (N,)"),
+        ({"x_train": np.array([None])}, "x_train is of type object, must be numbers or strings"),
+        ({"x_train": X_TRAIN.astype(np.complex64)}, "x_train is of type complex64, must be numbers or strings"),
         ({"classes": np.arange(3)}, "classes is int64 (3,), must be strings (classes,)"),
         ({"classes": np.array([b"\xff\xfe", b"b", b"c"])}, "cannot be read: 'utf-8' codec can't decode byte 0xff"),
     ],
@@ -247,8 +245,8 @@ def test_npz_arrays_of_the_wrong_kind_are_refused(tmp_path, change, rule):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"y_train": Y_TRAIN[:4]}, "data 'mine', train part: labels are int64 (4,), must be int64 (6,)"),
-        ({"classes": np.array(["a", "b"])}, "data 'mine', train part: labels 0..2, must be 0..1"),
+        ({"y_train": Y_TRAIN[:4]}, "data 'mine', train part: 6 inputs and 4 labels"),
+        ({"classes": np.array(["a", "b"])}, "data 'mine', train part: labels 0..2 need 3 class names, got 2"),
         ({"x_test": X_TEST[:, 1:]}, "data 'mine': training images are (1, 5, 4), test images (1, 4, 4)"),
     ],
 )

@@ -10,6 +10,9 @@ from .config import read_settings as read_settings
 from .config import stream_of as stream_of
 from .data.dataset import DataSet as DataSet
 from .data.images import load_data as load_data
+from .data.own import Preparation as Preparation
+from .data.own import own_data as own_data
+from .data.own import own_stream as own_stream
 from .data.tasks import TaskData as TaskData
 from .data.tasks import TaskStream as TaskStream
 from .data.tasks import mixed as mixed

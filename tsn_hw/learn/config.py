@@ -10,6 +10,7 @@ from tsn_hw.core.files import StrPath
 from tsn_hw.core.records import build, read_json, read_toml
 from tsn_hw.learn.data.dataset import DataSet
 from tsn_hw.learn.data.images import load_data
+from tsn_hw.learn.data.own import Preparation
 from tsn_hw.learn.data.tasks import TaskStream, mixed, permuted, split
 from tsn_hw.learn.settings import DataSettings, Settings
 
@@ -42,7 +43,10 @@ def stream_of(settings: Settings) -> TaskStream:
     >>> len(stream), stream.input_shape, stream.task(0).x_train.dtype
     (5, (1, 8, 8), dtype('uint8'))
     """
-    sets = [_load(data) for data in settings.data]
+    return replace(_dealt(settings, [_load(data) for data in settings.data]), stored=True)
+
+
+def _dealt(settings: Settings, sets: list[DataSet]) -> TaskStream:
     stream, shared = settings.stream, {"seed": settings.seed, "valid_share": settings.stream.validation_share}
     if stream.kind == "mixed":
         return mixed(sets, side=stream.side, channels=stream.channels, **shared)  # type: ignore[arg-type]
@@ -55,4 +59,6 @@ def stream_of(settings: Settings) -> TaskStream:
 
 def _load(data: DataSettings) -> DataSet:
     path = Path(data.path) if data.path else None
-    return load_data(data.source, path, name=data.name or None, side=data.side or None, limit=data.limit or None)
+    preparation = Preparation(data.normalize, data.fill, data.test_share)
+    sizes = {"side": data.side or None, "limit": data.limit or None}
+    return load_data(data.source, path, name=data.name or None, preparation=preparation, **sizes)

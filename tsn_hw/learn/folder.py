@@ -13,12 +13,14 @@ from torch import Tensor
 from tsn_hw.core.errors import TrainingError
 from tsn_hw.learn.checkpoint import FILE as CHECKPOINT
 from tsn_hw.learn.checkpoint import Position, read_checkpoint
-from tsn_hw.learn.settings import Settings
+from tsn_hw.learn.settings import DataSettings, Formats, ModelSettings, Settings
 
 SETTINGS = "settings.json"
 NETWORK = "net.tsn"
 RECORDS = "training.json"
 SNAPSHOTS = "tasks/after_*.tsn"
+LATER = {"layers", "input_bits", "input_signed", "input_exponent", "normalize", "fill", "test_share"}
+"""Keys that settings did not have when the first runs were made."""
 FILES = (CHECKPOINT, NETWORK, RECORDS, SETTINGS, SNAPSHOTS, "alone/task_*.tsn", "trained/task_*.safetensors")
 
 
@@ -37,6 +39,11 @@ def settings_digest(settings: Settings) -> str:
     values = asdict(settings)
     for data in values["data"]:
         del data["path"]  # a run may be moved together with its data
+    older = ((values["formats"], Formats()), (values["model"], ModelSettings()))
+    for table, default in (*older, *((data, DataSettings()) for data in values["data"])):
+        for key in LATER & table.keys():  # unless it is used, an older run is the same one
+            if table[key] == getattr(default, key):
+                del table[key]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 

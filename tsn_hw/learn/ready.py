@@ -14,6 +14,7 @@ from tsn_hw.core.errors import SettingsError, TrainingError
 from tsn_hw.core.network import MAX_WEIGHTS
 from tsn_hw.learn.architectures import Architecture
 from tsn_hw.learn.bodies import body_of
+from tsn_hw.learn.data.inputs import check_format
 from tsn_hw.learn.data.tasks import TaskStream
 from tsn_hw.learn.methods import METHODS
 from tsn_hw.learn.settings import Settings
@@ -57,6 +58,7 @@ def few_to_decide_on(stream: TaskStream) -> list[str]:
 
 def check_size(settings: Settings, stream: TaskStream, device: torch.device) -> None:
     """Refuse a body that no file or no memory holds, and tasks too small for it."""
+    _check_inputs(settings, stream)
     architecture = architecture_of(settings, stream.input_shape)
     for layer in architecture.layers:
         if layer.weight_count > MAX_WEIGHTS:
@@ -70,6 +72,16 @@ def check_size(settings: Settings, stream: TaskStream, device: torch.device) -> 
     for name, (images, _) in zip(stream.names, stream.images, strict=True):
         if architecture.batch_norm and images == 1:
             raise SettingsError(f"model.batch_norm: task {name!r} trains on one image, a batch norm needs two")
+
+
+def _check_inputs(settings: Settings, stream: TaskStream) -> None:
+    """Refuse what is for pixels or for images where the tasks have neither."""
+    check_format(settings.formats, stream)
+    for key, value in (("mirror", settings.train.mirror), ("shift", settings.train.shift)):
+        if value and len(stream.input_shape) != 3:
+            raise SettingsError(f"train.{key} = {value}: is for images, and inputs are {stream.input_shape}")
+    if settings.route.enabled and settings.route.memory == "samples_input" and not stream.pixels:
+        raise SettingsError("route.memory = 'samples_input': keeps pixels, and the tasks have values; take another")
 
 
 def memory_bytes(device: torch.device) -> int:

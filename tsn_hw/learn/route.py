@@ -20,7 +20,7 @@ from tsn_hw.core.errors import ArtifactError
 from tsn_hw.core.memory import pack_fields, unpack_fields
 from tsn_hw.learn.activations import value_of
 from tsn_hw.learn.codebook import Floats
-from tsn_hw.learn.data.files import Images
+from tsn_hw.learn.data.files import Inputs
 from tsn_hw.learn.models import SubnetModel, Taps
 from tsn_hw.learn.settings import RouteSettings
 from tsn_hw.learn.training import to_real
@@ -67,7 +67,7 @@ def route(
     return replace(joined, limited=True) if limited else replace(joined, bank=max(bank_of) + 1)
 
 
-def calibrated_threshold(images: Images, probe: Probe, settings: RouteSettings, rng: np.random.Generator) -> float:
+def calibrated_threshold(images: Inputs, probe: Probe, settings: RouteSettings, rng: np.random.Generator) -> float:
     """``factor`` times the divergence between two disjoint halves of one task's data, at least ``floor``."""
     if settings.threshold > 0:
         return settings.threshold
@@ -84,7 +84,7 @@ class Probe:
         self.model = model
 
     @torch.no_grad()
-    def __call__(self, images: Images) -> Floats:
+    def __call__(self, images: Inputs) -> Floats:
         """Features (images, units): activations, averaged over positions for convolutions."""
         self.model.eval()
         layer = self.model.architecture.layers[min(self.model.body_layers(0))].name
@@ -97,7 +97,7 @@ class Probe:
         return torch.cat(features).double().cpu().numpy()
 
 
-def make_memory(images: Images, probe: Probe, settings: RouteSettings, rng: np.random.Generator) -> bytes:
+def make_memory(images: Inputs, probe: Probe, settings: RouteSettings, rng: np.random.Generator) -> bytes:
     """What a task leaves behind, encoded as it is stored and counted."""
     chosen = images[np.sort(rng.permutation(len(images))[: max(settings.samples, 2)])]
     if settings.memory == "stats":

@@ -36,6 +36,7 @@ from tsn_hw.learn.checkpoint import (
     refused_as_damaged,
     save_checkpoint,
 )
+from tsn_hw.learn.data.inputs import prepared
 from tsn_hw.learn.data.tasks import TaskData, TaskStream
 from tsn_hw.learn.folder import (
     NETWORK,
@@ -127,7 +128,7 @@ def load_run(settings: Settings, stream: TaskStream, folder: StrPath) -> SubnetM
     run = _Run(settings, stream, folder, device_of("cpu"), quiet=True)
     if not (folder / CHECKPOINT).exists():
         raise TrainingError(f"{folder}: has no checkpoint")
-    run.restore(read_checkpoint(folder, digests(settings)))
+    run.restore(read_checkpoint(folder, digests(run.settings)))
     if run.position.task < len(stream):
         raise TrainingError(f"{folder}: {run.position.task} of {len(stream)} tasks are learned; finish with --resume")
     return run.model
@@ -152,10 +153,10 @@ class _Run:
     """The state of one run between its steps."""
 
     def __init__(self, settings: Settings, stream: TaskStream, folder: Path, device: torch.device, quiet: bool) -> None:
-        self.settings, self.stream, self.folder, self.device = settings, stream, folder, device
+        self.settings, self.stream, self.folder, self.device = prepared(settings, stream), stream, folder, device
         self.quiet = quiet
         self.model = self._new_model()
-        self.position = Position(settings_digest(settings), tasks=len(stream))
+        self.position = Position(settings_digest(self.settings), tasks=len(stream))
         self.saved, self.pause = time.monotonic(), CHECKPOINT_SECONDS
 
     def _new_model(self) -> SubnetModel:

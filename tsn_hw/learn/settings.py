@@ -23,6 +23,7 @@ class DataSettings:
 
     ``name`` is the kind unless given; ``side`` (pixels) is for image folders and tiles; ``limit`` keeps that many
     images a class, for quick runs; 0 leaves both out. A relative ``path`` starts at the settings file.
+    ``normalize``, ``fill`` and ``test_share`` are for .npz files (:class:`~tsn_hw.learn.data.own.Preparation`).
     """
 
     source: Literal["digits", "idx", "npz", "cifar", "svhn", "folder", "tinyimagenet", "tiles"] = "digits"
@@ -30,6 +31,9 @@ class DataSettings:
     name: str = ""
     side: int = 0
     limit: int = 0
+    normalize: bool = False
+    fill: float | None = None
+    test_share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,8 @@ class Formats:
     """Number formats of a network (arithmetic.md 1, 3).
 
     act_bits:        of every activation; images enter with at most 8 (a pixel is its own integer)
+    input_bits, input_signed, input_exponent: of inputs that are values, not pixels: real = integer * 2**exponent; bits
+                     of 0 are at most 8, and without an exponent sign and exponent follow from the first task
     centroid_bits:   of the integers that codebooks hold
     multiplier_bits: of the integer that batch norm becomes, one a channel
     headroom:        the weight grid reaches headroom / sqrt(fan-in)
@@ -145,17 +151,23 @@ class Formats:
     centroid_bits: int = 8
     multiplier_bits: int = 12
     headroom: float = 4.0
+    input_bits: int = 0
+    input_signed: bool = False
+    input_exponent: int | None = None
 
     def __post_init__(self) -> None:
+        _require(0 <= self.input_bits <= 16, "formats.input_bits", self.input_bits, "0..16")
+        exponent = self.input_exponent
+        _require(exponent is None or -64 <= exponent <= 64, "formats.input_exponent", exponent, "-64..64")
         _require(4 <= self.centroid_bits <= 16, "formats.centroid_bits", self.centroid_bits, "4..16")
         _require(2 <= self.multiplier_bits <= 16, "formats.multiplier_bits", self.multiplier_bits, "2..16")
         _require(self.headroom > 0, "formats.headroom", self.headroom, "above 0")
 
     @property
     def input(self) -> ActFormat:
-        """Format of the network's input: unsigned pixels, real = integer / 2**bits."""
-        bits = min(8, self.act_bits)
-        return ActFormat(bits, signed=False, exponent=-bits)
+        """Format of the network's input: unsigned pixels, real = integer / 2**bits, unless the settings say another."""
+        bits = self.input_bits or min(8, self.act_bits)
+        return ActFormat(bits, self.input_signed, -bits if self.input_exponent is None else self.input_exponent)
 
     @property
     def centroid_range(self) -> tuple[int, int]:

@@ -62,7 +62,7 @@ def reproducible(threads: int) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Tensors:
-    """A task's images and labels on the training device: uint8 (N, channels, height, width) and int64 (N,)."""
+    """A task's inputs and labels on the training device: uint8 or float32 (N, ...) and int64 (N,)."""
 
     x_train: Tensor
     y_train: Tensor
@@ -88,12 +88,12 @@ class Tensors:
 
 
 def to_real(images: Tensor) -> Tensor:
-    """Pixels as the real numbers that they stand for: pixel / 256.
+    """Inputs as the real numbers that they stand for: pixels for pixel / 256, values for themselves.
 
     Channels stay first in memory: with channels last, torch 2.13 corrupts its heap in the backward pass of a ResNet of
     two channels.
     """
-    return images.to(torch.float32) / 256
+    return images if images.is_floating_point() else images.to(torch.float32) / 256
 
 
 def mirrored_and_moved(images: Tensor, mirror: bool, shift: int, generator: torch.Generator) -> Tensor:
@@ -253,7 +253,7 @@ class Evaluation:
 def evaluate(model: Interpreter, task: int, x: Tensor, y: Tensor) -> Evaluation:
     """Loss and accuracy of a task in evaluation mode.
 
-    ``x``: uint8 (N, channels, height, width), a pixel stands for pixel / 256; ``y``: int64 (N,), classes of the task.
+    ``x``: uint8 pixels or float32 values (N, ...); ``y``: int64 (N,), classes of the task.
     """
     model.eval()
     loss, correct = 0.0, 0

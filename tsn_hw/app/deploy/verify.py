@@ -20,10 +20,11 @@ from export.hls.csim import compiled, fast_settings
 from sim.integer import Simulator
 from tsn_hw.app.deploy.verification import REFERENCE, EngineResult, LayerResult, TaskResult, Verification
 from tsn_hw.core import artifact, reference
-from tsn_hw.core.arithmetic import Ints, quantize
+from tsn_hw.core.arithmetic import Ints
 from tsn_hw.core.errors import EngineError, ExportError
 from tsn_hw.core.network import PackedNetwork
 from tsn_hw.hardware.pipeline import accelerator, obstacles
+from tsn_hw.learn.data.inputs import integers
 from tsn_hw.learn.progress import progress
 
 RANDOM_SAMPLES = 64
@@ -67,7 +68,7 @@ def verify(
     for number, task in enumerate(progress(net.tasks, "verify")):
         x = adversarial_integers(net, samples, seed=number)
         if images is not None:
-            real = quantize(images(number) / 256.0, net.input)
+            real = integers(images(number), net.input)
             seen["real"] = max(seen["real"], len(real))
             x = np.concatenate([x, real])
         truth = reference.run(net, number, x)

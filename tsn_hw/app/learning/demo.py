@@ -23,7 +23,6 @@ from tsn_hw.app.learning.runs import NETWORK, SETTINGS, RunFolder
 from tsn_hw.app.output import CommandResult, Note, Table
 from tsn_hw.app.output.plots import accuracy_heat_map
 from tsn_hw.app.output.result import EXIT_DIFFERENT
-from tsn_hw.core.arithmetic import quantize
 from tsn_hw.core.capacity import Capacity, capacity
 from tsn_hw.core.errors import SettingsError
 from tsn_hw.core.files import write_atomically
@@ -31,6 +30,7 @@ from tsn_hw.core.locks import LOCK, sole_writer
 from tsn_hw.core.network import PackedNetwork
 from tsn_hw.learn.baselines import fit_dense
 from tsn_hw.learn.config import settings_from_json, stream_of
+from tsn_hw.learn.data.inputs import integers
 from tsn_hw.learn.data.tasks import TaskStream
 from tsn_hw.learn.folder import open_run, settings_digest
 from tsn_hw.learn.ready import architecture_of
@@ -124,7 +124,7 @@ def _demo(folder: Path, resume: bool, device: str) -> DemoResult:
 def write_samples(net: PackedNetwork, stream: TaskStream, folder: Path) -> None:
     """Of every class, the first test picture of task 0 that it reads right, as a file for ``tsn-hw run``."""
     data = stream.task(0)
-    right = Simulator(net, 0).predict(quantize(data.x_test / 256.0, net.input)) == data.y_test
+    right = Simulator(net, 0).predict(integers(data.x_test, net.input)) == data.y_test
     for label, name in enumerate(data.classes):
         for picture in data.x_test[right & (data.y_test == label)][:1]:
             content = io.BytesIO()

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.integer import Simulator
-from tsn_hw.core.arithmetic import quantize
 from tsn_hw.core.network import PackedNetwork
+from tsn_hw.learn.data.files import Inputs
+from tsn_hw.learn.data.inputs import integers
 from tsn_hw.learn.data.tasks import TaskStream
 
 
@@ -49,9 +50,9 @@ class Metrics:
         return {"acc_percent": self.acc, "bwt": self.bwt, "fwt": self.fwt, "accuracy_matrix_percent": matrix}
 
 
-def accuracy(simulator: Simulator, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> float:
+def accuracy(simulator: Simulator, inputs: Inputs, labels: NDArray[np.int64]) -> float:
     """Test accuracy in percent of integer inference."""
-    predicted = simulator.predict(quantize(images / 256.0, simulator.net.input))
+    predicted = simulator.predict(integers(inputs, simulator.net.input))
     return 100 * float((predicted == labels).mean())
 
 

@@ -11,19 +11,18 @@ from functools import partial
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from tsn_hw.core.layers import INPUT, Conv2d, Layer
 from tsn_hw.core.network import PackedNetwork, Step
+from tsn_hw.learn.data.files import Inputs, Labels
+from tsn_hw.learn.data.inputs import real
 from tsn_hw.learn.forward import sums
 
 BATCH = 1000
 
 
-def accuracy_without_rounding(
-    net: PackedNetwork, task: int, images: NDArray[np.uint8], labels: NDArray[np.int64]
-) -> float:
+def accuracy_without_rounding(net: PackedNetwork, task: int, images: Inputs, labels: Labels) -> float:
     """Test accuracy in percent with activations of float64."""
     right = 0
     for start in range(0, len(images), BATCH):
@@ -33,9 +32,9 @@ def accuracy_without_rounding(
 
 
 @torch.no_grad()
-def logits_without_rounding(net: PackedNetwork, task: int, images: NDArray[np.uint8]) -> Tensor:
-    """Logits (batch, classes) of uint8 images, which stand for pixel / 256."""
-    values = {INPUT: torch.from_numpy(images / 256.0 * 2.0**-net.input.exponent)}
+def logits_without_rounding(net: PackedNetwork, task: int, inputs: Inputs) -> Tensor:
+    """Logits (batch, classes) of inputs, pixels or values."""
+    values = {INPUT: torch.from_numpy(real(inputs) * 2.0**-net.input.exponent)}
     for index, layer, step in net.run_order(task):
         exponents = [net.format(task, source).exponent for source in layer.inputs]
         operands = [

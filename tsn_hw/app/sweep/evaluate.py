@@ -24,13 +24,14 @@ from tsn_hw.app.learning.runs import NETWORK, RunFolder
 from tsn_hw.app.sweep.results import Row
 from tsn_hw.app.sweep.settings import DeviceBudget
 from tsn_hw.core import artifact
-from tsn_hw.core.arithmetic import ActFormat, Ints, quantize
+from tsn_hw.core.arithmetic import ActFormat, Ints
 from tsn_hw.core.capacity import capacity
 from tsn_hw.core.errors import FoldingError, TrainingError
 from tsn_hw.core.files import read_bytes
 from tsn_hw.core.network import PackedNetwork
 from tsn_hw.learn.codebook import fit_codebook
 from tsn_hw.learn.config import stream_of
+from tsn_hw.learn.data.inputs import integers
 from tsn_hw.learn.data.tasks import TaskStream
 from tsn_hw.learn.run import train
 from tsn_hw.learn.settings import Settings
@@ -81,7 +82,7 @@ class Bench:
     codebooks: CodebookCache = field(default_factory=CodebookCache)
     results: PrefixCache = field(default_factory=PrefixCache)
 
-    images: dict[tuple[int, ActFormat], NDArray[np.uint8]] = field(default_factory=dict)
+    images: dict[tuple[int, ActFormat], NDArray[np.integer]] = field(default_factory=dict)
     labels: dict[int, NDArray[np.int64]] = field(default_factory=dict)
 
     def accuracies(self, nets: Sequence[PackedNetwork]) -> list[tuple[float, ...]]:
@@ -93,11 +94,12 @@ class Bench:
             by_task.append([100 * float((classes == self.labels[task]).mean()) for classes in predicted])
         return list(zip(*by_task, strict=True))
 
-    def _test_images(self, task: int, form: ActFormat) -> NDArray[np.uint8]:
-        """Test images as integers of an input format, which has at most eight bits, and the labels beside them."""
+    def _test_images(self, task: int, form: ActFormat) -> NDArray[np.integer]:
+        """Test inputs as integers of an input format, and the labels beside them."""
         if (task, form) not in self.images:
             data = self.trained.stream.task(task)
-            self.images[task, form] = quantize(data.x_test / 256.0, form).astype(np.uint8)
+            dtype = np.uint8 if form.range[0] == 0 and form.range[1] < 256 else np.int32
+            self.images[task, form] = integers(data.x_test, form).astype(dtype)
             self.labels[task] = data.y_test
         return self.images[task, form]
 

@@ -25,6 +25,8 @@ from PIL import ExifTags, Image
 from tsn_hw.core.errors import DataError, brief
 
 Images = NDArray[np.uint8]
+Inputs = NDArray[np.uint8 | np.float32]
+"""What a network reads: pixels (a pixel stands for pixel / 256), or values that stand for themselves."""
 Labels = NDArray[np.int64]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".webp")
@@ -80,11 +82,11 @@ def idx_array(file: Path, axes: int) -> Images:
 
 
 def npz_array(archive: zipfile.ZipFile, key: str) -> NDArray[Any]:
-    """One array of an .npz file, of integers or strings."""
+    """One array of an .npz file, of numbers or strings."""
     if f"{key}.npy" not in archive.namelist():
         raise DataError(f"holds no {key}, only {', '.join(archive.namelist())}")
     with archive.open(f"{key}.npy") as stream:
-        return _npy_array(stream, key, "uiSU", "integers or strings")
+        return _npy_array(stream, key, "uifSU", "numbers or strings")
 
 
 def npy_integers(file: Path) -> NDArray[np.integer]:

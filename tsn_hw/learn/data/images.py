@@ -3,7 +3,7 @@
     kind     what ``path`` names
     digits   nothing: the 1,797 digits of 8x8 pixels that scikit-learn brings along
     idx      a folder with the four MNIST-style IDX files, plain or .gz
-    npz      a file with x_train, y_train, x_test, y_test and, if the classes have names, classes
+    npz      a file with x_train, y_train, x_test, y_test and, if the classes have names, classes: pixels or values
     cifar    a folder with the binary version of CIFAR-10 or CIFAR-100
     svhn     a folder with the cropped digits of SVHN, train_32x32.mat and test_32x32.mat
     folder   a folder with train/CLASS/ and test/CLASS/ (or val/CLASS/) full of images
@@ -38,6 +38,7 @@ from tsn_hw.learn.data.files import (
     svhn_part,
 )
 from tsn_hw.learn.data.folders import read_folder, read_tiles, read_tinyimagenet
+from tsn_hw.learn.data.own import Preparation, own_data
 
 IDX_FILES = (
     "train-images-idx3-ubyte",
@@ -54,11 +55,12 @@ def load_data(
     name: str | None = None,
     side: int | None = None,
     limit: int | None = None,
+    preparation: Preparation = Preparation(),
 ) -> DataSet:
     """The data set of a settings file: ``kind`` and ``path`` as in the module's docstring.
 
     ``name`` is the kind unless given. ``side``, in pixels: of the tiles, or what images of a folder are resized to.
-    ``limit`` keeps that many images of every class in each part, evenly spaced.
+    ``limit`` keeps that many images of every class in each part, evenly spaced. ``preparation`` is for the kind npz.
 
     Raises SettingsError for settings that make no sense, DataError for files that do not.
 
@@ -71,7 +73,12 @@ def load_data(
             raise SettingsError(f"data {name!r}: {setting} is {value}, must be at least 1")
     if side is not None and kind not in ("folder", "tiles"):
         raise SettingsError(f"data {name!r}: side belongs to the kinds folder and tiles, not to {kind!r}")
-    data = _read(kind, None if path is None else Path(path), name, side)
+    if kind == "npz" and path is not None:
+        data = read_npz(name, Path(path), preparation)
+    elif preparation != Preparation():
+        raise SettingsError(f"data {name!r}: normalize, fill and test_share belong to the kind npz, not to {kind!r}")
+    else:
+        data = _read(kind, None if path is None else Path(path), name, side)
     return data if limit is None else limited(data, limit)
 
 
@@ -129,21 +136,16 @@ def read_idx(name: str, folder: Path) -> DataSet:
     return with_numbered_classes(name, x_train[:, None], y_train, x_test[:, None], y_test)
 
 
-def read_npz(name: str, file: Path) -> DataSet:
-    """An .npz file: uint8 images (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels, integer labels (N,).
-
-    ``classes``, strings, names the labels 0, 1, ...; without it the labels must be consecutive numbers.
-    """
+def read_npz(name: str, file: Path, preparation: Preparation = Preparation()) -> DataSet:
+    """An .npz file: x_train, y_train, x_test, y_test as :func:`own_data` takes them; ``classes`` names 0, 1, ..."""
     if not file.is_file():
         arrays = "x_train, y_train, x_test, y_test (and classes, if they have names)"
         raise missing(name, file, f"an .npz file with {arrays} there")
     with reading(name, file), zipfile.ZipFile(file) as archive:
-        x_train, x_test = (_npz_images(key, npz_array(archive, key)) for key in ("x_train", "x_test"))
-        y_train, y_test = (_npz_labels(key, npz_array(archive, key)) for key in ("y_train", "y_test"))
+        parts = ["train"] if preparation.test_share and "x_test.npy" not in archive.namelist() else ["train", "test"]
+        read = [(npz_array(archive, f"x_{part}"), npz_array(archive, f"y_{part}")) for part in parts]
         classes = _npz_classes(npz_array(archive, "classes")) if "classes.npy" in archive.namelist() else None
-    if classes is None:
-        return with_numbered_classes(name, x_train, y_train, x_test, y_test)
-    return DataSet(name, x_train, y_train, x_test, y_test, classes)
+    return own_data(name, read[0], read[1] if len(read) > 1 else None, classes, preparation)
 
 
 def read_cifar(name: str, folder: Path) -> DataSet:
@@ -174,23 +176,6 @@ def read_svhn(name: str, folder: Path) -> DataSet:
         with reading(name, file):
             parts.append(svhn_part(mat_arrays(file)))
     return DataSet(name, *parts[0], *parts[1], tuple("0123456789"))
-
-
-def _npz_images(key: str, images: NDArray[Any]) -> Images:
-    if images.dtype == np.uint8:
-        if images.ndim == 3:
-            return images[:, None]
-        if images.ndim == 4 and images.shape[3] in (1, 3):
-            return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-        if images.ndim == 4 and images.shape[1] in (1, 3):
-            return images
-    raise DataError(f"{key} is {images.dtype} {images.shape}, must be uint8 (N, H, W), (N, H, W, C) or (N, C, H, W)")
-
-
-def _npz_labels(key: str, labels: NDArray[Any]) -> Labels:
-    if labels.dtype.kind not in "ui" or labels.ndim != 1:
-        raise DataError(f"{key} is {labels.dtype} {labels.shape}, must be integers (N,)")
-    return labels.astype(np.int64)
 
 
 def _npz_classes(names: NDArray[Any]) -> tuple[str, ...]:

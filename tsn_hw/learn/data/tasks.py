@@ -8,6 +8,8 @@ part is the data set's, entire.
 from __future__ import annotations
 
 import hashlib
+import math
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -18,27 +20,40 @@ from PIL import Image
 from tsn_hw.core.errors import DataError, SettingsError
 from tsn_hw.core.layers import Shape
 from tsn_hw.learn.data.dataset import DataSet
-from tsn_hw.learn.data.files import Images, Labels, resized
+from tsn_hw.learn.data.files import Images, Inputs, Labels, resized
 
 Indices = NDArray[np.intp]
-Convert = Callable[[Images], Images]
+Convert = Callable[[Inputs], Inputs]
 
 
 @dataclass(frozen=True, eq=False)
 class TaskData:
-    """The data of one task: uint8 images (N, channels, height, width), int64 labels (N,) into ``classes``.
+    """The data of one task: inputs, and int64 labels (N,) into ``classes``.
 
-    The arrays are the task's own: nothing else holds them.
+    Inputs are uint8 pixels or float32 values, (N, channels, height, width) or (N, features); ``offset`` and ``scale``
+    made them of readings (:class:`DataSet`). The arrays are the task's own: nothing else holds them.
     """
 
     name: str
     classes: tuple[str, ...]
-    x_train: Images
+    x_train: Inputs
     y_train: Labels
-    x_valid: Images
+    x_valid: Inputs
     y_valid: Labels
-    x_test: Images
+    x_test: Inputs
     y_test: Labels
+    offset: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
+
+    @property
+    def shape(self) -> Shape:
+        """(features,) or (channels, height, width)."""
+        return self.x_train.shape[1:]
+
+    @property
+    def pixels(self) -> bool:
+        """Whether inputs are pixels, not values."""
+        return self.x_train.dtype == np.uint8
 
     @property
     def digest(self) -> str:
@@ -51,9 +66,10 @@ class TaskData:
 
 @dataclass(frozen=True, eq=False)
 class TaskStream:
-    """Tasks in the order in which they are learned, all with images of one shape (channels, height, width).
+    """Tasks in the order in which they are learned, all with inputs of one shape.
 
-    ``images`` counts those of every task's training and validation part.
+    ``images`` counts the inputs of every task's training and validation part; ``pixels`` says whether they are pixels
+    and not values, ``stored`` whether the settings or the folder of a run make the stream again.
     """
 
     names: tuple[str, ...]
@@ -61,6 +77,8 @@ class TaskStream:
     images: tuple[tuple[int, int], ...]
     input_shape: Shape
     build: Callable[[int], TaskData]
+    pixels: bool = True
+    stored: bool = False
 
     def __len__(self) -> int:
         return len(self.names)
@@ -84,12 +102,13 @@ def permuted(data: DataSet, tasks: int, *, seed: int, valid_share: float, natura
     """
     if tasks < 1:
         raise SettingsError(f"permuted: {tasks} tasks, must be at least 1")
+    channels = data.shape[0] if len(data.shape) > 1 else 1
 
     def permutation(index: int, rng: np.random.Generator) -> Convert:
-        order = rng.permutation(data.shape[1] * data.shape[2])
+        order = rng.permutation(math.prod(data.shape) // channels)
         if natural_first and index == 0:
             order.sort()
-        return lambda images: images.reshape(*images.shape[:2], -1)[:, :, order].reshape(images.shape)
+        return lambda images: images.reshape(len(images), channels, -1)[:, :, order].reshape(images.shape)
 
     parts = [_Part(f"{data.name}-permuted-{index}", data, range(len(data.classes))) for index in range(tasks)]
     return _stream(parts, data.shape, permutation, seed, valid_share)
@@ -120,7 +139,7 @@ def mixed(sets: Sequence[DataSet], *, side: int, channels: int, seed: int, valid
     """Every task is another data set, brought to (channels, side, side).
 
     Images are resized as Pillow does (bilinear, aspect ratio not kept); grey becomes three equal channels. Colour is
-    not made grey.
+    not made grey. Values are left as they are: those of all sets must be of one shape.
     """
     names = tuple(data.name for data in sets)
     if not sets or len(set(names)) < len(names):
@@ -129,13 +148,19 @@ def mixed(sets: Sequence[DataSet], *, side: int, channels: int, seed: int, valid
         )
     if min(side, channels) < 1:
         raise SettingsError(f"mixed: side {side} and channels {channels}, must be at least 1")
+    if not all(data.pixels and len(data.shape) == 3 for data in sets):
+        if len({(data.shape, data.pixels) for data in sets}) > 1:
+            told = ", ".join(f"{data.name!r} {'pixels' if data.pixels else 'values'} {data.shape}" for data in sets)
+            raise SettingsError(f"mixed: inputs of different shapes or kinds ({told}); bring all sets to one")
+        parts = [_Part(data.name, data, range(len(data.classes))) for data in sets]
+        return _stream(parts, sets[0].shape, lambda *_: lambda inputs: inputs, seed, valid_share)
     for data in sets:
         if data.shape[0] not in (1, channels):
             raise SettingsError(f"mixed: data {data.name!r} has {data.shape[0]} channels, the stream has {channels}")
     parts = [_Part(data.name, data, range(len(data.classes))) for data in sets]
 
-    def convert(images: Images) -> Images:
-        return _resized_images(images, side).repeat(channels // images.shape[1], axis=1)
+    def convert(images: Inputs) -> Inputs:
+        return _resized_images(images.astype(np.uint8, copy=False), side).repeat(channels // images.shape[1], axis=1)
 
     return _stream(parts, (channels, side, side), lambda *_: convert, seed, valid_share)
 
@@ -171,7 +196,17 @@ def _stream(
         return _task(parts[index], conversion(index, rng), valid_share, rng)
 
     names, classes = tuple(part.name for part in parts), tuple(part.classes for part in parts)
-    return TaskStream(names, classes, tuple(_images(part, valid_share) for part in parts), shape, build)
+    images = tuple(_images(part, valid_share) for part in parts)
+    return TaskStream(names, classes, images, shape, build, parts[0].data.pixels)
+
+
+def whole(data: DataSet, seed: int, valid_share: float) -> TaskData:
+    """A data set as one task; what becomes its validation part depends on its name, not on its place in a stream."""
+    part = _Part(data.name, data, range(len(data.classes)))
+    stream = _stream(
+        [part], data.shape, lambda *_: lambda inputs: inputs, zlib.crc32(data.name.encode()) + seed, valid_share
+    )
+    return stream.task(0)
 
 
 def stratified(labels: Labels, share: float, rng: np.random.Generator) -> tuple[Indices, Indices]:
@@ -220,6 +255,8 @@ def _task(part: _Part, convert: Convert, valid_share: float, rng: np.random.Gene
         *(convert(data.x_train[stay]), number[data.y_train[stay]]),
         *(convert(data.x_train[leave]), number[data.y_train[leave]]),
         *(convert(data.x_test[test]), number[data.y_test[test]]),
+        data.offset,
+        data.scale,
     )
 
 
