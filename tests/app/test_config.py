@@ -80,7 +80,7 @@ def test_absolute_and_empty_paths_stay(file: Path) -> None:
          "quantize, route, seed"),
         ("prune.itertions = 1", "prune: unknown key 'itertions'; known are iterations, share, tolerated_drop, by"),
         ("[[data]]\n[[data]]\nside = 1\nsize = 2",
-         "data[1]: unknown key 'size'; known are source, path, name, side, limit"),
+         "data[1]: unknown key 'size'; known are source, path, name, side, limit, normalize, fill, test_share"),
         ("train = 3", "train: must be a table, found int"),
         ("train = [{epochs = 3}]", "train: must be a table, found list"),
         ("data = 3", "data = 3: must be a list"),
@@ -202,7 +202,7 @@ def leaves(values: object, path: tuple[str | int, ...] = ()) -> list[tuple[str |
 
 
 OTHER_VALUES = {
-    "source": "npz", "schedule": "plateau", "channels": 1, "precision": "bfloat16",
+    "fill": 0.5, "input_exponent": -4, "source": "npz", "schedule": "plateau", "channels": 1, "precision": "bfloat16",
     "keep_policy": "equal_remaining", "act_bits": 4, "memory": "samples_act", "estimator": "histogram", "bits": 16,
     "method": "wsn", "inherit": 0.5, "by": "coded_size", "probe_bits": [3],
     "keep_table": {"fc1": 0.5}, "hidden": [13], "name": "other", "max_bits": 4, "min_bits": 1,
