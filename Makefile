@@ -19,7 +19,7 @@ OLD_STAMP := $(OLD_VENV)/.installed-$(VERSION)
 PEERS_STAMP := $(PEERS_VENV)/.installed-$(VERSION)
 PIP := -m pip install --disable-pip-version-check $(PIP_FLAGS)
 TEST_TOOLS := g++ clang++ valgrind iverilog verilator yosys yosys-config nextpnr-ice40 icepack tclsh chromium \
-	arm-none-eabi-gcc qemu-system-arm
+	arm-none-eabi-gcc qemu-system-arm i686-linux-gnu-gcc powerpc-linux-gnu-gcc riscv64-unknown-elf-gcc qemu-ppc
 
 # $(call environment,FOLDER): an empty virtual environment of $(PYTHON); an existing one of that version is kept
 define environment
@@ -86,7 +86,9 @@ tools:
 	@for tool in $(TEST_TOOLS); do \
 		command -v $$tool >/dev/null && continue; \
 		package=$$(echo $$tool | sed -e 's/^clang++$$/clang/; s/^tclsh$$/tcl/; s/^icepack$$/fpga-icestorm/; s/^yosys-config$$/yosys-dev/' \
-			-e 's/^arm-none-eabi-gcc$$/gcc-arm-none-eabi libnewlib-arm-none-eabi/'); \
+			-e 's/^arm-none-eabi-gcc$$/gcc-arm-none-eabi libnewlib-arm-none-eabi/' \
+			-e 's/^i686-linux-gnu-gcc$$/gcc-i686-linux-gnu libc6-dev-i386-cross/; s/^qemu-ppc$$/qemu-user/' \
+			-e 's/^powerpc-linux-gnu-gcc$$/gcc-powerpc-linux-gnu libc6-dev-powerpc-cross/; s/^riscv64-unknown-elf-gcc$$/gcc-riscv64-unknown-elf/'); \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 			[ -n "$$updated" ] || apt-get update -q; updated=yes; \
 			DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$package && continue; \

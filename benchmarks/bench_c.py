@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from export import GoldenRun, write_c
-from export.c_code.host import WARNINGS
-from export.c_code.project import RUNTIME_SOURCES, SOURCES
+from export.c_code.host import build
+from export.c_code.machines import cortex_m
+from export.c_code.project import RUNTIME_SOURCES
 from tsn_hw.core import artifact, reference
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -52,20 +53,9 @@ def golden(net):
 def cortex_m4(folder):
     """Instructions of an inference."""
     (folder / "bench.c").write_text(MAIN)
-    sources = ["bench.c", "cortex_m.c", *SOURCES]
-    flags = [
-        *WARNINGS,
-        "-O2",
-        "-mcpu=cortex-m4",
-        "-mthumb",
-        "-nostartfiles",
-        "--specs=rdimon.specs",
-        "-T",
-        "cortex_m.ld",
-    ]
-    subprocess.run(["arm-none-eabi-gcc", *flags, "-o", "bench.elf", *sources], cwd=folder, check=True)
-    machine = ["-M", "mps2-an386", "-icount", "shift=0", "-nographic", "-kernel", "bench.elf"]
-    command = ["qemu-system-arm", *machine, "-semihosting-config", "enable=on,target=native"]
+    machine = cortex_m("mps2-an386", icount=True)
+    build(machine, folder, ["bench.c"])
+    command = [*machine.run, "bench"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, timeout=300)
     return int(done.stdout.split()[-1])
 

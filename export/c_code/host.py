@@ -1,10 +1,9 @@
-"""The C project of a network compiled for this machine, to see the integers of every layer."""
+"""The C project of a network compiled for a machine, to see the integers of every layer."""
 
 from __future__ import annotations
 
 import math
 import shutil
-import subprocess
 import tempfile
 import weakref
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from export.c_code.machines import WARNINGS, Machine, host
 from export.c_code.project import SOURCES, c_files
 from export.c_code.scratch import element_bytes, source_of
 from export.c_code.sections import sections
@@ -26,7 +26,7 @@ from tsn_hw.core.errors import EngineError
 from tsn_hw.core.files import write_files
 from tsn_hw.core.network import PackedNetwork
 
-WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Wpedantic", "-Werror")
+HOST = host("gcc", "-O2")
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,13 +35,14 @@ class CompiledC:
 
     net: PackedNetwork
     optimize: Optimize = "size"
-    compiler: Sequence[str] = ("gcc", "-O2")
+    machine: Machine = HOST
 
     @cached_property
     def _folder(self) -> Path:
         """Where the program is; EngineError where it cannot be made."""
-        if shutil.which(self.compiler[0]) is None:
-            raise EngineError(f"{self.compiler[0]} is not installed")
+        for tool in self.machine.tools:
+            if shutil.which(tool) is None:
+                raise EngineError(f"{tool} is not installed")
         folder = Path(tempfile.mkdtemp(prefix="tsn-hw-c-"))
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         zeros = np.zeros((1, *self.net.input_shape), np.int64)
@@ -49,7 +50,7 @@ class CompiledC:
         golden = [GoldenRun(0, zeros, {head: np.zeros((1, outputs), np.int64)})]  # nobody looks at it here
         files = c_files(self.net, sections(self.net, self.optimize), golden, self.optimize)
         write_files(folder, files | {"dump.c": (TEMPLATES / "c" / "dump.c").read_bytes()})
-        run_tool([*self.compiler, *WARNINGS, "-o", "dump", "dump.c", *SOURCES], folder)
+        build(self.machine, folder, ["dump.c"])
         return folder
 
     def compile(self) -> None:
@@ -58,15 +59,14 @@ class CompiledC:
 
     def run(self, task: int, inputs: Ints) -> dict[str, Ints]:
         """The integers (batch, ...) of every layer, by name, for inputs (batch, *shape)."""
-        folder = self._folder
-        kind = "i" if self.net.input.signed else "u"
-        (folder / "inputs").write_bytes(inputs.astype(f"{kind}{element_bytes(self.net.input)}").tobytes())
-        done = subprocess.run(
-            [folder / "dump", str(task), "inputs", "integers"], cwd=folder, capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise EngineError(f"C, task {task}: {done.stderr.strip() or f'status {-done.returncode}'}")
-        return self._layers(task, inputs, np.fromfile(folder / "integers", np.int32).astype(np.int64))
+        folder, order = self._folder, self.machine.byte_order
+        kind = f"{order}{'i' if self.net.input.signed else 'u'}{element_bytes(self.net.input)}"
+        (folder / "inputs").write_bytes(np.array([task], f"{order}u4").tobytes() + inputs.astype(kind).tobytes())
+        run_tool([*self.machine.run, str(folder / "dump")], folder)
+        *values, status = np.fromfile(folder / "integers", f"{order}i4").astype(np.int64)
+        if status:
+            raise EngineError(f"C, task {task}: status {status}")
+        return self._layers(task, inputs, np.array(values))
 
     def _layers(self, task: int, inputs: Ints, values: Ints) -> dict[str, Ints]:
         """The integers of every layer, out of those that follow one another for each input."""
@@ -77,3 +77,11 @@ class CompiledC:
         flat[-1] = inputs
         shaped = {i: flat[source_of(self.net, i)].reshape(len(inputs), *self.net.shapes[i]) for i in indices}
         return {self.net.layers[index].name: found for index, found in shaped.items()}
+
+
+def build(machine: Machine, folder: Path, program: Sequence[str]) -> None:
+    """Compile a program in a folder beside a project, named like its first source; EngineError if that fails."""
+    write_files(folder, {name: (TEMPLATES / "c" / name).read_bytes() for name in machine.files})
+    sources = [*program, *SOURCES, *(name for name in machine.files if name.endswith(".c"))]
+    output = ["-o", program[0].removesuffix(".c")]
+    run_tool([*machine.compiler, *WARNINGS, *output, *sources, *machine.libraries], folder)

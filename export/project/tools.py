@@ -34,6 +34,7 @@ def run_tool(command: Sequence[str], folder: Path, see: Path | None = None) -> s
         ) from error
     if done.returncode:
         told = (done.stderr + done.stdout).strip().splitlines() or ["failed without a word"]
-        complaint = next((line for line in told if "error" in line.lower()), told[0])
+        errors = (line for line in told if "error" in line.lower() and not line.startswith("collect2:"))
+        complaint = next(errors, told[0])  # what ld says stands in front of collect2's "error", which says nothing
         raise EngineError(f"{Path(command[0]).name}: {complaint}{f'; see {see}' if see else ''}")
     return done.stdout

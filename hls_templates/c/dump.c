@@ -1,12 +1,13 @@
-/* For tests on the host: dump TASK INPUTS INTEGERS runs a task on all inputs of a file, tsn_input after tsn_input, and
- * writes the integers of every layer as int32_t to another. Its exit code is the negative status of the first error. */
+/* For tests: runs the task of the number at the start of the file "inputs" on all inputs behind it, and writes the
+ * integers of every layer, then a tsn_status, as int32_t to the file "integers". All numbers have this machine's order. */
+#include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "tsn_net.h"
 
 static uint32_t scratch[TSN_SCRATCH_WORDS];
+static tsn_input input[TSN_INPUTS];
+static int32_t logits[TSN_MOST_LOGITS];
 
 static void write_layer(void *context, uint32_t layer, const void *values, uint32_t count, uint32_t type) {
     FILE *file = (FILE *)context;
@@ -17,18 +18,18 @@ static void write_layer(void *context, uint32_t layer, const void *values, uint3
     }
 }
 
-int main(int argc, char **argv) {
+int main(void) {
     tsn_net net;
-    tsn_input input[TSN_INPUTS];
-    int32_t logits[TSN_MOST_LOGITS];
-    FILE *inputs = argc == 4 ? fopen(argv[2], "rb") : NULL, *integers = argc == 4 ? fopen(argv[3], "wb") : NULL;
-    tsn_status status = tsn_init(&net, &tsn_constants, scratch, sizeof scratch);
-    if (inputs == NULL || integers == NULL) {
-        return 100;
+    uint32_t task;
+    int32_t status = (int32_t)tsn_init(&net, &tsn_constants, scratch, sizeof scratch);
+    FILE *inputs = fopen("inputs", "rb"), *integers = fopen("integers", "wb");
+    if (inputs == NULL || integers == NULL || fread(&task, sizeof task, 1, inputs) != 1) {
+        return 1;
     }
     while (status == TSN_OK && fread(input, sizeof input, 1, inputs) == 1) {
-        status = tsn_observe(&net, (uint32_t)atoi(argv[1]), input, logits, write_layer, integers);
+        status = (int32_t)tsn_observe(&net, task, input, logits, write_layer, integers);
     }
+    fwrite(&status, sizeof status, 1, integers);
     fclose(inputs);
-    return fclose(integers) != 0 ? 100 : -(int)status;
+    return fclose(integers) != 0;
 }

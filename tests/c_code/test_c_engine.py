@@ -1,12 +1,17 @@
 """The C of a network gives the integers of the int64 loop, behind every layer of every task."""
 
+import platform
 import shutil
 
+import numpy as np
 import pytest
 
-from tests.helpers.c_code import SANITIZED, assert_equal_integers, needs_gcc
+from export.c_code.host import CompiledC
+from export.c_code.machines import MACHINES, cortex_m, host, riscv32
+from tests.helpers.c_code import GCC, SANITIZED, assert_equal_integers, needs, needs_gcc
 from tests.helpers.networks import Recipe, random_network
 from tests.helpers.small_network import NET
+from tsn_hw.core.errors import EngineError
 
 RECIPES = {
     "mlp": Recipe("mlp", tasks=3, mask_kinds=("random", "empty", "full", "one weight")),
@@ -35,11 +40,43 @@ def test_every_kind_of_layer_computes_the_same():
 
 @pytest.mark.parametrize("name", ["mlp of 16 bits", "conv of 16 bits", "residual at the ends"])
 def test_nothing_is_undefined_or_out_of_bounds(name):
-    assert assert_equal_integers(random_network(RECIPES[name]), compiler=SANITIZED) > 0
+    assert assert_equal_integers(random_network(RECIPES[name]), machine=SANITIZED) > 0
 
 
 @pytest.mark.parametrize("compiler", [("gcc", "-O0"), ("gcc", "-O2"), ("gcc", "-Os"), ("clang", "-O2")], ids=" ".join)
 def test_compilers_and_optimizations_agree(compiler):
-    if shutil.which(compiler[0]) is None:
-        pytest.skip(f"{compiler[0]} is not installed")
-    assert assert_equal_integers(random_network(RECIPES["resnet"]), compiler=compiler) > 0
+    machine = host(*compiler)
+    needs(machine)
+    assert assert_equal_integers(random_network(RECIPES["resnet"]), machine=machine) > 0
+
+
+@pytest.mark.parametrize("name", [name for name in MACHINES if not name.startswith("x86-64")])
+def test_other_machines_agree(name):
+    needs(MACHINES[name])
+    if name == "x86 of 32 bits" and platform.machine() != "x86_64":
+        pytest.skip("this processor does not run programs of x86")
+    assert assert_equal_integers(NET, count=24, machine=MACHINES[name]) > 2000
+
+
+def test_a_network_that_does_not_fit_into_a_machine_is_refused():
+    board = cortex_m("microbit")
+    needs(board)
+    net = random_network(Recipe("mlp", tasks=1, act_bits=16, widths=(9000, 2, 4)))  # an input of 18 kB
+    with pytest.raises(
+        EngineError, match=r"^arm-none-eabi-gcc: .*: RAM has no room for heap and stack, of 6 KB together$"
+    ):
+        CompiledC(net, machine=board).compile()
+
+
+def test_a_status_is_told():
+    with pytest.raises(EngineError, match=r"^C, task 7: status -1$"):
+        CompiledC(NET, machine=GCC).run(7, np.zeros((1, *NET.input_shape), np.int64))
+
+
+@needs_gcc
+@pytest.mark.parametrize("missing", ["arm-none-eabi-gcc", "qemu-riscv32"])
+def test_a_missing_tool_is_named(monkeypatch, missing):
+    machine = riscv32() if missing == "qemu-riscv32" else cortex_m("mps2-an386")
+    monkeypatch.setattr(shutil, "which", lambda tool: None if tool == missing else tool)
+    with pytest.raises(EngineError, match=f"^{missing} is not installed$"):
+        CompiledC(NET, machine=machine).compile()

@@ -7,11 +7,20 @@ import pytest
 
 from export import GoldenRun
 from export.c_code.host import CompiledC
+from export.c_code.machines import Machine, host
 from tests.helpers.networks import adversarial_inputs
 from tsn_hw.core import reference
 
+GCC = host("gcc", "-O1")
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
-SANITIZED = ("gcc", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+SANITIZED = host("gcc", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+
+
+def needs(machine: Machine):
+    """Skip where a program is missing that a machine needs."""
+    for tool in machine.tools:
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed")
 
 
 def golden(net, count=3):
@@ -20,9 +29,9 @@ def golden(net, count=3):
     return [GoldenRun(task, x, reference.run(net, task, x)) for task, x in enumerate(inputs)]
 
 
-def assert_equal_integers(net, count=6, optimize="size", compiler=("gcc", "-O1")):
+def assert_equal_integers(net, count=6, optimize="size", machine=GCC):
     """Every layer of every task gives the integers of the int64 loop; how many there were."""
-    engine, integers = CompiledC(net, optimize, compiler), 0
+    engine, integers = CompiledC(net, optimize, machine), 0
     for task in range(len(net.tasks)):
         x = adversarial_inputs(net, count, seed=task)
         wanted, got = reference.run(net, task, x), engine.run(task, x)

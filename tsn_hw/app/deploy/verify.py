@@ -1,9 +1,9 @@
 """Every engine against the int64 loop, integer by integer, and the proof that no task was forgotten.
 
 From a ``.tsn`` file alone: random and adversarial integers through the simulator, onnxruntime, the ONNX reference
-evaluator, and the compiled C++ of the accelerator and C for microcontrollers. Beside the training run that made
-it: the real test images too, Brevitas from the checkpoint, the networks as they stood after each task, and accuracies
-measured again from them.
+evaluator, the compiled C++ of the accelerator, and C for microcontrollers here and on a Cortex-M4 in qemu. Beside the
+training run that made it: the real test images too, Brevitas from the checkpoint, the networks as they stood after
+each task, and accuracies measured again from them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from export.c_code.host import CompiledC
+from export.c_code.host import HOST, CompiledC
+from export.c_code.machines import Machine, cortex_m
 from export.hls.csim import compiled, fast_settings
 from sim.integer import Simulator
 from tsn_hw.app.deploy.verification import REFERENCE, EngineResult, LayerResult, TaskResult, Verification
@@ -30,8 +31,8 @@ from tsn_hw.learn.progress import progress
 RANDOM_SAMPLES = 64
 RTL_STALLS = {"rtl": 0, "rtl with stalls": 40}
 """Engine -> how often in a hundred cycles each stream of the simulated hardware stands still."""
-SLOW_ENGINES = {"onnx reference": 16, "rtl": 16, "rtl with stalls": 16}
-"""How many inputs a task the ONNX reference evaluator sees, which runs in Python, and simulated hardware."""
+SLOW_ENGINES = {"onnx reference": 16, "c-arm": 16, "rtl": 16, "rtl with stalls": 16}
+"""How many inputs a task the ONNX reference evaluator sees, which runs in Python, and what is simulated."""
 
 Engine = Callable[[int, Ints], dict[str, Ints]]
 """(task, inputs) -> the integers of every layer that the engine shows, by name; always the head's."""
@@ -91,7 +92,8 @@ def _engines(
         "simulator": lambda task, x: dict(Simulator(net, task).taps(x)),  # type: ignore[arg-type]
         **_onnx_engines(net),
         "hls": _hls(net),
-        "c": _c(net),
+        "c": _c(net, HOST),
+        "c-arm": _c(net, cortex_m("mps2-an386")),
     }
     if isinstance(rtl, str):
         known["rtl"] = rtl
@@ -193,9 +195,9 @@ def _hls(net: PackedNetwork) -> Engine | str:
         return str(error)
 
 
-def _c(net: PackedNetwork) -> Engine | str:
-    """C for microcontrollers, compiled for this machine."""
-    engine = CompiledC(net)
+def _c(net: PackedNetwork, machine: Machine) -> Engine | str:
+    """C for microcontrollers, compiled for a machine."""
+    engine = CompiledC(net, machine=machine)
     try:
         engine.compile()
     except (EngineError, ExportError) as error:
