@@ -8,13 +8,13 @@ import tempfile
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from export.c_code.machines import WARNINGS, Machine, host
-from export.c_code.project import SOURCES, c_files
+from export.c_code.project import RUNTIME_HEADERS, RUNTIME_SOURCES, SOURCES, c_files
 from export.c_code.scratch import element_bytes, source_of
 from export.c_code.sections import sections
 from export.c_code.weights import Optimize
@@ -23,7 +23,7 @@ from export.project.golden import GoldenRun
 from export.project.tools import run_tool
 from tsn_hw.core.arithmetic import Ints
 from tsn_hw.core.errors import EngineError
-from tsn_hw.core.files import write_files
+from tsn_hw.core.files import read_bytes, write_files
 from tsn_hw.core.network import PackedNetwork
 
 HOST = host("gcc", "-O2")
@@ -49,7 +49,7 @@ class CompiledC:
         head, outputs = self.net.layers[self.net.head(0)].name, len(self.net.tasks[0].classes)
         golden = [GoldenRun(0, zeros, {head: np.zeros((1, outputs), np.int64)})]  # nobody looks at it here
         files = c_files(self.net, sections(self.net, self.optimize), golden, self.optimize)
-        write_files(folder, files | {"dump.c": (TEMPLATES / "c" / "dump.c").read_bytes()})
+        write_files(folder, files | _templates(["dump.c"]))
         build(self.machine, folder, ["dump.c"])
         return folder
 
@@ -81,7 +81,24 @@ class CompiledC:
 
 def build(machine: Machine, folder: Path, program: Sequence[str]) -> None:
     """Compile a program in a folder beside a project, named like its first source; EngineError if that fails."""
-    write_files(folder, {name: (TEMPLATES / "c" / name).read_bytes() for name in machine.files})
-    sources = [*program, *SOURCES, *(name for name in machine.files if name.endswith(".c"))]
+    objects = _runtime(machine)
+    write_files(folder, _templates(machine.files) | objects)
+    sources = [*program, *(name for name in SOURCES if name not in RUNTIME_SOURCES), *objects]
+    sources += [name for name in machine.files if name.endswith(".c")]
     output = ["-o", program[0].removesuffix(".c")]
     run_tool([*machine.compiler, *WARNINGS, *output, *sources, *machine.libraries], folder)
+
+
+@lru_cache(maxsize=32)
+def _runtime(machine: Machine) -> dict[str, bytes]:
+    """The runtime as object files, which are the same for all networks."""
+    with tempfile.TemporaryDirectory(prefix="tsn-hw-c-") as name:
+        folder = Path(name)
+        write_files(folder, _templates((*RUNTIME_HEADERS, *RUNTIME_SOURCES, *machine.files)))
+        run_tool([*machine.compiler, *WARNINGS, "-c", *RUNTIME_SOURCES], folder)
+        objects = [source.removesuffix(".c") + ".o" for source in RUNTIME_SOURCES]
+        return {name: read_bytes(folder / name) for name in objects}
+
+
+def _templates(names: Sequence[str]) -> dict[str, bytes]:
+    return {name: (TEMPLATES / "c" / name).read_bytes() for name in names}
