@@ -35,7 +35,7 @@ def int8_kernel(
     after: tuple[object, ...] = (dtype, "none", [], "")  # no operation after the requantization
     window: tuple[object, ...] = ()
     if isinstance(layer, Conv2d):
-        window = layer.stride, layer.padding, (1, 1), layer.groups
+        window = layer.stride, layer.padding, layer.dilation, layer.groups
         packed, run = torch.ops.onednn.qconv_prepack(words, scale, 1.0, 0, *window), torch.ops.onednn.qconv2d_pointwise
     else:
         packed, run = torch.ops.onednn.qlinear_prepack(words, None), torch.ops.onednn.qlinear_pointwise

@@ -26,7 +26,7 @@ from sim.proof import DTYPES, Floats, Kernel, Operation, UnprovenError, geometry
 from tsn_hw.core import arithmetic
 from tsn_hw.core.arithmetic import per_channel
 from tsn_hw.core.facts import FloatRequantization
-from tsn_hw.core.layers import INPUT, Add, AvgPool, Flatten, MaxPool, Pair, Weighted, refused
+from tsn_hw.core.layers import INPUT, Add, AvgPool, Flatten, MaxPool, Pad, Pair, Weighted, refused
 from tsn_hw.core.network import PackedNetwork, Requantization
 
 Compile = Callable[[], list[Operation]]
@@ -78,6 +78,8 @@ def compile_program(net: PackedNetwork, task: int, plans: LayerPlans, fuse: bool
     for index, layer in layers.items():
         if isinstance(layer, Flatten):
             stages[index] = layer.inputs, _flattening
+        elif isinstance(layer, Pad):
+            stages[index] = layer.inputs, partial(_padding, layer)
         elif isinstance(layer, Weighted | AvgPool | Add):
             stages[index] = layer.inputs, partial(_computing, net, task, index, plans)
         elif isinstance(layer, MaxPool):
@@ -117,6 +119,11 @@ def _chain(compiled: Compile) -> Operation:
 
 def _flattening() -> list[Operation]:
     return [partial(torch.flatten, start_dim=1)]
+
+
+def _padding(layer: Pad) -> list[Operation]:
+    top, left, bottom, right = layer.padding
+    return [partial(functional.pad, pad=(left, right, top, bottom))]
 
 
 def _pooled(compiled: Compile, pool: Operation) -> list[Operation]:

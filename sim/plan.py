@@ -102,6 +102,9 @@ class LayerPlans(Mapping[int, LayerPlan]):
             self._made[index] = self._plan(index)
         return self._made[index]
 
+    def __contains__(self, index: object) -> bool:  # Mapping's own makes the plan, which others have none of
+        return index in self._refused
+
     def __iter__(self) -> Iterator[int]:
         return iter(self._computing)
 

@@ -245,4 +245,5 @@ def _scaled(weights: Weights, factor: Floats, dtype: torch.dtype) -> Tensor:
 def _operation(layer: Weighted) -> Operation:
     if isinstance(layer, Linear):
         return functional.linear
-    return partial(functional.conv2d, stride=layer.stride, padding=layer.padding, groups=layer.groups)
+    window = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation}
+    return partial(functional.conv2d, groups=layer.groups, **window)

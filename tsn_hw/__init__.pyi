@@ -10,6 +10,7 @@ from .core.layers import Conv2d as Conv2d
 from .core.layers import Flatten as Flatten
 from .core.layers import Linear as Linear
 from .core.layers import MaxPool as MaxPool
+from .core.layers import Pad as Pad
 from .core.network import PackedNetwork as PackedNetwork
 from .core.parts import Bank as Bank
 from .core.parts import BankLayer as BankLayer

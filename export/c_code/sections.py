@@ -239,6 +239,8 @@ def _geometry(layer: Layer) -> tuple[int, tuple[int, ...]]:
         case Linear():
             return PRODUCTS, (1, 1, 1, 1, 0, 0, 1)
         case Conv2d():
+            if layer.dilation != (1, 1):
+                raise ExportError(f"layer {layer.name!r}: dilation {layer.dilation} is not supported by C")
             return PRODUCTS, (*layer.kernel, *layer.stride, *layer.padding, layer.groups)
         case MaxPool() | AvgPool():
             kind = MAX_POOL if isinstance(layer, MaxPool) else AVERAGE_POOL

@@ -21,9 +21,9 @@ from export.onnx_graphs.functions import DOMAIN, DOMAIN_VERSION, IR_VERSION, OPS
 from export.onnx_graphs.layers import as_features, cast, computed, moved
 from export.onnx_graphs.metadata import metadata
 from export.onnx_graphs.nodes import Graph, Tensor, element_type, onnx_type
-from export.onnx_graphs.plan import Forms, Plan, check_forms, plan_layer
+from export.onnx_graphs.plan import MOVED, Forms, Plan, check_forms, plan_layer
 from export.onnx_graphs.weights import LayerWords, bank_weights, dense_words, shared_words, survivor_weights
-from tsn_hw.core.layers import INPUT, Flatten, MaxPool, Weighted
+from tsn_hw.core.layers import INPUT, Weighted
 from tsn_hw.core.network import MAX_CODE_BITS, PackedNetwork
 
 HEAD = "head"
@@ -53,11 +53,8 @@ def onnx_graph(
     names = _names(net, task)
     for index, layer, _ in net.run_order(task):
         sources = [tensors[source] for source in layer.inputs]
-        if isinstance(layer, Flatten):
-            tensors[index] = moved(graph, "Flatten", sources[0], layer.name, axis=1)
-        elif isinstance(layer, MaxPool):
-            attributes = {"kernel_shape": layer.kernel, "strides": layer.stride}
-            tensors[index] = moved(graph, "MaxPool", sources[0], layer.name, **attributes)
+        if isinstance(layer, MOVED):
+            tensors[index] = moved(graph, layer, sources[0])
         else:
             plan = plan_layer(net, task, index, form)
             words = shared.get(index)

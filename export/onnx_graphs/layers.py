@@ -12,7 +12,7 @@ from onnx import TensorProto
 
 from export.onnx_graphs.nodes import Graph, Tensor, onnx_type
 from export.onnx_graphs.plan import BYTE_ZERO, Plan, compact
-from tsn_hw.core.layers import Add, Conv2d, Linear, Weighted
+from tsn_hw.core.layers import Add, Conv2d, Flatten, Linear, MaxPool, Pad, Weighted
 
 
 def cast(graph: Graph, tensor: Tensor, dtype: str, output: str) -> str:
@@ -49,12 +49,23 @@ def _in_bytes(graph: Graph, tensor: Tensor, *, signed: bool) -> Tensor:
     return Tensor(graph.casts[key], "uint8", zero_point)
 
 
-def moved(graph: Graph, kind: str, source: Tensor, layer_name: str, **attributes: Any) -> Tensor:
-    """An operator that only moves and compares integers; runtimes have it for uint8 and float32."""
-    source = as_features(graph, source)
+def moved(graph: Graph, layer: Flatten | MaxPool | Pad, source: Tensor) -> Tensor:
+    """A layer that only moves and compares integers; runtimes have it for uint8 and float32."""
+    source, constants = as_features(graph, source), list[str]()
     if source.dtype != "uint8":
         source = Tensor(_in_type(graph, source, "float32"), "float32")
-    return replace(source, name=graph.node(kind, [source.name], f"{layer_name}.out", **attributes))
+    attributes: dict[str, Any] = {}
+    match layer:
+        case Flatten():
+            attributes = {"axis": 1}
+        case MaxPool():
+            attributes = {"kernel_shape": layer.kernel, "strides": layer.stride}
+        case Pad():  # with what the tensor calls zero
+            top, left, bottom, right = layer.padding
+            pads = graph.constant(f"{layer.name}.pads", np.array([0, 0, top, left, 0, 0, bottom, right]))
+            constants = [pads, graph.scalar(source.zero_point, source.dtype)]
+    name = graph.node(layer.kind, [source.name, *constants], f"{layer.name}.out", **attributes)
+    return replace(source, name=name)
 
 
 def _as_image(graph: Graph, tensor: Tensor) -> Tensor:
@@ -275,7 +286,8 @@ def _int32(graph: Graph, name: str, values: NDArray[np.int32]) -> str:
 
 
 def _window(layer: Conv2d) -> dict[str, Any]:
-    return {"kernel_shape": layer.kernel, "strides": layer.stride, "pads": layer.padding * 2, "group": layer.groups}
+    window = {"kernel_shape": layer.kernel, "strides": layer.stride, "pads": layer.padding * 2, "group": layer.groups}
+    return window if layer.dilation == (1, 1) else window | {"dilations": layer.dilation}
 
 
 def _zero_points(graph: Graph, *tensors: Tensor) -> list[str]:

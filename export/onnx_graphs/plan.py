@@ -39,7 +39,7 @@ from tsn_hw.core import arithmetic
 from tsn_hw.core.arithmetic import FLOAT32_EXACT, INT32, Carrier, Ints
 from tsn_hw.core.errors import ExportError
 from tsn_hw.core.facts import FloatRequantization, LayerFacts
-from tsn_hw.core.layers import Add, Flatten, Linear, MaxPool, Weighted, refused
+from tsn_hw.core.layers import Add, Flatten, Linear, MaxPool, Pad, Weighted, refused
 from tsn_hw.core.network import MAX_CODE_BITS, Bools, PackedNetwork, Requantization, code_bits
 
 BYTE_ZERO = 128
@@ -51,7 +51,7 @@ PAIR_LIMIT = 2**15 - 1
 """The largest sum of two products of bytes that x86 processors without VNNI hold."""
 
 Form = Literal["quantized", "float32", "integer"]
-MOVED = (Flatten, MaxPool)
+MOVED = (Flatten, MaxPool, Pad)
 """Layers that only move and compare integers: they need no plan."""
 Forms = Form | Mapping[str, Form] | None
 """Forced forms: one of all layers that compute, or some by layer; None: the rule's choice."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
@@ -24,7 +25,7 @@ from export.qonnx_graphs.plan import qonnx_layer
 from export.qonnx_graphs.quant import quant_format, quant_layer
 from export.qonnx_graphs.thresholds import integer_type, threshold_layer
 from tsn_hw.core.files import StrPath, write_atomically
-from tsn_hw.core.layers import INPUT, Flatten, MaxPool
+from tsn_hw.core.layers import INPUT, Flatten, MaxPool, Pad
 from tsn_hw.core.network import PackedNetwork
 
 Flavour = Literal["quant", "multithreshold"]
@@ -56,6 +57,10 @@ def qonnx_graph(net: PackedNetwork, task: int | str, flavour: Flavour) -> onnx.M
         elif isinstance(layer, MaxPool):
             window = {"kernel_shape": layer.kernel, "strides": layer.stride, "pads": (0, 0, 0, 0)}
             tensors[index] = graph.moved("MaxPool", sources[0], layer.name, net.shapes[index], **window)
+        elif isinstance(layer, Pad):
+            top, left, bottom, right = layer.padding
+            pads = graph.constant(f"{layer.name}.pads", np.array([0, 0, top, left, 0, 0, bottom, right]))
+            tensors[index] = graph.moved("Pad", sources[0], layer.name, net.shapes[index], pads)
         else:
             plan = qonnx_layer(net, task, index, exponent)
             output = "logits" if index == net.head(task) else layer.name

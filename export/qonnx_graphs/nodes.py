@@ -38,9 +38,9 @@ class QonnxGraph(Graph):
         """A shared float32 scalar."""
         return self.shared(f"number_{value!r}", np.array(value, np.float32))
 
-    def moved(self, kind: str, source: str, output: str, shape: Shape, **attributes: Any) -> str:
+    def moved(self, kind: str, source: str, output: str, shape: Shape, *constants: str, **attributes: Any) -> str:
         """Add a standard operator that only moves and compares values: they keep their integer type."""
-        self.tensor(kind, [source], output, (1, *shape), **attributes)
+        self.tensor(kind, [source, *constants], output, (1, *shape), **attributes)
         if source in self.types:
             self.types[output] = self.types[source]
         return output
@@ -54,7 +54,7 @@ class QonnxGraph(Graph):
             "kernel_shape": geometry.kernel,
             "strides": geometry.stride,
             "pads": geometry.padding * 2,
-            "dilations": (1, 1),  # the default, which hls4ml does not know
+            "dilations": geometry.dilation,  # (1, 1) is the default, which hls4ml does not know
             "group": geometry.groups,
         }
         return self.tensor("Conv", inputs, output, shape, **window)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from tsn_hw.core.errors import NetworkError
-from tsn_hw.core.layers import LAYER_KINDS, Add, AvgPool, Conv2d, Flatten, Linear, MaxPool
+from tsn_hw.core.header import layer_json
+from tsn_hw.core.layers import LAYER_KINDS, Add, AvgPool, Conv2d, Flatten, Linear, MaxPool, Pad
 
 PAIRS = st.tuples(st.integers(1, 4), st.integers(1, 4))
 SIZES = st.tuples(st.integers(4, 12), st.integers(4, 12))
@@ -28,13 +29,16 @@ def torch_result(module, shape):
     widths=st.tuples(st.integers(1, 3), st.integers(1, 3)),
     kernel=PAIRS,
     stride=PAIRS,
-    padding=st.tuples(st.integers(0, 3), st.integers(0, 3)),
+    around=st.tuples(*[st.tuples(st.integers(low, 3), st.integers(low, 3)) for low in (0, 1)]),
     size=SIZES,
 )
-def test_a_convolution_has_torchs_shapes_and_operations(groups, widths, kernel, stride, padding, size):
+def test_a_convolution_has_torchs_shapes_and_operations(groups, widths, kernel, stride, around, size):
+    padding, dilation = around
+    assume(all(d * (k - 1) < s + 2 * p for k, s, p, d in zip(kernel, size, padding, dilation, strict=True)))
     channels, filters = groups * widths[0], groups * widths[1]
-    theirs = torch.nn.Conv2d(channels, filters, kernel, stride, padding, groups=groups, bias=False, device="meta")
-    ours = Conv2d("conv", channels, filters, kernel, stride, padding, groups)
+    window = {"groups": groups, "dilation": dilation}
+    theirs = torch.nn.Conv2d(channels, filters, kernel, stride, padding, **window, bias=False, device="meta")
+    ours = Conv2d("conv", channels, filters, kernel, stride, padding, **window)
     source = (channels, *size)
     assert ours.weight_shape == tuple(theirs.weight.shape)
     assert ours.channels == filters
@@ -93,6 +97,39 @@ def test_groups_must_divide_the_channels(groups, message):
     assert str(error.value) == message
 
 
+def test_a_pad_has_torchs_shapes():
+    pad = Pad("pad", (1, 2, 3, 4))
+    assert pad.output_shape((5, 6, 7)) == torch_result(torch.nn.ZeroPad2d((2, 4, 1, 3)), (5, 6, 7))[0] == (5, 10, 13)
+
+
+def test_a_dilation_stands_in_files_where_there_is_one():
+    assert "dilation" not in layer_json(Conv2d("conv", 1, 1, (1, 1)))
+    assert layer_json(Conv2d("conv", 1, 1, (1, 1), dilation=(2, 1)))["dilation"] == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: Conv2d("conv", 1, 1, (1, 1), dilation=(0, 1)),
+            "layer 'conv': dilation (0, 1) must be two numbers of at least 1",
+        ),
+        (
+            lambda: Pad("pad", (1, 0, -1, 0)),
+            "layer 'pad': padding (1, 0, -1, 0) must be four numbers of at least 0",
+        ),
+        (
+            lambda: Pad("pad", (1, 1, 1, 1)).output_shape((4,)),
+            "layer 'pad': takes (channels, height, width), its input is (4,)",
+        ),
+    ],
+)
+def test_sizes_that_no_window_has_are_refused(make, message):
+    with pytest.raises(NetworkError) as error:
+        make()
+    assert str(error.value) == message
+
+
 def test_padding_is_not_negative():
     with pytest.raises(NetworkError) as error:
         Conv2d("conv", 1, 1, (1, 1), padding=(0, -1))
@@ -146,5 +183,5 @@ def test_layers_are_immutable_values():
 
 
 def test_every_kind_is_listed_under_its_own_name():
-    assert sorted(LAYER_KINDS) == ["Add", "AvgPool", "Conv2d", "Flatten", "Linear", "MaxPool"]
+    assert sorted(LAYER_KINDS) == ["Add", "AvgPool", "Conv2d", "Flatten", "Linear", "MaxPool", "Pad"]
     assert all(name == kind.__name__ for name, kind in LAYER_KINDS.items())

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tsn_hw.core.arithmetic import ActFormat, Ints
 from tsn_hw.core.assembly import Outline, output_shape, owners
-from tsn_hw.core.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, MaxPool, Shape, Weighted
+from tsn_hw.core.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, MaxPool, Pad, Shape, Weighted
 from tsn_hw.core.network import Bank, BankLayer, Bools, PackedNetwork, Requantization, Step, Task
 
 MASKS = ("random", "empty", "full", "same as an earlier task", "one weight")
@@ -144,7 +144,7 @@ def random_network(recipe: Recipe) -> PackedNetwork:
 
     def step(task: int, index: int, layer: Layer) -> Step:
         steps[task][index] = made = Step(masks.get((task, index)), None)
-        if not isinstance(layer, MaxPool | Flatten):
+        if not isinstance(layer, MaxPool | Flatten | Pad):
             blank = Requantization(np.ones(_channels(layer)), np.zeros(_channels(layer)), 0, None)
             steps[task][index] = replace(made, requantization=blank)
             own = Task("draft", 0, (), tuple(steps[task]))

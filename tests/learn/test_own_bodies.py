@@ -189,7 +189,7 @@ def test_the_kind_of_a_layer_is_checked_in_python_too() -> None:
     with pytest.raises(TsnError) as error:
         LayerSettings("LSTM", "a")  # type: ignore[arg-type]
     assert str(error.value) == (
-        "layer 'a': kind = 'LSTM': must be one of Linear, Conv2d, MaxPool, AvgPool, Add, Flatten"
+        "layer 'a': kind = 'LSTM': must be one of Linear, Conv2d, MaxPool, AvgPool, Add, Flatten, Pad"
     )
 
 

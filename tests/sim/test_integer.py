@@ -22,7 +22,7 @@ from tests.helpers.simulators import assert_equals_reference
 from tsn_hw.core import arithmetic
 from tsn_hw.core.arithmetic import ActFormat
 from tsn_hw.core.errors import SettingsError
-from tsn_hw.core.layers import Add, AvgPool, Conv2d, Linear, MaxPool
+from tsn_hw.core.layers import Add, AvgPool, Conv2d, Linear, MaxPool, Pad
 from tsn_hw.core.network import PackedNetwork
 
 CASES = json.loads((Path(__file__).parents[1] / "cases" / "requantize.json").read_text())["rules"]
@@ -297,6 +297,21 @@ def test_a_layer_that_is_pooled_and_read_elsewhere_keeps_its_own_integers() -> N
     )
     x = np.array([1, 4]).reshape(1, 1, 2, 1)  # conv: 1.5 and 6; pool: 6; sum: 2 + 6
     assert simulate(net, 0, x).tolist() == [[14, 0]]
+    assert_equals_reference(net, x)
+
+
+def test_maxima_of_maxima_and_of_padded_maps_need_no_plan() -> None:
+    layers = [
+        (Pad("pad", (1, 0, 0, 2)), None, None),
+        (MaxPool("once", (2, 1), (1, 1), (0,)), None, None),
+        (MaxPool("twice", (1, 2), (1, 1), (1,)), None, None),
+    ]
+    net = network((1, 2, 2), S8, layers)
+    x = np.array([-1, -2, -3, 4]).reshape(1, 1, 2, 2)
+    values = {index: value.tolist() for index, value in enumerate(Simulator(net, 0).taps(x).values())}
+    assert values[0] == [[[[0, 0, 0, 0], [-1, -2, 0, 0], [-3, 4, 0, 0]]]]
+    assert values[1] == [[[[0, 0, 0, 0], [-1, 4, 0, 0]]]]
+    assert values[2] == [[[[0, 0, 0], [4, 4, 0]]]]
     assert_equals_reference(net, x)
 
 

@@ -108,8 +108,9 @@ def format_json(form: ActFormat) -> list[int]:
 
 
 def layer_json(layer: Layer) -> dict[str, Any]:
-    """A layer's kind and fields as JSON values."""
-    return {"kind": type(layer).__name__} | vars(layer)
+    """A layer's kind and fields as JSON values; a dilation where there is one, which older versions do not know."""
+    fields = {key: value for key, value in vars(layer).items() if key != "dilation" or value != (1, 1)}
+    return {"kind": type(layer).__name__} | fields
 
 
 # ---------------------------------------------------------------------------------------------------------- reading

@@ -150,6 +150,7 @@ class Conv2d(_WithWeights):
     padding: Pair = (0, 0)
     groups: int = 1
     inputs: tuple[int] = (INPUT,)
+    dilation: Pair = (1, 1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -160,16 +161,26 @@ class Conv2d(_WithWeights):
             )
         if min(self.padding) < 0:
             raise NetworkError(f"layer {self.name!r}: padding {self.padding} is negative")
+        if len(self.dilation) != 2 or min(self.dilation) < 1:
+            raise NetworkError(f"layer {self.name!r}: dilation {self.dilation} must be two numbers of at least 1")
 
     @property
     def weight_shape(self) -> Shape:
         return self.out_channels, self.in_channels // self.groups, *self.kernel
 
+    @property
+    def reach(self) -> Pair:
+        """Rows and columns that a dilated kernel spans."""
+        if min(self.kernel) < 1 or len(self.kernel) != 2:
+            return self.kernel
+        height, width = (step * (size - 1) + 1 for size, step in zip(self.kernel, self.dilation, strict=True))
+        return height, width
+
     def output_shape(self, *sources: Shape) -> Shape:
         (source,) = sources
         if len(source) != 3 or source[0] != self.in_channels:
             raise NetworkError(f"layer {self.name!r}: takes ({self.in_channels}, height, width), its input is {source}")
-        return self.out_channels, *_windows(self.name, source, self.kernel, self.stride, self.padding)
+        return self.out_channels, *_windows(self.name, source, self.reach, self.stride, self.padding)
 
     def products(self, source: Shape) -> Weighted | None:
         return self
@@ -249,9 +260,35 @@ class Flatten(Layer):
         return (math.prod(source),)
 
 
+@dataclass(frozen=True)
+class Pad(Layer):
+    """Zeros around a map: rows above, columns at the left, rows below, columns at the right.
+
+    What convolutions and pools need whose padding differs between two sides; a pool has none of its own.
+    """
+
+    name: str
+    padding: tuple[int, int, int, int]
+    inputs: tuple[int] = (INPUT,)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.padding) != 4 or min(self.padding) < 0:
+            raise NetworkError(f"layer {self.name!r}: padding {self.padding} must be four numbers of at least 0")
+
+    def output_shape(self, *sources: Shape) -> Shape:
+        (source,) = sources
+        if len(source) != 3:
+            raise NetworkError(f"layer {self.name!r}: takes (channels, height, width), its input is {source}")
+        top, left, bottom, right = self.padding
+        return source[0], source[1] + top + bottom, source[2] + left + right
+
+
 Weighted: TypeAlias = Linear | Conv2d
 """The kinds with weights."""
-LAYER_KINDS: dict[str, type[Layer]] = {kind.__name__: kind for kind in (Linear, Conv2d, MaxPool, AvgPool, Add, Flatten)}
+LAYER_KINDS: dict[str, type[Layer]] = {
+    kind.__name__: kind for kind in (Linear, Conv2d, MaxPool, AvgPool, Add, Flatten, Pad)
+}
 """Every kind by its name, as files write it."""
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tsn_hw.core.arithmetic import Ints
-from tsn_hw.core.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Linear, MaxPool, Pair, Weighted, refused
+from tsn_hw.core.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Linear, MaxPool, Pad, Pair, Weighted, refused
 from tsn_hw.core.network import PackedNetwork
 
 
@@ -42,6 +42,9 @@ def _accumulate(net: PackedNetwork, task: int, index: int, sources: list[Ints]) 
             return total
         case Flatten():
             return x.reshape(len(x), -1)
+        case Pad():
+            top, left, bottom, right = layer.padding
+            return np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
         case Add():
             aligned = [y << shift for y, shift in zip(sources, net.facts(task, index).left_shifts, strict=True)]
             return aligned[0] + aligned[1]
@@ -62,18 +65,19 @@ def sums(layer: Weighted, x: Ints, weights: Ints) -> Ints:
             np.einsum(
                 "ngihw,goi->ngohw", window.reshape(len(x), layer.groups, -1, *window.shape[2:]), kernel[..., i, j]
             )
-            for i, j, window in _windows(padded, layer.kernel, layer.stride)
+            for i, j, window in _windows(padded, layer.kernel, layer.stride, layer.dilation)
         ]
     )
     return total.reshape(len(x), -1, *total.shape[3:])
 
 
-def _windows(x: Ints, kernel: Pair, stride: Pair) -> Iterator[tuple[int, int, Ints]]:
+def _windows(x: Ints, kernel: Pair, stride: Pair, dilation: Pair = (1, 1)) -> Iterator[tuple[int, int, Ints]]:
     """For every position (i, j) of the kernel, the (batch, channels, rows, columns) integers that it meets."""
-    rows, columns = (
-        stride[axis] * ((x.shape[2 + axis] - kernel[axis]) // stride[axis]) + 1  # up to the last start of a window
+    rows, columns = (  # up to the last start of a window
+        stride[axis] * ((x.shape[2 + axis] - dilation[axis] * (kernel[axis] - 1) - 1) // stride[axis]) + 1
         for axis in (0, 1)
     )
     for i in range(kernel[0]):
         for j in range(kernel[1]):
-            yield i, j, x[:, :, i : i + rows : stride[0], j : j + columns : stride[1]]
+            top, left = dilation[0] * i, dilation[1] * j
+            yield i, j, x[:, :, top : top + rows : stride[0], left : left + columns : stride[1]]

@@ -38,6 +38,11 @@ def obstacles(net: PackedNetwork) -> list[str]:
     if not net.tasks:
         return ["the network has no tasks"]
     found = [str(refused(layer, ENGINE)) for layer in net.layers if not isinstance(layer, BUILT)]
+    found += [
+        f"layer {layer.name!r}: dilation {layer.dilation} is not supported by {ENGINE}"
+        for layer in net.layers
+        if isinstance(layer, Conv2d) and layer.dilation != (1, 1)
+    ]
     if found:
         return found
     heads = [net.layers[net.head(task)] for task in range(len(net.tasks))]

@@ -19,6 +19,7 @@ from tsn_hw.core.layers import (
     Layer,
     Linear,
     MaxPool,
+    Pad,
     Shape,
     Weighted,
 )
@@ -99,7 +100,7 @@ class Architecture:
         return replace(described, **{key: known[key] for key in WINDOW if key in known})
 
 
-WINDOW = ("kernel", "stride", "padding", "groups")
+WINDOW = ("kernel", "stride", "padding", "dilation", "groups")
 """Fields that a layer and its description share."""
 
 
@@ -141,9 +142,15 @@ class BodyBuilder:
     def add(self, described: LayerSettings) -> str:
         """Append a layer; returns its name. Without ``inputs`` it reads the layer before.
 
-        Raises SettingsError for what is no layer here, NetworkError where shapes do not fit.
+        Padding that a kind does not have itself becomes a Pad in front of it, ``NAME.pad``. Raises SettingsError for
+        what is no layer here, NetworkError where shapes do not fit.
         """
         name, inputs = described.name, described.inputs or (self.last,)
+        sides = described.sides()
+        symmetric = described.kind == "Conv2d" and sides[:2] == sides[2:]
+        if any(sides) and not symmetric and described.kind != "Pad":
+            inputs = (self.add(LayerSettings("Pad", f"{name}.pad", inputs, padding=sides)),)
+            described = replace(described, inputs=inputs, padding=())
         if name in self.places:
             raise SettingsError(f"layer {name!r}: the name is taken")
         for source in inputs:
@@ -197,13 +204,16 @@ def _layer(described: LayerSettings, source: Shape, inputs: tuple[int, ...]) -> 
         case "Linear":
             return Linear(name, source[0], described.width, only)
         case "Conv2d":
-            kernel, padding = described.pair("kernel", described.kernel), described.pair("padding", (0, 0))
-            stride = described.pair("stride", (1, 1))
-            return Conv2d(name, source[0], described.width, kernel, stride, padding, described.groups, only)
+            kernel, padding = described.pair("kernel", described.kernel), described.sides()[:2]
+            stride, dilation = described.pair("stride", (1, 1)), described.pair("dilation", (1, 1))
+            sizes = source[0], described.width, kernel, stride, padding
+            return Conv2d(name, *sizes, described.groups, only, dilation)
         case "MaxPool" | "AvgPool":
             kernel = described.pair("kernel", source[1:])
             return (MaxPool if kind == "MaxPool" else AvgPool)(name, kernel, described.pair("stride", kernel), only)
         case "Add":
             return Add(name, inputs)  # type: ignore[arg-type]
+        case "Pad":
+            return Pad(name, described.sides(), only)
         case "Flatten":
             return Flatten(name, only)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tsn_hw.core.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, MaxPool, refused
+from tsn_hw.core.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, MaxPool, Pad, refused
 from tsn_hw.learn.architectures import Architecture
 
 ENGINE = "the learner"
@@ -54,6 +54,9 @@ def sums(layer: Layer, operands: Sequence[Tensor], product: Callable[[], Tensor]
             return operands[0] + operands[1]
         case Flatten():
             return operands[0].flatten(1)
+        case Pad():
+            top, left, bottom, right = layer.padding
+            return F.pad(operands[0], (left, right, top, bottom))
     raise refused(layer, engine)
 
 
@@ -64,7 +67,7 @@ def with_geometry(layer: Layer, linear: type, convolution: type, options: dict[s
             return linear(layer.in_features, layer.out_features, **options)
         case Conv2d():
             sizes = layer.in_channels, layer.out_channels, layer.kernel, layer.stride, layer.padding
-            return convolution(*sizes, groups=layer.groups, **options)
+            return convolution(*sizes, dilation=layer.dilation, groups=layer.groups, **options)
     raise refused(layer, ENGINE)
 
 

@@ -298,7 +298,7 @@ class SubnetConv2d(_SubnetLayer, qnn.QuantConv2d):
 
     def forward(self, x: AnyTensor) -> AnyTensor:
         if self.training:
-            return F.conv2d(x, self.learned_weight(), None, self.stride, self.padding, 1, self.groups)
+            return F.conv2d(x, self.learned_weight(), None, self.stride, self.padding, self.dilation, self.groups)
         return super().forward(x)
 
 

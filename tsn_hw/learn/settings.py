@@ -58,7 +58,7 @@ class StreamSettings:
         _require(0 < self.validation_share < 1, "stream.validation_share", self.validation_share, "between 0 and 1")
 
 
-LayerKind: TypeAlias = Literal["Linear", "Conv2d", "MaxPool", "AvgPool", "Add", "Flatten"]
+LayerKind: TypeAlias = Literal["Linear", "Conv2d", "MaxPool", "AvgPool", "Add", "Flatten", "Pad"]
 """Kinds of layers that a body may have."""
 
 
@@ -71,6 +71,8 @@ class LayerSettings:
     width:      output channels of a Conv2d, output features of a Linear.
     kernel, stride, padding: (height, width); one number is of a window along the last axis, as a Conv1d has it. A pool
                 without a kernel takes the whole map, without a stride the stride is the kernel.
+                Four numbers of padding are top, left, bottom, right; those of a pool count as zeros.
+    dilation:   of a Conv2d, (height, width).
     groups:     of a Conv2d; as many as it has input channels make it depthwise.
     relu, batch_norm: of layers that compute; a batch norm belongs to a Conv2d or Linear.
     clip:       largest magnitude of the output in float networks, 6 for a ReLU6; 0 is none. Quantized networks saturate
@@ -85,6 +87,7 @@ class LayerSettings:
     kernel: tuple[int, ...] = ()
     stride: tuple[int, ...] = ()
     padding: tuple[int, ...] = ()
+    dilation: tuple[int, ...] = ()
     groups: int = 1
     relu: bool = True
     batch_norm: bool = False
@@ -97,6 +100,13 @@ class LayerSettings:
         _require(0 <= self.dropout <= 0.9, f"{where}: dropout", self.dropout, "0..0.9")
         _require(self.clip >= 0, f"{where}: clip", self.clip, "at least 0")
         _require(0 <= self.width <= 65536, f"{where}: width", self.width, "1..65536")
+
+    def sides(self) -> tuple[int, int, int, int]:
+        """The padding as (top, left, bottom, right)."""
+        if len(self.padding) == 4:
+            return self.padding
+        pair = self.pair("padding", (0, 0))
+        return *pair, *pair
 
     def pair(self, name: str, default: tuple[int, ...]) -> tuple[int, int]:
         """A field of the window as (height, width); SettingsError if it has not one number or two."""

@@ -49,7 +49,7 @@ def logits_without_rounding(net: PackedNetwork, task: int, inputs: Inputs) -> Te
 def _product(layer: Layer, x: Tensor, net: PackedNetwork, task: int, index: int) -> Tensor:
     weights = torch.from_numpy(net.weights(task, index).astype(np.float64))
     if isinstance(layer, Conv2d):
-        return F.conv2d(x, weights, None, layer.stride, layer.padding, 1, layer.groups)
+        return F.conv2d(x, weights, None, layer.stride, layer.padding, layer.dilation, layer.groups)
     return F.linear(x, weights)
 
 
