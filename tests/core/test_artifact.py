@@ -1,6 +1,8 @@
 """The .tsn file: every network back, byte for byte; every damage found; seals that prove zero forgetting."""
 
+import bz2
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -15,7 +17,16 @@ from hypothesis import strategies as st
 
 from tests.helpers.networks import Recipe, random_network, recipes
 from tests.helpers.small_network import CONV, HEAD_A, MIX, NET, U8, content, put, scale, words
-from tests.helpers.tsn_files import SMALL, forgotten_tasks, one_layer_network, sealed_up
+from tests.helpers.tsn_files import (
+    SMALL,
+    first_version_of,
+    forgotten_tasks,
+    header_of,
+    one_layer_network,
+    refusal,
+    sealed_up_first_version,
+    set_at,
+)
 from tsn_hw.core.artifact import from_bytes, load, save, seal, sections, to_bytes
 from tsn_hw.core.errors import ArtifactError, FileError
 from tsn_hw.core.layers import Flatten, Linear
@@ -27,49 +38,109 @@ from tsn_hw.core.network import UNUSED, Bank, PackedNetwork, Requantization
 def test_a_whole_file():
     data = to_bytes(one_layer_network())
     header = {
-        "format": "tsn",
-        "version": 1,
         "input": {"shape": [2], "format": [8, False, 0]},
         "layers": [{"kind": "Linear", "name": "head", "in_features": 2, "out_features": 2, "inputs": [-1]}],
-        "banks": [[{"centroid_bits": 8, "exponent": -7, "entries": [3]}]],
-        "tasks": [
-            {
-                "name": "only",
-                "bank": 0,
-                "classes": ["no", "yes"],
-                "steps": [[1, 3, 2]],
-                "seal": seal(one_layer_network(), 0),
-            }
-        ],
+        "banks": [[{"layer": 0, "centroid_bits": 8, "exponent": -7, "first": 0, "entries": [3]}]],
+        "tasks": [{"name": "only", "bank": 0, "classes": ["no", "yes"], "steps": [[0, 1, 3, 2]]}],
+        "sizes": [2, 1, 3, 2, 0],
     }
     masks = bytes([0x00, 0b10110000])  # stored plainly
     codes = bytes([0b01_00_10_00])
     codebooks = bytes([0xFD, 0x05, 0x07])
     requantization = bytes([0b001_011_00, 0b10_000000])
-    assert data == sealed_up(
-        header,
-        {
-            "bank0/head/masks": masks,
-            "bank0/head/codes": codes,
-            "bank0/head/codebooks": codebooks,
-            "task0/requantization": requantization,
-        },
-    )
+    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    packed = bz2.compress(text, 9)
+    rest = packed + masks + codes + codebooks + requantization
+    head = b"TSN2" + len(packed).to_bytes(4, "little")
+    assert data == head + hashlib.sha256(head + rest).digest() + rest
     assert content(from_bytes(data)) == content(one_layer_network())
+    assert sections(data) == {
+        "bank0/head/masks": masks,
+        "bank0/head/codes": codes,
+        "bank0/head/codebooks": codebooks,
+        "task0/requantization": requantization,
+    }
 
 
 def test_the_bytes_of_a_file_are_pinned():
     """A change here is a new format version: files that people have must still be read."""
     assert (
         hashlib.sha256(to_bytes(one_layer_network())).hexdigest()
-        == "e6f6558508f92b4f696da400beed5b825547b9fe8b9a2320734898bcf0ca3778"
+        == "a48ab2271e85c82ea4df7268f00081036c87e01dee6141212c56c1bb61f12a4b"
     )
 
 
-def test_a_file_is_a_safetensors_file_of_bytes():
-    tensors = safetensors.numpy.load(SMALL)
-    assert {name: part.tobytes() for name, part in tensors.items()} == sections(SMALL)
-    assert {part.dtype for part in tensors.values()} == {np.dtype(np.uint8)}
+def test_a_header_grows_with_tasks_not_with_their_square():
+    def header_bytes(tasks):
+        data = to_bytes(random_network(Recipe("mlp", tasks)))
+        return len(data) - sum(map(len, sections(data).values()))
+
+    assert header_bytes(64) < 2.2 * header_bytes(32)
+
+
+# version 1 ----------------------------------------------------------------------------------------------------------
+
+FIRST = (Path(__file__).parents[1] / "cases" / "version1.tsn").read_bytes()
+
+
+def test_a_file_of_version_1_is_the_network_that_was_written():
+    assert content(from_bytes(FIRST)) == content(NET)
+    assert sections(FIRST) == sections(to_bytes(NET))
+
+
+def test_version_1_had_an_entry_for_every_owner_and_layer():
+    """Of two banks: what is not there is left out today."""
+    net = random_network(Recipe("conv", 5, 2, seed=3))
+    parts, empty = sections(to_bytes(net)), [None] * len(net.layers)
+    header = header_of(to_bytes(net))
+    banks = [list(empty) for _ in net.banks]
+    for number, (bank, held) in enumerate(zip(banks, header["banks"], strict=True)):
+        for entry in held:
+            books = net.banks[number].layers[entry["layer"]].codebooks
+            bank[entry["layer"]] = {k: entry[k] for k in ("centroid_bits", "exponent")} | {
+                "entries": list(map(len, books))
+            }
+    for number, task in enumerate(header["tasks"]):
+        steps = {layer: step for layer, *step in task["steps"]}
+        task |= {"steps": [steps.get(i) for i in range(len(empty))], "seal": seal(net, number)}
+    header |= {"format": "tsn", "version": 1, "banks": banks}
+    assert content(from_bytes(sealed_up_first_version(header, parts))) == content(net)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (set_at("format", value="zip"), "format 'zip', must be 'tsn'"),
+        (set_at("version", value=2), "header: version = 2: must be one of 1"),
+        (set_at("version", value=True), "header: version = True: must be one of 1"),
+        (set_at("author", value="me"), "header: unknown key 'author'"),
+        (set_at("banks", 0, value=[]), "header: banks[0]: 0 entries, must be 8"),
+        (set_at("banks", 0, 0, "entries", value=[2, 1, 0]), "header: banks[0][0]: 3 codebooks for 2 tasks"),
+        (set_at("tasks", 0, "steps", value=[]), "header: tasks[0]: steps: 0 entries, must be 8"),
+        (set_at("tasks", 0, "steps", 0, value=[1, 0, 0, 8]), "header: tasks[0]: steps[0]: 5 entries, must be 1, 4 or"),
+        (set_at("tasks", 0, "steps", 0, 0, value=2), "task 'a': its seal does not match what it reads"),
+        (set_at("tasks", 1, "seal", value="00"), "task 'b': its seal does not match what it reads"),
+    ],
+)
+def test_a_wrong_header_of_version_1_is_refused(change, message):
+    header, parts = first_version_of(FIRST)
+    change(header)
+    assert refusal(sealed_up_first_version(header, parts)).startswith(message)
+
+
+def test_a_wrong_file_of_version_1_is_refused():
+    header, parts = first_version_of(FIRST)
+    assert refusal(FIRST.replace(b"statistics", b"statistick")) == "the SHA-256 of header and sections does not match"
+    assert refusal(sealed_up_first_version(header, parts | {"extra": b"1"})) == "unknown section 'extra'"
+    assert refusal(sealed_up_first_version(header, parts | {"extra": b""})) == (
+        "the container is not written as the format asks"
+    )
+    assert refusal(safetensors.numpy.save({"w": np.zeros(3)})) == "the container has no tsn header"
+    for end in range(len(FIRST)):
+        assert refusal(FIRST[:end]).startswith("no .tsn file, or a damaged one: ")
+
+
+# sections -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_full_head_without_bias_costs_two_bytes_of_mask_and_no_requantization():
@@ -134,7 +205,7 @@ def test_a_network_is_saved_and_loaded(tmp_path):
 def test_an_error_names_the_file(tmp_path):
     path = tmp_path / "net.tsn"
     path.write_bytes(SMALL[:-1])
-    with pytest.raises(ArtifactError, match=rf"^{path}: no .tsn file, or a damaged one: "):
+    with pytest.raises(ArtifactError, match=rf"^{path}: the SHA-256 of header and sections does not match"):
         load(path)
 
 

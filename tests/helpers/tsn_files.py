@@ -1,5 +1,6 @@
 """A .tsn file that is small enough to be damaged everywhere, and forged ones whose digest is right."""
 
+import bz2
 import hashlib
 import json
 
@@ -8,8 +9,10 @@ import pytest
 import safetensors.numpy
 
 from tests.helpers.small_network import NET, U8, step, words
-from tsn_hw.core.artifact import from_bytes, seal, sections, to_bytes
+from tsn_hw.core import artifact, container
+from tsn_hw.core.artifact import from_bytes, seal, to_bytes
 from tsn_hw.core.errors import ArtifactError
+from tsn_hw.core.header import read_header
 from tsn_hw.core.layers import Linear
 from tsn_hw.core.network import UNUSED, Bank, PackedNetwork, Requantization, Task
 
@@ -25,20 +28,42 @@ def one_layer_network():
 
 
 def header_of(data):
-    container = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    return json.loads(container["__metadata__"]["tsn"])
+    """The header of a file, without the sizes of sections."""
+    return container.unpack(data)[0]
+
+
+def parts_of(data):
+    """All sections of a file by name, empty ones too."""
+    header, parts = container.unpack(data)
+    return dict(zip(artifact._section_names(read_header(header)), parts, strict=True))
 
 
 def forged(change_header=lambda header: None, change_sections=lambda parts: None, data=SMALL):
     """A file with changed content whose digest and container are right again."""
-    header, parts = header_of(data), sections(data)
-    del header["sha256"]
+    header, parts = header_of(data), parts_of(data)
     header = change_header(header) or header
     change_sections(parts)
-    return sealed_up(header, parts)
+    return container.pack(header, list(parts.values()))
 
 
-def sealed_up(header, parts):
+def of_bytes(text, packed=None, sizes=b""):
+    """A file of today whose digest is right, of a header that is any text, or any bytes in place of it compressed."""
+    packed = bz2.compress(text) if packed is None else packed
+    head = container.MARK + len(packed).to_bytes(4, "little")
+    return head + hashlib.sha256(head + packed + sizes).digest() + packed + sizes
+
+
+def first_version_of(data):
+    """Header and sections of a file of version 1."""
+    file = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    header = json.loads(file["__metadata__"]["tsn"])
+    del header["sha256"]
+    return header, {name: part.tobytes() for name, part in safetensors.numpy.load(data).items()}
+
+
+def sealed_up_first_version(header, parts):
+    """A file of version 1 whose digest is right."""
+
     def compact(value):
         return json.dumps(value, sort_keys=True, separators=(",", ":"))
 

@@ -1,11 +1,11 @@
-"""The .tsn file: one packed network, exactly, and nothing else. Version 1.
+"""The .tsn file: one packed network, exactly, and nothing else. Version 2.
 
-A .tsn file is a safetensors container. Its metadata has one key, ``tsn``: the *header*, JSON with sorted keys and no
-spaces. Its tensors are the *sections*, of type U8 with one axis; empty ones are left out::
+A .tsn file (:mod:`tsn_hw.core.container`) is a *header*, compressed JSON, and *sections* of bytes, in this order::
 
     bank<b>/<layer>/masks      masks of the tasks of bank b that run the layer, in the order of tasks (core.masks)
     bank<b>/<layer>/codes      codes of the used weights in flat C order, each as wide as the codes of its owner
     bank<b>/<layer>/codebooks  centroids of all owners in the order of prefixes, ``centroid_bits`` each
+    ... for every layer of every bank that the header names, and then for every task
     task<t>/requantization     for every layer that task t runs: multipliers, then offsets, of the widths in the header
     task<t>/routing            what the learner keeps to route later tasks; no matter for other readers
 
@@ -13,45 +13,42 @@ Bit fields stand most significant bit first, without gaps, zero-padded to a byte
 integers in two's complement. The prefix of a weight is not stored: its owner is the first task of the bank whose mask
 holds it. The header::
 
-    {"format": "tsn", "version": 1,
-     "input": {"shape": [...], "format": [bits, signed, exponent]},
+    {"input": {"shape": [...], "format": [bits, signed, exponent]},
      "layers": [{"kind": "Linear", "name": "fc1", "in_features": 64, ...}, ...],     the fields of tsn_hw.core.layers
-     "banks": [[null or {"centroid_bits": 8, "exponent": -7, "entries": [16, 0, 4]}, ... a layer], ...],
-     "tasks": [{"name": "...", "bank": 0, "classes": [...], "steps": [... a layer], "seal": "..."}, ...],
-     "sha256": digest of the header without this key and of all sections}
+     "banks": [[{"layer": 0, "centroid_bits": 8, "exponent": -7, "first": 0, "entries": [16, 0, 4]}, ...], ...],
+     "tasks": [{"name": "...", "bank": 0, "classes": [...], "steps": [[0, ...], ...]}, ...],
+     "sizes": [... bytes of a section]}
 
-``entries`` are the sizes of the codebooks, by prefix. A step is ``null`` (the task does not run the layer), ``[]`` (it
-does, without requantization), ``[shift, multiplier bits, offset bits]`` (a head), or the same followed by ``bits,
-signed, exponent`` of the output. Multipliers of 0 bits are all 1, offsets of 0 bits are all 0. What a *seal* covers is
-said at :func:`seal`.
+A bank names the layers that it holds words of, by index, and a task those that it runs. ``entries`` are the sizes of
+the codebooks by prefix, from prefix ``first`` on, empty ones at both ends left out. A step is ``[layer]`` (the task
+runs the layer without requantization), ``[layer, shift, multiplier bits, offset bits]`` (a head), or the same followed
+by ``bits, signed, exponent`` of the output. Multipliers of 0 bits are all 1, offsets of 0 bits are all 0.
 
-Reading checks everything: the container rebuilt from what was parsed is the file, byte for byte; the digest and the
-seals match; counts agree with the sizes of sections before anything is allocated; the network does not contradict
-itself. Nothing is ever unpickled. Digest and seals guard against corruption, not against a forger, who computes them
-anew; a signature over the file would.
+Reading checks everything: the file rebuilt from what was parsed is the file, byte for byte; the digest matches; counts
+agree with the sizes of sections before anything is allocated; the network does not contradict itself. Nothing is ever
+unpickled. The digest guards against corruption, not against a forger, who computes it anew; a signature over the file
+would. Files of version 1 are read too (:mod:`tsn_hw.core.first_version`). What the *seal* of a task covers is said at
+:func:`seal`; it is computed from the network, not stored.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, deserialize
-from safetensors.numpy import save as save_container
 
 from tsn_hw.core.arithmetic import Ints
 from tsn_hw.core.assembly import owners
-from tsn_hw.core.errors import ArtifactError, NetworkError, brief, shown
+from tsn_hw.core.container import MARK, json_bytes, pack, unpack
+from tsn_hw.core.errors import ArtifactError, NetworkError, shown
 from tsn_hw.core.files import StrPath, read_bytes, write_atomically
+from tsn_hw.core.first_version import read_first_version
 from tsn_hw.core.header import (
-    FORMAT,
-    VERSION,
     Header,
     TaskHeader,
     WordsHeader,
@@ -66,7 +63,7 @@ from tsn_hw.core.layers import INPUT, Layer, Weighted
 from tsn_hw.core.masks import decode_masks, encode_masks
 from tsn_hw.core.memory import pack_fields, unpack_fields
 from tsn_hw.core.network import UNUSED, Bank, BankLayer, Bools, PackedNetwork, Requantization, Step, Task, code_bits
-from tsn_hw.core.records import parse_json
+from tsn_hw.core.parts import NO_CODEBOOK
 
 MAX_ACTIVATIONS = 2**24
 """Most activations of one layer that are read."""
@@ -77,8 +74,8 @@ Weights of which each of 100 tasks uses one in a hundred take a third of that.
 """
 WORD_BYTES, WORK_BYTES, SCALE_BYTES = 3, 24, 16
 """Of a weight in a bank: its owner and code; of the largest layer besides, while it is read. Of a channel of a task."""
-_METADATA_KEY = "tsn"
 _BANK_SECTIONS = ("masks", "codes", "codebooks")
+_TASK_SECTIONS = ("requantization", "routing")
 
 
 def save(net: PackedNetwork, path: StrPath) -> None:
@@ -95,9 +92,7 @@ def load(path: StrPath) -> PackedNetwork:
 
 def to_bytes(net: PackedNetwork) -> bytes:
     """The content of a .tsn file. Equal networks give equal bytes."""
-    parts = dict(_sections(net))
-    header = header_json(net, [seal(net, task) for task in range(len(net.tasks))])
-    return _container(header | {"sha256": _digest(header, parts)}, parts)
+    return pack(header_json(net), [*_bank_sections(net), *_task_sections(net)])
 
 
 def from_bytes(data: bytes) -> PackedNetwork:
@@ -110,9 +105,17 @@ def from_bytes(data: bytes) -> PackedNetwork:
         raise ArtifactError("the header is nested too deeply") from error
 
 
+def renewed(data: bytes) -> bytes:
+    """A file of version 1 as it is written today; all other bytes as they are."""
+    if not data.startswith(MARK):
+        with suppress(ArtifactError):
+            return to_bytes(from_bytes(data))
+    return data
+
+
 def sections(data: bytes) -> dict[str, bytes]:
-    """The sections of a .tsn file, by name."""
-    return _open(data)[1]
+    """The sections of a .tsn file by name, without empty ones."""
+    return {name: part for name, part in _open(data)[1].items() if part}
 
 
 def bank_section(bank: int, layer: str, kind: str) -> str:
@@ -134,19 +137,20 @@ def seal(net: PackedNetwork, task: int) -> str:
     """
     entry = net.tasks[task]
     form = {"shape": net.input_shape, "format": format_json(net.input)}
-    digest = hashlib.sha256(_json({"name": entry.name, "bank": entry.bank, "classes": entry.classes, "input": form}))
+    whose = {"name": entry.name, "bank": entry.bank, "classes": entry.classes, "input": form}
+    digest = hashlib.sha256(json_bytes(whose))
     for index, layer, step in net.run_order(task):
         sources = [None if source == INPUT else net.layers[source].name for source in layer.inputs]
-        digest.update(_json(layer_json(layer) | {"inputs": sources}))
+        digest.update(json_bytes(layer_json(layer) | {"inputs": sources}))
         if step.requantization is not None:
             scale = step.requantization
             output = None if scale.output is None else format_json(scale.output)
-            digest.update(_json([scale.multiplier.tolist(), scale.offset.tolist(), scale.shift, output]))
+            digest.update(json_bytes([scale.multiplier.tolist(), scale.offset.tolist(), scale.shift, output]))
         if step.mask is not None:
             words = net.words(task, index)
             owner, code = words.owner[step.mask], words.code[step.mask]
             books = {str(prefix): words.codebooks[prefix].tolist() for prefix in np.unique(owner)}
-            digest.update(_json([words.centroid_bits, words.exponent, books]))
+            digest.update(json_bytes([words.centroid_bits, words.exponent, books]))
             digest.update(np.packbits(step.mask).tobytes() + owner.astype("<i2").tobytes() + code.tobytes())
     return digest.hexdigest()
 
@@ -154,48 +158,21 @@ def seal(net: PackedNetwork, task: int) -> str:
 # ---------------------------------------------------------------------------------------------------------- writing
 
 
-def _json(value: object) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
-
-
-def _container(header: dict[str, Any], parts: dict[str, bytes]) -> bytes:
-    tensors = {name: np.frombuffer(part, np.uint8) for name, part in parts.items()}
-    data: bytes = save_container(tensors, metadata={_METADATA_KEY: _json(header).decode()})
-    return data
-
-
-def _digest(header: dict[str, Any], parts: dict[str, bytes]) -> str:
-    digest = hashlib.sha256(_json([header, {name: len(part) for name, part in parts.items()}]))
-    for name in sorted(parts):
-        digest.update(parts[name])
-    return digest.hexdigest()
-
-
-def _sections(net: PackedNetwork) -> Iterator[tuple[str, bytes]]:
-    for name, part in (*_bank_sections(net), *_task_sections(net)):
-        if part:
-            yield name, part
-
-
-def _bank_sections(net: PackedNetwork) -> Iterator[tuple[str, bytes]]:
+def _bank_sections(net: PackedNetwork) -> Iterator[bytes]:
     for bank, entry in enumerate(net.banks):
         for index, words in enumerate(entry.layers):
             if words is None:
                 continue
-            steps = [net.tasks[task].steps[index] for task in net.bank_tasks(bank)]
-            masks = [step.mask.ravel() for step in steps if step is not None and step.mask is not None]
+            masks = [step.mask.ravel() for _, step in net.runners(bank, index) if step.mask is not None]
             planes = np.array(masks, np.bool_).reshape(len(masks), words.owner.size)
             used = words.owner != UNUSED
             widths = np.array([code_bits(book) for book in words.codebooks], np.int64)[words.owner[used]]
             centroids = np.concatenate([np.zeros(0, np.int64), *words.codebooks])
             packed = pack_fields(_twos_complement(centroids, words.centroid_bits), words.centroid_bits)
-            name = net.layers[index].name
-            yield bank_section(bank, name, "masks"), encode_masks(planes)
-            yield bank_section(bank, name, "codes"), pack_fields(words.code[used], widths)
-            yield bank_section(bank, name, "codebooks"), packed
+            yield from (encode_masks(planes), pack_fields(words.code[used], widths), packed)
 
 
-def _task_sections(net: PackedNetwork) -> Iterator[tuple[str, bytes]]:
+def _task_sections(net: PackedNetwork) -> Iterator[bytes]:
     for task, entry in enumerate(net.tasks):
         values, widths = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
         for _, _, step in net.run_order(task):
@@ -203,8 +180,7 @@ def _task_sections(net: PackedNetwork) -> Iterator[tuple[str, bytes]]:
                 for vector, bits in zip((scale.multiplier, scale.offset), scaling_bits(scale), strict=True):
                     values.append(_twos_complement(vector, bits))
                     widths.append(np.full(len(vector), bits))
-        yield task_section(task, "requantization"), pack_fields(np.concatenate(values), np.concatenate(widths))
-        yield task_section(task, "routing"), entry.routing
+        yield from (pack_fields(np.concatenate(values), np.concatenate(widths)), entry.routing)
 
 
 def _twos_complement(values: Ints, bits: int) -> NDArray[np.uint64]:
@@ -230,76 +206,70 @@ def _at(place: str) -> Iterator[None]:
 
 
 def _parse(data: bytes) -> PackedNetwork:
-    fields, parts = _open(data)
-    header = read_header(fields)
-    net = _network(header, parts)
+    fields, parts, seals = _open(data)
+    net = _network(read_header(fields), parts)
     if parts:
         raise ArtifactError(f"unknown section {shown(min(parts))}")
-    for task, entry in enumerate(header.tasks):
-        if entry.seal != seal(net, task):
-            raise ArtifactError(f"task {entry.name!r}: its seal does not match what it reads")
-    if _json(header_json(net, [entry.seal for entry in header.tasks])) != _json(fields):
+    for task, entry in enumerate(seals):
+        if entry != seal(net, task):
+            raise ArtifactError(f"task {net.tasks[task].name!r}: its seal does not match what it reads")
+    if json_bytes(header_json(net)) != json_bytes(fields):
         raise ArtifactError("the header is not the one that the format gives this network")
     return net
 
 
-def _open(data: bytes) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Header (without its digest) and sections of a file of this version whose digest matches."""
-    header, parts = _open_container(data)
-    if header.get("format") != FORMAT:
-        raise ArtifactError(f"format {shown(header.get('format'))}, must be {FORMAT!r}")
-    if header.get("version") != VERSION:
-        raise ArtifactError(f"version {shown(header.get('version'))}, this program reads version {VERSION}")
-    if header.pop("sha256", None) != _digest(header, parts):
-        raise ArtifactError("the SHA-256 of header and sections does not match")
-    return header, parts
+def _open(data: bytes) -> tuple[dict[str, Any], dict[str, bytes], tuple[str, ...]]:
+    """Header, sections and stored seals (of version 1 alone) of a file whose digest matches."""
+    if data.startswith(MARK):
+        fields, parts = unpack(data)
+        names = list(_section_names(read_header(fields)))
+        if len(parts) != len(names):
+            raise ArtifactError(f"header: sizes: {len(parts)} entries, must be {len(names)}")
+        return fields, dict(zip(names, parts, strict=True)), ()
+    if data.startswith(MARK[:3]):
+        raise ArtifactError(f"version {shown(data[3:4].decode('latin-1'))}, this program reads versions 1 and 2")
+    first = read_first_version(data)
+    return first.header, first.sections, first.seals
 
 
-def _open_container(data: bytes) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Header and sections of a container, which is rebuilt from them and compared with the file."""
-    try:
-        parts = {name: bytes(tensor["data"]) for name, tensor in deserialize(data)}  # type: ignore[no-untyped-call]
-    except SafetensorError as error:
-        raise ArtifactError(f"no .tsn file, or a damaged one: {brief(str(error))}") from error
-    container = parse_json(data[8 : 8 + int.from_bytes(data[:8], "little")], "the container's header", ArtifactError)
-    text = (container.get("__metadata__") or {}).get(_METADATA_KEY, "null")
-    header = parse_json(text, "the header", ArtifactError)
-    if not isinstance(header, dict):
-        raise ArtifactError("the container has no tsn header")
-    if not all(parts.values()) or _container(header, parts) != data:
-        raise ArtifactError("the container is not written as the format asks")
-    return header, parts
+def _section_names(header: Header) -> Iterator[str]:
+    """The names of all sections, in the order of the file."""
+    for bank, words in enumerate(header.banks):
+        for index in words:
+            yield from (bank_section(bank, header.layers[index].name, kind) for kind in _BANK_SECTIONS)
+    for task in range(len(header.tasks)):
+        yield from (task_section(task, kind) for kind in _TASK_SECTIONS)
 
 
 def _network(header: Header, parts: dict[str, bytes]) -> PackedNetwork:
     """The network of a header; takes the sections that it reads out of ``parts``."""
-    layers = header.layers
     _check_sizes(header, sum(len(part) for part in parts.values()))
     masks: dict[tuple[int, int], Bools] = {}
     banks = []
     for bank, entries in enumerate(header.banks):
         members = [task for task, entry in enumerate(header.tasks) if entry.bank == bank]
-        words: list[BankLayer | None] = []
-        for index, (layer, entry) in enumerate(zip(layers, entries, strict=True)):
-            if entry is None:
-                words.append(None)
-                continue
-            runners = [task for task in members if header.tasks[task].steps[index] is not None]
-            prefixes = [members.index(task) for task in runners]
+        runners: dict[int, list[int]] = {}  # by layer: the prefixes of the tasks that run it
+        for prefix, task in enumerate(members):
+            for step in header.tasks[task].steps:
+                runners.setdefault(step[0], []).append(prefix)
+        words: list[BankLayer | None] = [None] * len(header.layers)
+        for index, entry in entries.items():
+            layer, prefixes = header.layers[index], runners.get(index, [])
             section = {kind: parts.pop(bank_section(bank, layer.name, kind), b"") for kind in _BANK_SECTIONS}
             with _at(f"bank {bank}, layer {layer.name!r}"):
-                memory, planes = _words(entry, layer, len(members), prefixes, section)
-            words.append(memory)
-            masks |= {(task, index): plane for task, plane in zip(runners, planes, strict=True)}
+                words[index], planes = _words(entry, layer, len(members), prefixes, section)
+            masks |= {(members[prefix], index): plane for prefix, plane in zip(prefixes, planes, strict=True)}
         banks.append(Bank(tuple(words)))
     tasks = []
-    for number, task in enumerate(header.tasks):
-        with _at(f"task {task.name!r}, requantization"):
-            scales = _requantizations(task, layers, parts.pop(task_section(number, "requantization"), b""))
-        steps = (None if step is None else Step(masks.get((number, i)), scales[i]) for i, step in enumerate(task.steps))
+    for number, given in enumerate(header.tasks):
+        with _at(f"task {given.name!r}, requantization"):
+            scales = _requantizations(given, header.layers, parts.pop(task_section(number, "requantization"), b""))
+        steps: list[Step | None] = [None] * len(header.layers)
+        for (index, *_), scale in zip(given.steps, scales, strict=True):
+            steps[index] = Step(masks.get((number, index)), scale)
         routing = parts.pop(task_section(number, "routing"), b"")
-        tasks.append(Task(task.name, task.bank, task.classes, tuple(steps), routing))
-    return PackedNetwork(header.input_shape, header.input, layers, tuple(banks), tuple(tasks))
+        tasks.append(Task(given.name, given.bank, given.classes, tuple(steps), routing))
+    return PackedNetwork(header.input_shape, header.input, header.layers, tuple(banks), tuple(tasks))
 
 
 def _check_sizes(header: Header, size: int) -> None:
@@ -313,10 +283,9 @@ def _check_sizes(header: Header, size: int) -> None:
     entries = [layer.multipliers for layer in header.layers]
     promised = WORK_BYTES * max(weights, default=0)
     for bank in header.banks:
-        promised += WORD_BYTES * sum(of for of, words in zip(weights, bank, strict=True) if words)
+        promised += WORD_BYTES * sum(weights[index] for index in bank)
     for task in header.tasks:
-        run = (pair for *pair, step in zip(weights, entries, task.steps, strict=True) if step is not None)
-        promised += sum(of + SCALE_BYTES * own for of, own in run)
+        promised += sum(weights[index] + SCALE_BYTES * entries[index] for index, *_ in task.steps)
     most = FREE_BYTES + BYTES_PER_BYTE * size
     if promised > most:
         raise ArtifactError(
@@ -330,11 +299,13 @@ def _words(
     """The weight memory of a layer, and the masks (tasks, *weights) of the tasks with these prefixes."""
     if not isinstance(layer, Weighted):
         raise ArtifactError(f"a {layer.kind} has no weights")
-    if len(header.entries) != members:
-        raise ArtifactError(f"{len(header.entries)} codebooks for {members} tasks")
+    if header.first + len(header.entries) > members:
+        raise ArtifactError(f"{header.first + len(header.entries)} codebooks for {members} tasks")
     with _at("codebooks"):
         fields = unpack_fields(section["codebooks"], header.centroid_bits, sum(header.entries))
-    codebooks = np.split(_signed(fields, header.centroid_bits), np.cumsum(header.entries, dtype=np.int64))[:-1]
+    codebooks = [NO_CODEBOOK] * members
+    held = np.split(_signed(fields, header.centroid_bits), np.cumsum(header.entries, dtype=np.int64))[:-1]
+    codebooks[header.first : header.first + len(held)] = held
     planes = decode_masks(section["masks"], len(prefixes), math.prod(layer.weight_shape))
     owner = owners(dict(zip(prefixes, planes, strict=True)), planes.shape[1:])
     used = np.flatnonzero(owner != UNUSED)
@@ -350,8 +321,8 @@ def _words(
 
 
 def _requantizations(task: TaskHeader, layers: tuple[Layer, ...], packed: bytes) -> list[Requantization | None]:
-    """The requantization of every layer, None where there is none."""
-    entries = [layer.multipliers for layer in layers]
+    """The requantization of every layer that a task runs, None where there is none."""
+    entries = [layers[index].multipliers for index, *_ in task.steps]
     scalings = [scaling_of(step) for step in task.steps]
     fields = [
         (count, bits)

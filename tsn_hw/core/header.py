@@ -1,14 +1,16 @@
 """The header of a .tsn file: all of a packed network but its numbers, as plain JSON values and back.
 
-Reading is strict: every object has exactly its keys, every value its type and range, or an ArtifactError says where.
-Whether the parts fit one another is left to PackedNetwork. The format stands in :mod:`tsn_hw.core.artifact`.
+Only what is there is written: a step for every layer that a task runs, words for every layer that a bank holds. So a
+header grows with the number of tasks, not with its square. Reading is strict: every object has exactly its keys, every
+value its type and range, or an ArtifactError says where. Whether the parts fit one another is left to PackedNetwork.
+The format stands in :mod:`tsn_hw.core.artifact`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from tsn_hw.core.arithmetic import ActFormat, signed_bits
 from tsn_hw.core.errors import ArtifactError, shown
@@ -16,19 +18,24 @@ from tsn_hw.core.layers import LAYER_KINDS, Layer, Shape
 from tsn_hw.core.network import MAX_CODE_BITS, BankLayer, PackedNetwork, Requantization, Step, Task
 from tsn_hw.core.records import Bounds, build, convert
 
-FORMAT, VERSION = "tsn", 1
 MAX_PARTS, MAX_CLASSES = Bounds(0, 4096), Bounds(0, 2**20)
 """How many layers, banks, tasks and codebooks are read, and how many classes."""
 FORM = tuple[int, bool, int]
+ENTRIES = Annotated[int, Bounds(0, 1 << MAX_CODE_BITS)]
 
 
 @dataclass(frozen=True)
 class WordsHeader:
-    """What the header says of one layer in one bank: ``entries`` are the sizes of the codebooks, by prefix."""
+    """What the header says of one layer in one bank.
 
+    ``entries`` are the sizes of the codebooks by prefix, from the first that is not empty to the last.
+    """
+
+    layer: int
     centroid_bits: Annotated[int, Bounds(1, 64)]
     exponent: int
-    entries: Annotated[tuple[Annotated[int, Bounds(0, 1 << MAX_CODE_BITS)], ...], MAX_PARTS]
+    first: Annotated[int, MAX_PARTS]
+    entries: Annotated[tuple[ENTRIES, ...], MAX_PARTS]
 
 
 @dataclass(frozen=True)
@@ -43,55 +50,59 @@ class ScalingHeader:
 
 @dataclass(frozen=True)
 class TaskHeader:
-    """What the header says of a task: a step a layer, None where it does not run; :func:`scaling_of` reads it."""
+    """What the header says of a task: a step for every layer that it runs, in their order; see :func:`scaling_of`."""
 
     name: str
     bank: int
     classes: Annotated[tuple[str, ...], MAX_CLASSES]
-    steps: tuple[tuple[Any, ...] | None, ...]
-    seal: str
+    steps: Annotated[tuple[tuple[Any, ...], ...], MAX_PARTS]
 
 
 @dataclass(frozen=True)
 class Header:
-    """A whole header, without its digest."""
+    """A whole header without the sizes of sections; the words of every bank by the index of their layer."""
 
     input_shape: Shape
     input: ActFormat
     layers: tuple[Layer, ...]
-    banks: tuple[tuple[WordsHeader | None, ...], ...]
+    banks: tuple[dict[int, WordsHeader], ...]
     tasks: tuple[TaskHeader, ...]
 
 
 # ---------------------------------------------------------------------------------------------------------- writing
 
 
-def header_json(net: PackedNetwork, seals: Sequence[str]) -> dict[str, Any]:
-    """The header of a network whose tasks have these seals, as JSON values."""
+def header_json(net: PackedNetwork) -> dict[str, Any]:
+    """The header of a network, as JSON values, without the sizes of sections."""
     return {
-        "format": FORMAT,
-        "version": VERSION,
         "input": {"shape": net.input_shape, "format": format_json(net.input)},
         "layers": [layer_json(layer) for layer in net.layers],
-        "banks": [[words and _words_json(words) for words in bank.layers] for bank in net.banks],
-        "tasks": [_task_json(task, seal) for task, seal in zip(net.tasks, seals, strict=True)],
+        "banks": [[_words_json(i, words) for i, words in enumerate(bank.layers) if words] for bank in net.banks],
+        "tasks": [_task_json(net, number, task) for number, task in enumerate(net.tasks)],
     }
 
 
-def _task_json(task: Task, seal: str) -> dict[str, Any]:
-    steps = [_step_json(step) for step in task.steps]
-    return {"name": task.name, "bank": task.bank, "classes": task.classes, "steps": steps, "seal": seal}
+def _task_json(net: PackedNetwork, number: int, task: Task) -> dict[str, Any]:
+    steps = [[index, *_step_json(step)] for index, _, step in net.run_order(number)]
+    return {"name": task.name, "bank": task.bank, "classes": task.classes, "steps": steps}
 
 
-def _words_json(words: BankLayer) -> dict[str, Any]:
-    entries = [len(book) for book in words.codebooks]
-    return {"centroid_bits": words.centroid_bits, "exponent": words.exponent, "entries": entries}
+def _words_json(layer: int, words: BankLayer) -> dict[str, Any]:
+    sizes = [len(book) for book in words.codebooks]
+    used = [prefix for prefix, size in enumerate(sizes) if size] or [0, -1]
+    return {
+        "layer": layer,
+        "centroid_bits": words.centroid_bits,
+        "exponent": words.exponent,
+        "first": used[0],
+        "entries": sizes[used[0] : used[-1] + 1],
+    }
 
 
-def _step_json(step: Step | None) -> list[int] | None:
-    if step is None or step.requantization is None:
-        return None if step is None else []
+def _step_json(step: Step) -> list[int]:
     scale = step.requantization
+    if scale is None:
+        return []
     return [scale.shift, *scaling_bits(scale), *(format_json(scale.output) if scale.output else [])]
 
 
@@ -126,11 +137,9 @@ class _Input:
 class _Header:
     """The JSON values, each of its type."""
 
-    format: Literal["tsn"]
-    version: Literal[1]
     input: _Input
     layers: Annotated[tuple[dict[str, Any], ...], MAX_PARTS]
-    banks: Annotated[tuple[tuple[WordsHeader | None, ...], ...], MAX_PARTS]
+    banks: Annotated[tuple[Annotated[tuple[WordsHeader, ...], MAX_PARTS], ...], MAX_PARTS]
     tasks: Annotated[tuple[TaskHeader, ...], MAX_PARTS]
 
 
@@ -140,11 +149,18 @@ def read_header(value: object) -> Header:
     layers = tuple(_layer(entry, f"header: layers[{i}]") for i, entry in enumerate(given.layers))
     count = len(layers)
     for i, bank in enumerate(given.banks):
-        if len(bank) != count:
-            raise ArtifactError(f"header: banks[{i}]: {len(bank)} entries, must be {count}")
+        _check_indices([words.layer for words in bank], f"header: banks[{i}]", count)
     for i, task in enumerate(given.tasks):
         _check_task(task, f"header: tasks[{i}]", count, len(given.banks))
-    return Header(given.input.shape, ActFormat(*given.input.format), layers, given.banks, given.tasks)
+    banks = tuple({words.layer: words for words in bank} for bank in given.banks)
+    return Header(given.input.shape, ActFormat(*given.input.format), layers, banks, given.tasks)
+
+
+def _check_indices(indices: list[Any], where: str, count: int) -> None:
+    """Refuse what are no indices of layers, in rising order."""
+    for before, index in itertools.pairwise([-1, *indices]):
+        if type(index) is not int or not before < index < count:
+            raise ArtifactError(f"{where}: layer {shown(index)} after {before}: must rise, below {count}")
 
 
 def _layer(entry: dict[str, Any], where: str) -> Layer:
@@ -159,19 +175,18 @@ def _layer(entry: dict[str, Any], where: str) -> Layer:
 def _check_task(task: TaskHeader, where: str, layers: int, banks: int) -> None:
     if not 0 <= task.bank < banks:
         raise ArtifactError(f"{where}: bank = {task.bank}: must be 0..{banks - 1}")
-    if len(task.steps) != layers:
-        raise ArtifactError(f"{where}: steps: {len(task.steps)} entries, must be {layers}")
+    _check_indices([step[0] if step else None for step in task.steps], f"{where}: steps", layers)
     for i, step in enumerate(task.steps):
         scaling_of(step, f"{where}: steps[{i}]")
 
 
-def scaling_of(step: tuple[Any, ...] | None, where: str = "header") -> ScalingHeader | None:
-    """The requantization of a step; None where the layer does not run, or has none."""
-    if not step:
+def scaling_of(step: tuple[Any, ...], where: str = "header") -> ScalingHeader | None:
+    """The requantization of a step, ``(layer, ...)``; None where it has none."""
+    if len(step) not in (1, 4, 7):
+        raise ArtifactError(f"{where}: {len(step)} entries, must be 1, 4 or 7")
+    if len(step) == 1:
         return None
-    if len(step) not in (3, 6):
-        raise ArtifactError(f"{where}: {len(step)} entries, must be 0, 3 or 6")
     kind = tuple[int, Annotated[int, Bounds(0, 16)], Annotated[int, Bounds(0, 64)]]
-    shift, multiplier, offset = convert(kind, step[:3], where, ArtifactError)
-    output = ActFormat(*convert(FORM, step[3:], f"{where}: format", ArtifactError)) if step[3:] else None
+    shift, multiplier, offset = convert(kind, step[1:4], where, ArtifactError)
+    output = ActFormat(*convert(FORM, step[4:], f"{where}: format", ArtifactError)) if step[4:] else None
     return ScalingHeader(shift, multiplier, offset, output)

@@ -11,7 +11,8 @@ for that layer). A task reads the words under its *mask*; all other weights are 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -19,7 +20,7 @@ import numpy as np
 
 from tsn_hw.core import arithmetic
 from tsn_hw.core.arithmetic import ActFormat, Ints
-from tsn_hw.core.errors import NetworkError, SettingsError
+from tsn_hw.core.errors import NetworkError, SettingsError, shown
 from tsn_hw.core.facts import LayerFacts
 from tsn_hw.core.layers import INPUT, Layer, Linear, Shape, Weighted
 from tsn_hw.core.parts import (
@@ -109,7 +110,27 @@ class PackedNetwork:
 
     def bank_tasks(self, bank: int) -> tuple[int, ...]:
         """Tasks that live in a bank, oldest first. A prefix is a position in this tuple."""
-        return tuple(t for t, task in enumerate(self.tasks) if task.bank == bank)
+        return self._members.get(bank, ())
+
+    def runners(self, bank: int, layer: int) -> Sequence[tuple[int, Step]]:
+        """The tasks of a bank that run a layer, oldest first: their prefixes and steps."""
+        return self._runners.get((bank, layer), ())
+
+    @cached_property
+    def _members(self) -> dict[int, tuple[int, ...]]:
+        members: dict[int, list[int]] = {}
+        for number, task in enumerate(self.tasks):
+            members.setdefault(task.bank, []).append(number)
+        return {bank: tuple(numbers) for bank, numbers in members.items()}
+
+    @cached_property
+    def _runners(self) -> dict[tuple[int, int], list[tuple[int, Step]]]:
+        runners: dict[tuple[int, int], list[tuple[int, Step]]] = {}
+        for bank, members in self._members.items():
+            for prefix, task in enumerate(members):
+                for layer, _, step in self.run_order(task):
+                    runners.setdefault((bank, layer), []).append((prefix, step))
+        return runners
 
     def task_number(self, task: int | str) -> int:
         """The number of a task that is given by its number or its name; SettingsError if there is none."""
@@ -122,9 +143,16 @@ class PackedNetwork:
 
     def run_order(self, task: int) -> Iterator[tuple[int, Layer, Step]]:
         """(index, layer, step) of every layer that a task runs, in execution order."""
-        for index, (layer, step) in enumerate(zip(self.layers, self.tasks[task].steps, strict=True)):
-            if step is not None:
-                yield index, layer, step
+        known = self._runs.get(task)
+        if known is None:
+            steps = enumerate(self.tasks[task].steps)
+            known = [(index, self.layers[index], step) for index, step in steps if step is not None]
+            self._runs[task] = known
+        return iter(known)
+
+    @cached_property
+    def _runs(self) -> dict[int, list[tuple[int, Layer, Step]]]:
+        return {}
 
     def head(self, task: int) -> int:
         """Index of the layer that gives a task's logits: the last one it runs."""
@@ -163,7 +191,7 @@ class PackedNetwork:
     def weights(self, task: int, layer: int) -> Ints:
         """The integer weights of a layer as a task sees them: the meaning of bank, prefix, code and mask."""
         words = self.words(task, layer)
-        return np.where(self.mask(task, layer), words.table[words.owner, words.code], 0)
+        return np.where(self.mask(task, layer), words.centroids(), 0)
 
     def format(self, task: int, index: int) -> ActFormat:
         """Activation format of a layer's output for a task (INPUT: the network's input)."""
@@ -234,26 +262,14 @@ def _first_tasks(net: PackedNetwork, count: int) -> PackedNetwork:
     banks = []
     for index in range(max(task.bank for task in tasks) + 1):
         owners = sum(task.bank == index for task in tasks)
-        banks.append(Bank(tuple(_first_owners(net.banks[index].layers[i], owners) for i in kept)))
+        held = (net.banks[index].layers[i] for i in kept)
+        banks.append(Bank(tuple(words and words.first_owners(owners) for words in held)))
     cut = tuple(Task(t.name, t.bank, t.classes, tuple(t.steps[i] for i in kept), t.routing) for t in tasks)
     return PackedNetwork(net.input_shape, net.input, layers, tuple(banks), cut)
 
 
 def _renumbered(layer: Layer, number: dict[int, int]) -> Layer:
     return replace(layer, inputs=tuple(number[source] for source in layer.inputs))  # type: ignore[type-var]
-
-
-def _first_owners(words: BankLayer | None, owners: int) -> BankLayer | None:
-    if words is None:
-        return None
-    kept = words.owner < owners
-    return BankLayer(
-        np.where(kept, words.owner, UNUSED).astype(np.int16),
-        np.where(kept, words.code, 0).astype(np.uint8),
-        words.codebooks[:owners],
-        words.centroid_bits,
-        words.exponent,
-    )
 
 
 # What makes a network consistent: every contradiction is refused with place, rule and value.
@@ -263,11 +279,11 @@ def _check(net: PackedNetwork) -> None:
     """Refuse a network that contradicts itself."""
     names = [layer.name for layer in net.layers]
     for what, values in (("layer", names), ("task", [task.name for task in net.tasks])):
-        for name in values:
+        for name, count in Counter(values).items():
             if not NAME.fullmatch(name):
-                raise NetworkError(f"{what} name {name!r}: must be 1..64 of letters, digits, '_', '.', '-'")
-            if values.count(name) > 1:
-                raise NetworkError(f"{what} name {name!r} is used {values.count(name)} times")
+                raise NetworkError(f"{what} name {shown(name)}: must be 1..64 of letters, digits, '_', '.', '-'")
+            if count > 1:
+                raise NetworkError(f"{what} name {name!r} is used {count} times")
     if len(net.input_shape) not in (1, 3) or min(net.input_shape) < 1:
         raise NetworkError(f"input shape {net.input_shape}: must be (features,) or (channels, height, width)")
     for layer in net.layers:
@@ -278,6 +294,11 @@ def _check(net: PackedNetwork) -> None:
         raise NetworkError("a network has at least one bank")
     for index in range(len(net.banks)):
         _check_bank(net, index)
+    for task in net.tasks:
+        if not 0 <= task.bank < len(net.banks):
+            raise NetworkError(f"task {task.name!r}: bank {task.bank}, the network has {len(net.banks)}")
+        if len(task.steps) != len(net.layers):
+            raise NetworkError(f"task {task.name!r}: {len(task.steps)} steps for {len(net.layers)} layers")
     for index in range(len(net.tasks)):
         _check_task(net, index)
     _check_owners(net)
@@ -304,32 +325,11 @@ def _check_bank(net: PackedNetwork, bank: int) -> None:
             raise NetworkError(f"{where}: {len(words.codebooks)} codebooks for {owners} tasks")
         if words.owner.min() < UNUSED or words.owner.max() >= owners:
             raise NetworkError(f"{where}: owners {words.owner.min()}..{words.owner.max()}, the bank has {owners} tasks")
-        _check_codes(where, words)
-
-
-def _check_codes(where: str, words: BankLayer) -> None:
-    low, high = words.centroid_range
-    for owner, book in enumerate(words.codebooks):
-        if len(book) > 1 << MAX_CODE_BITS:
-            raise NetworkError(f"{where}: codebook {owner} has {len(book)} entries, at most {1 << MAX_CODE_BITS}")
-        if len(book) and (book.min() < low or book.max() > high):
-            raise NetworkError(f"{where}: codebook {owner} leaves the {words.centroid_bits}-bit range {low}..{high}")
-    entries = np.array([len(book) for book in words.codebooks] + [1])  # last entry: UNUSED words, whose code is 0
-    wrong = words.code >= entries[words.owner]
-    if wrong.any():
-        place = tuple(int(i) for i in np.argwhere(wrong)[0])
-        raise NetworkError(
-            f"{where}: code {words.code[place]} at {place} exceeds the {entries[words.owner[place]]} entries "
-            f"of codebook {words.owner[place]}"
-        )
+        words.check_codes(where)
 
 
 def _check_task(net: PackedNetwork, index: int) -> None:
     task = net.tasks[index]
-    if not 0 <= task.bank < len(net.banks):
-        raise NetworkError(f"task {task.name!r}: bank {task.bank}, the network has {len(net.banks)}")
-    if len(task.steps) != len(net.layers):
-        raise NetworkError(f"task {task.name!r}: {len(task.steps)} steps for {len(net.layers)} layers")
     if not any(step is not None for step in task.steps):
         raise NetworkError(f"task {task.name!r}: runs no layer")
     head = net.head(index)
@@ -354,7 +354,7 @@ def _check_task(net: PackedNetwork, index: int) -> None:
         raise NetworkError(
             f"task {task.name!r}: its last layer {net.layers[head].name!r} must be a Linear with raw output"
         )
-    if any(other.steps[head] is not None for other in net.tasks if other is not task):
+    if sum(len(net.runners(bank, head)) for bank in range(len(net.banks))) > 1:
         raise NetworkError(f"task {task.name!r}: its head {net.layers[head].name!r} is run by another task too")
     if net.shapes[head] != (len(task.classes),):
         raise NetworkError(f"task {task.name!r}: {len(task.classes)} classes, its head gives {net.shapes[head]}")
@@ -386,9 +386,8 @@ def _check_owners(net: PackedNetwork) -> None:
             if words is None:
                 continue
             first = np.full(words.owner.shape, UNUSED, np.int16)
-            for prefix, task in reversed(list(enumerate(net.bank_tasks(bank_index)))):
-                step = net.tasks[task].steps[number]
-                if step is not None and step.mask is not None:
+            for prefix, step in reversed(net.runners(bank_index, number)):
+                if step.mask is not None:
                     first[step.mask] = prefix
             wrong = first != words.owner
             if wrong.any():

@@ -45,6 +45,10 @@ def _exactly(array: NDArray[Any], dtype: type[Scalar], what: str) -> NDArray[Sca
     return _frozen(cast)
 
 
+NO_CODEBOOK: Ints = _frozen(np.zeros(0, np.int64))
+"""The codebook of an owner that owns nothing: one array for all, because most owners own nothing of a head."""
+
+
 def code_bits(codebook: Ints) -> int:
     """Width of a code into a codebook: 0 for an empty one, otherwise at least 1.
 
@@ -52,6 +56,13 @@ def code_bits(codebook: Ints) -> int:
     [0, 1, 1, 2, 4]
     """
     return max(1, (len(codebook) - 1).bit_length()) if len(codebook) else 0
+
+
+def _codebook(book: Ints, owner: int) -> Ints:
+    if book is NO_CODEBOOK:
+        return book
+    book = _exactly(book, np.int64, f"codebook {owner}")
+    return book if len(book) else NO_CODEBOOK
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,12 +85,42 @@ class BankLayer:
         exact(self)
         object.__setattr__(self, "owner", _exactly(self.owner, np.int16, "owner plane"))
         object.__setattr__(self, "code", _exactly(self.code, np.uint8, "code plane"))
-        books = tuple(_exactly(book, np.int64, f"codebook {owner}") for owner, book in enumerate(self.codebooks))
+        books = tuple(_codebook(book, owner) for owner, book in enumerate(self.codebooks))
         object.__setattr__(self, "codebooks", books)
 
     @property
     def centroid_range(self) -> tuple[int, int]:
         return -(1 << (self.centroid_bits - 1)), (1 << (self.centroid_bits - 1)) - 1
+
+    def first_owners(self, count: int) -> BankLayer:
+        """What the first owners wrote: later words are unused."""
+        kept = self.owner < count
+        owner, code = np.where(kept, self.owner, UNUSED), np.where(kept, self.code, 0)
+        return BankLayer(owner, code, self.codebooks[:count], self.centroid_bits, self.exponent)
+
+    def check_codes(self, where: str) -> None:
+        """Refuse codebooks that are too large or leave the range of centroids, and codes beyond their codebook."""
+        low, high = self.centroid_range
+        for owner, book in enumerate(self.codebooks):
+            if len(book) > 1 << MAX_CODE_BITS:
+                raise NetworkError(f"{where}: codebook {owner} has {len(book)} entries, at most {1 << MAX_CODE_BITS}")
+            if len(book) and (book.min() < low or book.max() > high):
+                raise NetworkError(f"{where}: codebook {owner} leaves the {self.centroid_bits}-bit range {low}..{high}")
+        entries = np.array([*map(len, self.codebooks), 1])  # last entry: UNUSED words, whose code is 0
+        wrong = self.code >= entries[self.owner]
+        if wrong.any():
+            place = tuple(int(i) for i in np.argwhere(wrong)[0])
+            raise NetworkError(
+                f"{where}: code {self.code[place]} at {place} exceeds the {entries[self.owner[place]]} entries "
+                f"of codebook {self.owner[place]}"
+            )
+
+    def centroids(self) -> Ints:
+        """The centroid of every weight, weight-shaped; 0 where no task uses it."""
+        start = np.cumsum([0, *map(len, self.codebooks)], dtype=np.int64)  # the last one, of UNUSED, behind all books
+        books: Ints = np.concatenate([*self.codebooks, [0]])
+        centroids: Ints = books[start[self.owner] + self.code]
+        return centroids
 
     @cached_property
     def table(self) -> Ints:

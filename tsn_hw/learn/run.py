@@ -222,16 +222,17 @@ class _Run:
         places = [snapshot_path(self.folder, number) for number in range(len(written))]
         for path, data in zip([*places, self.folder / NETWORK], [*written, written[-1]], strict=True):
             older = written[:-1] if path.name == NETWORK else []  # as a kill between two files leaves it
-            if not path.exists() or read_bytes(path) in older:
+            found = artifact.renewed(read_bytes(path)) if path.exists() else None
+            if found is None or found in older:
                 write_atomically(path, data)
-            elif read_bytes(path) != data:
+            elif found != data:
                 raise TrainingError(f"{path}: is not the network of the checkpoint; delete it, and --resume writes it")
 
     def _prove(self) -> None:
         """A stream that grew left the network of its first tasks as it was, byte for byte."""
         grown_from = self.position.grown_from
         if grown_from and self.model.method.codes:
-            old = read_bytes(snapshot_path(self.folder, grown_from - 1))
+            old = artifact.renewed(read_bytes(snapshot_path(self.folder, grown_from - 1)))
             if artifact.to_bytes(self.network().first_tasks(grown_from)) != old:
                 raise TrainingError(f"{self.folder}: later tasks have changed what the first {grown_from} compute")
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +23,7 @@ from sim.integer import Simulator
 from tsn_hw.app.deploy.verification import REFERENCE, EngineResult, LayerResult, TaskResult, Verification
 from tsn_hw.core import artifact, reference
 from tsn_hw.core.arithmetic import Ints
-from tsn_hw.core.errors import EngineError, ExportError
+from tsn_hw.core.errors import ArtifactError, EngineError, ExportError
 from tsn_hw.core.network import PackedNetwork
 from tsn_hw.hardware.pipeline import accelerator, obstacles
 from tsn_hw.learn.data.inputs import integers
@@ -78,9 +79,9 @@ def verify(
             used = slice(0, SLOW_ENGINES.get(name))
             wanted = {layer: values[used] for layer, values in truth.items()}
             _record(results[name], task.name, wanted, engine(number, x[used]))
-    broken = [task.name for t, task in enumerate(net.tasks) if artifact.seal(net, t) != _first_seal(net, t)]
+    changed = _changed(net, snapshots or {})
     network = hashlib.sha256(artifact.to_bytes(net)).hexdigest()
-    return Verification.of(network, results, broken, list(_changed(net, snapshots or {})), seen)
+    return Verification.of(network, results, _broken_seals(net, changed.values()), list(changed), seen)
 
 
 def _engines(
@@ -120,15 +121,24 @@ def adversarial_integers(net: PackedNetwork, count: int, seed: int) -> Ints:
     return x
 
 
-def _first_seal(net: PackedNetwork, task: int) -> str:
-    """The seal of a task in the network that ends with it: nothing that came later is there."""
-    return artifact.seal(net.first_tasks(task + 1), task)
+def _changed(net: PackedNetwork, snapshots: dict[int, bytes]) -> dict[str, bytes]:
+    """The snapshots that are not the network as it stood then, by what is to be said of them."""
+    return {
+        f"the first {count} tasks are not the network that was written after task {count - 1}": written
+        for count, written in snapshots.items()
+        if artifact.to_bytes(net.first_tasks(count)) != artifact.renewed(written)
+    }
 
 
-def _changed(net: PackedNetwork, snapshots: dict[int, bytes]) -> Iterator[str]:
-    for count, written in snapshots.items():
-        if artifact.to_bytes(net.first_tasks(count)) != written:
-            yield f"the first {count} tasks are not the network that was written after task {count - 1}"
+def _broken_seals(net: PackedNetwork, changed: Iterable[bytes]) -> list[str]:
+    """The tasks that read today what they did not read in one of these files, in which others are as they were."""
+    seals = {task.name: artifact.seal(net, number) for number, task in enumerate(net.tasks)}
+    broken = set()
+    for written in changed:
+        with suppress(ArtifactError):  # a damaged file is told as a changed one, and has no seals
+            then = artifact.from_bytes(written)
+            broken |= {task.name for t, task in enumerate(then.tasks) if seals.get(task.name) != artifact.seal(then, t)}
+    return sorted(broken)
 
 
 def _onnx_engines(net: PackedNetwork) -> dict[str, Engine | str]:

@@ -48,7 +48,7 @@ def gather(path: Path, sweep_folder: Path | None, request: HardwareRequest | Non
     chosen = None if request is None else _chosen(net, request)
     design = chosen.accelerator if isinstance(chosen, Chosen) else least_accelerator(net)
     names = [task.name for task in net.tasks]
-    verified = read_verification(file.parent / VERIFICATION, data, names)
+    verified = read_verification(file.parent / VERIFICATION, artifact.renewed(data), names)
     measured = () if rtl is None else synthesized(net, rtl)
     return Subject(file, data, net, sizes, estimate_cost(design, stored=sizes), verified, run, found, chosen, measured)
 
