@@ -16,6 +16,7 @@ from tsn_hw.core.errors import SettingsError, brief, shown
 from tsn_hw.core.files import StrPath
 from tsn_hw.core.records import build, read_json
 from tsn_hw.hardware.design import Design
+from tsn_hw.hardware.kinds import ListUnit
 from tsn_hw.hardware.units import SHIFT_BITS, Unit
 
 OWN_FILE = Path(__file__).with_name("coefficients.json")
@@ -37,6 +38,7 @@ class Features:
     area:             a * b, over all products of factors of a and b bits that LUTs compute
     compare_bits:     width of the activations that a max pooling compares, over all channels in parallel
     port_bits:        width of the streams that the unit reads and writes: FIFOs of two words and converters
+    list_bits:        width of the columns, sums and activations that the lanes of lists find and hold by themselves
     codebooks:        LUTs that hold random words, as many as there are in the codebooks: sorted centroids may take
                       fewer. They are told as memories, and are 0 in the features of a unit's logic
     """
@@ -52,6 +54,7 @@ class Features:
     area: float = 0
     compare_bits: float = 0
     port_bits: float = 0
+    list_bits: float = 0
     codebooks: float = 0
 
 
@@ -134,6 +137,7 @@ def features(design: Design, unit: Unit, device: Device) -> Features:
         area=sum(count * a * b for count, a, b in in_luts),
         compare_bits=0 if unit.scales else pe * unit.output.bits,
         port_bits=sum(count * stream.bits for count, stream in ports),
+        list_bits=unit.list_bits if isinstance(unit, ListUnit) else 0,
     )
 
 

@@ -18,9 +18,10 @@ from sim.memories import place
 from tsn_hw.hardware.accelerator import Accelerator
 
 LUT_FEATURES = (
-    "heads", "loops", "row_bits", "shift_bits", "accumulator_bits", "sum_bits", "area", "port_bits", "codebooks",
+    "heads", "loops", "row_bits", "shift_bits", "accumulator_bits", "sum_bits", "area", "port_bits",
+    "list_bits", "codebooks",
 )  # fmt: skip
-FF_FEATURES = ("heads", "loops", "row_bits", "accumulator_bits", "lane_bits", "fabric_bits", "port_bits")
+FF_FEATURES = ("heads", "loops", "row_bits", "accumulator_bits", "lane_bits", "fabric_bits", "port_bits", "list_bits")
 
 
 NOTHING = 1e-6

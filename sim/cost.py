@@ -151,8 +151,9 @@ class UnitMemory:
     """Bits of a unit for all tasks.
 
     stored_*: sections of the .tsn file; the prefix is not stored, it follows from the masks. Then the images of the
-    accelerator, where words are split into codes and prefixes. buffers_bits: rings of rows, vectors and FIFOs of
-    activations. accumulators_bits: registers. float32_bits: parameters of the dense network, all heads included.
+    accelerator, where words are split into codes and prefixes, and those of lists into gaps too (with what ends a
+    fold). buffers_bits: rings of rows, vectors and FIFOs of activations. accumulators_bits: registers. float32_bits:
+    parameters of the dense network, all heads included.
     """
 
     unit: str
@@ -161,6 +162,7 @@ class UnitMemory:
     stored_masks_bits: int
     codes_bits: int
     prefixes_bits: int
+    gaps_bits: int
     codebooks_bits: int
     masks_bits: int
     scales_bits: int
@@ -177,7 +179,7 @@ class UnitMemory:
     @property
     def images_bits(self) -> int:
         """All images of the unit."""
-        words = self.codes_bits + self.prefixes_bits
+        words = self.codes_bits + self.prefixes_bits + self.gaps_bits
         return words + self.codebooks_bits + self.masks_bits + self.scales_bits + self.task_words_bits
 
 
@@ -270,8 +272,8 @@ def _layer_cost(accelerator: Accelerator, unit: Unit, task: int, rules: Rules, e
         layer, fan_in = net.layers[index], mask.size // net.shapes[index][0]
         macs = layer.macs(net.shape(layer.inputs[0]))
         dense = Operations(macs=macs, used_macs=used * macs // mask.size)
-        executed = used / mask.size if rules.skips_zeros else 1.0
-        integer = dense + _integer_operations(unit, macs, executed, fan_in, rules, energy)
+        executed = used / mask.size if rules.skips_zeros or unit.skips_zeros else 1.0
+        integer = dense + _integer_operations(unit, task, (macs, executed, fan_in), rules, energy)
         float32 = dense + _float_operations(unit, macs, fan_in, FLOAT_BITS * dense_parameters(net, index), energy)
     fixed = [layout.width_bits for layout in accelerator.layouts_of(unit) if layout.kind == "task"]
     elements = sum(stream.elements for stream in unit.sources)
@@ -284,11 +286,12 @@ def _layer_cost(accelerator: Accelerator, unit: Unit, task: int, rules: Rules, e
 
 
 def _integer_operations(
-    unit: MatrixUnit, macs: int, executed: float, fan_in: int, rules: Rules, energy: EnergyTable
+    unit: MatrixUnit, task: int, work: tuple[int, float, int], rules: Rules, energy: EnergyTable
 ) -> Operations:
-    """What the macs of a layer cost, of which a share is executed, and the parameters that they read."""
+    """What the macs of a layer cost, and the parameters that they read; work: macs, executed share, fan-in."""
+    macs, executed, fan_in = work
     weight_bits, act_bits = unit.centroid_bits, unit.sources[0].bits
-    words = unit.rows * unit.columns * (unit.word_bits + (unit.settings.mask != "none"))
+    words = unit.words_bits_read(task)
     scales = unit.rows * unit.scales.bits
     mac_pj = energy.integer_multiply.pj * weight_bits * act_bits / energy.integer_multiply.bits**2
     mac_pj += energy.integer_add.pj_per_bit * unit.scales.accumulator_bits
@@ -296,7 +299,7 @@ def _integer_operations(
         flops=low_bit_flops(2 * macs, weight_bits, act_bits, rules.float_factor) * executed,
         bops=bit_operations(macs, weight_bits, act_bits, fan_in, executed),
         parameter_bits=words + (unit.centroid_bits << unit.word_bits) + scales,
-        on_chip_bits=unit.positions * (words + scales) + unit.steps * unit.input_lanes * act_bits,
+        on_chip_bits=unit.positions * (words + scales) + unit.vector_bits_read(task),
         arithmetic_pj=macs * executed * mac_pj,
     )
 
@@ -326,20 +329,24 @@ def _unit_memory(accelerator: Accelerator, unit: Unit, stored: Capacity) -> Unit
     names = {net.layers[index].name for index in layers}
     sections = [entry for entry in stored.layers if entry.layer in names]
     fields = {field.name: field.bits for layout in accelerator.layouts_of(unit) for field in layout.fields}
-    word_bits = fields.get("code", 0) + fields.get("prefix", 0)
-    words = sizes["words"] // word_bits if word_bits else 0
+    word_bits = fields.get("code", 0) + fields.get("prefix", 0) + fields.get("gap", 0)
+    words = sizes.get("words", 0) // word_bits if word_bits else 0  # a line of lists has a bit more
+    codes, prefixes = words * fields.get("code", 0), words * fields.get("prefix", 0)
     return UnitMemory(
         unit=unit.name,
         stored_codes_bits=sum(entry.codes_bits for entry in sections),
         stored_codebooks_bits=sum(entry.codebooks_bits for entry in sections),
         stored_masks_bits=sum(entry.masks_bits for entry in sections),
-        codes_bits=words * fields.get("code", 0),
-        prefixes_bits=words * fields.get("prefix", 0),
+        codes_bits=codes,
+        prefixes_bits=prefixes,
+        gaps_bits=sizes.get("words", 0) - codes - prefixes,
         codebooks_bits=sizes.get("codebook", 0),
         masks_bits=sizes.get("mask", 0),
         scales_bits=sizes.get("scales", 0),
         task_words_bits=sizes.get("task", 0),
-        buffers_bits=sum(memory.bits for memory in (*unit.buffers, *accelerator.join_fifos.get(unit.number, ()))),
+        buffers_bits=sum(
+            memory.copies * memory.bits for memory in (*unit.buffers, *accelerator.join_fifos.get(unit.number, ()))
+        ),
         accumulators_bits=unit.pe * unit.scales.accumulator_bits if unit.scales else 0,
         float32_bits=FLOAT_BITS * sum(dense_parameters(net, index) for index in layers),
     )

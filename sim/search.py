@@ -35,7 +35,8 @@ from tsn_hw.core.arithmetic import Ints
 from tsn_hw.core.errors import FoldingError, SettingsError
 from tsn_hw.core.network import PackedNetwork
 from tsn_hw.hardware.accelerator import Accelerator
-from tsn_hw.hardware.folding import Folding, HardwareSettings, MaskMode, UnitSettings, divisors
+from tsn_hw.hardware.folding import Folding, HardwareSettings, Layout, MaskMode, UnitSettings, divisors
+from tsn_hw.hardware.kinds import ListUnit
 from tsn_hw.hardware.memories import Memory
 from tsn_hw.hardware.pipeline import accelerator, refold, refold_unit, unit_names
 from tsn_hw.hardware.units import LINES, ActivationStream, Unit
@@ -55,11 +56,15 @@ class Found:
 
 @dataclass(frozen=True)
 class SearchLimits:
-    """What a design may take of every resource of a part, its clock (the part's), and the area model (ours)."""
+    """What a design may take of every resource of a part, its clock (the part's), and the area model (ours).
+
+    layouts: those of words that are tried.
+    """
 
     percent: float = 80.0
     clock_mhz: float | None = None
     coefficients: Coefficients | None = None
+    layouts: tuple[Layout, ...] = ("dense",)
 
     def __post_init__(self) -> None:
         if not 0 < self.percent <= 100:
@@ -86,7 +91,7 @@ def search_folding(
     units = dict.fromkeys(unit_names(net), UnitSettings(Folding(1), mask))
     design = accelerator(net, HardwareSettings(units, max_tasks))
     coefficients, clock_mhz = limits.coefficients or read_coefficients(), clock_of(device, limits.clock_mhz)
-    options = _all_options(design, device, coefficients)
+    options = _all_options(design, device, coefficients, limits.layouts)
     problem = _Problem(design, device, coefficients, clock_mhz, limits.percent, options)
     return _fastest(problem) if target_fps is None else _smallest(problem, target_fps)
 
@@ -253,7 +258,9 @@ def _nothing_fits(problem: _Problem, cycles: int, wish: str) -> FoldingError:
 # ---------------------------------------------------------------------------------------------------------- options
 
 
-def _all_options(design: Accelerator, device: Device, coefficients: Coefficients) -> tuple[_Options, ...]:
+def _all_options(
+    design: Accelerator, device: Device, coefficients: Coefficients, layouts: tuple[Layout, ...]
+) -> tuple[_Options, ...]:
     """Options of every unit; units that differ in nothing but their name and place share the work."""
     model, fifos = model_of(device, coefficients), design.join_fifos
     known: dict[object, _Options] = {}
@@ -262,16 +269,22 @@ def _all_options(design: Accelerator, device: Device, coefficients: Coefficients
         own = fifos.get(unit.number, ())
         key = replace(unit, number=0, name="", layers=(), inputs=()), shifter_stages(design, unit), own
         if key not in known:
-            known[key] = _options_of(design, unit, device, model, own)
+            known[key] = _options_of(design, unit, device, (model, layouts), own)
         found.append(replace(known[key], unit=unit.name))
     return tuple(found)
 
 
 def _options_of(
-    design: Accelerator, unit: Unit, device: Device, model: AreaModel, fifos: tuple[Memory, ...]
+    design: Accelerator,
+    unit: Unit,
+    device: Device,
+    tried: tuple[AreaModel, tuple[Layout, ...]],
+    fifos: tuple[Memory, ...],
 ) -> _Options:
+    """The options of a unit, with an area model and the layouts that are tried."""
+    model, layouts = tried
     settings, cycles, counts = [], [], []
-    for own in settings_to_try(design, unit, device):
+    for own in settings_to_try(design, unit, device, layouts):
         folded = refold_unit(unit, own)
         estimate = estimate_unit(design, folded, device, model, _folded_fifos(fifos, own.folding.pe))
         settings.append(own)
@@ -281,8 +294,10 @@ def _options_of(
     return options.only(_undominated(np.column_stack([options.cycles, options.counts])))
 
 
-def settings_to_try(design: Accelerator, unit: Unit, device: Device) -> list[UnitSettings]:
-    """Every legal folding of a unit, with every type of memory that its words and masks may be of.
+def settings_to_try(
+    design: Accelerator, unit: Unit, device: Device, layouts: tuple[Layout, ...] = ("dense",)
+) -> list[UnitSettings]:
+    """Every legal folding of a unit, with every layout and type of memory that its words and masks may be of.
 
     LUTs only where they need no further LUTs to choose among them, because those would slow the clock.
     """
@@ -292,15 +307,27 @@ def settings_to_try(design: Accelerator, unit: Unit, device: Device) -> list[Uni
     ]
     if not unit.has_words:
         return [UnitSettings(folding, mask) for folding in foldings]
-    found = []
-    for folding in foldings:
+    found = _lists_to_try(design, unit, foldings) if "lists" in layouts else []
+    for folding in foldings if "dense" in layouts else ():
         found.append(UnitSettings(folding, mask, "block"))
         if device.capacities.uram:
             found.append(UnitSettings(folding, mask, "ultra"))
         in_luts = UnitSettings(folding, mask, "distributed")
-        layouts = refold_unit(unit, in_luts).layouts(design.max_tasks)
-        if all(is_shallow(layout.memory, device.family) for layout in layouts if layout.kind in LINES):
+        memories = refold_unit(unit, in_luts).layouts(design.max_tasks)
+        if all(is_shallow(layout.memory, device.family) for layout in memories if layout.kind in LINES):
             found.append(in_luts)
+    return found
+
+
+def _lists_to_try(design: Accelerator, unit: Unit, foldings: list[Folding]) -> list[UnitSettings]:
+    """The foldings that lists may have, with room for as many tasks as the accelerator has."""
+    found, mask = [], unit.settings.mask
+    for folding in foldings:
+        own = UnitSettings(folding, mask, "block", "lists")
+        made = refold_unit(unit, own)
+        if isinstance(made, ListUnit) and mask != "none" and not folding.simd & folding.simd - 1:
+            lines = made.lines_for(design.max_tasks) if made.has_room else 0
+            found.append(replace(own, lines=lines))
     return found
 
 

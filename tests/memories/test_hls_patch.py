@@ -29,6 +29,7 @@ from tsn_hw.hardware.kinds import MatrixUnit
 from tsn_hw.hardware.loads import ALL_TASKS, word_packets
 from tsn_hw.hardware.memories import Field, MemoryLayout
 from tsn_hw.hardware.pipeline import accelerator
+from tsn_hw.hardware.units import LINES
 
 ROOM = {"max_tasks": 2, "code_bits": 2, "max_classes": 3}
 OLD = NET.first_tasks(1)
@@ -40,7 +41,9 @@ def extension(recipe):
     count = 1 + recipe.seed % (recipe.tasks - 1)
     mask = ("deep", "runtime")[recipe.seed // 7 % 2]
     room = {"max_tasks": recipe.tasks + recipe.seed % 2, "max_banks": 3, "code_bits": 8, "max_classes": 5}
-    return net.first_tasks(count), net, settings(net, pe=2, simd=3, mask=mask, **room)
+    layouts = ("dense", "lists", "lists")  # lists among dense units, and both at random
+    layout = lambda number: layouts[(recipe.seed + number) % 3]  # noqa: E731
+    return net.first_tasks(count), net, settings(net, pe=2, simd=3, mask=mask, layout=layout, **room)
 
 
 def with_packets(design, images, task, data):
@@ -103,7 +106,8 @@ def test_packets_bring_what_the_bus_writes_to_the_new_state(recipe):
         assert data == design.load_files["tasks/all.load"]  # whole: nothing of what stood there before is left
         loaded = with_packets(design, earlier.images, ALL_TASKS, data)
         for unit in design.units:
-            for kind in ("words", "mask") if isinstance(unit, MatrixUnit) else ():
+            layouts = design.layouts_of(unit) if isinstance(unit, MatrixUnit) else ()
+            for kind in [layout.kind for layout in layouts if layout.kind in LINES]:
                 np.testing.assert_array_equal(loaded[f"{unit.name}.{kind}"], images[f"{unit.name}.{kind}"].limbs)
     new_tasks = range(len(old.tasks), len(new.tasks)) if design.head.settings.mask == "runtime" else ()
     assert {name for name in files if name.endswith(".load")} == {f"tasks/task_{task:02d}.load" for task in new_tasks}

@@ -11,6 +11,7 @@ from hypothesis import given
 from benchmarks.nets import random_alexnet, random_mlp, random_resnet18
 from export.memories.files import memory_files
 from sim.cost import EnergyTable, Rules, bit_operations, estimate_cost, low_bit_flops, read_energy
+from tests.helpers.images import settings
 from tests.helpers.networks import Recipe, random_network, recipes
 from tests.helpers.small_network import NET
 from tsn_hw.core import artifact
@@ -152,6 +153,10 @@ def test_memory_equals_the_sections_of_the_file_and_the_images(recipe: Recipe) -
     net = random_network(recipe)
     mask = ("deep", "runtime")[recipe.seed % 2]
     design = unfolded(net, mask, max_tasks=recipe.tasks + recipe.seed % 3)
+    if recipe.seed % 3:
+        design = accelerator(
+            net, settings(net, simd=2, mask=mask, layout=lambda number: ("lists", "dense")[number % 2])
+        )
     costs = estimate_cost(design)
     data = artifact.to_bytes(net)
     sizes = {name: 8 * len(part) for name, part in artifact.sections(data).items()}
@@ -164,12 +169,27 @@ def test_memory_equals_the_sections_of_the_file_and_the_images(recipe: Recipe) -
     images = design.images
     for unit in costs.units:
         own = {image.kind: image.depth * image.width_bits for image in images if image.unit == unit.unit}
-        assert unit.codes_bits + unit.prefixes_bits == own.get("words", 0)
+        assert unit.codes_bits + unit.prefixes_bits + unit.gaps_bits == own.get("words", 0)
         assert unit.codebooks_bits == own.get("codebook", 0)
         assert unit.masks_bits == own.get("mask", 0)
         assert (unit.scales_bits, unit.task_words_bits) == (own.get("scales", 0), own.get("task", 0))
     assert costs.images_bits == sum(image.depth * image.width_bits for image in images)
     assert costs.float32_bits == 32 * capacity(net).dense_parameters
+
+
+def test_lists_multiply_what_tasks_use_and_read_their_lines_alone() -> None:
+    net = random_mlp((64, 32, 10), density=0.25)
+    dense, lists = (
+        estimate_cost(accelerator(net, settings(net, pe=2, simd=2, layout=lambda _, layout=layout: layout)))
+        for layout in ("dense", "lists")
+    )
+    for of_dense, of_lists in zip(dense.tasks[0].layers, lists.tasks[0].layers, strict=True):
+        share = of_lists.used / of_lists.weights
+        assert of_lists.integer.macs == of_dense.integer.macs
+        assert of_lists.integer.flops == pytest.approx(of_dense.integer.flops * share)
+        assert of_lists.integer.parameter_bits < of_dense.integer.parameter_bits
+    skipping = estimate_cost(unfolded(net), rules=Rules(skips_zeros=True))
+    assert [t.integer.flops for t in skipping.tasks] == pytest.approx([t.integer.flops for t in lists.tasks])
 
 
 def test_memory_equals_the_files_of_the_images() -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from benchmarks.nets import random_mlp
 from sim.devices import Device, device
 from sim.resources import RESOURCES, capacities, estimate_resources
 from sim.search import Found, SearchLimits, search_folding, settings_to_try
@@ -142,3 +143,22 @@ def test_requests_that_make_no_sense_are_refused(options: dict, message: str) ->
     with pytest.raises(SettingsError) as error:
         search_folding(MLP, PART, **{name: make() for name, make in options.items()})
     assert str(error.value) == message
+
+
+def test_a_sparse_layer_gets_lists_and_a_full_one_stays_dense() -> None:
+    """The same rate for fewer DSPs: lists take the weights that are used, but more memory where most are."""
+    sparse, full = (random_mlp((256, 64, 10), density=density) for density in (0.05, 1.0))
+    either = SearchLimits(80, layouts=("dense", "lists"))
+    found = search_folding(sparse, PART, target_fps=1e5, limits=either)
+    dense = search_folding(sparse, PART, target_fps=1e5)
+    assert found.accelerator.settings.units["fc0"].layout == "lists"
+    assert found.estimate.interval_cycles <= int(1e6 * found.estimate.clock_mhz / 1e5)
+    assert found.estimate.resources.dsp < dense.estimate.resources.dsp
+    assert search_folding(full, PART, target_fps=1e4, limits=either).accelerator.settings.units["fc0"].layout == "dense"
+
+
+def test_lists_of_a_search_with_room_have_lines_for_later_tasks() -> None:
+    net = random_mlp((64, 32, 10), density=0.1)
+    found = search_folding(net, PART, max_tasks=6, limits=SearchLimits(80, layouts=("lists",)))
+    for unit in found.accelerator.matrices:
+        assert unit.lines == unit.settings.lines == 6 * unit.list_lines.max()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,8 @@ class MatrixUnit(Unit):
     has_room: bool
 
     has_words = True
+    skips_zeros: ClassVar[bool] = False
+    """Whether only weights that a task uses are multiplied."""
 
     @property
     def module(self) -> str:
@@ -85,6 +87,14 @@ class MatrixUnit(Unit):
 
     def words_read(self, words: Ints) -> Ints:
         return -(-words // self.row_folds) * self.column_folds
+
+    def words_bits_read(self, task: int) -> int:
+        """Bits of words and masks that are read for a vector of a task."""
+        return self.rows * self.columns * (self.word_bits + (self.settings.mask != "none"))
+
+    def vector_bits_read(self, task: int) -> int:
+        """Bits of activations that are read in an inference of a task."""
+        return self.steps * self.input_lanes * self.sources[0].bits
 
     @property
     def _own_parameters(self) -> Parameters:
@@ -164,6 +174,7 @@ class ListUnit(MatrixUnit):
     """
 
     keeps = ()
+    skips_zeros = True
 
     @property
     def module(self) -> str:
@@ -240,6 +251,13 @@ class ListUnit(MatrixUnit):
         """A vector arrives, and leaves, while another is worked on."""
         return max(super().cycles, self.positions * max(self.column_folds, self.row_folds))
 
+    def words_bits_read(self, task: int) -> int:
+        return int(self.list_lines[task]) * (self.lanes * (self.word_bits + self.gap_bits) + 1)
+
+    def vector_bits_read(self, task: int) -> int:
+        """Every lane reads a word of the vector a line."""
+        return self.steps_of(task) * self.lanes * self.simd * self.sources[0].bits
+
     @property
     def least_lines(self) -> int:
         """Lines of the shortest list that any task may have."""
@@ -259,6 +277,12 @@ class ListUnit(MatrixUnit):
     def line_bits(self) -> int:
         """Width of the address of a line."""
         return index_bits(self.lines)
+
+    @property
+    def list_bits(self) -> int:
+        """Bits that the lanes find by themselves: their column, their sum, and their activation of a word."""
+        activations = self.simd * self.sources[0].bits
+        return self.lanes * (index_bits(self.columns) + self.scales.accumulator_bits + activations)
 
     @property
     def result_banks(self) -> int:

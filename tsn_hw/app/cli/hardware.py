@@ -51,6 +51,9 @@ class AcceleratorOptions:
     """share of every resource that the search may take (default: 80)"""
     masks: Literal["deep", "runtime", "none"] | None = None
     """deep: all tasks on chip, as without this option; runtime: one at a time; none: no masks"""
+    layout: Literal["dense", "lists", "auto"] | None = None
+    """dense: a word at every place, as without this option; lists: of the used weights, so that no cycle goes to
+    others; auto: in every layer what suits it"""
     max_tasks: Annotated[int | None, whole(1, 1024)] = None
     """room for so many tasks (default: those of the network)"""
 

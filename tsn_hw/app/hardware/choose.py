@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from tsn_hw.core.arithmetic import Ints
 from tsn_hw.core.errors import FoldingError, SettingsError
 from tsn_hw.core.network import PackedNetwork
 from tsn_hw.hardware.accelerator import Accelerator
-from tsn_hw.hardware.folding import MaskMode
+from tsn_hw.hardware.folding import Layout, MaskMode
 from tsn_hw.hardware.pipeline import accelerator
 
 GOLDEN_INPUTS = 8
@@ -38,7 +38,8 @@ class HardwareRequest:
     """What a user asks of the hardware.
 
     folding: a file that says everything about the units; otherwise the folding is searched for: the smallest that
-    makes ``target_fps`` inferences a second, or the fastest.
+    makes ``target_fps`` inferences a second, or the fastest. layout: of the words of all units, or "auto": of every
+    unit the one that suits it.
     """
 
     platform: Platform
@@ -48,6 +49,7 @@ class HardwareRequest:
     masks: MaskMode = "deep"
     max_tasks: int = 0
     limit_percent: float = 80.0
+    layout: Layout | Literal["auto"] = "dense"
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,12 @@ def _searched(net: PackedNetwork, request: HardwareRequest) -> Found:
             target_fps=request.target_fps,
             mask=request.masks,
             max_tasks=request.max_tasks,
-            limits=SearchLimits(request.limit_percent, request.clock_mhz, request.platform.coefficients),
+            limits=SearchLimits(
+                request.limit_percent,
+                request.clock_mhz,
+                request.platform.coefficients,
+                get_args(Layout) if request.layout == "auto" else (request.layout,),
+            ),
         )
     except FoldingError as error:
         if request.masks != "deep":
@@ -232,7 +239,8 @@ def unit_table(made: Accelerator, estimate: Estimate) -> Table:
     rows: list[list[Value]] = []
     for unit, estimated in zip(made.units, estimate.units, strict=True):
         own = unit.settings
-        stored = (own.folding.simd, own.ram_style, own.mask) if unit.has_words else (None, None, None)
+        masks = own.mask if own.layout == "dense" else f"lists{', runtime' * (own.mask == 'runtime')}"
+        stored = (own.folding.simd, own.ram_style, masks) if unit.has_words else (None, None, None)
         rows.append([unit.name, own.folding.pe, *stored, unit.cycles, *_counts(estimated.resources)])
     rows.append(["all", None, None, None, None, estimate.interval_cycles, *_counts(estimate.resources)])
     header = ["unit", "PE", "SIMD", "memory", "masks", "cycles", "LUT", "FF", "BRAM", "URAM", "DSP"]

@@ -79,6 +79,7 @@ _ON_CHIP = {
     "unit": "bits of",
     "codes_bits": "codes",
     "prefixes_bits": "prefixes",
+    "gaps_bits": "gaps",
     "codebooks_bits": "codebooks",
     "masks_bits": "masks",
     "scales_bits": "scales",
