@@ -85,6 +85,23 @@ def random_resnet18(
     return _random_network((3, side, side), layers, frozenset(signed), numbers)
 
 
+def random_ds_cnn(
+    channels: int = 64, classes: int = 12, numbers: Numbers = Numbers(multiplier_bits=8)
+) -> PackedNetwork:
+    """The keyword spotting network of MLPerf Tiny: a convolution, four pairs of a depthwise one and one of 1 x 1."""
+    shape = (1, 49, 10)
+    layers: list[Layer] = [Conv2d("stem", 1, channels, (10, 4), (2, 2), (5, 1), inputs=(INPUT,))]
+    for block in range(4):
+        depthwise = Conv2d(f"depthwise{block}", channels, channels, (3, 3), padding=(1, 1), groups=channels)
+        layers.append(replace(depthwise, inputs=(len(layers) - 1,)))
+        layers.append(Conv2d(f"pointwise{block}", channels, channels, (1, 1), inputs=(len(layers) - 1,)))
+    _, height, width = output_shape(shape, layers)
+    layers.append(AvgPool("average", (height, width), (height, width), (len(layers) - 1,)))
+    layers.append(Flatten("flatten", (len(layers) - 1,)))
+    layers.append(Linear("fc", channels, classes, (len(layers) - 1,)))
+    return _random_network(shape, layers, frozenset(), numbers)
+
+
 def random_cnn(side: int = 10, channels: int = 4, hidden: int = 12, classes: int = 4) -> PackedNetwork:
     """A small network with a layer of every kind: convolutions, a skip, both poolings, linear layers."""
     layers: list[Layer] = [

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from export.c_code.packages import Package, how_to_build, packaged
 from export.c_code.scratch import element_bytes
 from export.c_code.sections import Choice, Sections, sections
 from export.c_code.weights import Optimize
@@ -43,20 +44,26 @@ class CProject:
 
 
 def write_c(
-    net: PackedNetwork, folder: StrPath, *, golden: Sequence[GoldenRun], optimize: Optimize = "size"
+    net: PackedNetwork,
+    folder: StrPath,
+    *,
+    golden: Sequence[GoldenRun],
+    optimize: Optimize = "size",
+    package: Package = "make",
 ) -> CProject:
     """Write the C project of a network, for microcontrollers.
 
     Same network, same bytes; whole or not at all.
 
     golden: inputs and expected integers for the self-test. optimize: what decides how weights lie in flash.
+    package: the build system that the folder is for.
 
     Raises ExportError where C cannot hold the network, or the folder is not empty and no export of ours; FileError
     where it cannot be written.
     """
     made = sections(net, optimize)
     project = CProject(made.flash_bytes, scratch_bytes(net, made), made.choices)
-    write_folder(Path(folder), c_files(net, made, golden, optimize), C_FOLDER)
+    write_folder(Path(folder), c_files(net, made, golden, optimize, package), C_FOLDER)
     return project
 
 
@@ -65,14 +72,16 @@ def scratch_bytes(net: PackedNetwork, made: Sections) -> int:
     return made.scratch_bytes + 4 * _most_logits(net)
 
 
-def c_files(net: PackedNetwork, made: Sections, golden: Sequence[GoldenRun], optimize: Optimize) -> dict[str, bytes]:
+def c_files(
+    net: PackedNetwork, made: Sections, golden: Sequence[GoldenRun], optimize: Optimize, package: Package = "make"
+) -> dict[str, bytes]:
     """Path in the folder → content of everything that is written."""
     files = {name: (TEMPLATES / "c" / name).read_bytes() for name in COPIED}
     files["tsn_net.h"] = _header(net, made).encode()
     files["tsn_net.c"] = _constants(net, made).encode()
     files["golden.h"] = golden_header(net, golden).encode()
-    files["README.md"] = _readme(net, made, optimize).encode()
-    return files
+    files["README.md"] = _readme(net, made, optimize, package).encode()
+    return packaged(files, package)
 
 
 def _header(net: PackedNetwork, made: Sections) -> str:
@@ -143,13 +152,14 @@ def _most_logits(net: PackedNetwork) -> int:
     return max(len(task.classes) for task in net.tasks)
 
 
-def _readme(net: PackedNetwork, made: Sections, optimize: Optimize) -> str:
+def _readme(net: PackedNetwork, made: Sections, optimize: Optimize, package: Package) -> str:
     layouts = [f"| {c.layer} | {c.bank} | {c.layout} | {c.size_bytes:,} | {c.other_bytes:,} |" for c in made.choices]
     return render(
         "c/README.md.in",
         tasks="\n".join(f"{t} {task.name} ({len(task.classes)} classes)" for t, task in enumerate(net.tasks)),
         runtime=", ".join(f"`{name}`" for name in RUNTIME_SOURCES),
         optimize=optimize,
+        building=how_to_build(package),
         flash=f"{made.flash_bytes:,}",
         scratch=f"{scratch_bytes(net, made):,}",
         layouts="\n".join(layouts),

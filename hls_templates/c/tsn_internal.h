@@ -7,9 +7,14 @@
 #ifndef TSN_INTERNAL_H
 #define TSN_INTERNAL_H
 
+#include <limits.h>
 #include <string.h>
 
 #include "tsn.h"
+
+#if UINT_MAX < 0xFFFFFFFF
+#error "the runtime needs a compiler whose int has 32 bits"
+#endif
 
 #if -1 >> 1 != -1
 #error "the runtime needs a compiler that shifts negative integers arithmetically"

@@ -79,13 +79,25 @@ def run(
     return run_on_files(graph, input, top)
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class CFolderOptions:
+    """How C is written."""
+
+    optimize: Literal["size", "speed"] = "size"
+    """how weights lie in flash: what is smaller, or what runs faster"""
+    package: Literal["make", "cmake", "arduino", "zephyr", "esp-idf"] = "make"
+    """the build system that the folder is for"""
+    samples: Annotated[int, whole(1, 1000)] = 2
+    """golden inputs a task, for the self-test"""
+
+
 def c(
     network: File,
     /,
     *,
     out: Out,
-    optimize: Literal["size", "speed"] = "size",
-    samples: Annotated[int, whole(1, 1000)] = 2,
+    how: CFolderOptions = CFolderOptions(),
 ) -> CommandResult:
     """Write C for microcontrollers: the network as constants for a small runtime.
 
@@ -94,9 +106,7 @@ def c(
     Args:
         network: .tsn file
         out: folder for tsn_net.h, tsn_net.c, tsn.h, tsn.c ...
-        optimize: how weights lie in flash: what is smaller, or what runs faster
-        samples: golden inputs a task, for the self-test
     """
     from tsn_hw.app.deploy.c_code import write_c_project
 
-    return write_c_project(network, out, optimize, samples)
+    return write_c_project(network, out, how.optimize, how.samples, how.package)
