@@ -99,6 +99,11 @@ def test_python_runs_as_it_stands(document: str, site: Path, monkeypatch: pytest
             exec(compile(block, document, "exec"), names)
 
 
+def test_the_whole_chain_with_ones_own_data_takes_at_most_25_lines_of_python() -> None:
+    (block,) = (block for block in blocks("README.md", "python") if "own_stream" in block)
+    assert 10 < len([line for line in block.splitlines() if line.strip()]) <= 25
+
+
 def driver_of(net: PackedNetwork, folder: Path) -> ModuleType:
     """The driver of an exported folder, whose board is a model of it."""
     source = (ROOT / "hls_templates/driver/driver.py").read_text()

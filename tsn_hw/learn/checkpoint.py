@@ -93,7 +93,11 @@ def save_checkpoint(folder: Path, position: Position, model: SubnetModel, fit: F
         position.fit = {name: getattr(fit, name) for name in FIT}
         tensors |= {f"best/{name}": tensor for name, tensor in fit.best.items()}
         for number, slot in fit.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer/{number}/{name}": value for name, value in slot.items()}
+            for name, value in slot.items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimizer/{number}/{name}"] = value
+                elif value is not None:
+                    raise TrainingError(f"the optimizer keeps {name} as {type(value).__name__}: it must be a tensor")
     write_tensors(folder / FILE, tensors, {"position": json.dumps(asdict(position), sort_keys=True)})
 
 
@@ -167,11 +171,12 @@ def load_fit(fit: Fit, position: Position, tensors: Mapping[str, Tensor], traine
     _require_alike(fit.best, trained if fit.best else {})
     groups = fit.optimizer.state_dict()["param_groups"]
     state: dict[int, dict[str, Tensor]] = {}
-    for number, parameter in enumerate(fit.optimizer.param_groups[0]["params"]):
+    for number, parameter in enumerate(p for group in fit.optimizer.param_groups for p in group["params"]):
         slot = _named(f"optimizer/{number}/", tensors)
         if slot:  # a parameter that no step has changed yet has none
-            moments = {"exp_avg": parameter, "exp_avg_sq": parameter}
-            _require_alike(slot, {"step": torch.zeros(()), **moments})
+            own = {name: parameter if value.dim() else torch.zeros(()) for name, value in slot.items()}
+            moments = {"step": torch.zeros(()), "exp_avg": parameter, "exp_avg_sq": parameter}
+            _require_alike(slot, moments if type(fit.optimizer) is torch.optim.Adam else own)
             state[number] = slot
     fit.optimizer.load_state_dict({"state": state, "param_groups": groups})
 

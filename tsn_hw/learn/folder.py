@@ -16,12 +16,24 @@ from tsn_hw.learn.checkpoint import Position, read_checkpoint
 from tsn_hw.learn.settings import DataSettings, Formats, ModelSettings, Settings
 
 SETTINGS = "settings.json"
+STREAM = "stream.json"
+DATA = "data/task_*.safetensors"
 NETWORK = "net.tsn"
 RECORDS = "training.json"
 SNAPSHOTS = "tasks/after_*.tsn"
 LATER = {"layers", "input_bits", "input_signed", "input_exponent", "normalize", "fill", "test_share"}
 """Keys that settings did not have when the first runs were made."""
-FILES = (CHECKPOINT, NETWORK, RECORDS, SETTINGS, SNAPSHOTS, "alone/task_*.tsn", "trained/task_*.safetensors")
+FILES = (
+    CHECKPOINT,
+    NETWORK,
+    RECORDS,
+    SETTINGS,
+    SNAPSHOTS,
+    "alone/task_*.tsn",
+    "trained/task_*.safetensors",
+    STREAM,
+    DATA,
+)
 
 
 def snapshot_path(folder: Path, task: int) -> Path:

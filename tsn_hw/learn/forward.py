@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tsn_hw.core.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, MaxPool, Pad, refused
 from tsn_hw.learn.architectures import Architecture
+from tsn_hw.learn.callbacks import Callbacks
 
 ENGINE = "the learner"
 T = TypeVar("T", bound=Any)
@@ -24,6 +25,7 @@ class Interpreter(nn.Module):
         super().__init__()
         self.architecture = architecture
         self.dropout_generator: torch.Generator | None = None  # None: nothing is dropped
+        self.callbacks = Callbacks()
 
     def walk(self, x: T, compute: Callable[[int, Layer, list[T]], T]) -> T:
         """The features of an input; ``compute`` gives the output of a layer from its index and its operands."""

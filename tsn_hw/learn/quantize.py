@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-import torch
 from numpy.typing import ArrayLike
 
 from tsn_hw.core.arithmetic import Ints
@@ -104,7 +103,7 @@ def train_quantized(
     """
     layers = model.weight_layers(task).values()
     recipe = replace(settings.train, epochs=epochs, lr=settings.train.lr / 2, schedule="cosine", ramp=0.0)
-    state = Fit(torch.optim.Adam(model.parameters_of(task), lr=recipe.lr, fused=True), recipe)
+    state = Fit(model.callbacks.optimizer_of(model.parameters_of(task), recipe.lr), recipe)
     books = [layer.subnet.codebook for layer in layers]
     track(state, evaluate(model, task, data.x_valid, data.y_valid).loss, trainable_state(model, task))
     while state.epoch < epochs:

@@ -26,6 +26,7 @@ from tsn_hw.core.files import StrPath, read_bytes, write_atomically
 from tsn_hw.core.locks import LOCK, sole_writer
 from tsn_hw.core.network import PackedNetwork
 from tsn_hw.learn.baselines import float_body_percent
+from tsn_hw.learn.callbacks import Callbacks, Epoch
 from tsn_hw.learn.checkpoint import FILE as CHECKPOINT
 from tsn_hw.learn.checkpoint import (
     Label,
@@ -49,28 +50,26 @@ from tsn_hw.learn.folder import (
     settings_to_json,
     snapshot_path,
 )
-from tsn_hw.learn.freezing import TaskLabel, commit, freeze
+from tsn_hw.learn.freezing import TaskLabel, freeze
+from tsn_hw.learn.kept import keep
 from tsn_hw.learn.methods import METHODS
-from tsn_hw.learn.models import HEAD, SubnetModel
+from tsn_hw.learn.models import SubnetModel
 from tsn_hw.learn.progress import progress, stage
-from tsn_hw.learn.prune import Accuracy, CodedSize, post_prune
-from tsn_hw.learn.quantize import accuracy_by_bits, adapt_bits, train_quantized
+from tsn_hw.learn.prune import Accuracy
 from tsn_hw.learn.ready import architecture_of, check_size, check_trainable, few_to_decide_on, memory_errors
 from tsn_hw.learn.route import Probe, Route, calibrated_threshold, check_memory, make_memory, route
 from tsn_hw.learn.settings import Settings
+from tsn_hw.learn.steps import finish_task, learn_alone, prune_task, test_accuracy
 from tsn_hw.learn.trained import capture, trained_path, write_trained
 from tsn_hw.learn.training import (
-    CALIBRATION_IMAGES,
     Fit,
     Tensors,
-    evaluate,
     fit,
     generator_of,
     numbers_held,
     reproducible,
     seed_of,
     start_task,
-    to_real,
     trainable_state,
 )
 
@@ -100,7 +99,7 @@ def train(
     into the folder; TrainingError if it holds a run and ``resume`` is off, or a run of other settings.
     """
     check_trainable(settings, stream, device_of(device))
-    run = _Run(settings, stream, Path(folder), device_of(device), quiet)
+    run = Run(settings, stream, Path(folder), device_of(device), quiet)
     run.execute(resume)
     return run.network()
 
@@ -114,7 +113,7 @@ def train_floats(
     float32 weights and coded masks against the dense float32 body. Raises as :func:`train` does.
     """
     check_size(settings, stream, device_of(device))
-    run = _Run(settings, stream, folder, device_of(device), quiet)
+    run = Run(settings, stream, folder, device_of(device), quiet)
     run.execute(resume)
     return list(run.position.records)
 
@@ -125,7 +124,7 @@ def load_run(settings: Settings, stream: TaskStream, folder: StrPath) -> SubnetM
     Raises TrainingError if the run is not finished, is one of other settings or tasks, or its checkpoint is damaged.
     """
     folder = Path(folder)
-    run = _Run(settings, stream, folder, device_of("cpu"), quiet=True)
+    run = Run(settings, stream, folder, device_of("cpu"), quiet=True)
     if not (folder / CHECKPOINT).exists():
         raise TrainingError(f"{folder}: has no checkpoint")
     run.restore(read_checkpoint(folder, digests(run.settings)))
@@ -149,19 +148,29 @@ def device_of(name: str) -> torch.device:
     return device
 
 
-class _Run:
+class Run:
     """The state of one run between its steps."""
 
-    def __init__(self, settings: Settings, stream: TaskStream, folder: Path, device: torch.device, quiet: bool) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        stream: TaskStream,
+        folder: Path,
+        device: torch.device,
+        quiet: bool,
+        callbacks: Callbacks = Callbacks(),
+    ) -> None:
         self.settings, self.stream, self.folder, self.device = prepared(settings, stream), stream, folder, device
-        self.quiet = quiet
+        self.quiet, self.callbacks = quiet, callbacks
         self.model = self._new_model()
         self.position = Position(settings_digest(self.settings), tasks=len(stream))
         self.saved, self.pause = time.monotonic(), CHECKPOINT_SECONDS
 
     def _new_model(self) -> SubnetModel:
         architecture = architecture_of(self.settings, self.stream.input_shape)
-        return SubnetModel(architecture, self.settings.formats, METHODS[self.settings.train.method]).to(self.device)
+        model = SubnetModel(architecture, self.settings.formats, METHODS[self.settings.train.method]).to(self.device)
+        model.callbacks = self.callbacks
+        return model
 
     def restore(self, checkpoint: tuple[Position, dict[str, Tensor]]) -> None:
         """Continue where a checkpoint stands; TrainingError if its tasks are not those of the stream."""
@@ -213,7 +222,7 @@ class _Run:
     def _check_files(self) -> None:
         """Hold data and networks of finished tasks against the checkpoint; networks that are missing are written."""
         for number, label in enumerate(self.position.labels if self.position.task < len(self.stream) else ()):
-            if label.data not in ("", self.stream.task(number).digest):
+            if label.data not in ("", self.stream.digest(number)):
                 raise TrainingError(f"task {label.name!r}: its data are not what {self.folder} has learned them from")
         if not self.model.method.codes or not self.position.task:
             return
@@ -246,6 +255,8 @@ class _Run:
 
     def _learn(self, data: TaskData, tensors: dict[str, Tensor]) -> None:
         number, started = self.position.task, time.monotonic()
+        if not self.stream.stored:
+            keep(self.folder, number, data)
         if len(self.position.routes) == number:
             self._begin(data)
         device_data = Tensors.of(data, self.device)
@@ -270,6 +281,8 @@ class _Run:
         if written:
             write_atomically(snapshot_path(self.folder, number), written)
             write_atomically(self.folder / NETWORK, written)
+        if self.callbacks.on_task is not None:
+            self.callbacks.on_task(self.position.records[-1])
 
     def _fit(self, name: str, data: Tensors, tensors: dict[str, Tensor]) -> Fit:
         """Train the task, from its start or from where a checkpoint's tensors leave it."""
@@ -280,6 +293,8 @@ class _Run:
 
         def on_epoch(state: Fit) -> None:
             told.advance(f"loss={state.best_loss:.4f}")
+            if self.callbacks.on_epoch is not None:
+                self.callbacks.on_epoch(Epoch(name, state.epoch, settings.epochs, state.best_loss))
             if time.monotonic() - self.saved >= self.pause:
                 self._save(state)
 
@@ -338,53 +353,3 @@ class _Run:
                 continue
             data = self.stream.task(number)
             write_atomically(path, artifact.to_bytes(learn_alone(self._new_model(), data, number, self.settings)))
-
-
-def learn_alone(model: SubnetModel, data: TaskData, number: int, settings: Settings) -> PackedNetwork:
-    """Learn one task from scratch in an empty model; ``number`` names its random decisions."""
-    model.add_bank(generator_of(settings.seed, "alone", number))
-    model.add_task(0, len(data.classes), generator_of(settings.seed, "alone head", number))
-    tensors, seed = Tensors.of(data, model.device), seed_of(settings.seed, "alone", number)
-    state = start_task(model, 0, settings.train, 1, seed)
-    fit(model, 0, tensors, state, lambda _: None)
-    with numbers_held(data.name, state):
-        prune_task(model, 0, tensors, settings)
-        finish_task(model, 0, tensors, settings, lambda: test_accuracy(model, 0, data))
-        return freeze(model, [TaskLabel(data.name, data.classes)])
-
-
-def test_accuracy(model: SubnetModel, task: int, data: TaskData) -> float:
-    """Accuracy on test data of the model as it stands: for reports, never for decisions."""
-    x, y = (torch.from_numpy(np.array(part)).to(model.device) for part in (data.x_test, data.y_test))
-    return evaluate(model, task, x, y).accuracy
-
-
-def prune_task(model: SubnetModel, task: int, data: Tensors, settings: Settings) -> dict[str, Any]:
-    """Post-prune a trained task while its validation accuracy holds."""
-    started = time.monotonic()
-    accuracy: Accuracy = lambda: evaluate(model, task, *data.deciding).accuracy  # noqa: E731
-    rng = np.random.default_rng(seed_of(settings.seed, "prune", task))
-    size = CodedSize(to_real(data.x_train[:CALIBRATION_IMAGES]), settings.quantize.min_bits)
-    pruned = post_prune(model, task, accuracy, settings.prune, rng, size if settings.prune.by == "coded_size" else None)
-    return {"pruned": asdict(pruned), "prune_seconds": round(time.monotonic() - started, 3)}
-
-
-def finish_task(model: SubnetModel, task: int, data: Tensors, settings: Settings, test: Accuracy) -> dict[str, Any]:
-    """From trained weights to committed integers: quantize, train on if few bits are left, commit."""
-    accuracy: Accuracy = lambda: evaluate(model, task, *data.deciding).accuracy  # noqa: E731
-    by_bits = accuracy_by_bits(model, task, test, settings.quantize)
-    quantized = adapt_bits(model, task, accuracy, settings.quantize)
-    qat = min(quantized.bits.values()) <= settings.quantize.qat_bits
-    if qat:
-        fitted = {name: bits for name, bits in quantized.bits.items() if name not in quantized.shared}
-        fitted[HEAD] = settings.quantize.head_bits
-        train_quantized(model, task, data, fitted, settings.quantize.qat_epochs, settings)
-    reached = accuracy()
-    commit(model, task)
-    return {
-        "bits": quantized.bits,
-        "shared_codebooks": list(quantized.shared),
-        "qat": qat,
-        "valid_accuracy": {"float": quantized.accuracy_before, "quantized": reached, "committed": accuracy()},
-        "test_accuracy_by_bits": by_bits,
-    }

@@ -156,7 +156,7 @@ def start_task(model: SubnetModel, task: int, settings: TrainSettings, tasks: in
             layer.subnet.scores.data.mul_(settings.inherit)
     head = model.modules_of(task).head
     head.subnet.start(1.0, head.weight.data, head.grid.real)
-    return Fit(torch.optim.Adam(model.parameters_of(task), lr=settings.lr, fused=True), settings, seed)
+    return Fit(model.callbacks.optimizer_of(model.parameters_of(task), settings.lr), settings, seed)
 
 
 def trainable_state(model: SubnetModel, task: int) -> dict[str, Tensor]:
@@ -235,15 +235,18 @@ def train_epoch(model: Interpreter, task: int, data: Tensors, state: Fit, genera
         images = data.x_train.index_select(0, chosen)  # faster than indexing
         if settings.mirror or settings.shift:
             images = mirrored_and_moved(images, settings.mirror, settings.shift, generator)
+        inputs, augment = to_real(images), model.callbacks.augment
+        if augment is not None:
+            inputs = augment(inputs, generator)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
-            loss = F.cross_entropy(model(to_real(images), task), data.y_train[chosen])
+            loss = model.callbacks.loss_of(model(inputs, task), data.y_train[chosen])
         loss.backward()
         state.optimizer.step()
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean cross-entropy and accuracy in percent."""
+    """Mean loss (cross-entropy unless the model has another) and accuracy in percent."""
 
     loss: float
     accuracy: float
@@ -259,7 +262,7 @@ def evaluate(model: Interpreter, task: int, x: Tensor, y: Tensor) -> Evaluation:
     loss, correct = 0.0, 0
     for images, labels in zip(x.split(EVALUATION_BATCH), y.split(EVALUATION_BATCH), strict=True):
         logits = model(to_real(images), task)
-        loss += float(F.cross_entropy(logits, labels, reduction="sum"))
+        loss += model.callbacks.total_loss(logits, labels)
         correct += int((logits.argmax(1) == labels).sum())
     return Evaluation(loss / len(x), 100 * correct / len(x))
 

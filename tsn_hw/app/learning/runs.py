@@ -20,8 +20,9 @@ from tsn_hw.learn.config import settings_from_json, stream_of
 from tsn_hw.learn.data.tasks import TaskStream
 from tsn_hw.learn.folder import NETWORK as NETWORK
 from tsn_hw.learn.folder import SETTINGS as SETTINGS
-from tsn_hw.learn.folder import snapshot_path
+from tsn_hw.learn.folder import STREAM, snapshot_path
 from tsn_hw.learn.freezing import brevitas_integers
+from tsn_hw.learn.kept import kept_stream
 from tsn_hw.learn.run import load_run
 from tsn_hw.learn.settings import Settings
 
@@ -43,8 +44,8 @@ class RunFolder:
 
     @cached_property
     def stream(self) -> TaskStream:
-        """The tasks, loaded again from the data."""
-        return stream_of(self.settings)
+        """The tasks, loaded again from the data, or from the folder where it keeps them."""
+        return kept_stream(self.folder) if (self.folder / STREAM).is_file() else stream_of(self.settings)
 
     @cached_property
     def network(self) -> PackedNetwork:

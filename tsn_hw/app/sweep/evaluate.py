@@ -130,10 +130,11 @@ def float_accuracy(base: Base) -> float:
         return float(np.mean(float_accuracies(bench(base).trained)))
 
 
-def learn(settings: Settings, folder: Path) -> None:
-    """Learn a run, or what is left of it."""
+def learn(settings: Settings, folder: Path, run: Path | None) -> None:
+    """Learn a run, or what is left of it, of the tasks that a finished run had, or that the settings describe."""
     with _ONE_AT_A_TIME:
-        train(settings, stream_of(settings), folder, resume=True, quiet=True)
+        stream = stream_of(settings) if run is None else RunFolder(run).stream
+        train(settings, stream, folder, resume=True, quiet=True)
 
 
 def _result(net: PackedNetwork, accuracies: tuple[float, ...], part: DeviceBudget | None) -> tuple[Row, bytes]:

@@ -52,8 +52,9 @@ def run_sweep(file: Path, folder: Path, engine: Engine, parquet: bool = False) -
         require_package("optuna", "a [search] needs Optuna")
     if parquet:
         require_package("pyarrow", "--parquet needs pyarrow")
-    trained = RunFolder(Path(settings.run)).settings if settings.run else read_settings(Path(settings.train))
-    stream = stream_of(trained)
+    run = RunFolder(Path(settings.run)) if settings.run else None
+    trained = read_settings(Path(settings.train)) if run is None else run.settings
+    stream = stream_of(trained) if run is None else run.stream
     space = space_of(settings.values, trained, _layer_names(trained, stream))
     points = space.points() if settings.search is None else []  # refused before anything is learned
     with sole_writer(folder / LOCK), open_results(folder / RESULTS) as results:
@@ -114,7 +115,8 @@ def _bases(
         else:
             wanted = replace(trained, train=replace(trained.train, keep_ratio=ratio, transfer=False))
             runs[ratio] = wanted, folder / "runs" / f"keep_{ratio:g}_{settings_digest(wanted)[:8]}"
-    calls = [(wanted, path) for wanted, path in runs.values() if not (path / "training.json").is_file()]
+    source = Path(settings.run) if settings.run else None
+    calls = [(wanted, path, source) for wanted, path in runs.values() if not (path / "training.json").is_file()]
     if settings.run:
         calls = [call for call in calls if call[1] != Path(settings.run)]  # it is finished, or refused below
     learned = engine(learn, calls)
