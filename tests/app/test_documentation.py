@@ -91,10 +91,12 @@ def test_python_runs_as_it_stands(document: str, site: Path, monkeypatch: pytest
     write_qonnx(net, ".", "quant")
     monkeypatch.setitem(sys.modules, "driver", driver_of(net, site))
     names: dict[str, Any] = {"images": PIXELS, "integers": PIXELS.astype(np.int64)}
+    shown: dict[str, Any] = {}  # names of the examples with >>>
     for block in blocks(document, "python"):
         if block.startswith(">>>"):
-            case = doctest.DocTestParser().get_doctest(block, {}, document, document, 0)
-            assert doctest.DocTestRunner().run(case).failed == 0
+            case = doctest.DocTestParser().get_doctest(block, shown, document, document, 0)
+            assert doctest.DocTestRunner().run(case, clear_globs=False).failed == 0
+            shown |= case.globs
         elif "qonnx" not in block:
             exec(compile(block, document, "exec"), names)
 
