@@ -175,6 +175,22 @@ class SubnetModel(Interpreter):
         self.bank_of.append(bank)
         return len(self.tasks) - 1
 
+    def train(self, mode: bool = True) -> SubnetModel:
+        """Turn to training or to evaluation; a committed task, which is never trained again, stays in evaluation.
+
+        So a step of a stream takes no longer when many tasks are learned already.
+        """
+        self.training = self.tasks.training = mode
+        for part in self.children():
+            if part is not self.tasks:
+                part.train(mode)
+        for number in range(len(self.tasks)):
+            private = self.modules_of(number)
+            wanted = mode and not bool(private.affine.committed)
+            if private.training != wanted:
+                private.train(wanted)
+        return self
+
     @property
     def device(self) -> torch.device:
         """Where the parameters live."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -162,17 +162,21 @@ def start_task(model: SubnetModel, task: int, settings: TrainSettings, tasks: in
 def trainable_state(model: SubnetModel, task: int) -> dict[str, Tensor]:
     """The state that training a task changes: its bank and its own modules, not the committed words."""
     frozen = ("owner", "code", "codebooks", "entries", "masks")
-    prefixes = (f"banks.{model.bank_of[task]}.", f"tasks.{task}.")
-    return {
-        name: tensor
-        for name, tensor in model.state_dict().items()
-        if name.startswith(prefixes) and name.rsplit(".", 1)[-1] not in frozen
-    }
+    state = _state_of(model, (f"banks.{model.bank_of[task]}", f"tasks.{task}"))
+    return {name: tensor for name, tensor in state.items() if name.rsplit(".", 1)[-1] not in frozen}
+
+
+def _state_of(model: SubnetModel, modules: Iterable[str]) -> dict[str, Tensor]:
+    """The part of a state dict that some modules of a model have: other tasks are not walked."""
+    state: dict[str, Tensor] = {}
+    for name in modules:
+        state |= model.get_submodule(name).state_dict(prefix=f"{name}.")
+    return state
 
 
 def restore(model: SubnetModel, state: dict[str, Tensor]) -> None:
     """Put a snapshot of :func:`trainable_state` back."""
-    current = model.state_dict()
+    current = _state_of(model, dict.fromkeys(".".join(name.split(".")[:2]) for name in state))
     for name, tensor in state.items():
         current[name].copy_(tensor)  # in place: a state dict shares memory with its model
 

@@ -14,6 +14,8 @@ from tsn_hw.core.records import Bounds, build, read_json
 
 Count = Annotated[int, Bounds(0, 2**62)]
 REFERENCE = "int64 loop"
+MOST_COLUMNS = 10
+"""Most tasks that a table has a column for; more are told together."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,11 @@ class TaskResult:
 
     digest: str
     layers: dict[str, LayerResult]
+
+    @property
+    def mismatches(self) -> int:
+        """Outputs of all layers that differ."""
+        return sum(layer.mismatches for layer in self.layers.values())
 
 
 @dataclass
@@ -117,29 +124,43 @@ def read_verification(path: Path, network: bytes, tasks: Sequence[str]) -> Verif
 
 
 def verification_blocks(found: Verification, tasks: Sequence[str]) -> list[Block]:
-    """Every engine with what differs by task, and everything that is wrong."""
+    """Every engine with what differs, task by task where they fit a line, and everything that is wrong."""
+    groups = [[task] for task in tasks] if len(tasks) <= MOST_COLUMNS else [list(tasks)]
     rows: list[list[Value | Cell]] = []
     told = []
     for name, engine in found.engines.items():
         if engine.absent is not None:
-            rows.append([name, None, *[""] * len(tasks), Cell(engine.absent, state="absent")])
+            rows.append([name, None, *[""] * len(groups), Cell(engine.absent, state="absent")])
             continue
-        cells = [_compared(list(engine.tasks[task].layers.values()), name == REFERENCE) for task in tasks]
+        cells = [_compared([engine.tasks[task] for task in group], name == REFERENCE) for group in groups]
         rows.append([name, engine.inputs, *cells, f"{engine.mismatches:,}"])
         if engine.tool is not None:
-            cycles = ", ".join(map(str, engine.cycles.values()))
-            told.append(f"{name}: {engine.tool}; cycles of all inputs of a task: {cycles}")
+            told.append(f"{name}: {engine.tool}; cycles of all inputs of a task: {_cycles(engine.cycles)}")
+        wrong = [task for task in tasks if engine.tasks[task].mismatches] if len(groups) < len(tasks) else []
+        told += [f"{name} differs in {_listed(wrong)}"] if wrong else []
     told += [f"FIRST DIFFERENCE: {found.first_difference}"] if found.first_difference else []
     told += [f"BROKEN SEAL: task {name!r}" for name in found.broken_seals]
     told += [f"CHANGED: {text}" for text in found.changed_snapshots]
-    header = ["engine", "inputs a task", *tasks, "differences"]
+    columns = list(tasks) if len(groups) == len(tasks) else [f"all {len(tasks)} tasks"]
+    header = ["engine", "inputs a task", *columns, "differences"]
     table = Table.of_rows(header, rows, f"Integers that differ from the {REFERENCE}")
     return [table, Note("\n".join(told))] if told else [table]
 
 
-def _compared(layers: Sequence[LayerResult], is_reference: bool) -> Cell:
-    outputs = sum(layer.outputs for layer in layers)
+def _cycles(of: Mapping[str, int]) -> str:
+    if len(of) <= MOST_COLUMNS:
+        return ", ".join(map(str, of.values()))
+    return f"{min(of.values())} to {max(of.values())}"
+
+
+def _listed(tasks: Sequence[str]) -> str:
+    more = len(tasks) - MOST_COLUMNS
+    return ", ".join(tasks[:MOST_COLUMNS]) + (f" and {more} tasks more" if more > 0 else "")
+
+
+def _compared(results: Sequence[TaskResult], is_reference: bool) -> Cell:
+    outputs = sum(layer.outputs for result in results for layer in result.layers.values())
     if is_reference:
         return Cell(f"{outputs:,} integers")
-    mismatches = sum(layer.mismatches for layer in layers)
+    mismatches = sum(result.mismatches for result in results)
     return Cell(f"{mismatches:,} of {outputs:,}", state="bad" if mismatches else "good")
