@@ -1,5 +1,6 @@
 """Back ends: they turn a packed network into files that other tools run."""
 
+from export.c_code.patch import write_c_patch
 from export.c_code.project import write_c
 from export.hls.project import write_hls
 from export.memories.files import read_memories, write_memories
@@ -17,6 +18,7 @@ __all__ = [
     "qonnx_graph",
     "read_memories",
     "write_c",
+    "write_c_patch",
     "write_hls",
     "write_memories",
     "write_onnx",

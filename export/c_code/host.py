@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from export.c_code.machines import WARNINGS, Machine, host
-from export.c_code.project import RUNTIME_HEADERS, RUNTIME_SOURCES, SOURCES, c_files
+from export.c_code.project import RUNTIME_HEADERS, RUNTIME_SOURCES, SOURCES, arrays, c_files
 from export.c_code.scratch import element_bytes, source_of
 from export.c_code.sections import sections
 from export.c_code.weights import Optimize
@@ -31,11 +31,16 @@ HOST = host("gcc", "-O2")
 
 @dataclass(frozen=True, eq=False)
 class CompiledC:
-    """An engine: the runtime and the constants of a network, compiled. Its folder goes with the object."""
+    """An engine: the runtime and the constants of a network, compiled. Its folder goes with the object.
+
+    base, patches: the network that is compiled and what is added to it, where ``net`` has further tasks.
+    """
 
     net: PackedNetwork
     optimize: Optimize = "size"
     machine: Machine = HOST
+    base: PackedNetwork | None = None
+    patches: Sequence[bytes] = ()
 
     @cached_property
     def _folder(self) -> Path:
@@ -45,13 +50,21 @@ class CompiledC:
                 raise EngineError(f"{tool} is not installed")
         folder = Path(tempfile.mkdtemp(prefix="tsn-hw-c-"))
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        zeros = np.zeros((1, *self.net.input_shape), np.int64)
-        head, outputs = self.net.layers[self.net.head(0)].name, len(self.net.tasks[0].classes)
+        net = self.base or self.net
+        zeros = np.zeros((1, *net.input_shape), np.int64)
+        head, outputs = net.layers[net.head(0)].name, len(net.tasks[0].classes)
         golden = [GoldenRun(0, zeros, {head: np.zeros((1, outputs), np.int64)})]  # nobody looks at it here
-        files = c_files(self.net, sections(self.net, self.optimize), golden, self.optimize)
-        write_files(folder, files | _templates(["dump.c"]))
+        most_classes = max(len(task.classes) for task in self.net.tasks)
+        files = c_files(net, sections(net, self.optimize, most_classes), golden, self.optimize)
+        write_files(folder, files | {"patches.h": self._patches_header} | _templates(["dump.c"]))
         build(self.machine, folder, ["dump.c"])
         return folder
+
+    @property
+    def _patches_header(self) -> bytes:
+        patches = [*self.patches, b"\0"]  # one of a single byte is the end
+        text = arrays([f"patch_{number}" for number in range(len(patches))], "patches", patches)
+        return f'#include "tsn.h"\n\n{text}'.encode()
 
     def compile(self) -> None:
         """Compile it now; EngineError where that cannot be, ExportError where C does not hold the network."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from export.c_code.weights import Optimize
 from export.hls.scripts import TEMPLATES, render
 from export.project.folder import write_folder
 from export.project.golden import GoldenRun
-from tsn_hw.core import artifact
 from tsn_hw.core.arithmetic import ActFormat, Ints
 from tsn_hw.core.errors import ExportError
 from tsn_hw.core.files import StrPath
@@ -25,7 +23,15 @@ from tsn_hw.core.network import PackedNetwork
 
 C_FOLDER = "tsn-hw c project 1"
 RUNTIME_HEADERS = ("tsn.h", "tsn_internal.h")
-RUNTIME_SOURCES = ("tsn.c", "tsn_linear.c", "tsn_sections.c", "tsn_weights.c", "tsn_windows.c")
+RUNTIME_SOURCES = (
+    "tsn.c",
+    "tsn_check.c",
+    "tsn_convolve.c",
+    "tsn_linear.c",
+    "tsn_sections.c",
+    "tsn_weights.c",
+    "tsn_windows.c",
+)
 """The runtime: files of ``hls_templates/c`` that are the same for all networks."""
 SOURCES = (*RUNTIME_SOURCES, "tsn_net.c")
 """What a firmware compiles; the Makefile of a project finds them as ``tsn*.c``."""
@@ -50,6 +56,7 @@ def write_c(
     golden: Sequence[GoldenRun],
     optimize: Optimize = "size",
     package: Package = "make",
+    max_classes: int = 1,
 ) -> CProject:
     """Write the C project of a network, for microcontrollers.
 
@@ -57,19 +64,20 @@ def write_c(
 
     golden: inputs and expected integers for the self-test. optimize: what decides how weights lie in flash.
     package: the build system that the folder is for.
+    max_classes: logits that buffers have room for at least, for tasks that patches add.
 
     Raises ExportError where C cannot hold the network, or the folder is not empty and no export of ours; FileError
     where it cannot be written.
     """
-    made = sections(net, optimize)
-    project = CProject(made.flash_bytes, scratch_bytes(net, made), made.choices)
+    made = sections(net, optimize, max_classes)
+    project = CProject(made.flash_bytes, scratch_bytes(made), made.choices)
     write_folder(Path(folder), c_files(net, made, golden, optimize, package), C_FOLDER)
     return project
 
 
-def scratch_bytes(net: PackedNetwork, made: Sections) -> int:
+def scratch_bytes(made: Sections) -> int:
     """Bytes of the scratch buffer: all tensors of a task, and its logits."""
-    return made.scratch_bytes + 4 * _most_logits(net)
+    return made.scratch_bytes + 4 * made.most_logits
 
 
 def c_files(
@@ -91,24 +99,29 @@ def _header(net: PackedNetwork, made: Sections) -> str:
         input_type=_input_type(net.input),
         inputs=int(np.prod(net.input_shape)),
         tasks=len(net.tasks),
-        scratch_bytes=scratch_bytes(net, made),
-        scratch_words=scratch_bytes(net, made) // 4,
-        most_logits=_most_logits(net),
+        scratch_bytes=scratch_bytes(made),
+        scratch_words=scratch_bytes(made) // 4,
+        most_logits=made.most_logits,
     )
 
 
 def _constants(net: PackedNetwork, made: Sections) -> str:
     """The sections as arrays."""
-    names = [f"task_{t}" for t in range(len(made.tasks))] + [f"bank_{b}" for b in range(len(made.banks))]
+    names = [f"task_{t}" for t in range(len(made.tasks))] + [f"bank_{bank}" for bank in made.banks]
     parts = ["/* Written by tsn-hw: the constants of a network. */", '#include "tsn_net.h"', ""]
-    for name, data in zip(names, made.tasks + made.banks, strict=True):
-        parts += [f"static const uint8_t {name}[{len(data)}] = {{", *_lines(map(str, data)), "};", ""]
-    parts.append(f"static const tsn_section sections[{len(names)}] = {{")
-    parts += [f"    {{{name}, sizeof {name}}}," for name in names]
-    digest = hashlib.sha256(artifact.to_bytes(net)).hexdigest()
+    parts.append(arrays(names, "sections", made.all))
     sizes = f"TSN_TASKS, {len(names)}, TSN_INPUTS, sizeof(tsn_input), TSN_SCRATCH_BYTES, TSN_MOST_LOGITS"
-    parts += ["};", "", f'const tsn_network tsn_constants = {{\n    sections, {sizes},\n    "{digest}"}};', ""]
+    parts += [f"const tsn_network tsn_constants = {{\n    sections, {sizes}}};", ""]
     return "\n".join(parts)
+
+
+def arrays(names: Sequence[str], table: str, contents: Sequence[bytes]) -> str:
+    """Bytes as arrays of C, and a table of them as sections."""
+    parts: list[str] = []
+    for name, data in zip(names, contents, strict=True):
+        parts += [f"static const uint8_t {name}[{len(data)}] = {{", *_lines(map(str, data)), "};", ""]
+    parts.append(f"static const tsn_section {table}[{len(names)}] = {{")
+    return "\n".join([*parts, *(f"    {{{name}, sizeof {name}}}," for name in names), "};", ""])
 
 
 def golden_header(net: PackedNetwork, golden: Sequence[GoldenRun]) -> str:
@@ -148,10 +161,6 @@ def _input_type(form: ActFormat) -> str:
     return f"{'' if form.signed else 'u'}int{8 * element_bytes(form)}_t"
 
 
-def _most_logits(net: PackedNetwork) -> int:
-    return max(len(task.classes) for task in net.tasks)
-
-
 def _readme(net: PackedNetwork, made: Sections, optimize: Optimize, package: Package) -> str:
     layouts = [f"| {c.layer} | {c.bank} | {c.layout} | {c.size_bytes:,} | {c.other_bytes:,} |" for c in made.choices]
     return render(
@@ -161,7 +170,7 @@ def _readme(net: PackedNetwork, made: Sections, optimize: Optimize, package: Pac
         optimize=optimize,
         building=how_to_build(package),
         flash=f"{made.flash_bytes:,}",
-        scratch=f"{scratch_bytes(net, made):,}",
+        scratch=f"{scratch_bytes(made):,}",
         layouts="\n".join(layouts),
         input=f"{net.input_shape} integers of type {_input_type(net.input)}, {net.input.bits} bits",
     )

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from export.memories.formats import words_sha256
-from tsn_hw.core import artifact
+from export.project.extension import check_extends
 from tsn_hw.core.arithmetic import Ints
 from tsn_hw.core.errors import ExportError
 from tsn_hw.core.network import PackedNetwork
@@ -59,7 +59,7 @@ def extended(old: PackedNetwork, new: PackedNetwork, settings: HardwareSettings)
 
     Raises ExportError where ``new`` is no extension of ``old``, or needs other hardware than ``old`` with its room.
     """
-    _check_extends(old, new)
+    check_extends(old, new)
     if settings.max_tasks < len(new.tasks):
         needs = f"the new network has {len(new.tasks)} tasks"
         raise ExportError(f"max_tasks={settings.max_tasks}: {needs}; the accelerator must be built with room for them")
@@ -81,21 +81,6 @@ def task_patch(before: Accelerator, after: Accelerator) -> TaskPatch:
 
 
 # ------------------------------------------------------------------------------------------------- what can be patched
-
-
-def _check_extends(old: PackedNetwork, new: PackedNetwork) -> None:
-    count = len(old.tasks)
-    if len(new.tasks) <= count:
-        raise ExportError(f"the new network has {len(new.tasks)} tasks, the old one {count}: there is nothing to add")
-    if artifact.to_bytes(new.first_tasks(count)) == artifact.to_bytes(old):
-        return
-    for number, task in enumerate(old.tasks):
-        was, now = artifact.seal(old, number), artifact.seal(new, number)
-        if was != now:
-            raise ExportError(
-                f"task {task.name!r}: has the seal {now[:12]} in the new network, {was[:12]} in the old one"
-            )
-    raise ExportError(f"the first {count} tasks of the new network are not the old one in what seals do not cover")
 
 
 def _check_rows(before: Accelerator, new: PackedNetwork) -> None:

@@ -1,10 +1,13 @@
-/* For tests: runs the task of the number at the start of the file "inputs" on all inputs behind it, and writes the
- * integers of every layer, then a tsn_status, as int32_t to the file "integers". All numbers have this machine's order. */
+/* For tests: adds the patches of patches.h, of which one of a single byte is the end, runs the task of the number at the
+ * start of the file "inputs" on all inputs behind it, and writes the integers of every layer, then a tsn_status, as
+ * int32_t to the file "integers". All numbers have this machine's order. */
 #include <stdint.h>
 #include <stdio.h>
 
+#include "patches.h"
 #include "tsn_net.h"
 
+static tsn_section room[64];
 static uint32_t scratch[TSN_SCRATCH_WORDS];
 static tsn_input input[TSN_INPUTS];
 static int32_t logits[TSN_MOST_LOGITS];
@@ -25,6 +28,10 @@ int main(void) {
     FILE *inputs = fopen("inputs", "rb"), *integers = fopen("integers", "wb");
     if (inputs == NULL || integers == NULL || fread(&task, sizeof task, 1, inputs) != 1) {
         return 1;
+    }
+    tsn_give_room(&net, room, sizeof room / sizeof room[0]);
+    for (uint32_t i = 0; status == TSN_OK && patches[i].size > 1u; i++) {
+        status = (int32_t)tsn_add_task(&net, patches[i].data, patches[i].size);
     }
     while (status == TSN_OK && fread(input, sizeof input, 1, inputs) == 1) {
         status = (int32_t)tsn_observe(&net, task, input, logits, write_layer, integers);

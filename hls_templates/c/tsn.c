@@ -9,12 +9,11 @@ static tsn_status run_layer(const tsn_net *net, const uint8_t *section, const la
     const uint32_t *f = layer->field;
     const uint8_t *x = tensor(net, input, f[SOURCE_AT]);
     if (f[KIND] == PRODUCTS) {
-        weights_t w = tsn_weights(net, section, layer);
-        if (f[HEIGHT] * f[WIDTH] * f[KERNEL_HEIGHT] * f[KERNEL_WIDTH] == 1u && f[GROUPS] == 1u) {
-            tsn_linear(layer, &w, x, y);
+        weights_t listed = tsn_listed(section, layer), masked = tsn_masked(net, section, layer);
+        if (is_linear(f)) {
+            tsn_linear(layer, &listed, &masked, x, y);
         } else {
-            tsn_advance(&w);
-            tsn_convolve(layer, &w, x, y);
+            tsn_convolve(layer, &listed, &masked, x, y);
         }
     } else if (f[KIND] == MAX_POOL || f[KIND] == AVERAGE_POOL) {
         tsn_pool(layer, x, y);
@@ -26,12 +25,25 @@ static tsn_status run_layer(const tsn_net *net, const uint8_t *section, const la
     return TSN_OK;
 }
 
+const tsn_section *tsn_task_section(const tsn_net *net, uint32_t task) {
+    uint32_t own = net->network->tasks;
+    return task < own ? &net->network->sections[task] : task - own < net->added ? &net->room[task - own] : 0;
+}
+
+void tsn_give_room(tsn_net *net, tsn_section *room, uint32_t count) {
+    net->room = room;
+    net->room_count = count;
+    net->added = 0;
+}
+
 tsn_status tsn_init(tsn_net *net, const tsn_network *network, void *scratch, uint32_t scratch_bytes) {
     if (scratch == 0 || ((uintptr_t)scratch & 3u) != 0u || scratch_bytes < network->scratch_bytes) {
         return TSN_NO_SCRATCH;
     }
     net->network = network;
     net->scratch = (uint8_t *)scratch;
+    net->scratch_bytes = scratch_bytes;
+    tsn_give_room(net, 0, 0);
     for (uint32_t i = 0; i < network->section_count; i++) {
         tsn_status status = tsn_check_head(&network->sections[i]);
         if (status != TSN_OK) {
@@ -41,24 +53,24 @@ tsn_status tsn_init(tsn_net *net, const tsn_network *network, void *scratch, uin
     return TSN_OK;
 }
 
-static const uint8_t *task_section(const tsn_net *net, uint32_t task) {
-    return task < net->network->tasks ? net->network->sections[task].data : 0;
-}
-
 int32_t tsn_element(const void *values, uint32_t type, uint32_t i) {
     return type == INT32 ? ((const int32_t *)values)[i] : get((const uint8_t *)values, type, i);
 }
 
 tsn_status tsn_observe(
     const tsn_net *net, uint32_t task, const void *input, int32_t *logits, tsn_observer observer, void *context) {
-    const uint8_t *section = task_section(net, task);
-    if (section == 0) {
+    const tsn_section *found = tsn_task_section(net, task);
+    if (found == 0) {
         return TSN_NO_TASK;
     }
-    const uint8_t *record = section + read32(section + RECORDS_AT);
+    const uint8_t *section = found->data, *record = section + read32(section + RECORDS_AT);
     for (uint32_t i = 0, layers = read32(section + LAYERS_AT); i < layers; i++) {
         layer_t layer;
-        record = tsn_read_layer(section, record, &layer);
+        record = tsn_read_layer(found, record, &layer);
+        if (record == 0) {
+            return TSN_BAD_RECORD;
+        }
+        layer.scales = section + layer.field[SCALES_AT];
         int is_head = layer.field[TARGET_TYPE] == INT32;
         uint8_t *y = is_head ? (uint8_t *)logits : net->scratch + (layer.field[TARGET_AT] - 1u);
         tsn_status status = run_layer(net, section, &layer, input, y);
@@ -77,13 +89,14 @@ tsn_status tsn_run(const tsn_net *net, uint32_t task, const void *input, int32_t
     return tsn_observe(net, task, input, logits, 0, 0);
 }
 
-/* The last bytes of the scratch buffer hold logits where the caller gives no room for them. */
-static int32_t *own_logits(const tsn_net *net) {
-    return (int32_t *)(void *)(net->scratch + net->network->scratch_bytes - 4u * net->network->most_logits);
+/* Logits stand behind the tensors of a task in the scratch buffer where the caller gives no room for them. */
+static int32_t *own_logits(const tsn_net *net, uint32_t task) {
+    const tsn_section *section = tsn_task_section(net, task);
+    return (int32_t *)(void *)(net->scratch + (section == 0 ? 0u : read32(section->data + TENSORS_AT)));
 }
 
 int32_t tsn_classify(const tsn_net *net, uint32_t task, const void *input) {
-    int32_t *logits = own_logits(net), best = 0;
+    int32_t *logits = own_logits(net, task), best = 0;
     tsn_status status = tsn_run(net, task, input, logits);
     if (status != TSN_OK) {
         return (int32_t)status;
@@ -94,19 +107,24 @@ int32_t tsn_classify(const tsn_net *net, uint32_t task, const void *input) {
     return best;
 }
 
-uint32_t tsn_task_count(const tsn_net *net) { return net->network->tasks; }
+uint32_t tsn_task_count(const tsn_net *net) { return net->network->tasks + net->added; }
 
 const char *tsn_task_name(const tsn_net *net, uint32_t task) {
-    const uint8_t *section = task_section(net, task);
-    return section == 0 ? 0 : (const char *)(section + read32(section + NAME_AT));
+    const tsn_section *section = tsn_task_section(net, task);
+    return section == 0 ? 0 : (const char *)(section->data + read32(section->data + NAME_AT));
 }
 
 uint32_t tsn_logit_count(const tsn_net *net, uint32_t task) {
-    const uint8_t *section = task_section(net, task);
-    return section == 0 ? 0 : read32(section + OUTPUTS_AT);
+    const tsn_section *section = tsn_task_section(net, task);
+    return section == 0 ? 0 : read32(section->data + OUTPUTS_AT);
 }
 
-const char *tsn_digest(const tsn_net *net) { return net->network->digest; }
+const char *tsn_digest(const tsn_net *net) {
+    const char *name = tsn_task_name(net, tsn_task_count(net) - 1u);
+    while (*name++ != 0) {
+    }
+    return name;
+}
 
 uint32_t tsn_version(void) { return TSN_VERSION; }
 
@@ -125,14 +143,15 @@ static tsn_status check_golden(const tsn_net *net, const tsn_golden *golden) {
 }
 
 tsn_status tsn_self_test(const tsn_net *net, const tsn_golden *golden, uint32_t count) {
-    int32_t *logits = own_logits(net);
-    for (uint32_t i = 0; i < net->network->section_count; i++) {
-        tsn_status status = tsn_check_section(&net->network->sections[i]);
+    uint32_t own = net->network->section_count;
+    for (uint32_t i = 0; i < own + net->added; i++) {
+        tsn_status status = tsn_check_section(i < own ? &net->network->sections[i] : &net->room[i - own]);
         if (status != TSN_OK) {
             return status;
         }
     }
     for (uint32_t i = 0; i < count; i++) {
+        int32_t *logits = own_logits(net, golden[i].task);
         tsn_status status = check_golden(net, &golden[i]);
         if (status == TSN_OK && golden[i].outputs != tsn_logit_count(net, golden[i].task)) {
             status = TSN_BAD_GOLDEN;

@@ -1,8 +1,7 @@
 /* What the files of the runtime share. Numbers come from the sections; all logic is here, the same for every network.
  *
- * A section is a head (magic, size, CRC-32 of what follows, version, place of the records, digests of the network
- * before and with it), data, the name of the task, and a record a layer: integers of 7 bits a byte, lowest first, the
- * highest bit set in all bytes but the last. All other integers have their lowest byte first.
+ * A section is a head, data, and a record a layer: integers of 7 bits a byte, lowest first, the highest bit set in all
+ * bytes but the last. All other integers have their lowest byte first. 3 bytes stand behind the records.
  */
 #ifndef TSN_INTERNAL_H
 #define TSN_INTERNAL_H
@@ -27,30 +26,45 @@
 #endif
 
 #define MAGIC 0x314E5354u /* "TSN1" */
-enum { SIZE_AT = 4, CRC_AT = 8, VERSION_AT = 12, RECORDS_AT = 16, LAYERS_AT = 20, OUTPUTS_AT = 24, NAME_AT = 28, HEAD = 48 };
+enum { /* bytes of a head */
+    SIZE_AT = 4,
+    CRC_AT = 8, /* of all that follows */
+    VERSION_AT = 12,
+    RECORDS_AT = 16, /* place of the records: the end of the data */
+    LAYERS_AT = 20,
+    OUTPUTS_AT = 24,
+    NAME_AT = 28, /* place of the name; the SHA-256 of the .tsn stands behind it where the task is the last one */
+    TENSORS_AT = 32, /* bytes of scratch buffer in front of the logits */
+    BANK_CRC_AT = 36, /* CRC-32 of the section whose words it reads, or 0 */
+    BEFORE_AT = 40, /* digest of all tasks before this one, */
+    AFTER_AT = 48, /* and with it */
+    HEAD = 56,
+    BEHIND = 3
+};
 
 enum { PRODUCTS, MAX_POOL, AVERAGE_POOL, ADD };
 enum { UINT8, INT8, UINT16, INT16, INT32 };
-enum { IN_LIST, IN_BANK };
 
 /* What a record says, in this order. Places (.._AT) are bytes from the start of a section, those of tensors bytes of
- * the scratch buffer plus 1, or 0 for the input. */
+ * the scratch buffer plus 1, or 0 for the input. Weights are those of a bank that a mask takes, a bit a place (PLACES is
+ * 0 where there is none), and those of a list, an entry each: the gap to the one before, and the value. */
 enum {
     KIND, INDEX, SOURCE_AT, SOURCE_TYPE, OTHER_AT, OTHER_TYPE, TARGET_AT, TARGET_TYPE, TARGET_BITS,
     CHANNELS, HEIGHT, WIDTH, OUT_CHANNELS, OUT_HEIGHT, OUT_WIDTH,
     KERNEL_HEIGHT, KERNEL_WIDTH, STRIDE_DOWN, STRIDE_RIGHT, PADDING_TOP, PADDING_LEFT, GROUPS,
     SOURCE_SHIFT, OTHER_SHIFT, IS_WIDE, IS_NARROW,
     IS_BIAS, SHIFT, MULTIPLIER_BITS, ADDEND_BITS, SCALES_AT,
-    LAYOUT, BANK, GAP_BITS, VALUE_BITS, VALUE_BYTES, TABLE_AT, WORDS_AT, MASK_AT, ENTRIES,
+    BANK, PLACES, BANK_VALUE_BITS, BANK_VALUE_BYTES, BANK_TABLE_AT, BANK_WORDS_AT, MASK_AT,
+    ENTRIES, GAP_BITS, VALUE_BITS, VALUE_BYTES, TABLE_AT, WORDS_AT,
     FIELDS
 };
 
 typedef struct {
     uint32_t field[FIELDS];
-    uint64_t addend;    /* the smallest of all channels, as two's complement */
-    int32_t multiplier; /* likewise */
+    uint64_t addend;     /* the smallest of all channels, as two's complement */
+    uint32_t multiplier; /* likewise */
     int32_t low, high;  /* of the output */
-    const uint8_t *scales;
+    const uint8_t *scales; /* in the section: tsn_read_layer leaves it to those who run the layer */
 } layer_t;
 
 typedef struct {
@@ -99,21 +113,32 @@ typedef struct {
     int32_t value;
 } weights_t;
 
+/* Whether a layer is one product a row, without a window. */
+static inline int is_linear(const uint32_t *f) {
+    return (f[HEIGHT] | f[WIDTH] | f[OUT_HEIGHT] | f[OUT_WIDTH] | f[KERNEL_HEIGHT] | f[KERNEL_WIDTH] | f[GROUPS]) == 1u &&
+           (f[PADDING_TOP] | f[PADDING_LEFT]) == 0u;
+}
+
+/* tsn.c */
+const tsn_section *tsn_task_section(const tsn_net *net, uint32_t task); /* 0 where there is no such task */
+
 /* tsn_sections.c: heads, CRC-32 and records */
 uint32_t tsn_crc_byte(uint32_t crc, uint32_t byte);
 tsn_status tsn_check_head(const tsn_section *section);
 tsn_status tsn_check_section(const tsn_section *section);
-const uint8_t *tsn_read_layer(const uint8_t *section, const uint8_t *p, layer_t *layer); /* the record behind it */
+/* Reads a record and gives the one behind it; 0 where the section ends before, or a number is none that a field has. */
+const uint8_t *tsn_read_layer(const tsn_section *section, const uint8_t *p, layer_t *layer);
 
-/* tsn_weights.c: weights and scales as numbers */
-weights_t tsn_weights(const tsn_net *net, const uint8_t *section, const layer_t *layer); /* in front of the first one */
+/* tsn_weights.c: weights and scales as numbers. Walks begin in front of the first weight. */
+weights_t tsn_listed(const uint8_t *section, const layer_t *layer);
+weights_t tsn_masked(const tsn_net *net, const uint8_t *section, const layer_t *layer);
 void tsn_advance(weights_t *w);
 scale_t tsn_scale(const layer_t *layer, uint32_t channel);
 int32_t tsn_requantized(const layer_t *layer, const scale_t *scale, int64_t sum);
 
-/* tsn_linear.c, tsn_windows.c: layers */
-void tsn_linear(const layer_t *layer, const weights_t *w, const uint8_t *x, uint8_t *y);
-void tsn_convolve(const layer_t *layer, weights_t *w, const uint8_t *x, uint8_t *y);
+/* tsn_linear.c, tsn_convolve.c, tsn_windows.c: layers */
+void tsn_linear(const layer_t *layer, const weights_t *listed, const weights_t *masked, const uint8_t *x, uint8_t *y);
+void tsn_convolve(const layer_t *layer, const weights_t *listed, const weights_t *masked, const uint8_t *x, uint8_t *y);
 void tsn_pool(const layer_t *layer, const uint8_t *x, uint8_t *y);
 void tsn_add(const layer_t *layer, const uint8_t *a, const uint8_t *b, uint8_t *y);
 

@@ -1,33 +1,40 @@
 /* Sections: heads, CRC-32 and records, see tsn_internal.h. */
 #include "tsn_internal.h"
 
-static uint64_t read_varint(const uint8_t **p) {
+static uint64_t read_varint(const uint8_t **p, const uint8_t *end) {
     uint64_t value = 0;
     uint32_t shift = 0;
-    uint8_t byte = **p;
-    if (byte < 0x80u) {
-        return *(*p)++;
-    }
-    do {
+    uint8_t byte = 0x80u;
+    while ((byte & 0x80u) != 0u && *p < end && shift < 64u) {
         byte = *(*p)++;
         value |= (uint64_t)(byte & 0x7Fu) << shift;
         shift += 7u;
-    } while ((byte & 0x80u) != 0u && shift < 64u);
+    }
     return value;
 }
 
 /* 0 1 2 3 ... are 0 -1 1 -2 ... */
 static uint64_t signed_of(uint64_t value) { return value >> 1 ^ (0u - (value & 1u)); }
 
-const uint8_t *tsn_read_layer(const uint8_t *section, const uint8_t *p, layer_t *layer) {
+const uint8_t *tsn_read_layer(const tsn_section *section, const uint8_t *p, layer_t *layer) {
+    const uint8_t *end = section->data + section->size - BEHIND;
     for (uint32_t i = 0; i < FIELDS; i++) {
-        layer->field[i] = (uint32_t)read_varint(&p);
+        uint64_t value = read_varint(&p, end);
+        if (value > UINT32_MAX) {
+            return 0;
+        }
+        layer->field[i] = (uint32_t)value;
     }
-    layer->multiplier = (int32_t)signed_of(read_varint(&p));
-    layer->addend = signed_of(read_varint(&p));
-    layer->scales = section + layer->field[SCALES_AT];
-    uint32_t type = layer->field[TARGET_TYPE], bits = layer->field[TARGET_BITS] & 31u;
-    layer->low = type == INT32 ? INT32_MIN : type & 1u ? -(1 << (bits - 1u)) : 0;
+    layer->multiplier = (uint32_t)signed_of(read_varint(&p, end));
+    if (p == end) {
+        return 0;
+    }
+    layer->addend = signed_of(read_varint(&p, end));
+    uint32_t type = layer->field[TARGET_TYPE], bits = layer->field[TARGET_BITS];
+    if (type > INT32 || bits == 0u || bits > (type == INT32 ? 32u : type >= UINT16 ? 16u : 8u)) {
+        return 0;
+    }
+    layer->low = type == INT32 ? INT32_MIN : (type & 1u) != 0u ? -(1 << (bits - 1u)) : 0;
     layer->high = type == INT32 ? INT32_MAX : layer->low + (1 << bits) - 1;
     return p;
 }

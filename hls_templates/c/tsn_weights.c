@@ -18,7 +18,7 @@ scale_t tsn_scale(const layer_t *layer, uint32_t channel) {
     uint32_t bits = layer->field[MULTIPLIER_BITS], more = layer->field[ADDEND_BITS], at = channel * (bits + more);
     uint64_t addend = more <= 24u ? low_bits(window(layer->scales, at + bits), more) : bits_at(layer->scales, at + bits, more);
     scale_t scale;
-    scale.multiplier = layer->multiplier + (int32_t)low_bits(window(layer->scales, at), bits);
+    scale.multiplier = (int32_t)(layer->multiplier + low_bits(window(layer->scales, at), bits));
     scale.addend = (int64_t)(layer->addend + addend);
     return scale;
 }
@@ -32,16 +32,16 @@ static int32_t requantized_narrow(const layer_t *layer, const scale_t *scale, in
     uint32_t shift = layer->field[SHIFT], low;
     int32_t value, addend = (int32_t)scale->addend;
     if (layer->field[IS_BIAS]) { /* the addend comes before the multiplier */
-        int64_t product = (int64_t)(sum + addend) * scale->multiplier;
+        int64_t product = (int64_t)(int32_t)((uint32_t)sum + (uint32_t)addend) * scale->multiplier;
         low = (uint32_t)product;
         value = (int32_t)(shift == 0u ? low : low >> shift | (uint32_t)(product >> 32) << (32u - shift));
     } else {
-        value = sum * scale->multiplier + addend;
-        low = (uint32_t)value;
+        low = (uint32_t)sum * (uint32_t)scale->multiplier + (uint32_t)addend;
+        value = (int32_t)low;
         value >>= shift;
     }
-    value += shift != 0u && low_bits(low, shift) + (uint32_t)(value & 1) > 1u << (shift - 1u);
-    return saturated(layer, value);
+    uint32_t is_up = shift != 0u && low_bits(low, shift) + (uint32_t)(value & 1) > 1u << (shift - 1u);
+    return saturated(layer, (int32_t)((uint32_t)value + is_up));
 }
 
 int32_t tsn_requantized(const layer_t *layer, const scale_t *scale, int64_t sum) {
@@ -49,13 +49,12 @@ int32_t tsn_requantized(const layer_t *layer, const scale_t *scale, int64_t sum)
     if (layer->field[IS_NARROW]) {
         return requantized_narrow(layer, scale, (int32_t)sum);
     }
-    int64_t value = sum * scale->multiplier + scale->addend;
-    if (layer->field[IS_BIAS]) {
-        value = (sum + scale->addend) * scale->multiplier;
-    }
+    uint64_t multiplier = (uint64_t)scale->multiplier, addend = (uint64_t)scale->addend, exact = (uint64_t)sum;
+    exact = layer->field[IS_BIAS] ? (exact + addend) * multiplier : exact * multiplier + addend;
+    int64_t value = (int64_t)exact;
     if (shift != 0u) {
         int64_t half = (int64_t)1 << (shift - 1u);
-        value = (value + (half - 1) + (value >> shift & 1)) >> shift;
+        value = (int64_t)(exact + (uint64_t)(half - 1) + (uint64_t)(value >> shift & 1)) >> shift;
     }
     return value < layer->low ? layer->low : value > layer->high ? layer->high : (int32_t)value;
 }
@@ -101,20 +100,17 @@ void tsn_advance(weights_t *w) {
     }
 }
 
-weights_t tsn_weights(const tsn_net *net, const uint8_t *section, const layer_t *layer) {
+weights_t tsn_listed(const uint8_t *section, const layer_t *layer) {
     const uint32_t *f = layer->field;
-    int is_bank = f[LAYOUT] == IN_BANK;
-    const uint8_t *words = is_bank ? net->network->sections[f[BANK]].data : section;
-    weights_t w;
-    w.words = words + f[WORDS_AT];
-    w.table = words + f[TABLE_AT];
-    w.mask = is_bank ? section + f[MASK_AT] : 0;
-    w.gap_bits = f[GAP_BITS];
-    w.value_bits = f[VALUE_BITS];
-    w.value_bytes = f[VALUE_BYTES];
-    w.entry = w.next = 0;
-    w.entries = f[ENTRIES];
-    w.at = 0;
-    w.value = 0;
-    return w; /* in front of the first: see advance */
+    weights_t w = {section + f[WORDS_AT], 0, section + f[TABLE_AT], f[GAP_BITS], f[VALUE_BITS], f[VALUE_BYTES],
+                   0, f[ENTRIES], 0, 0, 0};
+    return w;
+}
+
+weights_t tsn_masked(const tsn_net *net, const uint8_t *section, const layer_t *layer) {
+    const uint32_t *f = layer->field;
+    const uint8_t *words = f[PLACES] == 0u ? section : net->network->sections[f[BANK]].data;
+    weights_t w = {words + f[BANK_WORDS_AT], section + f[MASK_AT], words + f[BANK_TABLE_AT], 0,
+                   f[BANK_VALUE_BITS], f[BANK_VALUE_BYTES], 0, f[PLACES], 0, 0, 0};
+    return w;
 }

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from export.c_code.project import SOURCES, c_files, write_c
-from export.c_code.sections import _geometry, sections
+from export.c_code.records import _geometry
+from export.c_code.sections import sections
 from export.c_code.weights import weight_list
 from export.project.folder import manifest_of
 from tests.helpers.c_code import golden, needs_gcc
@@ -103,7 +104,7 @@ def test_the_same_network_gives_the_same_bytes_and_a_manifest_of_them(tmp_path):
     assert first == second
     result = write_c(NET, tmp_path / "c", golden=golden(NET))
     assert set(manifest_of(tmp_path / "c", "tsn-hw c project 1")) == set(first)
-    assert result.flash_bytes == sum(map(len, [*sections(NET, "size").tasks, *sections(NET, "size").banks]))
+    assert result.flash_bytes == sum(map(len, sections(NET, "size").all))
 
 
 def test_gaps_longer_than_their_field_are_crossed_by_entries_of_value_0():

@@ -1,6 +1,8 @@
 """C projects of random networks, compiled and compared with the int64 loop."""
 
 import shutil
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from export import GoldenRun
 from export.c_code.host import CompiledC
 from export.c_code.machines import Machine, host
+from export.c_code.project import SOURCES
 from tests.helpers.networks import adversarial_inputs
 from tsn_hw.core import reference
 
@@ -29,9 +32,9 @@ def golden(net, count=3):
     return [GoldenRun(task, x, reference.run(net, task, x)) for task, x in enumerate(inputs)]
 
 
-def assert_equal_integers(net, count=6, optimize="size", machine=GCC):
+def assert_equal_integers(net, count=6, optimize="size", machine=GCC, base=None, patches=()):
     """Every layer of every task gives the integers of the int64 loop; how many there were."""
-    engine, integers = CompiledC(net, optimize, machine), 0
+    engine, integers = CompiledC(net, optimize, machine, base, patches), 0
     for task in range(len(net.tasks)):
         x = adversarial_inputs(net, count, seed=task)
         wanted, got = reference.run(net, task, x), engine.run(task, x)
@@ -40,3 +43,21 @@ def assert_equal_integers(net, count=6, optimize="size", machine=GCC):
             np.testing.assert_array_equal(got[name], values, err_msg=f"task {task}, layer {name}")
             integers += values.size
     return integers
+
+
+def compiled(folder, source, machine=GCC):
+    """A program beside the runtime and the constants in the folder of a project; what is to run it."""
+    (folder / "program.c").write_text(source)
+    flags = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-I.", "-o", "program"]
+    subprocess.run([*machine.compiler, *flags, "program.c", *SOURCES], cwd=folder, check=True)
+    return folder / "program"
+
+
+def mutate(folder, patch, count, repaired, machine=SANITIZED):
+    """(unchanged, refused, added) of mutations of a patch that are added to the network of a project."""
+    (folder / "patch.bin").write_bytes(patch)
+    program = compiled(folder, (Path(__file__).parent / "mutate_patch.c").read_text(), machine)
+    command = [program, "patch.bin", str(count), "1", str(int(repaired))]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"status {done.returncode}\n{done.stderr}"
+    return tuple(int(word) for word in done.stdout.split() if word.isdigit())

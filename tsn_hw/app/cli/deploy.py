@@ -86,10 +86,16 @@ class CFolderOptions:
 
     optimize: Literal["size", "speed"] = "size"
     """how weights lie in flash: what is smaller, or what runs faster"""
-    package: Literal["make", "cmake", "arduino", "zephyr", "esp-idf"] = "make"
-    """the build system that the folder is for"""
+    package: Literal["make", "cmake", "arduino", "zephyr", "esp-idf"] | None = None
+    """the build system that the folder is for (default: make)"""
     samples: Annotated[int, whole(1, 1000)] = 2
     """golden inputs a task, for the self-test"""
+    max_classes: Annotated[int | None, whole(1, 10**4)] = None
+    """make room for tasks of so many classes, which patches add later"""
+    patch: Annotated[File | None, Parameter(metavar="OLD")] = None
+    """write what the network adds to a microcontroller that runs this earlier one, with the same --optimize"""
+    base: Annotated[File | None, Parameter(metavar="OLDEST")] = None
+    """the network that it was compiled with, where patches have made it OLD since"""
 
 
 def c(
@@ -105,8 +111,15 @@ def c(
 
     Args:
         network: .tsn file
-        out: folder for tsn_net.h, tsn_net.c, tsn.h, tsn.c ...
+        out: folder for tsn_net.h, tsn_net.c, tsn.h, tsn.c ...; of a patch: patch.bin, golden.h
     """
-    from tsn_hw.app.deploy.c_code import write_c_project
+    from tsn_hw.app.deploy.c_code import Firmware, write_c_project, write_c_tasks
 
-    return write_c_project(network, out, how.optimize, how.samples, how.package)
+    if how.patch is None:
+        if how.base is not None:
+            raise SettingsError("--base: is about a patch; name the network that it extends with --patch")
+        return write_c_project(network, out, how.optimize, how.samples, how.package or "make", how.max_classes or 1)
+    for option in ("package", "max_classes"):
+        if getattr(how, option) is not None:
+            raise SettingsError(f"{flag(option)}: is decided by the firmware that a patch is for")
+    return write_c_tasks(Firmware(how.patch, how.base), network, out, how.optimize, how.samples)
