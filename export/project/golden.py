@@ -170,9 +170,9 @@ def _file(
 ) -> bytes:
     """The parts in the order in which golden.hpp reads them."""
     names = [unit.name for unit in accelerator.units]
-    parts = [b"TSNGOLD1", _u32(accelerator.input.elements, accelerator.container_bits // 8)]
+    parts = [b"TSNGOLD2", _u32(accelerator.input.elements, accelerator.container_bits // 8)]
     parts.append(_u32(len(names)))
-    parts += [_unit(unit) for unit in accelerator.units]
+    parts += [_unit(unit, len(accelerator.net.tasks)) for unit in accelerator.units]
     parts.append(_u32(len(images)))
     for task, image in images:
         crc = zlib.crc32(image.limbs.astype("<u8").tobytes())
@@ -194,11 +194,11 @@ def _file(
     return b"".join(parts)
 
 
-def _unit(unit: Unit) -> bytes:
-    """Name, integers and cycles of an inference: of the sliding window, and of the unit behind it."""
-    name, window = unit.name.encode(), unit.window
-    long = np.array([window.cycles if window else 0, unit.steps], "<u8").tobytes()
-    return _u32(len(name)) + name + _u32(unit.output.elements) + long
+def _unit(unit: Unit, tasks: int) -> bytes:
+    """Name, integers and cycles of an inference: of the sliding window, and of the unit behind it with every task."""
+    name, window = unit.name.encode(), np.array([unit.window.cycles if unit.window else 0], "<u8")
+    own = np.array([unit.steps_of(task) for task in range(tasks)], "<u8")
+    return _u32(len(name)) + name + _u32(unit.output.elements) + window.tobytes() + _u32(tasks) + own.tobytes()
 
 
 def _u32(*numbers: int) -> bytes:

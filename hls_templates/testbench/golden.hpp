@@ -13,11 +13,12 @@ namespace golden {
 
 typedef std::vector<uint64_t> beats;
 
-// One unit: integers and cycles of an inference.
+// One unit: integers of an inference, and its cycles; those of its own loop with every task.
 struct unit {
     std::string name;
     uint32_t integers;
-    uint64_t window_cycles, cycles;
+    uint64_t window_cycles;
+    std::vector<uint64_t> cycles;
 };
 
 // The checksum of a memory while a task is loaded, or (task 0xFFFF) from the start.
@@ -123,7 +124,7 @@ inline unit read_unit(reader &in) {
     read.name.assign(name.begin(), name.end());
     read.integers = in.number();
     read.window_cycles = in.long_number();
-    read.cycles = in.long_number();
+    in.list(read.cycles, in.number());
     return read;
 }
 
@@ -152,7 +153,7 @@ inline run read_run(reader &in, const data &golden) {
 
 inline data read(const std::string &path) {
     reader in(path);
-    in.expect_magic("TSNGOLD1");
+    in.expect_magic("TSNGOLD2");
     data golden;
     golden.elements = in.number();
     golden.container_bytes = in.number();

@@ -248,16 +248,19 @@ class testbench {
         }
     }
 
-    void check_cycles(uint64_t inferences) {
+    // inferences: of every task.
+    void check_cycles(const std::vector<uint64_t> &inferences) {
         for (uint32_t number = 0; number < golden.units.size(); number++) {
             const golden::unit &unit = golden.units[number];
             const unsigned long long *found = tsn::simulation::of_unit(number).cycles;
-            if (found[tsn::simulation::WINDOW] != inferences * unit.window_cycles ||
-                found[tsn::simulation::UNIT] != inferences * unit.cycles) {
+            unsigned long long window = 0, own = 0;
+            for (uint32_t task = 0; task < unit.cycles.size(); task++) {
+                window += inferences[task] * unit.window_cycles;
+                own += inferences[task] * unit.cycles[task];
+            }
+            if (found[tsn::simulation::WINDOW] != window || found[tsn::simulation::UNIT] != own) {
                 fail("layer %s: %llu and %llu cycles, expected %llu and %llu", unit.name.c_str(),
-                     found[tsn::simulation::WINDOW], found[tsn::simulation::UNIT],
-                     (unsigned long long)(inferences * unit.window_cycles),
-                     (unsigned long long)(inferences * unit.cycles));
+                     found[tsn::simulation::WINDOW], found[tsn::simulation::UNIT], window, own);
             }
         }
     }
@@ -272,10 +275,10 @@ public:
         check_refusals();
         load(tsn::ALL_TASKS);
         if (!is_rtl) check_memories();
-        uint64_t inferences = 0;
+        std::vector<uint64_t> inferences(golden.units.empty() ? 0 : golden.units[0].cycles.size());
         for (const golden::call &each : golden.calls) {
             check_call(each);
-            inferences += each.inferences;
+            inferences.at(golden.runs[each.run].task) += each.inferences;
         }
         if (!is_rtl) check_cycles(inferences);
 #ifdef TSN_CSIM_HLS_STREAM_H

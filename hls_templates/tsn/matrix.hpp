@@ -80,7 +80,7 @@ inferences:
 #pragma HLS UNROLL
                     TSN_ACCUMULATOR(accumulators[p]);
                     y.range(T::OUTPUT_BITS * (p + 1) - 1, T::OUTPUT_BITS * p) =
-                        requantize<T::OUTPUT_BITS, T::OUTPUT_SIGNED>(scaled<T>(accumulators[p], scale_line, p), shift);
+                        requantize<T::OUTPUT_BITS, T::OUTPUT_SIGNED>(scaled<T>(accumulators[p], scale_line, p * (T::MULTIPLIER_BITS + T::OFFSET_BITS)), shift);
                 }
                 out.write(y);
                 column_fold = 0;

@@ -28,12 +28,12 @@ typename integer<OUTPUT_BITS, OUTPUT_SIGNED>::type requantize(ap_int<BITS> value
     return typename integer<OUTPUT_BITS, OUTPUT_SIGNED>::type(rounded < low ? low : rounded > high ? high : rounded);
 }
 
-// accumulator * multiplier + offset of lane `lane` of a line of scales; T::MULTIPLIER_BITS is 0 where all are 1.
+// accumulator * multiplier + offset, which stand from bit `low` of a line of scales on; T::MULTIPLIER_BITS is 0 where all
+// multipliers are 1.
 template <class T, int LIMBS>
-ap_int<T::VALUE_BITS> scaled(ap_int<T::ACCUMULATOR_BITS> accumulator, const limb_t (&line)[LIMBS], int lane) {
+ap_int<T::VALUE_BITS> scaled(ap_int<T::ACCUMULATOR_BITS> accumulator, const limb_t (&line)[LIMBS], int low) {
 #pragma HLS INLINE
     const int multiplier_bits = T::MULTIPLIER_BITS > 0 ? T::MULTIPLIER_BITS : 1;
-    const int low = lane * (T::MULTIPLIER_BITS + T::OFFSET_BITS);
     const ap_int<multiplier_bits> multiplier = field<multiplier_bits>(line, low);
     const ap_int<T::OFFSET_BITS> offset = field<T::OFFSET_BITS>(line, low + T::MULTIPLIER_BITS);
     if (T::MULTIPLIER_BITS > 0) return accumulator * multiplier + offset;

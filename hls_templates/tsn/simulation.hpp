@@ -10,6 +10,8 @@
 #define TSN_CYCLES(unit, loop)
 #define TSN_CYCLE
 #define TSN_ACCUMULATOR(value)
+#define TSN_ROWS(count)
+#define TSN_ROW(row, value)
 #define TSN_TAP(unit, bits, is_signed, channel, words)
 
 #else
@@ -38,6 +40,19 @@ inline std::vector<long long> *&accumulators() {
     static std::vector<long long> *target = nullptr;
     return target;
 }
+
+// The raw accumulators of a vector whose rows end in another order.
+class rows {
+    const std::size_t first, count;
+
+public:
+    explicit rows(std::size_t count) : first(accumulators() ? accumulators()->size() : 0), count(count) {
+        if (accumulators()) accumulators()->resize(first + count);
+    }
+    void set(std::size_t row, long long value) {
+        if (accumulators() && row < count) (*accumulators())[first + row] = value;
+    }
+};
 
 class counter {
     unsigned long long &total, count;
@@ -113,6 +128,8 @@ unsigned probe_unit(const std::vector<unsigned> &columns, CALL call) {
 #define TSN_CYCLE cycles.tick()
 #define TSN_ACCUMULATOR(value) \
     if (tsn::simulation::accumulators()) tsn::simulation::accumulators()->push_back((value).to_int64())
+#define TSN_ROWS(count) tsn::simulation::rows raw_rows(count)
+#define TSN_ROW(row, value) raw_rows.set(row, (value).to_int64())
 #define TSN_TAP(unit, bits, is_signed, channel, words) tsn::simulation::tap<bits, is_signed>(unit, channel, words);
 
 #endif
