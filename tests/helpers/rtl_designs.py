@@ -49,14 +49,14 @@ def loaded(design: Accelerator, mask: str, ram_style: str) -> Accelerator:
     return accelerator(design.net, replace(design.settings, units=units))
 
 
-def predicted_steps(design: Accelerator, inferences: int) -> dict[tuple[str, str], int]:
-    """Steps of every loop, as :mod:`tsn_hw.hardware.units` predicts them."""
+def predicted_steps(design: Accelerator, inferences: int, task: int = 0) -> dict[tuple[str, str], int]:
+    """Steps of every loop, as :mod:`tsn_hw.hardware.units` predicts them; those of lists depend on the task."""
     steps = {}
     for unit in design.units:
         window = unit.window if isinstance(unit, MatrixUnit | PoolUnit) else None
         if window is not None:
             steps[unit.name, "window"] = window.cycles * inferences
-        cycles = unit.steps if isinstance(unit, MatrixUnit) else unit.output.elements // unit.pe
+        cycles = unit.steps_of(task) if isinstance(unit, MatrixUnit) else unit.output.elements // unit.pe
         if isinstance(unit, PoolUnit):
             cycles *= math.prod(unit.window.kernel)
         steps[unit.name, "unit"] = cycles * inferences

@@ -132,7 +132,10 @@ def test_faults_that_cannot_be_planted_are_told():
 def test_other_cycles_are_found():
     made = deep().accelerator
     cycles = made.units[0].steps
-    data = golden(made).replace(struct.pack("<Q", cycles), struct.pack("<Q", cycles + 1), 1)
+    tasks = len(made.net.tasks)
+    data = golden(made).replace(
+        struct.pack(f"<{tasks}Q", *[cycles] * tasks), struct.pack(f"<{tasks}Q", *[cycles + 1] * tasks), 1
+    )
     calls = 2 * INPUTS * 2
     window = calls * made.units[0].window.cycles
     assert rejected(deep(), data)[0] == (
