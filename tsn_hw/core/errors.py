@@ -7,6 +7,7 @@ TsnError
 ├── DataError       a data set is missing or not what it claims to be
 ├── SettingsError   a settings file or a command line asks for something that does not exist
 ├── TrainingError   training went wrong: no finite loss, or a checkpoint of another run
+├── BodyError       a module or model of another tool cannot become a body
 ├── ExportError     a back end cannot hold this network exactly
 ├── FoldingError    a folding does not fit the layer that it is for
 └── EngineError     an engine cannot run here (a package or a checkpoint is missing)
@@ -43,6 +44,10 @@ class SettingsError(TsnError, ValueError):
 
 class TrainingError(TsnError, RuntimeError):
     """Training went wrong, or cannot be resumed."""
+
+
+class BodyError(TsnError, ValueError):
+    """A module or model of another tool cannot become a body; the message lists everything that has no counterpart."""
 
 
 class ExportError(TsnError, ValueError):

@@ -5,8 +5,13 @@ Every layer with weights of a body can be masked; activations are quantized afte
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tsn_hw.core.errors import SettingsError, shown
 from tsn_hw.core.layers import (
@@ -23,10 +28,15 @@ from tsn_hw.core.layers import (
     Shape,
     Weighted,
 )
+from tsn_hw.core.network import NAME
 from tsn_hw.learn.settings import LayerSettings, ModelSettings
 
 INPUT_NAME = "input"
 """What descriptions of layers call the input of the network."""
+
+
+Weights: TypeAlias = Mapping[str, NDArray[np.float32]]
+"""Float weights by layer and what they are."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +45,10 @@ class Architecture:
 
     ``batch_norm`` says whether the layers with weights have a batch norm, or names those that do. ``signed`` names the
     computing layers without a ReLU; ``dropout`` maps layers to the probability that an element of their output is
-    dropped while training; ``clips`` maps layers to the largest magnitude of their outputs (6 for a ReLU6). Made with
-    a :class:`BodyBuilder`, or layer by layer.
+    dropped while training; ``clips`` maps layers to the largest magnitude of their outputs (6 for a ReLU6).
+    ``weights`` are those that every bank starts from, if there are any: ``NAME.weight``, and ``NAME.bias`` or, with a
+    batch norm, ``NAME.scale``, ``offset``, ``mean`` and ``variance``. Made with a :class:`BodyBuilder`, or layer by
+    layer.
     """
 
     input_shape: Shape
@@ -45,6 +57,7 @@ class Architecture:
     signed: frozenset[str] = frozenset()
     dropout: dict[str, float] = field(default_factory=dict)
     clips: dict[str, float] = field(default_factory=dict)
+    weights: Weights = field(default_factory=dict, compare=False, repr=False)
 
     def shapes(self) -> tuple[Shape, ...]:
         """Output shape of every layer, without the batch."""
@@ -151,8 +164,10 @@ class BodyBuilder:
         if any(sides) and not symmetric and described.kind != "Pad":
             inputs = (self.add(LayerSettings("Pad", f"{name}.pad", inputs, padding=sides)),)
             described = replace(described, inputs=inputs, padding=())
-        if name in self.places:
+        if name in self.places or name == "head" or name.startswith("head_"):
             raise SettingsError(f"layer {name!r}: the name is taken")
+        if not NAME.fullmatch(name):
+            raise SettingsError(f"layer {shown(name)}: a name has 1..64 of letters, digits, '_', '.', '-'")
         for source in inputs:
             if source not in self.places:
                 raise SettingsError(f"layer {name!r}: there is no layer {shown(source)} before it")

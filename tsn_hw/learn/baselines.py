@@ -13,7 +13,7 @@ from tsn_hw.core.errors import TrainingError
 from tsn_hw.core.layers import AvgPool, Layer
 from tsn_hw.core.masks import encode_masks
 from tsn_hw.learn.architectures import Architecture
-from tsn_hw.learn.forward import Interpreter, draw_uniform, norm_of, sums, with_geometry
+from tsn_hw.learn.forward import Interpreter, draw_uniform, norm_of, parts_of, start_from, sums, with_geometry
 from tsn_hw.learn.models import SubnetModel
 from tsn_hw.learn.settings import TrainSettings
 from tsn_hw.learn.training import Fit, Tensors, evaluate, generator_of, seed_of, track, train_epoch
@@ -31,9 +31,25 @@ class DenseModel(Interpreter):
                 self.norms[str(index)] = norm_of(layer)
         self.head = _float_layer(architecture.head("head", classes), True, generator)
 
+    @classmethod
+    def of(cls, architecture: Architecture) -> DenseModel:
+        """The float network of a body's own weights; its head too has those of the module that the body was made of."""
+        weights = architecture.weights
+        model = cls(architecture, len(weights.get("head.weight", [0])), torch.Generator())
+        for index, layer in architecture.weighted.items():
+            start_from(weights, layer.name, model.weighted[str(index)].state_dict())
+            if str(index) in model.norms:
+                start_from(weights, layer.name, parts_of(model.norms[str(index)]))
+        start_from(weights, "head", model.head.state_dict())
+        return model
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the head reads (batch, features)."""
+        return self.walk(x, self._compute)
+
     def forward(self, x: Tensor, task: int = 0) -> Tensor:
         """Logits (batch, classes). ``task`` is ignored: the network has one."""
-        logits: Tensor = self.head(self.walk(x, self._compute))
+        logits: Tensor = self.head(self.features(x))
         return logits
 
     def _compute(self, index: int, layer: Layer, operands: list[Tensor]) -> Tensor:

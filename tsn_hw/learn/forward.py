@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tsn_hw.core.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, MaxPool, Pad, refused
-from tsn_hw.learn.architectures import Architecture
+from tsn_hw.learn.architectures import Architecture, Weights
 from tsn_hw.learn.callbacks import Callbacks
 
 ENGINE = "the learner"
@@ -71,6 +71,20 @@ def with_geometry(layer: Layer, linear: type, convolution: type, options: dict[s
             sizes = layer.in_channels, layer.out_channels, layer.kernel, layer.stride, layer.padding
             return convolution(*sizes, dilation=layer.dilation, groups=layer.groups, **options)
     raise refused(layer, ENGINE)
+
+
+@torch.no_grad()
+def start_from(weights: Weights, name: str, tensors: Mapping[str, Tensor]) -> None:
+    """Fill the tensors of a layer, by ``bias`` and the like, from what is there of the layer's weights."""
+    for key, tensor in tensors.items():
+        if f"{name}.{key}" in weights:
+            tensor.copy_(torch.from_numpy(weights[f"{name}.{key}"]).view_as(tensor))
+
+
+def parts_of(norm: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a batch norm by the names that they have among a body's weights."""
+    names = {"weight": "scale", "bias": "offset", "running_mean": "mean", "running_var": "variance"}
+    return {names[key]: tensor for key, tensor in norm.state_dict().items() if key in names}
 
 
 def norm_of(layer: Layer) -> nn.BatchNorm1d | nn.BatchNorm2d:
