@@ -180,7 +180,7 @@ def test_mistakes_in_several_tables_are_told_together(tmp_path: Path) -> None:
     assert checked.problems == {
         "settings": [
             "unknown key 'sed'; known are data, stream, model, formats, train, prune, quantize, route, seed",
-            "model: kind = 'resnet': must be one of 'mlp', 'alexnet', 'tinynet', 'resnet18', 'layers'",
+            "model: kind = 'resnet': must be one of 'mlp', 'alexnet', 'tinynet', 'resnet18', 'layers', 'onnx'",
             "train: train.epochs = 0: must be at least 1",
             "formats: act_bits = 7: must be one of 4, 8, 16",
             "quantize: min_bits = '2': must be a whole number",

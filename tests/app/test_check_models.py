@@ -10,10 +10,14 @@ import pytest
 from onnx import numpy_helper
 
 from tests.helpers.foreign_models import checked_on_zynq, model_of
-from tsn_hw.app.check.foreign import read_foreign
+from tsn_hw.core.errors import BodyError, SettingsError
 from tsn_hw.core.layers import Add, AvgPool, Conv2d, Flatten, Linear, MaxPool, Weighted
 from tsn_hw.learn.architectures import Architecture
-from tsn_hw.learn.bodies import alexnet, mlp, resnet18, tinynet
+from tsn_hw.learn.bodies import alexnet, body_of, mlp, resnet18, tinynet
+from tsn_hw.learn.config import read_settings
+from tsn_hw.learn.foreign import read_foreign
+from tsn_hw.learn.onnx_files import onnx_body
+from tsn_hw.learn.settings import ModelSettings
 
 
 def conv_net() -> tuple[list[tuple[str, list[str], list[str], dict[str, Any]]], dict[str, tuple[int, ...]]]:
@@ -148,12 +152,17 @@ def test_every_body_of_settings_is_recognized_in_a_foreign_model(
     assert checked.notes[-1] == f"[model]\n{table}  # head: 10 classes"
 
 
-def test_a_residual_net_with_relus_elsewhere_is_told(tmp_path: Path) -> None:
+def test_a_residual_net_with_relus_elsewhere_is_a_body_of_its_file(tmp_path: Path) -> None:
     body = resnet18((3, 32, 32), 4)
     other = replace(body, signed=body.signed - {min(body.signed)} | {"stem"})
-    (problem,) = checked_on_zynq(saved(float_model(other, True), tmp_path)).problems["settings"]
-    assert problem.startswith('the body of kind = "resnet18" has block1_')
-    assert "without Relu, this one has conv1, " in problem
+    path = saved(float_model(other, True), tmp_path)
+    checked = checked_on_zynq(path)
+    assert checked.problems == {"operators": [], "settings": []}
+    assert checked.notes[-1] == f'[model]\nkind = "onnx"\npath = "{path.name}"  # head: 10 classes'
+    made = onnx_body(path)
+    assert [replace(layer, name="") for layer in made.layers] == [replace(layer, name="") for layer in other.layers]
+    assert len(made.signed) == len(other.signed)
+    assert all(made.normalizes(layer) for layer in made.weighted.values())
 
 
 def test_a_perceptron_on_flat_inputs_is_an_mlp(tmp_path: Path) -> None:
@@ -177,14 +186,49 @@ def test_a_geometry_that_no_settings_file_has_is_told(tmp_path: Path) -> None:
     weights["w3"] = (20, 8 * 6 * 6)
     checked = checked_on_zynq(saved(model_of(nodes, weights), tmp_path))
     assert checked.problems["operators"] == []
-    assert checked.problems["settings"] == [
-        "no model.kind has this geometry (docs/training.md says which there are); change the model, or add a "
-        "body to tsn_hw.learn.architectures (CONTRIBUTING.md, 'Add a body')"
-    ]
+    assert checked.notes[-1] == '[model]\nkind = "onnx"\npath = "model.onnx"  # head: 10 classes'
+    settings = tmp_path / "run.toml"
+    settings.write_text('[model]\nkind = "onnx"\npath = "model.onnx"\n')
+    read = read_settings(settings)
+    assert read.model.kind == "layers"
+    assert body_of(read.model, (3, 32, 32)).layers == onnx_body(tmp_path / "model.onnx").layers
+    assert body_of(ModelSettings("onnx", path=str(tmp_path / "model.onnx")), (3, 32, 32)).layers[0].name == "conv1"
+
+
+def test_a_model_with_problems_is_no_body_and_all_are_told(tmp_path: Path) -> None:
+    nodes, weights = conv_net()
+    nodes[0] = ("Conv", ["x", "w1", "b1"], ["c1"], {"kernel_shape": [4, 4], "auto_pad": "SAME_UPPER"})
+    nodes.append(("Sigmoid", [nodes[-1][2][0]], ["z"], {}))
+    with pytest.raises(BodyError) as error:
+        onnx_body(saved(model_of(nodes, weights), tmp_path))
+    first, *problems = str(error.value).splitlines()
+    assert first.endswith("model.onnx cannot become a body:")
+    assert any("has auto_pad SAME_UPPER" in problem for problem in problems)
+    assert any("use Relu" in problem for problem in problems)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (ModelSettings("onnx"), "model.path: is empty, must name the ONNX file of kind = 'onnx'"),
+        (ModelSettings("mlp", path="a.onnx"), "model.path: belongs to kind = 'onnx', the kind is 'mlp'"),
+    ],
+)
+def test_a_path_belongs_to_its_kind(model: ModelSettings, message: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        body_of(model, (3, 32, 32))
+    assert str(error.value) == message
+
+
+def test_a_file_that_is_no_onnx_file_is_no_body(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"\xff\xff\xff")
+    with pytest.raises(BodyError, match="is no ONNX file, or damaged"):
+        onnx_body(path)
 
 
 @pytest.mark.parametrize("missing", ["Relu", "BatchNormalization"])
-def test_a_layer_without_relu_or_norm_among_others_is_told(missing: str, tmp_path: Path) -> None:
+def test_a_layer_without_relu_or_norm_among_others_is_trained_from_the_file(missing: str, tmp_path: Path) -> None:
     nodes, weights = conv_net()
     nodes[11 if missing == "BatchNormalization" else 12] = (
         "Identity",
@@ -192,15 +236,14 @@ def test_a_layer_without_relu_or_norm_among_others_is_told(missing: str, tmp_pat
         ["n3" if missing != "Relu" else "r3"],
         {},
     )
-    checked = checked_on_zynq(saved(model_of(nodes, weights), tmp_path))
-    assert checked.problems == {
-        "operators": [],
-        "settings": [
-            'the body of kind = "alexnet" has no layer without Relu, this one has fc1'
-            if missing == "Relu"
-            else "some layers have a BatchNormalization; a body has one behind every layer, or none"
-        ],
-    }
+    path = saved(model_of(nodes, weights), tmp_path)
+    checked = checked_on_zynq(path)
+    assert checked.problems == {"operators": [], "settings": []}
+    assert checked.notes[-1] == '[model]\nkind = "onnx"\npath = "model.onnx"  # head: 10 classes'
+    made = onnx_body(path)
+    assert made.signed == ({"fc1"} if missing == "Relu" else frozenset())
+    normalized = {layer.name for layer in made.layers if made.normalizes(layer)}
+    assert normalized == {"conv1", "conv2", "fc1"} - ({"fc1"} if missing == "BatchNormalization" else set())
 
 
 def test_a_residual_block_with_average_pooling_has_counterparts() -> None:

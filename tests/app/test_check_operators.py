@@ -8,7 +8,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from tests.helpers.foreign_models import found_in, model_of
-from tsn_hw.app.check.foreign import SUPPORTED, read_foreign
+from tsn_hw.learn.foreign import SUPPORTED, read_foreign
 
 HEAD = ("Gemm", ["f", "w"], ["y"], {})
 FLAT = {"w": (3 * 32 * 32, 10)}

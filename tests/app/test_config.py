@@ -100,7 +100,7 @@ def test_absolute_and_empty_paths_stay(file: Path) -> None:
         ("train.keep_table.fc1 = 'all'", "train: keep_table.fc1 = 'all': must be a number"),
         (
             "model.kind = 'resnet'",
-            "model: kind = 'resnet': must be one of 'mlp', 'alexnet', 'tinynet', 'resnet18', 'layers'",
+            "model: kind = 'resnet': must be one of 'mlp', 'alexnet', 'tinynet', 'resnet18', 'layers', 'onnx'",
         ),
         ("formats.act_bits = 5", "formats: act_bits = 5: must be one of 4, 8, 16"),
         ("formats.headroom = inf", "formats: headroom = inf: must be finite"),

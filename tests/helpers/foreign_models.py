@@ -10,9 +10,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sim.area import read_coefficients
 from sim.devices import device
-from tsn_hw.app.check.foreign import Foreign, read_foreign
 from tsn_hw.app.check.network import Checked, check_model
 from tsn_hw.app.hardware.platform import Platform
+from tsn_hw.learn.foreign import Foreign, read_foreign
 
 
 def checked_on_zynq(path: Path, name: str = "xc7z020") -> Checked:

@@ -29,6 +29,7 @@ from .learner import TrainedRun as TrainedRun
 from .learner import train as train
 from .models import SubnetModel as SubnetModel
 from .modules import body as body
+from .onnx_files import onnx_body as onnx_body
 from .run import load_run as load_run
 from .settings import DataSettings as DataSettings
 from .settings import Formats as Formats

@@ -46,9 +46,9 @@ class Architecture:
     ``batch_norm`` says whether the layers with weights have a batch norm, or names those that do. ``signed`` names the
     computing layers without a ReLU; ``dropout`` maps layers to the probability that an element of their output is
     dropped while training; ``clips`` maps layers to the largest magnitude of their outputs (6 for a ReLU6).
-    ``weights`` are those that every bank starts from, if there are any: ``NAME.weight``, and ``NAME.bias`` or, with a
-    batch norm, ``NAME.scale``, ``offset``, ``mean`` and ``variance``. Made with a :class:`BodyBuilder`, or layer by
-    layer.
+    ``weights`` are those of the module that it was made of, if they were taken along: ``NAME.weight``, and
+    ``NAME.bias`` or, with a batch norm, ``NAME.scale``, ``offset``, ``mean`` and ``variance``. Made with a
+    :class:`BodyBuilder`, or layer by layer.
     """
 
     input_shape: Shape
@@ -92,7 +92,9 @@ class Architecture:
         return isinstance(layer, Weighted) and (named if isinstance(named, bool) else layer.name in named)
 
     def settings(self) -> ModelSettings:
-        """The table ``[model]`` that describes this body: what a run keeps of it."""
+        """The table ``[model]`` that describes this body: what a run keeps of it. SettingsError if it has weights."""
+        if self.weights:
+            raise SettingsError("body: runs start from noise and keep no weights of a body; take it without pretrained")
         names = {INPUT: INPUT_NAME} | {index: layer.name for index, layer in enumerate(self.layers)}
         return ModelSettings("layers", layers=tuple(self._described(layer, names) for layer in self.layers))
 

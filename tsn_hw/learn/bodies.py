@@ -128,12 +128,22 @@ def _require_images(model: str, input_shape: Shape) -> None:
         raise SettingsError(f"model {model!r}: needs images (channels, height, width), the data has {input_shape}")
 
 
+def onnx(input_shape: Shape, path: str = "") -> Architecture:
+    """The body of a float model in an ONNX file, for inputs of this shape."""
+    from tsn_hw.learn.onnx_files import onnx_body
+
+    if not path:
+        raise SettingsError("model.path: is empty, must name the ONNX file of kind = 'onnx'")
+    return listed(input_shape, onnx_body(path).settings().layers)
+
+
 BODIES: dict[str, Callable[..., Architecture]] = {
     "mlp": mlp,
     "alexnet": alexnet,
     "tinynet": tinynet,
     "resnet18": resnet18,
     "layers": listed,
+    "onnx": onnx,
 }
 """Every body by its name in settings. It takes those of the keys of ``[model]`` that it has as parameters."""
 
@@ -144,6 +154,8 @@ def body_of(model: ModelSettings, input_shape: Shape) -> Architecture:
     taken = inspect.signature(body).parameters
     if model.dropout and "dropout" not in taken:
         raise SettingsError(f"model.dropout = {model.dropout}: {model.kind!r} has none, must be 0")
+    if model.path and "path" not in taken:
+        raise SettingsError(f"model.path: belongs to kind = 'onnx', the kind is {model.kind!r}")
     if model.layers and "layers" not in taken:
         raise SettingsError(f"model.layers: belong to kind = 'layers', the kind is {model.kind!r}")
     return body(input_shape, **{key: value for key, value in vars(model).items() if key in taken})

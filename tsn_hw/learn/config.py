@@ -12,7 +12,7 @@ from tsn_hw.learn.data.dataset import DataSet
 from tsn_hw.learn.data.images import load_data
 from tsn_hw.learn.data.own import Preparation
 from tsn_hw.learn.data.tasks import TaskStream, mixed, permuted, split
-from tsn_hw.learn.settings import DataSettings, Settings
+from tsn_hw.learn.settings import DataSettings, ModelSettings, Settings
 
 
 def read_settings(path: StrPath) -> Settings:
@@ -26,7 +26,16 @@ def read_settings(path: StrPath) -> Settings:
         values["data"] = [values["data"]]
     settings = build(Settings, values, str(path))
     data = tuple(replace(d, path=str((path.parent / d.path).resolve()) if d.path else "") for d in settings.data)
-    return replace(settings, data=data)
+    return replace(settings, data=data, model=_model(settings.model, path.parent))
+
+
+def _model(model: ModelSettings, folder: Path) -> ModelSettings:
+    """The body of an ONNX file by its layers, which a run keeps; any other as it is."""
+    if model.kind != "onnx" or not model.path:
+        return model
+    from tsn_hw.learn.onnx_files import onnx_body
+
+    return onnx_body(folder / model.path).settings()
 
 
 def settings_from_json(path: Path) -> Settings:

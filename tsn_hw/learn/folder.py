@@ -21,7 +21,7 @@ DATA = "data/task_*.safetensors"
 NETWORK = "net.tsn"
 RECORDS = "training.json"
 SNAPSHOTS = "tasks/after_*.tsn"
-LATER = {"layers", "input_bits", "input_signed", "input_exponent", "normalize", "fill", "test_share"}
+LATER = {"layers", "path", "input_bits", "input_signed", "input_exponent", "normalize", "fill", "test_share"}
 """Keys that settings did not have when the first runs were made."""
 FILES = (
     CHECKPOINT,

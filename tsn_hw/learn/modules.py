@@ -47,7 +47,7 @@ def body(module: nn.Module, example_input: Tensor, *, pretrained: bool = False, 
     """The body of a torch module, for inputs like this batch (N, ...).
 
     The last Linear is the head, which every task has of its own, and is left out; with ``head=False`` the module gives
-    features and is the body as it is. ``pretrained`` takes the weights along: every bank then starts from them.
+    features and is the body as it is. ``pretrained`` takes the weights along, for the float network of the body.
     Signals (N, channels, steps) become images of height 1.
 
     Raises BodyError with all that has no counterpart, by module path, or if the body computes anything else than the

@@ -122,10 +122,12 @@ class ModelSettings:
     """The body that all tasks share.
 
     ``mlp`` of ``hidden`` widths, ``alexnet`` and ``tinynet`` of ``channels`` and ``hidden`` widths, ``resnet18`` of
-    ``width`` channels in its first stage; ``layers`` one after the other as they are listed.
+    ``width`` channels in its first stage; ``layers`` one after the other as they are listed; ``onnx``, the layers
+    of the float model in the file ``path``, for inputs of any size; a relative one starts at the settings file.
     """
 
-    kind: Literal["mlp", "alexnet", "tinynet", "resnet18", "layers"] = "mlp"
+    kind: Literal["mlp", "alexnet", "tinynet", "resnet18", "layers", "onnx"] = "mlp"
+    path: str = ""
     layers: tuple[LayerSettings, ...] = ()
     hidden: tuple[int, ...] = (100, 100)
     channels: tuple[int, ...] = (64, 128, 256)

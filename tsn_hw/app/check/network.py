@@ -8,6 +8,7 @@ model of another tool every operator is.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -30,8 +31,8 @@ from tsn_hw.hardware.pipeline import least_accelerator, obstacles, refold
 
 if TYPE_CHECKING:
     from export.qonnx_graphs.files import Flavour
-    from tsn_hw.app.check.foreign import Foreign
     from tsn_hw.learn.architectures import Architecture
+    from tsn_hw.learn.foreign import Foreign
     from tsn_hw.learn.settings import Settings
 
 T = TypeVar("T")
@@ -262,7 +263,7 @@ def check_onnx(path: Path) -> Checked:
     """Check every operator of a model of another tool."""
     from export.onnx_graphs.metadata import properties
     from export.onnx_graphs.session import parse
-    from tsn_hw.app.check.foreign import read_foreign
+    from tsn_hw.learn.foreign import read_foreign
 
     model = parse(read_bytes(path), str(path))
     if "format" in properties(model):
@@ -273,36 +274,25 @@ def check_onnx(path: Path) -> Checked:
     if not foreign.all_problems:
         problems["settings"] = []
         try:
-            notes = ["train it with", "", _model_table(foreign)]
+            notes = ["train it with", "", _model_table(foreign, path)]
         except SettingsError as error:
             problems["settings"].append(str(error))
     title = f"{path}: model of another tool, {len(foreign.operators)} operators"
     return Checked(title, records, problems, notes)
 
 
-def _model_table(foreign: Foreign) -> str:
-    """The table of a settings file whose body is that of a foreign model; SettingsError if there is none."""
-    *body, head = foreign.layers
-    if not isinstance(head, Linear):
-        raise SettingsError(f"layer {head.name!r}: is a {head.kind}; the last layer must be a Linear")
-    weighted = {index for index, layer in enumerate(body) if isinstance(layer, Weighted)}
-    if foreign.normalized and foreign.normalized != weighted:
-        raise SettingsError("some layers have a BatchNormalization; a body has one behind every layer, or none")
+def _model_table(foreign: Foreign, path: Path) -> str:
+    """The table of a settings file whose body is that of a foreign model; SettingsError if it has none."""
+    from tsn_hw.learn.onnx_files import body_of_foreign
+
+    read, (*body, last) = body_of_foreign(foreign), foreign.layers
+    normalized = {read.normalizes(layer) for layer in read.weighted.values()}
     bare = [layer.name for index, layer in enumerate(body) if index in foreign.unrectified]
+    classes = f"  # head: {last.weight_shape[0] if isinstance(last, Linear) else 0} classes"
     for settings, known in _known_bodies(foreign.input_shape, body):
-        if _signature(known.layers) != _signature(body):
-            continue
-        if _signature(known.layers, known.signed) == _signature(body, bare):
-            norm = f"batch_norm = {str(bool(foreign.normalized)).lower()}  # head: {head.channels} classes"
-            return "\n".join(["[model]", *settings, norm])
-        raise SettingsError(
-            f"the body of {settings[0]} has {', '.join(sorted(known.signed)) or 'no layer'} without Relu, this one has "
-            f"{', '.join(bare) or 'none'}"
-        )
-    raise SettingsError(
-        "no model.kind has this geometry (docs/training.md says which there are); change the model, or add a "
-        "body to tsn_hw.learn.architectures (CONTRIBUTING.md, 'Add a body')"
-    )
+        if len(normalized) == 1 and _signature(known.layers, known.signed) == _signature(body, bare):
+            return "\n".join(["[model]", *settings, f"batch_norm = {str(normalized == {True}).lower()}{classes}"])
+    return f'[model]\nkind = "onnx"\npath = {json.dumps(path.name)}{classes}'
 
 
 def _known_bodies(shape: Shape, body: Sequence[Layer]) -> Iterator[tuple[list[str], Architecture]]:

@@ -15,7 +15,9 @@ from typing import Any
 import onnx
 from onnx import TensorProto, helper, shape_inference
 
-from tsn_hw.app.check.foreign_operators import (
+from tsn_hw.core.errors import NetworkError, brief, shown
+from tsn_hw.core.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, MaxPool, Pair, Shape
+from tsn_hw.learn.foreign_operators import (
     ADVICE,
     FLOATS,
     LAST,
@@ -29,8 +31,6 @@ from tsn_hw.app.check.foreign_operators import (
     window,
     without_weights,
 )
-from tsn_hw.core.errors import NetworkError, brief, shown
-from tsn_hw.core.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, MaxPool, Pair, Shape
 
 
 @dataclass(frozen=True)
