@@ -19,7 +19,7 @@ OLD_STAMP := $(OLD_VENV)/.installed-$(VERSION)
 PEERS_STAMP := $(PEERS_VENV)/.installed-$(VERSION)
 PIP := -m pip install --disable-pip-version-check $(PIP_FLAGS)
 TEST_TOOLS := g++ clang++ valgrind iverilog verilator yosys yosys-config nextpnr-ice40 icepack tclsh chromium \
-	arm-none-eabi-gcc qemu-system-arm i686-linux-gnu-gcc powerpc-linux-gnu-gcc riscv64-unknown-elf-gcc qemu-ppc cmake
+	clang-tidy arm-none-eabi-gcc qemu-system-arm i686-linux-gnu-gcc powerpc-linux-gnu-gcc riscv64-unknown-elf-gcc qemu-ppc cmake
 
 # $(call environment,FOLDER): an empty virtual environment of $(PYTHON); an existing one of that version is kept
 define environment

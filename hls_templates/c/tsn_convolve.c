@@ -102,15 +102,16 @@ static void add_taps(const layer_t *layer, const taps_t *taps, block_t b, const 
     uint32_t end = reach < f[KERNEL_WIDTH] ? 0u : (reach - f[KERNEL_WIDTH]) / step + 1u; /* and in front of here */
     for (uint32_t i = 0, count; i < b.count; i += count) {
         uint32_t top = b.row * f[STRIDE_DOWN] - f[PADDING_TOP], left = b.column * step - f[PADDING_LEFT];
+        uint32_t first = top * f[WIDTH] + left;
         int is_inside = is_common && top < f[HEIGHT] && top + f[KERNEL_HEIGHT] <= f[HEIGHT] && b.column >= begin;
         count = 1;
         if (f[IS_WIDE]) {
             sums->wide[i] += anywhere(layer, taps, x, top, left);
         } else if (is_inside && b.column + 4u <= end && i + 4u <= b.count) {
-            inside_four(taps, x + top * f[WIDTH] + left, step, &sums->narrow[i]);
+            inside_four(taps, x + first, step, &sums->narrow[i]);
             count = 4;
         } else if (is_inside && b.column < end) {
-            inside_one(taps, x + top * f[WIDTH] + left, &sums->narrow[i]);
+            inside_one(taps, x + first, &sums->narrow[i]);
         } else {
             sums->narrow[i] += (uint32_t)anywhere(layer, taps, x, top, left);
         }
@@ -127,7 +128,7 @@ static void convolve_block(const layer_t *layer, weights_t *walks, uint32_t out,
     const uint32_t *f = layer->field;
     uint32_t area = f[KERNEL_HEIGHT] * f[KERNEL_WIDTH], inputs = f[CHANNELS] / f[GROUPS], first = out * inputs * area;
     uint32_t width = f[SOURCE_TYPE] <= INT8 ? 1u : 2u;
-    const uint8_t *source = x + out / (f[OUT_CHANNELS] / f[GROUPS]) * inputs * f[HEIGHT] * f[WIDTH] * width;
+    uint32_t begin = out / (f[OUT_CHANNELS] / f[GROUPS]) * inputs * f[HEIGHT] * f[WIDTH] * width;
     uint32_t place = (out * f[OUT_HEIGHT] + b.row) * f[OUT_WIDTH] + b.column;
     scale_t scale = tsn_scale(layer, out);
     sums_t sums;
@@ -136,7 +137,7 @@ static void convolve_block(const layer_t *layer, weights_t *walks, uint32_t out,
     for (uint32_t walk = 0; walk < 2u; walk++) {
         cursor_t cursor = {first, 0, 0, 0};
         while (take(&taps, &walks[walk], &cursor, first + inputs * area, layer) != 0u) {
-            add_taps(layer, &taps, b, source, &sums);
+            add_taps(layer, &taps, b, x + begin, &sums);
         }
     }
     for (uint32_t i = 0; i < b.count; i++) {

@@ -40,9 +40,9 @@ static APART void linear_dense(const layer_t *layer, const uint8_t *words, const
 }
 
 static APART void linear_bytes(const layer_t *layer, const uint8_t *words, const uint8_t *x, uint8_t *y) {
-    uint32_t columns = layer->field[CHANNELS], at = 0, row = 0;
+    uint32_t columns = layer->field[CHANNELS], at = 0, row = 0, size = 2u * layer->field[ENTRIES];
     uint32_t sum = 0;
-    for (const uint8_t *end = words + 2u * layer->field[ENTRIES]; words < end; words += 4) { /* the number is even */
+    for (const uint8_t *end = words + size; words < end; words += 4) { /* the number is even */
         for (at += words[0]; at >= columns; at -= columns) {
             sum = finish(layer, y, row++, sum);
         }

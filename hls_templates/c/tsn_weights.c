@@ -37,8 +37,7 @@ static int32_t requantized_narrow(const layer_t *layer, const scale_t *scale, in
         value = (int32_t)(shift == 0u ? low : low >> shift | (uint32_t)(product >> 32) << (32u - shift));
     } else {
         low = (uint32_t)sum * (uint32_t)scale->multiplier + (uint32_t)addend;
-        value = (int32_t)low;
-        value >>= shift;
+        value = (int32_t)low >> shift;
     }
     uint32_t is_up = shift != 0u && low_bits(low, shift) + (uint32_t)(value & 1) > 1u << (shift - 1u);
     return saturated(layer, (int32_t)((uint32_t)value + is_up));
@@ -69,7 +68,8 @@ static int32_t value_of(const weights_t *w, uint32_t code) {
     if (w->value_bytes == 1u) {
         return (int8_t)w->table[code];
     }
-    return (int16_t)(uint16_t)(w->table[2u * code] | w->table[2u * code + 1u] << 8);
+    const uint8_t *entry = w->table + code + code;
+    return (int16_t)(uint16_t)(entry[0] | entry[1] << 8);
 }
 
 void tsn_advance(weights_t *w) {

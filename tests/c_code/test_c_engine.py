@@ -22,6 +22,7 @@ RECIPES = {
     "residual": Recipe("residual", tasks=2, multipliers=True, seed=7),
     "residual at the ends": Recipe("residual", tasks=3, extremes=True, multipliers=True, act_bits=4, seed=8),
     "alexnet": Recipe("alexnet", tasks=2, density=0.1, seed=9),
+    "depthwise": Recipe("depthwise", tasks=2, multipliers=True, seed=13),
     "resnet": Recipe("resnet", tasks=2, signed_input=True, multipliers=True, seed=10),
 }
 

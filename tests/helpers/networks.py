@@ -18,7 +18,7 @@ MASKS = ("random", "empty", "full", "same as an earlier task", "one weight")
 class Recipe:
     """What a random network is made of."""
 
-    kind: str = "mlp"  # mlp, conv, residual, alexnet, or resnet (two blocks, the second with a strided skip)
+    kind: str = "mlp"  # mlp, conv, residual, alexnet, depthwise, or resnet (two blocks, the second with a strided skip)
     tasks: int = 2
     banks: int = 1
     code_bits: tuple[int, int] = (2, 4)
@@ -79,6 +79,8 @@ def geometry(recipe: Recipe, rng: np.random.Generator) -> Geometry:
     elif recipe.kind == "alexnet":
         channels, side = 3, 20
         layers = _alexnet()
+    elif recipe.kind == "depthwise":
+        layers = _depthwise(channels, width)
     elif recipe.kind == "resnet":
         layers, signed = _resnet(channels, width, groups), {2, 5, 6}
     else:
@@ -106,6 +108,16 @@ def _alexnet() -> list[Layer]:
         layers.append(Conv2d(f"conv{i}", source, target, (window, window), inputs=(2 * i - 1,)))
         layers.append(MaxPool(f"pool{i}", (2, 2), (2, 2), (2 * i,)))
     return layers
+
+
+def _depthwise(channels: int, width: int) -> list[Layer]:
+    return [
+        Conv2d("stem", channels, width, (3, 3), (2, 2), (1, 1), inputs=(INPUT,)),
+        Conv2d("depthwise", width, 2 * width, (3, 3), padding=(1, 1), groups=width, inputs=(0,)),
+        Conv2d("pointwise", 2 * width, width, (1, 1), inputs=(1,)),
+        Conv2d("strided", width, width, (3, 2), (2, 1), (1, 1), groups=width, inputs=(2,)),
+        AvgPool("average", (2, 2), (2, 2), (3,)),
+    ]
 
 
 def _resnet(channels: int, width: int, groups: int) -> list[Layer]:
