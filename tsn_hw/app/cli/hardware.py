@@ -133,6 +133,19 @@ class Counting:
     """TOML file with other energies than sim/energy.toml"""
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class CostTarget:
+    """What the network runs on."""
+
+    target: Literal["hardware", "c"] = "hardware"
+    """an accelerator, or C on a microcontroller"""
+    optimize: Literal["size", "speed"] | None = None
+    """of C: what decides how weights lie in flash, as for tsn-hw c (default: size)"""
+    save_folding: File | None = None
+    """write the folding, for --folding of tsn-hw hls"""
+
+
 def cost(
     network: File | None = None,
     /,
@@ -140,10 +153,10 @@ def cost(
     devices: bool = False,
     part: EstimatedDeviceOptions = EstimatedDeviceOptions(),
     design: AcceleratorOptions = AcceleratorOptions(),
-    save_folding: File | None = None,
     counting: Counting = Counting(),
+    of: CostTarget = CostTarget(),
 ) -> CommandResult:
-    """Operations, memory, energy, and the accelerator on a part.
+    """Operations, memory, energy, and the accelerator on a part; or flash, RAM and cycles of a microcontroller.
 
     Without --device: operations and memory beside float32. With it also cycles, area and what binds, for the folding
     of a file, the smallest of a rate, or the fastest that fits. docs/cost.md has every formula.
@@ -151,19 +164,25 @@ def cost(
     Args:
         network: .tsn file
         devices: list the parts instead, with their source
-        save_folding: write the folding, for --folding of tsn-hw hls
     """
     from sim.cost import Rules
     from tsn_hw.app.hardware.costs import cost, list_devices
+    from tsn_hw.app.hardware.microcontroller import c_cost
 
     if devices == (network is not None):
         raise SettingsError("cost: takes a network, or --devices alone")
     if network is None:
         return list_devices(part.device_file)
-    part.require_device(coefficients=part.coefficients, save_folding=save_folding, **vars(design))
+    part.require_device(coefficients=part.coefficients, save_folding=of.save_folding, **vars(design))
+    if of.target == "c":
+        if part.device is not None or counting != Counting():
+            raise SettingsError("cost --target c: knows no --device and nothing of how operations are counted")
+        return c_cost(network, of.optimize or "size")
+    if of.optimize is not None:
+        raise SettingsError("--optimize: is about C; add --target c")
     request = None if part.device is None else design.request(part.platform())
     rules = Rules(counting.float_factor, counting.skip_zeros)
-    return cost(network, request, rules, counting.energy, save_folding)
+    return cost(network, request, rules, counting.energy, of.save_folding)
 
 
 def memories(

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from markupsafe import Markup
 
+from export.c_code.estimate import estimate_c
 from sim.cost import NetworkCost
 from tsn_hw.app.hardware.choose import Chosen
 from tsn_hw.app.hardware.costs import cost_blocks, hardware_blocks
+from tsn_hw.app.hardware.microcontroller import c_blocks
 from tsn_hw.app.hardware.synth import Synthesis, synthesis_blocks
 from tsn_hw.app.learning.contents import SECTIONS, capacity_blocks, layer_table, section_bits
 from tsn_hw.app.output import Block, Cell, Figure, Gallery, Note, Section, Table, Value
@@ -20,8 +22,11 @@ from tsn_hw.app.sweep.pareto import ACCURACY, Objective
 from tsn_hw.app.sweep.plots import best_for, known_costs, pareto_plot, points_table
 from tsn_hw.app.sweep.results import Sweep, widths
 from tsn_hw.core.capacity import Capacity, capacity
+from tsn_hw.core.errors import ExportError
 from tsn_hw.core.network import PackedNetwork
 
+MOST_C_WEIGHTS = 4_000_000
+"""Weights of all tasks up to which a report tells what C takes."""
 MOST_STAGES, MOST_SHARING = 16, 64
 """Most stages of growth, and owners of a layer, that are told; most tasks that have a row each.
 Without these limits time and page would grow with the square of the tasks."""
@@ -160,6 +165,20 @@ def hardware(chosen: Chosen) -> Section:
     """The accelerator on a part."""
     told = Note("An estimate, no synthesis; docs/cost.md says how good it is.")
     return Section("hardware", f"On {chosen.estimate.device.name}", [*hardware_blocks(chosen), told])
+
+
+def microcontroller(net: PackedNetwork) -> Section:
+    """The network in C, or why it has no place there."""
+    weights = sum(layer.weight_count for t in range(len(net.tasks)) for _, layer, _ in net.run_order(t))
+    if weights > MOST_C_WEIGHTS:
+        told = f"More than {MOST_C_WEIGHTS:,} weights of all tasks; tsn-hw cost --target c tells what they take."
+        blocks: list[Block] = [Note(told)]
+    else:
+        try:
+            blocks = c_blocks(estimate_c(net, "size"))
+        except ExportError as error:
+            blocks = [Note(str(error))]
+    return Section("c", "In C on a microcontroller", blocks)
 
 
 GATES = (

@@ -89,6 +89,7 @@ def render(subject: Subject) -> str:
         parts.append(Section("hardware", "No accelerator", [Note(subject.chosen)]))
     elif subject.chosen is not None:
         parts.append(costs.hardware(subject.chosen))
+    parts.append(costs.microcontroller(net))
     if subject.measured:
         parts.append(costs.gates(subject.measured))
     parts += [sections.verification(subject), sections.provenance(subject)]
