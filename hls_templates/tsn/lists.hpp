@@ -140,7 +140,7 @@ words:
 // All vectors of some inferences. What a vector gives never waits for a later one.
 template <class T, class WORDS, class CODEBOOK, class SCALES>
 void list_vectors(hls::stream<typename list_types<T>::word_t> &in,
-                  hls::stream<ap_uint<T::PE * T::OUTPUT_BITS> > &out, unsigned vectors, unsigned slot,
+                  hls::stream<ap_uint<T::PE * T::OUTPUT_BITS> > &out, unsigned long long vectors, unsigned slot,
                   const limb_t (&own)[limbs_of(list_types<T>::TASK_BITS)], const WORDS &words,
                   const CODEBOOK &codebook, const SCALES &scales) {
     typedef list_types<T> types;
@@ -150,7 +150,7 @@ void list_vectors(hls::stream<typename list_types<T>::word_t> &in,
     const unsigned last = field<T::LINE_BITS>(own, types::FIRST_LOW + T::LINE_BITS).to_uint();
     const shift_t shift = common.shift(0);
 vectors:
-    for (unsigned vector = 0; vector < vectors; vector++) {
+    for (unsigned long long vector = 0; vector < vectors; vector++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=1
 #pragma HLS DATAFLOW
         typename types::word_t copies[types::LANES][T::COLUMN_FOLDS];
@@ -176,7 +176,7 @@ void lists(hls::stream<ap_uint<T::SIMD * T::INPUT_BITS> > &in, hls::stream<ap_ui
     limb_t own[limbs_of(list_types<T>::TASK_BITS)];
 #pragma HLS ARRAY_PARTITION variable=own type=complete
     read_line(parameters_of, slot, own);
-    list_vectors<T>(in, out, T::POSITIONS * inferences, slot, own, words, codebook, scales);
+    list_vectors<T>(in, out, static_cast<unsigned long long>(T::POSITIONS) * inferences, slot, own, words, codebook, scales);
 }
 
 }  // namespace tsn
