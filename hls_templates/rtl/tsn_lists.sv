@@ -60,8 +60,7 @@ module tsn_lists #(
     output wire idle
 );
     localparam integer READ = 2, REQUANTIZE = 5;  // steps of tsn_memory and of tsn_requantize
-    localparam integer FIND = READ + 1, READ_VECTOR = READ + 2, HOLD = READ + 3, CHOOSE = READ + 4, MULTIPLY = READ + 5;
-    localparam integer ADD = READ + 6;
+    localparam integer FIND = READ + 1, HOLD = READ + 3, CHOOSE = READ + 4, MULTIPLY = READ + 5, ADD = READ + 6;
     localparam integer LANES = PE * SIMD, ENTRY_BITS = WORD_BITS + GAP_BITS, TURNS = FOLDS * SIMD;
     localparam integer WORD_WIDTH = SIMD * INPUT_BITS;
     localparam integer SCALE_BITS = MULTIPLIER_BITS + OFFSET_BITS, TURN_BITS = SCALE_BITS + PLACE_BITS;
@@ -145,8 +144,8 @@ module tsn_lists #(
 
     // ---------------------------------------------------------------- what is in which stage
     reg [ADD:1] valid;
-    reg [READ_VECTOR:1] final_of;
-    reg [READ_VECTOR*BANK_BITS-1:0] bank_of;  // of stage 1 in the lowest bits
+    reg [FIND:1] final_of;
+    reg [FIND*BANK_BITS-1:0] bank_of;  // of stage 1 in the lowest bits
     reg [ADD:FIND] last;
     reg [MULTIPLY:FIND] first;
     reg begins;  // the line at stage READ is the first of a fold
@@ -158,8 +157,8 @@ module tsn_lists #(
             valid <= {valid[ADD-1:1], step};
             if (valid[READ]) begins <= entries[LANES*ENTRY_BITS];
         end
-        final_of <= {final_of[READ_VECTOR-1:1], is_final};
-        bank_of <= {bank_of[(READ_VECTOR-1)*BANK_BITS-1:0], bank};
+        final_of <= {final_of[FIND-1:1], is_final};
+        bank_of <= {bank_of[(FIND-1)*BANK_BITS-1:0], bank};
         last <= {last[ADD-1:FIND], entries[LANES*ENTRY_BITS]};
         first <= {first[MULTIPLY-1:FIND], begins};
     end
@@ -228,7 +227,9 @@ module tsn_lists #(
                 .clk(clk), .load(load), .address(place), .centroid(decoded)
             );
             reg signed [CENTROID_BITS-1:0] centroid_read, centroid_held, centroid;
+            /* verilator lint_off UNUSEDSIGNAL */  // sums may be narrower than products of such widths can be
             reg signed [PRODUCT_BITS-1:0] product;
+            /* verilator lint_on UNUSEDSIGNAL */
             reg signed [ACCUMULATOR_BITS-1:0] sum;
             always_ff @(posedge clk) begin
                 centroid_read <= decoded;
@@ -326,5 +327,5 @@ module tsn_lists #(
         end
     endgenerate
     assign idle = filled == 0 && arriving == 0 && claimed == 0 && !m_valid;
-    wire unused = &{1'b0, parameters[0]};
+    wire unused = &{1'b0, parameters[0], region};
 endmodule

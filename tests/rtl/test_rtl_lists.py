@@ -1,5 +1,6 @@
 """Units that skip zeros in RTL: the reference's integers, whatever stalls, in as many steps as lists have lines."""
 
+import subprocess
 from dataclasses import replace
 
 import pytest
@@ -85,3 +86,22 @@ def test_many_integers_in_the_fast_simulator(tmp_path):
     calls = [RtlCall(task, adversarial_inputs(net, 300, seed=task)) for task in range(3)]
     for stall_percent in (0, 30):
         assert different_integers(net, calls, compiled.run(calls, stall_percent, seed=1)) == 0
+
+
+@needs_verilator
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: design(MLP, 1, 1),
+        lambda: design(MLP, 3, 4, layout="mixed", max_tasks=6),
+        lambda: design(replace(CONV, tasks=1), 2, 2),
+        lambda: design(RESIDUAL, 2, 2, "runtime"),
+        lambda: design(replace(MLP, signed_input=True, multipliers=False, act_bits=16), 2, 1),
+    ],
+)
+def test_projects_are_lint_clean(tmp_path, made):
+    write_rtl(made(), tmp_path)
+    sources = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("rtl/*.sv"))
+    command = ["verilator", "--lint-only", "-Wall", "--top-module", "tsn_accelerator", *sources]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
