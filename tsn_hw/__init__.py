@@ -5,4 +5,7 @@
 
 import lazy_loader
 
+from tsn_hw.aliases import install
+
+install()
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

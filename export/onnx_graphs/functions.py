@@ -24,7 +24,7 @@ DOMAIN_VERSION = 1
 
 _TEXTS = {
     block.split("\n", 1)[1].split(" ")[0]: block
-    for block in (files("export.onnx_graphs") / "functions.txt").read_text("utf-8").split("\n\n")
+    for block in (files(__package__) / "functions.txt").read_text("utf-8").split("\n\n")
 }
 """By name: a line that says what it does, and the function. Every file carries them: docs/deploy.md tells more."""
 
