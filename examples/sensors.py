@@ -1,0 +1,91 @@
+"""Six sensors, one network: signals of different channels and lengths, learned one after the other.
+
+    python examples/sensors.py sensors.npz build/sensors
+    tsn-hw verify build/sensors/net.tsn
+
+The .npz file holds NAME_x_train (N, channels, steps), NAME_y_train, NAME_x_test and NAME_y_test of every set; steps
+that a series does not have are NaN at its end.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim import Simulator
+from tsn_hw import capacity
+from tsn_hw.learn import (
+    Architecture,
+    BodyBuilder,
+    DataSet,
+    LayerSettings,
+    Preparation,
+    PruneSettings,
+    QuantizeSettings,
+    Settings,
+    StreamSettings,
+    TrainSettings,
+    integers,
+    own_data,
+    own_stream,
+    train,
+)
+
+CHANNELS, STEPS = 12, 128
+SETTINGS = Settings(
+    stream=StreamSettings(validation_share=0.2),
+    train=TrainSettings(epochs=120, batch=8, lr=3e-3, keep_ratio=0.5, inherit=0.1, threads=1),
+    prune=PruneSettings(iterations=0),
+    quantize=QuantizeSettings(min_bits=4, max_bits=4, qat_bits=4, qat_epochs=20),
+)
+
+
+def resampled(series: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Signals (N, channels, steps) as (N, CHANNELS, STEPS): stretched over what they have, channels in turn."""
+    signals = np.zeros((len(series), CHANNELS, STEPS), np.float32)
+    for signal, channels in zip(signals, series, strict=True):
+        known = int((~np.isnan(channels[0])).sum())
+        for number, values in enumerate(signal):
+            given = channels[number % len(channels), :known]
+            values[:] = np.interp(np.linspace(0, known - 1, STEPS), np.arange(known), given)
+    return signals
+
+
+def sensors(file: Path) -> list[DataSet]:
+    """Every set of the file, brought to one shape."""
+    arrays = np.load(file, allow_pickle=False)
+    names = [key.removesuffix("_x_train") for key in arrays.files if key.endswith("_x_train")]
+    parts = {
+        name: [(resampled(arrays[f"{name}_x_{p}"]), arrays[f"{name}_y_{p}"]) for p in ("train", "test")]
+        for name in names
+    }
+    return [own_data(name, *parts[name], preparation=Preparation(normalize=True)) for name in names]
+
+
+def body(width: int = 32) -> Architecture:
+    """Three convolutions along the steps, each halving them, and four averages a channel."""
+    builder = BodyBuilder((CHANNELS, 1, STEPS), batch_norm=True)
+    for number, (channels, kernel) in enumerate(((width, 8), (2 * width, 5), (2 * width, 3)), start=1):
+        window = {"kernel": (1, kernel), "stride": (1, 2), "padding": (0, (kernel - 1) // 2)}
+        builder.add(LayerSettings("Conv2d", f"conv{number}", width=channels, **window))
+    builder.add(LayerSettings("AvgPool", "average", kernel=(1, 4), stride=(1, 4)))
+    builder.flatten()
+    return builder.build()
+
+
+def main(file: Path, folder: Path) -> None:
+    """Learn all sets, and print what each reaches in integers."""
+    stream = own_stream(sensors(file), valid_share=SETTINGS.stream.validation_share)
+    net = train(body(), stream, SETTINGS, folder).network
+    for number, task in enumerate(net.tasks):
+        data = stream.task(number)
+        classes = Simulator(net, number).predict(integers(data.x_test, net.input))
+        print(f"{task.name}: {100 * (classes == data.y_test).mean():.1f} %")
+    print(f"{capacity(net).body_percent:.1f} % of one dense body")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
