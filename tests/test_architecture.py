@@ -22,6 +22,7 @@ MAY_SEE = {  # room -> the rooms below it, and itself
     "export": {"tsn_hw.core", "tsn_hw.hardware", "export"},
     "sim": {"tsn_hw.core", "tsn_hw.hardware", "sim"},
     "tsn_hw.app": {"tsn_hw", "tsn_hw.core", "tsn_hw.hardware", "tsn_hw.learn", "export", "sim", "tsn_hw.app"},
+    "tsn_hw.__main__": {"tsn_hw.app"},  # the command line
     "tsn_hw": {"tsn_hw.core"},  # the public face
 }
 WITHOUT_TORCH = ("tsn_hw.core", "tsn_hw.hardware")

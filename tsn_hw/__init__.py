@@ -5,7 +5,7 @@
 
 import lazy_loader
 
-from tsn_hw.aliases import install
+from tsn_hw.core.aliases import install as _install_aliases
 
-install()
+_install_aliases()
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

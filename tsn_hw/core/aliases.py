@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-HERE, PLACE = "tsn_hw.", Path(__file__).parents[1]
+HERE, PLACE = "tsn_hw.", Path(__file__).parents[2]
 PLAIN = ("export", "sim")
 
 
