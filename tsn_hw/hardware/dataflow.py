@@ -20,7 +20,8 @@ from tsn_hw.core.arithmetic import Ints
 from tsn_hw.core.layers import INPUT
 from tsn_hw.core.memory import index_bits
 from tsn_hw.hardware.design import BUS_BITS, Design
-from tsn_hw.hardware.memories import KINDS, MIN_DEPTH, Memory, MemoryLayout
+from tsn_hw.hardware.memories import IN_PARTS, KINDS, MIN_DEPTH, Memory, MemoryLayout
+from tsn_hw.hardware.ring import ring_steps
 from tsn_hw.hardware.units import ActivationStream, Parameters, Unit, Window
 
 ProcessKind = Literal["input", "copy", "convert", "window", "unit", "output"]
@@ -87,6 +88,10 @@ class Process:
         for layout in self.layouts:
             found |= {} if layout.is_loaded else {f"{layout.kind.upper()}_FILE": f"{layout.name}.mem"}
         memories = [*(layout.memory for layout in self.layouts), *self.buffers]
+        if self.layouts:
+            found["READ_CYCLES"] = max(layout.memory.read_cycles for layout in self.layouts)
+            sizes: dict[str, int] = {layout.kind: layout.memory.part_words for layout in self.layouts}
+            found |= {f"{kind.upper()}_PART": sizes.get(kind, 1) for kind in IN_PARTS}
         return found | {f"{memory.kind.upper()}_STYLE": memory.storage for memory in memories}
 
     @property
@@ -304,7 +309,9 @@ class _Builder:
         """The windows of a unit."""
         words = math.prod(window.output) * window.words_per_window
         channel = Channel(f"{unit.identifier}_window", unit.sources[0], window.lanes, words)
-        numbers = {"INDEX": unit.number, "WORD_WIDTH": channel.width_bits, "BY_PART": not unit.has_words}
+        by_part = not unit.has_words
+        numbers = {"INDEX": unit.number, "WORD_WIDTH": channel.width_bits, "BY_PART": by_part}
+        numbers["RING_STEPS"] = ring_steps(window, by_part)
         ring = tuple(memory for memory in unit.buffers if memory.kind == "window")
         made, title = self.add(channel), f"windows of {unit.name}"
         self.processes.append(
