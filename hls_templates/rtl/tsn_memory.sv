@@ -76,7 +76,7 @@ module tsn_memory #(
                     always_comb begin
                         word = words[(level*PARTS+4*group)*WIDTH+:WIDTH];
                         for (i = 1; i < 4 && 4 * group + i < LEFT; i = i + 1) begin
-                            if (choices[level*CHOICE_BITS+:CHOICE_BITS] % 4 == CHOICE_BITS'(i)) begin
+                            if (32'(choices[level*CHOICE_BITS+:CHOICE_BITS]) % 4 == i) begin
                                 word = words[(level*PARTS+4*group+i)*WIDTH+:WIDTH];
                             end
                         end
