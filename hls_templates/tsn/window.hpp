@@ -131,7 +131,7 @@ void window_step(hls::stream<ap_uint<T::WORD_WIDTH> > &in, hls::stream<ap_uint<T
     }
     if (is_end) {
         if (at.row >= 0) {
-            at.top += T::STRIDE_ROWS;
+            at.top += int(T::STRIDE_ROWS);
             at.top_row = around<T>(at.top_row, T::STRIDE_ROWS);
         }
         at.ring_row = at.top_row;
@@ -145,7 +145,7 @@ void window_step(hls::stream<ap_uint<T::WORD_WIDTH> > &in, hls::stream<ap_uint<T
         at.needed = at.wanted;
         if (at.wanted < 1) at.needed = 1;
         if (at.row >= T::OUTPUT_ROWS - 4 || at.wanted > T::HEIGHT) at.needed = T::HEIGHT;
-        at.wanted += T::STRIDE_ROWS;
+        at.wanted += int(T::STRIDE_ROWS);
         at.sends = W::SENDS;
         at.row += 1;
         at.left = at.column = 0;
@@ -165,7 +165,7 @@ void window_step(hls::stream<ap_uint<T::WORD_WIDTH> > &in, hls::stream<ap_uint<T
     if (ends_area) at.outer = counted(at.outer, ends_window);
     if (ends_window) at.left = at.column = at.left + T::STRIDE_COLUMNS * T::PARTS;
     else if (ends_line) at.column = at.left;
-    else if (ends_pixel) at.column += T::PARTS;
+    else if (ends_pixel) at.column += int(T::PARTS);
 }
 
 // Load the rows that the first output row needs, and the first row in any case, so that nothing begins before the input
