@@ -69,8 +69,8 @@ def test_calibrate_goes_on_where_it_was_and_writes_a_file_for_coefficients(tmp_p
     assert len(runs.read_text().splitlines()) == 12
     assert (model["points"], model["lut_leave_one_out_percent"], model["ff_leave_one_out_percent"]) == (12, 0.0, 0.0)
     written = read_coefficients(out).families
-    assert written["xc7"].lut == Features(loops=100, sum_bits=3, compare_bits=2, codebooks=0.5)
-    assert written["xc7"].ff == Features(lane_bits=2)
+    assert written["xc7"].lut == Features(loops=100, sum_bits=3, compare_bits=2, list_bits=0.76, codebooks=0.5)
+    assert written["xc7"].ff == Features(lane_bits=2, list_bits=1.44)
     assert written["xcu"].lut == written["xc7"].lut
     assert written["ecp5"] == read_coefficients().families["ecp5"]
     synthesized.clear()

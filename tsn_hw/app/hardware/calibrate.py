@@ -27,8 +27,8 @@ from tsn_hw.learn.progress import progress
 
 COUNTED_LUT, COUNTED_FF = Features(compare_bits=2, list_bits=2.08), Features(list_bits=2.41)
 COUNTED_LUT_OF_SIX, COUNTED_FF_OF_SIX = Features(compare_bits=2, list_bits=0.76), Features(list_bits=1.44)
-"""What no trial tells apart, for families with LUTs of four inputs and of six: compare_bits by counting, list_bits of two
-networks with lists that were synthesized (784-100-100, one and two units of eight lanes, for ecp5 and xc7)."""
+"""What no trial tells apart, for families with LUTs of four inputs and of six: compare_bits by counting, list_bits of
+two networks with lists that were synthesized (784-100-100, one and two units of eight lanes, for ecp5 and xc7)."""
 FEWEST_POINTS = 12
 
 
