@@ -2,15 +2,14 @@
 
 Of block RAMs of shape d x w, a memory of depth D and width W takes ``ceil(ceil(D / d) * W / w)``: the parts of one that
 is deeper than a block lie side by side, and LUTs choose among them. The shape is taken that costs least, a block being
-worth ``block_worth_luts`` LUTs of the family; yosys does it so. An image is first cut into the parts of
-:class:`~tsn_hw.hardware.memories.Memory`, among which LUTs with registers choose. In LUTs, a read-only memory takes
+worth ``block_worth_luts`` LUTs of the family; yosys does it so. In LUTs, a read-only memory takes
 ``ceil(D / 2**inputs)`` LUTs a bit, and a writable one the least over the ``ram_shapes`` of the family; where LUTs are
 no memory, registers if a block is worth more. More LUTs than hard multiplexers join are joined by further LUTs.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from sim.devices import Device, Family
@@ -45,13 +44,10 @@ def place(memory: Memory, device: Device) -> Placed:
     if has_lut_form and memory.storage != "block":
         luts = memory.copies * lut_count(memory, family)
         return Placed(memory, "lut", lut=luts, lut_ram=luts if memory.writable else 0)
-    counts = [blocks(replace(memory, depth=depth), family) for depth in memory.parts]
-    bram, luts = (sum(column) for column in zip(*counts, strict=True))
+    bram, luts = blocks(memory, family)
     if style == "auto" and not has_lut_form and memory.bits <= bram * family.block_worth_luts:
         return Placed(memory, "register", lut=memory.copies * memory.bits, ff=memory.copies * memory.bits)
-    luts += memory.width_bits * choosing_luts(len(memory.parts), family)
-    ff = memory.width_bits * sum(memory.choices)
-    return Placed(memory, "block", lut=memory.copies * luts, ff=memory.copies * ff, bram=memory.copies * bram)
+    return Placed(memory, "block", lut=memory.copies * luts, bram=memory.copies * bram)
 
 
 def blocks(memory: Memory, family: Family) -> tuple[int, int]:

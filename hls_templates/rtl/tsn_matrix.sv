@@ -1,9 +1,8 @@
 // Matrix-vector-activation unit: PE rows times SIMD columns in a cycle, weights decoded from words on the way. The
 // schedule is that of hls_templates/tsn/matrix.hpp: a line of weights a step, a vector is held while row folds go on.
 //
-// A line passes these stages: 1 memory, 2 its output register, in a deep memory some more, READ_CYCLES in all; from there
-// 1 centroids, 2 products, 3 sums of four of them, 4 sum of a row, 5 accumulator, 6..12 requantization. All of them stand
-// still while nobody takes what the last one holds.
+// A line passes 12 stages: 1 memory, 2 its output register, 3 centroids, 4 products, 5 sums of four of them, 6 sum of a
+// row, 7 accumulator, 8..12 requantization. All of them stand still while nobody takes what the last one holds.
 module tsn_matrix #(
     parameter integer PE = 1,
     parameter integer SIMD = 1,
@@ -21,11 +20,6 @@ module tsn_matrix #(
     parameter integer WORD_BITS = 1,
     parameter integer CENTROID_BITS = 1,
     parameter integer HAS_MASK = 1,
-    parameter integer READ_CYCLES = 2,
-    parameter integer WORDS_PART = 1,
-    parameter integer MASK_PART = 1,
-    parameter integer SCALES_PART = 1,
-    parameter integer TASK_PART = 1,
     parameter integer ACCUMULATOR_BITS = 1,
     parameter integer MULTIPLIER_BITS = 0,
     parameter integer OFFSET_BITS = 1,
@@ -57,7 +51,6 @@ module tsn_matrix #(
     output wire step,
     output wire idle
 );
-    localparam integer READ = READ_CYCLES, ROW = READ + 4, END = ROW + 8;
     localparam integer LINES = ROW_FOLDS * COLUMN_FOLDS, LANES = PE * SIMD;
     localparam integer ROW_BITS = ROW_FOLDS > 1 ? $clog2(ROW_FOLDS) : 1;
     localparam integer COLUMN_BITS = COLUMN_FOLDS > 1 ? $clog2(COLUMN_FOLDS) : 1;
@@ -71,8 +64,8 @@ module tsn_matrix #(
     wire [REGION_BITS-1:0] region = parameters[REGION_BITS:1];
     wire [5:0] shift = parameters[REGION_BITS+6:REGION_BITS+1];
     tsn_memory #(
-        .WIDTH(REGION_BITS + 7), .DEPTH(TASKS), .PART(TASK_PART), .STYLE(TASK_STYLE), .FILE(TASK_FILE),
-        .PLACE({8'd4, INDEX}), .LOADS(32'(LOADED[4]))
+        .WIDTH(REGION_BITS + 7), .DEPTH(TASKS), .STYLE(TASK_STYLE), .FILE(TASK_FILE), .PLACE({8'd4, INDEX}),
+        .LOADS(32'(LOADED[4]))
     ) i_task (
         .clk(clk), .enable(1'b1), .address(task_index), .load(load), .data(parameters)
     );
@@ -120,12 +113,12 @@ module tsn_matrix #(
         else if (step) words_address <= words_address + 1;
     end
 
-    // ---------------------------------------------------------------- up to stage READ: words, masks, the vector
+    // ---------------------------------------------------------------- stages 1 and 2: words, masks, the vector
     wire [LANES*WORD_BITS-1:0] words;
     wire [LANES-1:0] mask;
     tsn_memory #(
-        .WIDTH(LANES * WORD_BITS), .DEPTH(WORDS_DEPTH), .PART(WORDS_PART), .READ_CYCLES(READ), .STYLE(WORDS_STYLE),
-        .FILE(WORDS_FILE), .PLACE({8'd0, INDEX}), .LOADS(32'(LOADED[0]))
+        .WIDTH(LANES * WORD_BITS), .DEPTH(WORDS_DEPTH), .STYLE(WORDS_STYLE), .FILE(WORDS_FILE), .PLACE({8'd0, INDEX}),
+        .LOADS(32'(LOADED[0]))
     ) i_words (
         .clk(clk), .enable(enable), .address(words_address), .load(load), .data(words)
     );
@@ -137,8 +130,8 @@ module tsn_matrix #(
                 else if (step) mask_address <= mask_address + 1;
             end
             tsn_memory #(
-                .WIDTH(LANES), .DEPTH(MASK_DEPTH), .PART(MASK_PART), .READ_CYCLES(READ), .STYLE(MASK_STYLE),
-                .FILE(MASK_FILE), .PLACE({8'd2, INDEX}), .LOADS(32'(LOADED[2]))
+                .WIDTH(LANES), .DEPTH(MASK_DEPTH), .STYLE(MASK_STYLE), .FILE(MASK_FILE), .PLACE({8'd2, INDEX}),
+                .LOADS(32'(LOADED[2]))
             ) i_mask (
                 .clk(clk), .enable(enable), .address(mask_address), .load(load), .data(mask)
             );
@@ -148,70 +141,55 @@ module tsn_matrix #(
         end
     endgenerate
 
-    reg [SIMD*INPUT_BITS-1:0] arrived1, arrived2;
-    wire [SIMD*INPUT_BITS-1:0] vector2;
+    reg [SIMD*INPUT_BITS-1:0] arrived, vector2, vector3;
+    wire [SIMD*INPUT_BITS-1:0] vector1;
     generate
         if (ROW_FOLDS > 1) begin : g_held
-            reg is_first_row1, is_first_row2;
-            wire [SIMD*INPUT_BITS-1:0] held1;
-            reg [SIMD*INPUT_BITS-1:0] held2;
+            reg is_first_row1;
+            wire [SIMD*INPUT_BITS-1:0] held;
             tsn_buffer #(.WIDTH(SIMD * INPUT_BITS), .DEPTH(COLUMN_FOLDS), .STYLE(VECTOR_STYLE)) i_vector (
                 .clk(clk), .write(step && is_first_row), .write_address(column_fold), .write_data(s_data),
-                .read(enable && !is_first_row), .read_address(column_fold), .read_data(held1)
+                .read(enable && !is_first_row), .read_address(column_fold), .read_data(held)
             );
-            always_ff @(posedge clk) begin
-                if (enable) begin
-                    is_first_row1 <= is_first_row;
-                    is_first_row2 <= is_first_row1;
-                    held2 <= held1;
-                end
-            end
-            assign vector2 = is_first_row2 ? arrived2 : held2;
+            always_ff @(posedge clk) if (enable) is_first_row1 <= is_first_row;
+            assign vector1 = is_first_row1 ? arrived : held;
         end else begin : g_passed
-            assign vector2 = arrived2;
+            assign vector1 = arrived;
         end
     endgenerate
     always_ff @(posedge clk) begin
         if (enable) begin
-            arrived1 <= s_data;
-            arrived2 <= arrived1;
+            arrived <= s_data;
+            vector2 <= vector1;
+            vector3 <= vector2;
         end
     end
-    reg [(READ-1)*SIMD*INPUT_BITS-1:0] delayed;  // that of the line whose centroids are there, in the lowest bits
-    wire [SIMD*INPUT_BITS-1:0] vector = delayed[SIMD*INPUT_BITS-1:0];
-    generate
-        if (READ > 2) begin : g_delayed
-            always_ff @(posedge clk) if (enable) delayed <= {vector2, delayed[(READ-1)*SIMD*INPUT_BITS-1:SIMD*INPUT_BITS]};
-        end else begin : g_there
-            always_ff @(posedge clk) if (enable) delayed <= vector2;
-        end
-    endgenerate
 
     // ---------------------------------------------------------------- what is in which stage
-    reg [ROW:1] valid, first, last;
-    reg [END:ROW+1] done;
+    reg [6:1] valid, first, last;
+    reg [12:7] done;
     always_ff @(posedge clk) begin
         if (reset) begin
             valid <= 0;
             done <= 0;
         end else if (enable) begin
-            valid <= {valid[ROW-1:1], step};
-            done <= {done[END-1:ROW+1], valid[ROW] && last[ROW]};
+            valid <= {valid[5:1], step};
+            done <= {done[11:7], valid[6] && last[6]};
         end
         if (enable) begin
-            first <= {first[ROW-1:1], is_first};
-            last <= {last[ROW-1:1], is_last};
+            first <= {first[5:1], is_first};
+            last <= {last[5:1], is_last};
         end
     end
-    assign m_valid = done[END];
+    assign m_valid = done[12];
     assign idle = valid == 0 && done == 0 && is_first_row && is_first;
 
-    // ---------------------------------------------------------------- scales: read in stage 5, there with the accumulator
+    // ---------------------------------------------------------------- scales: read in stage 5, there in stage 7
     reg [SCALES_ADDRESS-1:0] scales_end;
     wire [PE*(MULTIPLIER_BITS+OFFSET_BITS)-1:0] scales;
     tsn_memory #(
-        .WIDTH(PE * (MULTIPLIER_BITS + OFFSET_BITS)), .DEPTH(SCALES_DEPTH), .PART(SCALES_PART), .READ_CYCLES(READ),
-        .STYLE(SCALES_STYLE), .FILE(SCALES_FILE), .PLACE({8'd3, INDEX}), .LOADS(32'(LOADED[3]))
+        .WIDTH(PE * (MULTIPLIER_BITS + OFFSET_BITS)), .DEPTH(SCALES_DEPTH), .STYLE(SCALES_STYLE), .FILE(SCALES_FILE),
+        .PLACE({8'd3, INDEX}), .LOADS(32'(LOADED[3]))
     ) i_scales (
         .clk(clk), .enable(enable), .address(scales_address), .load(load), .data(scales)
     );
@@ -257,8 +235,8 @@ module tsn_matrix #(
                             end
                         end
                         wire signed [FACTOR_BITS-1:0] factor;
-                        if (INPUT_SIGNED != 0) assign factor = vector[COLUMN*INPUT_BITS+:INPUT_BITS];
-                        else assign factor = {1'b0, vector[COLUMN*INPUT_BITS+:INPUT_BITS]};
+                        if (INPUT_SIGNED != 0) assign factor = vector3[COLUMN*INPUT_BITS+:INPUT_BITS];
+                        else assign factor = {1'b0, vector3[COLUMN*INPUT_BITS+:INPUT_BITS]};
                         reg signed [PRODUCT_BITS-1:0] product;
                         always_ff @(posedge clk) if (enable) product <= factor * centroid;
                         assign products[s*PRODUCT_BITS+:PRODUCT_BITS] = product;
@@ -281,7 +259,7 @@ module tsn_matrix #(
             always_ff @(posedge clk) begin
                 if (enable) begin
                     row <= total;
-                    if (valid[ROW]) accumulator <= first[ROW] ? row : accumulator + row;
+                    if (valid[6]) accumulator <= first[6] ? row : accumulator + row;
                 end
             end
 

@@ -1,4 +1,4 @@
-// Requantization of PE lanes that all have the same scale: that of the task. In 7 steps of `enable`.
+// Requantization of PE lanes that all have the same scale: that of the task. In 5 steps of `enable`.
 module tsn_rescale #(
     parameter integer PE = 1,
     parameter integer TASKS = 1,
@@ -14,8 +14,6 @@ module tsn_rescale #(
     parameter SCALES_STYLE = "block",
     parameter TASK_FILE = "",
     parameter TASK_STYLE = "block",
-    parameter integer SCALES_PART = 1,
-    parameter integer TASK_PART = 1,
     parameter [15:0] INDEX = 0,
     parameter [4:0] LOADED = 0
 ) (
@@ -30,13 +28,13 @@ module tsn_rescale #(
     localparam integer MULTIPLIER_PORT = MULTIPLIER_BITS > 0 ? MULTIPLIER_BITS : 1;
     wire [MULTIPLIER_BITS+OFFSET_BITS-1:0] scale;
     tsn_memory #(
-        .WIDTH(PARAMETER_BITS), .DEPTH(TASKS), .PART(TASK_PART), .STYLE(TASK_STYLE), .FILE(TASK_FILE), .PLACE({8'd4, INDEX}),
+        .WIDTH(PARAMETER_BITS), .DEPTH(TASKS), .STYLE(TASK_STYLE), .FILE(TASK_FILE), .PLACE({8'd4, INDEX}),
         .LOADS(32'(LOADED[4]))
     ) i_task (
         .clk(clk), .enable(1'b1), .address(task_index), .load(load), .data(parameters)
     );
     tsn_memory #(
-        .WIDTH(MULTIPLIER_BITS + OFFSET_BITS), .DEPTH(TASKS), .PART(SCALES_PART), .STYLE(SCALES_STYLE), .FILE(SCALES_FILE),
+        .WIDTH(MULTIPLIER_BITS + OFFSET_BITS), .DEPTH(TASKS), .STYLE(SCALES_STYLE), .FILE(SCALES_FILE),
         .PLACE({8'd3, INDEX}), .LOADS(32'(LOADED[3]))
     ) i_scales (
         .clk(clk), .enable(1'b1), .address(task_index), .load(load), .data(scale)

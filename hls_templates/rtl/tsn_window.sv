@@ -25,7 +25,7 @@ module tsn_window #(
     input wire s_valid,
     output wire s_ready,
     input wire [WORD_WIDTH-1:0] s_data,
-    output wire m_valid,
+    output reg m_valid,
     input wire m_ready,
     output wire [WORD_WIDTH-1:0] m_data,
     output wire step,
@@ -162,29 +162,23 @@ module tsn_window #(
     wire is_row = y - Y_BITS'(PADDING_ROWS) < Y_BITS'(HEIGHT);  // below 0 is far above
     wire is_column = column - BEFORE < X_BITS'(ROW_WORDS);
     wire [ADDRESS_BITS-1:0] address = ADDRESS_BITS'(X_BITS'(row) + column - BEFORE + X_BITS'(outer) + X_BITS'(inner));
-    reg is_inside, is_inside_again, is_read, is_sent;  // the second of each: with the ring's output register
+    reg is_inside;
     wire [WORD_WIDTH-1:0] word;
-    reg [WORD_WIDTH-1:0] word_again;
     tsn_buffer #(.WIDTH(WORD_WIDTH), .DEPTH(RING), .STYLE(WINDOW_STYLE)) i_ring (
         .clk(clk), .write(step && is_load), .write_address(loaded_to[ADDRESS_BITS-1:0]), .write_data(s_data),
         .read(step && is_send && is_row && is_column), .read_address(address), .read_data(word)
     );
     always_ff @(posedge clk) begin
-        if (reset) {is_sent, is_read} <= 0;
-        else if (enable) {is_sent, is_read} <= {is_read, step && is_send};
-        if (enable) begin
-            is_inside <= is_row && is_column;
-            is_inside_again <= is_inside;
-            word_again <= word;
-        end
+        if (reset) m_valid <= 0;
+        else if (enable) m_valid <= step && is_send;
+        if (step) is_inside <= is_row && is_column;
     end
-    assign m_valid = is_sent;
-    assign m_data = is_inside_again ? word_again : 0;
+    assign m_data = is_inside ? word : 0;
 
     reg is_between;  // inferences
     always_ff @(posedge clk) begin
         if (reset) is_between <= 1;
         else if (step) is_between <= is_end && is_last_phase;
     end
-    assign idle = is_between && !is_read && !is_sent;
+    assign idle = is_between && !m_valid;
 endmodule

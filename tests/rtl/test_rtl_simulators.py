@@ -92,7 +92,7 @@ def test_stalls_are_at_random_and_a_seed_repeats_them(tmp_path):
         ),
         (
             "rtl/tsn_control.sv",
-            "RUN: if (are_idle)",
+            "RUN: if (units_idle)",
             "RUN: if (1)",
             "RTL simulation: 4 of 20 beats were taken",
         ),

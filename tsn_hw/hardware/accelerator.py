@@ -81,7 +81,6 @@ class Accelerator(Design):
             "PARAMETER_BITS": task.width_bits,
             "LISTS_TASKS": not task.is_loaded,
             "TASK_STYLE": task.memory.storage,
-            "TASK_PART": task.memory.part_words,
         } | ({} if task.is_loaded else {"TASK_FILE": f"{task.name}.mem"})
 
     # ------------------------------------------------------------------------------------------------------- content

@@ -20,7 +20,7 @@ from tsn_hw.core.arithmetic import Ints
 from tsn_hw.core.layers import INPUT
 from tsn_hw.core.memory import index_bits
 from tsn_hw.hardware.design import BUS_BITS, Design
-from tsn_hw.hardware.memories import IN_PARTS, KINDS, MIN_DEPTH, Memory, MemoryLayout
+from tsn_hw.hardware.memories import KINDS, MIN_DEPTH, Memory, MemoryLayout
 from tsn_hw.hardware.ring import ring_steps
 from tsn_hw.hardware.units import ActivationStream, Parameters, Unit, Window
 
@@ -88,10 +88,6 @@ class Process:
         for layout in self.layouts:
             found |= {} if layout.is_loaded else {f"{layout.kind.upper()}_FILE": f"{layout.name}.mem"}
         memories = [*(layout.memory for layout in self.layouts), *self.buffers]
-        if self.layouts:
-            found["READ_CYCLES"] = max(layout.memory.read_cycles for layout in self.layouts)
-            sizes: dict[str, int] = {layout.kind: layout.memory.part_words for layout in self.layouts}
-            found |= {f"{kind.upper()}_PART": sizes.get(kind, 1) for kind in IN_PARTS}
         return found | {f"{memory.kind.upper()}_STYLE": memory.storage for memory in memories}
 
     @property

@@ -18,14 +18,9 @@ Loading = Literal["never", "once", "task"]
 Axis = tuple[str, int]
 Storage = Literal["ultra", "block", "logic", "auto"]
 
-IN_PARTS = ("words", "mask", "scales", "task")
-"""Kinds of images that are read in parts where they are deep; every lane has the whole of its codebook."""
 LIMB_BITS = 64
 MIN_DEPTH = 2
 """Depth of a FIFO that need not hold anything back: a word comes while one goes."""
-BLOCK_SHAPES = ((16384, 1), (8192, 2), (4096, 4), (2048, 9), (1024, 18), (512, 36))
-"""Depths and widths of a block RAM."""
-ULTRA_DEPTH = 4096
 SMALL_MEMORY_BITS = 1024
 """Memories up to this size become LUTs unless told otherwise: the default of Vitis HLS for FIFOs (UG1399)."""
 
@@ -49,46 +44,6 @@ class Memory:
     def bits(self) -> int:
         """Bits of one copy."""
         return self.depth * self.width_bits
-
-    @property
-    def part_words(self) -> int:
-        """Most words that lie together: each part has output registers of its own, and a choice among 4 is one more.
-
-        It is the depth of a block RAM, and of those that take the fewest the largest; but not one at which shallower
-        blocks that are chosen from without a register would be fewer, for synthesis would take them.
-        """
-        if self.kind not in IN_PARTS or self.storage not in ("block", "ultra"):
-            return self.depth
-        if self.storage == "ultra":
-            return min(self.depth, ULTRA_DEPTH)
-
-        def blocks(words: int, most: int) -> int:
-            """Blocks of so many words, of which ``most`` may lie side by side in one."""
-            shapes = [(-(-words // depth), width) for depth, width in BLOCK_SHAPES if most * depth >= words]
-            return min(-(-parts * self.width_bits // width) for parts, width in shapes)
-
-        whole = [depth for depth, _ in BLOCK_SHAPES if blocks(depth, 1) == blocks(depth, depth)]
-        best = min(whole, key=lambda words: self.depth // words * blocks(words, 1) + blocks(self.depth % words, 1))
-        return min(self.depth, best)
-
-    @property
-    def parts(self) -> tuple[int, ...]:
-        """Depths of its parts."""
-        size = self.part_words
-        return tuple(min(size, self.depth - first) for first in range(0, self.depth, size))
-
-    @property
-    def choices(self) -> tuple[int, ...]:
-        """How many words each level of registered 4:1 choices leaves, until one is left."""
-        found = [len(self.parts)]
-        while found[-1] > 1:
-            found.append(-(-found[-1] // 4))
-        return tuple(found[1:])
-
-    @property
-    def read_cycles(self) -> int:
-        """Cycles until a word of an image is there: the memory, its output register, and the choices among parts."""
-        return 2 + len(self.choices)
 
     @property
     def storage(self) -> Storage:
