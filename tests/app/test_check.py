@@ -228,8 +228,8 @@ stream = {{kind = "split", classes_per_task = 1}}
         (
             FEW.format(images=1),
             "data",
-            "task 'npz-split-4': class 'e' has 1 training and 2 test images, must have at least 2 (one to train on, "
-            "one to validate with) and 1",
+            "data 'npz': class 'e' has 1 training and 2 test examples, must have at least 2 and 1; leave the class "
+            "out, or bring more",
         ),
         (
             FEW.format(images=2),

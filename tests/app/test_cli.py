@@ -162,7 +162,11 @@ def test_check_says_whether_a_network_is_supported_and_exits_accordingly(say: Sa
         "supported": False,
         "title": f"{tmp_path / 'run.toml'}: settings of a run",
         "rows": [],
-        "problems": {"settings": ["model: kind = 'resnet': must be one of 'mlp', 'alexnet', 'tinynet', 'resnet18'"]},
+        "problems": {
+            "settings": [
+                "model: kind = 'resnet': must be one of 'mlp', 'alexnet', 'tinynet', 'resnet18', 'layers', 'onnx'"
+            ]
+        },
         "notes": ["what depends on these parts could not be checked"],
     }
 

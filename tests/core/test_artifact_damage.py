@@ -118,8 +118,8 @@ def test_a_header_that_no_reader_would_take_is_not_written():
         (set_at("layers", 0, "kind", value=["Conv2d"]), "header: layers[0]: kind = ['Conv2d']: must be one of Linear"),
         (set_at("layers", 0, "kernel", value=[1]), "header: layers[0]: kernel: 1 entries, must be 2"),
         (
-            set_at("layers", 0, "dilation", value=1),
-            "header: layers[0]: unknown key 'dilation'; known are name, in_channels,",
+            set_at("layers", 0, "holes", value=1),
+            "header: layers[0]: unknown key 'holes'; known are name, in_channels,",
         ),
         (set_at("layers", 0, "groups", value=10**30), f"the header: not JSON ({10**30} is beyond 64 bits)"),
         (set_at("layers", 6, "out_features", value=2**40), "the network contradicts itself: layer 'head_a': "),

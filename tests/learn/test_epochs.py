@@ -21,6 +21,7 @@ from tests.helpers.learning import (
 )
 from tsn_hw.learn import training
 from tsn_hw.learn.bodies import alexnet, mlp
+from tsn_hw.learn.callbacks import Callbacks
 from tsn_hw.learn.settings import TrainSettings
 from tsn_hw.learn.training import (
     Fit,
@@ -43,6 +44,7 @@ class Recorder(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(()))
         self.dropout_generator: torch.Generator | None = None
+        self.callbacks = Callbacks()
         self.batches: list[list[int]] = []
 
     def forward(self, x: Tensor, task: int) -> Tensor:
