@@ -10,7 +10,7 @@ import numpy as np
 
 from tsn_hw.core import arithmetic
 from tsn_hw.core.arithmetic import ActFormat, Ints
-from tsn_hw.core.assembly import output_shape
+from tsn_hw.core.assembly import drawn_words, output_shape
 from tsn_hw.core.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, MaxPool, Shape, Weighted
 from tsn_hw.core.network import UNUSED, Bank, BankLayer, PackedNetwork, Requantization, Step, Task
 
@@ -177,8 +177,7 @@ def _words(rng: np.random.Generator, layer: Weighted, numbers: Numbers) -> BankL
     limit = (1 << (numbers.centroid_bits - 1)) - 1
     codebook = np.linspace(-limit, limit, 1 << CODE_BITS).round().astype(np.int64)
     mask = rng.random(layer.weight_shape) < numbers.density
-    code = np.where(mask, rng.integers(0, 1 << CODE_BITS, mask.shape), 0).astype(np.uint8)
-    return BankLayer(np.where(mask, 0, UNUSED), code, (codebook,), numbers.centroid_bits, WEIGHT_EXPONENT)
+    return drawn_words(rng, layer.weight_shape, {0: mask}, [codebook], (numbers.centroid_bits, WEIGHT_EXPONENT))
 
 
 def _weighted(

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from tsn_hw.core.assembly import Outline, owners
+from tsn_hw.core.assembly import Outline, drawn_words
 from tsn_hw.core.layers import Layer, Linear, Weighted
-from tsn_hw.core.network import UNUSED, BankLayer, PackedNetwork, Step
+from tsn_hw.core.network import BankLayer, PackedNetwork, Step
 
 CODE_BITS = 4
 
@@ -34,10 +34,8 @@ def stream_of(
 
     def words(_: int, i: int, layer: Weighted) -> BankLayer:
         of = {task: masks[task, i] for task in range(tasks) if (task, i) in masks}
-        owner = owners(of, layer.weight_shape)
-        code = np.where(owner == UNUSED, 0, rng.integers(0, 1 << CODE_BITS, owner.shape))
-        own = [books[0 if same_codebooks else task] if (owner == task).any() else books[0][:0] for task in range(tasks)]
-        return BankLayer(owner, code, tuple(own), 8, net.words(0, min(i, len(body))).exponent)
+        own = [books[0 if same_codebooks else task] for task in range(tasks)]
+        return drawn_words(rng, layer.weight_shape, of, own, (8, net.words(0, min(i, len(body))).exponent))
 
     def step(task: int, i: int, _: Layer) -> Step:
         return Step(masks.get((task, i)), net.step(0, min(i, len(body))).requantization)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tsn_hw.core.arithmetic import Ints
 from tsn_hw.core.layers import INPUT, Layer, Linear, Shape, Weighted
 from tsn_hw.core.network import UNUSED, Bank, BankLayer, Bools, Step, Task
 
@@ -74,3 +75,25 @@ def owners(masks: Mapping[int, Bools], shape: Shape) -> NDArray[np.int16]:
     for prefix in sorted(masks, reverse=True):
         owner[masks[prefix]] = prefix
     return owner
+
+
+def drawn_words(
+    rng: np.random.Generator,
+    shape: Shape,
+    masks: Mapping[int, Bools],
+    codebooks: Sequence[Ints],
+    centroids: tuple[int, int] = (8, 0),
+) -> BankLayer:
+    """The words of a layer: a random code for every weight that a mask holds, of its first owner's codebook.
+
+    ``masks`` and ``codebooks`` are by prefix; the codebook of who owns nothing is left empty. ``centroids``: their bits
+    and exponent.
+    """
+    owner = owners(masks, shape)
+    sizes = np.array([len(book) for book in codebooks])
+    is_owned = owner != UNUSED
+    drawn = rng.integers(0, sizes.max(), shape) % sizes[np.where(is_owned, owner, sizes.argmax())]
+    code = np.where(is_owned, drawn, 0).astype(np.uint8)
+    own = set(np.unique(owner).tolist())
+    books = tuple(book if prefix in own else book[:0] for prefix, book in enumerate(codebooks))
+    return BankLayer(owner, code, books, *centroids)

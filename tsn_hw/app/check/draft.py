@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from tsn_hw.core.arithmetic import ActFormat, Ints
-from tsn_hw.core.assembly import Outline, owners
+from tsn_hw.core.assembly import Outline, drawn_words
 from tsn_hw.core.errors import SettingsError
 from tsn_hw.core.layers import Add, AvgPool, Layer, Linear, Weighted
-from tsn_hw.core.network import UNUSED, BankLayer, Bools, PackedNetwork, Requantization, Step
+from tsn_hw.core.network import BankLayer, Bools, PackedNetwork, Requantization, Step
 from tsn_hw.learn.architectures import Architecture
 from tsn_hw.learn.models import average
 from tsn_hw.learn.settings import Settings
@@ -44,11 +44,11 @@ def draft(body: Architecture, settings: Settings, classes: Sequence[tuple[str, .
         for task in own:
             keep = 1.0 if is_head else settings.train.keep(layer.name, task, count)
             masks[task, index] = rng.random(layer.weight_shape) < keep
-        owner = owners({task: masks[task, index] for task in own}, layer.weight_shape)
         bits = settings.quantize.head_bits if is_head else settings.quantize.max_bits
-        books = tuple(_codebook(settings, bits if task in own else None) for task in range(count))
-        code = np.where(owner == UNUSED, 0, rng.integers(0, len(books[own[0]]), owner.shape)).astype(np.uint8)
-        return BankLayer(owner, code, books, settings.formats.centroid_bits, 0)
+        of = {task: masks[task, index] for task in own}
+        return drawn_words(
+            rng, layer.weight_shape, of, [_codebook(settings, bits)] * count, (settings.formats.centroid_bits, 0)
+        )
 
     def step(task: int, index: int, layer: Layer) -> Step:
         return Step(masks.get((task, index)), _requantization(body, settings, layer, outline.is_head(index)))
@@ -58,10 +58,10 @@ def draft(body: Architecture, settings: Settings, classes: Sequence[tuple[str, .
     return PackedNetwork(body.input_shape, settings.formats.input, outline.layers, banks, outline.tasks(labels, step))
 
 
-def _codebook(settings: Settings, bits: int | None) -> Ints:
-    """A codebook of so many bits that spans the whole range of centroids; None: an empty one."""
+def _codebook(settings: Settings, bits: int) -> Ints:
+    """A codebook of so many bits that spans the whole range of centroids."""
     low, high = settings.formats.centroid_range
-    entries = 0 if bits is None else 1 << min(bits, settings.formats.centroid_bits)
+    entries = 1 << min(bits, settings.formats.centroid_bits)
     return low + np.arange(entries) * (high - low) // max(1, entries - 1)
 
 

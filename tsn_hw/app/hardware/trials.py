@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from tsn_hw.core.arithmetic import ActFormat
-from tsn_hw.core.assembly import Outline, output_shape
+from tsn_hw.core.assembly import Outline, drawn_words, output_shape
 from tsn_hw.core.errors import SettingsError
 from tsn_hw.core.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, MaxPool, Shape, Weighted
 from tsn_hw.core.network import BankLayer, PackedNetwork, Requantization, Step
@@ -133,8 +133,8 @@ def _network(trial: Trial) -> PackedNetwork:
         own = [place for place, task in enumerate(members) if outline.is_run(task, index)]
         books = tuple(_codebook(trial, rng, bits if place in own else None) for place in range(len(members)))
         owner = rng.choice(np.array(own), layer.weight_shape).astype(np.int16)
-        code = rng.integers(0, len(books[own[0]]), owner.shape).astype(np.uint8)
-        return BankLayer(owner, code, books, trial.centroid_bits, 0)
+        masks = {place: owner == place for place in own}
+        return drawn_words(rng, layer.weight_shape, masks, books, (trial.centroid_bits, 0))
 
     banks = outline.banks(words)
 
