@@ -54,22 +54,22 @@ class CompiledAccelerator:
             return _run(str(self.test_bench), str(path), *options)
 
 
-def compiled(design: Accelerator, ap_types: Path | None = None) -> CompiledAccelerator:
+def compiled(design: Accelerator, ap_types: Path | None = None, compiler: str = COMPILER) -> CompiledAccelerator:
     """Compile an accelerator, once a process; ``ap_types``: folder of the vendor's ap_int.h, to compile against it.
 
-    Raises EngineError without g++ or where the temporary folder lets no program run, FoldingError where words are wider
-    than HLS allows.
+    Raises EngineError without the compiler or where the temporary folder lets no program run, FoldingError where words
+    are wider than HLS allows.
     """
-    if shutil.which(COMPILER) is None:
-        raise EngineError(f"{COMPILER} is not installed")
+    if shutil.which(compiler) is None:
+        raise EngineError(f"{compiler} is not installed")
     files = rendered_files(design)
-    digest = hashlib.sha256(repr((ap_types, sorted(files.items()))).encode()).hexdigest()
+    digest = hashlib.sha256(repr((ap_types, compiler, sorted(files.items()))).encode()).hexdigest()
     folder = _workplace() / digest
     program = folder / "testbench"
     if not program.exists():
         write_files(folder, files)
-        source, bench = folder / "firmware" / "accelerator.cpp", _test_bench_object(ap_types)
-        _compile(ap_types, f"-I{folder / 'firmware'}", str(source), str(bench), "-o", str(program))
+        source, bench = folder / "firmware" / "accelerator.cpp", _test_bench_object(ap_types, compiler)
+        _compile(ap_types, compiler, f"-I{folder / 'firmware'}", str(source), str(bench), "-o", str(program))
     if not os.access(program, os.X_OK):
         raise EngineError(
             f"{_workplace().parent}: no program runs there (mounted noexec?); set TMPDIR to another folder"
@@ -95,23 +95,23 @@ def _workplace() -> Path:
 
 
 @cache
-def _test_bench_object(ap_types: Path | None) -> Path:
+def _test_bench_object(ap_types: Path | None, compiler: str) -> Path:
     """The test bench compiled: it is the same for all accelerators."""
-    path = _workplace() / f"testbench{'' if ap_types is None else '_ap_types'}.o"
-    _compile(ap_types, "-c", str(TEMPLATES / "testbench" / "testbench.cpp"), "-o", str(path))
+    path = _workplace() / f"testbench_{compiler}{'' if ap_types is None else '_ap_types'}.o"
+    _compile(ap_types, compiler, "-c", str(TEMPLATES / "testbench" / "testbench.cpp"), "-o", str(path))
     return path
 
 
-def _compile(ap_types: Path | None, *arguments: str) -> None:
+def _compile(ap_types: Path | None, compiler: str, *arguments: str) -> None:
     flags = [f"-I{TEMPLATES / folder}" for folder in ("", "firmware", "csim", "testbench")]
     if ap_types is None:
         flags.append("-O2")
     else:  # -O2 takes much longer with them, and saves less than that
         flags += ["-O1", "-DAP_INT_MAX_W=4096", "-isystem", str(ap_types), "-include", str(ap_types / "ap_int.h")]
-    done = _run(COMPILER, *FLAGS, *flags, *arguments)
+    done = _run(compiler, *FLAGS, *flags, *arguments)
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
-        raise EngineError(f"{COMPILER}: {errors[0] if errors else f'exit code {done.returncode}'}")
+        raise EngineError(f"{compiler}: {errors[0] if errors else f'exit code {done.returncode}'}")
 
 
 def _run(*command: str) -> subprocess.CompletedProcess[str]:

@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from tests.helpers.dataflow import runs_to_the_end, steps
+from tests.helpers.dataflow import Loops, loops, runs_to_the_end, steps
 from tests.helpers.handmade import S8, U8, network, requantization
 from tests.helpers.images import settings
 from tests.helpers.networks import Recipe, random_network
@@ -14,28 +14,27 @@ from tsn_hw.hardware.dataflow import Dataflow, words_read
 from tsn_hw.hardware.pipeline import accelerator
 
 
-def interval_cycles(graph: Dataflow, inferences: int = 4) -> int:
-    """Cycles between the last two inferences, when every process takes a step a cycle as soon as it can."""
-    depths = [channel.depth for channel in graph.channels]
-    programs = [steps(graph, process) for process in graph.processes]
+def interval_cycles(made: Loops) -> int:
+    """Cycles between the last two inferences, when every loop takes a step a cycle as soon as it can."""
+    depths, programs = made.depths, made.programs
     position, done, fill, ends = [0] * len(programs), [0] * len(programs), [0] * len(depths), []
     cycle = 0
-    while done[-1] < inferences:
+    while done[-1] < len(programs[-1]):
         ready = []
         for number, program in enumerate(programs):
-            if done[number] < inferences:
-                reads, writes = program[position[number]]
+            if done[number] < len(program):
+                reads, writes = program[done[number]][position[number]]
                 if all(fill[c] > 0 for c in reads) and all(fill[c] < depths[c] for c in writes):
                     ready.append(number)
         assert ready, "deadlock"
         for number in ready:
-            reads, writes = programs[number][position[number]]
+            reads, writes = programs[number][done[number]][position[number]]
             for channel in reads:
                 fill[channel] -= 1
             for channel in writes:
                 fill[channel] += 1
             position[number] += 1
-            if position[number] == len(programs[number]):
+            if position[number] == len(programs[number][done[number]]):
                 position[number] = 0
                 done[number] += 1
                 if number == len(programs) - 1:
@@ -44,10 +43,18 @@ def interval_cycles(graph: Dataflow, inferences: int = 4) -> int:
     return ends[-1] - ends[-2]
 
 
-def random_graph(kind: str, seed: int) -> Dataflow:
-    rng = random.Random(seed)
-    net = random_network(Recipe(kind=kind, tasks=1, seed=seed))
-    return accelerator(net, settings(net, pe=rng.choice([1, 2, 4]), simd=rng.choice([1, 2, 4]))).dataflow
+LAYOUTS = {"dense": ("dense",), "lists": ("lists",), "mixed": ("lists", "dense")}
+TASKS = 3
+
+
+def random_graph(kind: str, seed: int, layout: str = "dense") -> Dataflow:
+    """Tasks that use nothing, everything, one weight and some of a layer, in turn."""
+    rng, layouts = random.Random(seed), LAYOUTS[layout]
+    masks = ("empty", "full", "random", "one weight") if layout != "dense" else ("random",)
+    net = random_network(Recipe(kind=kind, tasks=TASKS if layout != "dense" else 1, seed=seed, mask_kinds=masks))
+    pe, simd = rng.choice([1, 2, 4]), rng.choice([1, 2, 4])
+    chosen = settings(net, pe=pe, simd=simd, layout=lambda number: layouts[number % len(layouts)])
+    return accelerator(net, chosen).dataflow
 
 
 def joins(graph: Dataflow) -> list[int]:
@@ -79,40 +86,61 @@ def test_a_network_as_processes_and_channels():
     ]
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("kind", ["mlp", "conv", "residual", "resnet"])
-def test_a_word_is_written_behind_the_words_that_are_read_before_it(kind, seed):
-    graph = random_graph(kind, seed)
-    for process in graph.processes:
-        for output in process.outputs:
-            read, seen = 0, []
-            for reads, writes in steps(graph, process):
-                read += len(reads) > 0
-                seen += [read] * (output in writes)
-            if process.inputs:
-                np.testing.assert_array_equal(words_read(graph, process, output), seen)
+def test_a_word_is_written_behind_the_words_that_are_read_before_it(kind, layout):
+    for seed in range(3):
+        graph = random_graph(kind, seed, layout)
+        for process in graph.processes:
+            for output in process.outputs:
+                read, seen = 0, []
+                for reads, writes in steps(graph, process):
+                    read += len(reads) > 0
+                    seen += [read] * (output in writes)
+                if process.inputs:
+                    np.testing.assert_array_equal(words_read(graph, process, output), seen)
 
 
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("kind", ["residual", "resnet"])
 def test_no_order_of_the_processes_deadlocks(kind, seed):
-    graph = random_graph(kind, seed)
-    assert runs_to_the_end(graph, [channel.depth for channel in graph.channels], seed)
+    assert runs_to_the_end(loops(random_graph(kind, seed), (0, 0)), seed)
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_without_room_beside_a_long_way_they_do_deadlock(seed):
-    graph = random_graph("residual", seed)
-    depths = [2 if number in joins(graph) else channel.depth for number, channel in enumerate(graph.channels)]
-    assert not runs_to_the_end(graph, depths, seed)
+@pytest.mark.parametrize("layout", ["lists", "mixed"])
+@pytest.mark.parametrize("kind", ["mlp", "conv", "residual", "resnet"])
+def test_nor_does_any_with_lists_whatever_their_lengths(kind, layout):
+    """Every task alone, and vectors of all tasks in any order behind one another."""
+    for seed in range(1 if kind == "resnet" else 2):
+        graph = random_graph(kind, seed, layout)
+        for tasks in [(task, task) for task in range(TASKS)] + [random.Random(seed).choices(range(TASKS), k=3)]:
+            assert runs_to_the_end(loops(graph, tasks), seed)
+
+
+@pytest.mark.parametrize("layout", ["dense", "lists"])
+def test_without_room_beside_a_long_way_they_do_deadlock(layout):
+    for seed in range(4):
+        graph = random_graph("residual", seed, layout)
+        made, tight = loops(graph, (0, 0)), dict.fromkeys(joins(graph), 2)
+        depths = [tight.get(number, depth) for number, depth in enumerate(made.depths)]
+        assert not runs_to_the_end(Loops(made.programs, depths), seed)
 
 
 @pytest.mark.parametrize(("kind", "seeds"), [("mlp", 8), ("conv", 8), ("residual", 8), ("resnet", 2)])
 def test_the_slowest_process_sets_the_interval(kind, seeds):
     for seed in range(seeds):
-        graph = random_graph(kind, seed)
-        slowest = max(len(steps(graph, process)) for process in graph.processes)
-        assert interval_cycles(graph) == slowest
+        made = loops(random_graph(kind, seed), (0,) * 4)
+        assert interval_cycles(made) == max(len(program[0]) for program in made.programs)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "conv"])
+def test_with_lists_it_is_the_slowest_of_the_task(kind):
+    for seed in range(2):
+        graph = random_graph(kind, seed, "lists")
+        ports = graph.design.input_beats, graph.design.head.rows
+        for task in range(TASKS):
+            slowest = max(*ports, *(unit.cycles_of(task) for unit in graph.design.units))
+            assert interval_cycles(loops(graph, (task,) * 4)) == slowest
 
 
 def test_streams_with_several_readers_are_copied_for_each():
@@ -139,7 +167,7 @@ def test_streams_with_several_readers_are_copied_for_each():
         ["u0_a_out", "u0_a_copy0", "u0_a_rest0"],
         ["u0_a_rest0", "u0_a_copy1", "u0_a_rest1"],
     ]
-    depths = [channel.depth for channel in graph.channels]
-    assert all(runs_to_the_end(graph, depths, seed) for seed in range(20))
-    shallow = [2 if number in joins(graph) else depth for number, depth in enumerate(depths)]
-    assert not runs_to_the_end(graph, shallow, 0)
+    made = loops(graph, (0, 0))
+    assert all(runs_to_the_end(made, seed) for seed in range(20))
+    shallow = [2 if number in joins(graph) else depth for number, depth in enumerate(made.depths)]
+    assert not runs_to_the_end(Loops(made.programs, shallow), 0)

@@ -1,16 +1,18 @@
 """Processes of an accelerator in any order."""
 
 import random
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from tsn_hw.hardware.dataflow import Dataflow, Process
-from tsn_hw.hardware.kinds import MatrixUnit, PoolUnit
+from tsn_hw.hardware.kinds import VECTOR_BANKS, ListUnit, MatrixUnit, PoolUnit
 
 Step = tuple[tuple[int, ...], tuple[int, ...]]
 """Channels that one step of a loop reads, and then writes."""
 
 
-def steps(graph: Dataflow, process: Process) -> list[Step]:
-    """All steps of a process in one inference."""
+def steps(graph: Dataflow, process: Process, task: int = 0) -> list[Step]:
+    """All steps of a process in one inference of a task; of a unit with lists one thing after the other."""
     unit, inputs, outputs = graph.design.units[process.unit], process.inputs, process.outputs
     words = {channel: graph.channels[channel].words for channel in (*inputs, *outputs)}
     match process.kind:
@@ -18,6 +20,9 @@ def steps(graph: Dataflow, process: Process) -> list[Step]:
             return convert_steps(graph, inputs, outputs)
         case "window":
             return window_steps(unit.window, inputs, outputs)
+        case "unit" if isinstance(unit, ListUnit):
+            silent = [((), ())] * int(unit.list_lines[task])
+            return ([(inputs, ())] * unit.column_folds + silent + [((), outputs)] * unit.row_folds) * unit.positions
         case "unit" if isinstance(unit, MatrixUnit):
             return [
                 (inputs if row_fold == 0 else (), outputs if column_fold == unit.column_folds - 1 else ())
@@ -29,6 +34,50 @@ def steps(graph: Dataflow, process: Process) -> list[Step]:
             area = unit.window.kernel[0] * unit.window.kernel[1]
             return [(inputs, outputs if i == area - 1 else ()) for _ in range(words[outputs[0]]) for i in range(area)]
     return [(inputs, outputs)] * next(iter(words.values()))
+
+
+@dataclass(frozen=True)
+class Loops:
+    """All loops of an accelerator for some inferences: the steps of each inference, and the depths of all channels."""
+
+    programs: list[list[list[Step]]]
+    depths: list[int]
+
+
+def loops(graph: Dataflow, tasks: Sequence[int]) -> Loops:
+    """The loops for inferences of these tasks, in the order of processes; a unit with lists has three."""
+    found, depths = [], [channel.depth for channel in graph.channels]
+    for process in graph.processes:
+        unit = graph.design.units[process.unit]
+        if process.kind == "unit" and isinstance(unit, ListUnit):
+            first = len(depths)
+            depths += [VECTOR_BANKS, VECTOR_BANKS, unit.result_banks, unit.result_banks]
+            by_task = [list_loops(unit, task, process, range(first, first + 4)) for task in tasks]
+            found += map(list, zip(*by_task, strict=True))
+        else:
+            found.append([steps(graph, process, task) for task in tasks])
+    return Loops(found, depths)
+
+
+def list_loops(unit: ListUnit, task: int, process: Process, banks: Sequence[int]) -> list[list[Step]]:
+    """Vectors that arrive, lists that run, results that leave.
+
+    A word in one of ``banks`` stands for a bank of vectors that is taken, one that is full, and the same of results. A
+    vector takes its bank with the first word and leaves it with the last line, which the results take with the first.
+    """
+    taken, full, claimed, complete = banks
+
+    def of_vector(count: int, each: Step, first: Step = ((), ()), last: Step = ((), ())) -> list[Step]:
+        moves = [[*each] for _ in range(count)]
+        for place, more in ((0, first), (-1, last)):
+            moves[place] = [moves[place][side] + more[side] for side in range(2)]
+        return [(reads, writes) for reads, writes in moves] * unit.positions
+
+    return [
+        of_vector(unit.column_folds, (process.inputs, ()), first=((), (taken,)), last=((), (full,))),
+        of_vector(int(unit.list_lines[task]), ((), ()), ((full,), (claimed,)), ((taken,), (complete,))),
+        of_vector(unit.row_folds, ((), process.outputs), first=((complete,), ()), last=((claimed,), ())),
+    ]
 
 
 def convert_steps(graph, inputs, outputs) -> list[Step]:
@@ -54,12 +103,12 @@ def window_steps(window, inputs, outputs) -> list[Step]:
     return found
 
 
-def runs_to_the_end(graph: Dataflow, depths: list[int], seed: int, inferences: int = 2) -> bool:
-    """Whether all processes finish when they read and write one word at a time, in random order."""
-    rng = random.Random(seed)
+def runs_to_the_end(made: Loops, seed: int) -> bool:
+    """Whether all loops finish when they read and write one word at a time, in random order."""
+    rng, depths = random.Random(seed), made.depths
     programs = [  # a channel that is read, or the complement of one that is written
-        [move for reads, writes in steps(graph, process) * inferences for move in (*reads, *(~c for c in writes))]
-        for process in graph.processes
+        [move for one in program for reads, writes in one for move in (*reads, *(~c for c in writes))]
+        for program in made.programs
     ]
     position, fill = [0] * len(programs), [0] * len(depths)
 

@@ -169,18 +169,19 @@ def channel_depths(graph: Dataflow) -> list[int]:
       A word comes through it only when nothing behind can go on without. So after t words of it, each input has got
       the words that are ready with t; of them it still holds at most those that the other did not have after t - 1
       words, and one that is being taken.
+    * A unit with lists is loops joined by banks, which this order never fills. It writes a vector's words when it has
+      read all of it, and waits for no later one, however long lists are: depths hold for every task, and in turn.
 
-    At the end of an inference every word is written and taken, so that the next one starts like the first. More
-    places than these never hurt; some are added so that the slowest process need not wait for the others: those of
-    ``input_depth``, and where ways meet again, what the channels of the other way can hold.
+    At the end of an inference every word is written and taken, so that the next one starts like the first. More places
+    never hurt; some are added so that the slowest process need not wait: ``input_depth``, and where ways meet again,
+    what the channels of the other way can hold.
     """
     depths = [MIN_DEPTH] * len(graph.channels)
     for process in graph.processes:
         for channel in process.inputs:
             depths[channel] = _flowing_depth(graph.design.units[process.unit], process.kind)
     flowing = list(depths)
-    passed: dict[int, set[int]] = {}  # the channels that all ways to a channel pass, itself included
-    behind: dict[int, set[int]] = {}  # the channels that any way to a channel passes
+    passed, behind = dict[int, set[int]](), dict[int, set[int]]()  # what all ways to a channel pass, and any
     for process in graph.processes:
         ways = [passed[i] for i in process.inputs]
         for output in process.outputs:

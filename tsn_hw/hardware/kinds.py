@@ -246,10 +246,9 @@ class ListUnit(MatrixUnit):
     def steps_of(self, task: int) -> int:
         return self.positions * int(self.list_lines[task])
 
-    @property
-    def cycles(self) -> int:
+    def _interval(self, steps: int) -> int:
         """A vector arrives, and leaves, while another is worked on."""
-        return max(super().cycles, self.positions * max(self.column_folds, self.row_folds))
+        return max(super()._interval(steps), self.positions * max(self.column_folds, self.row_folds))
 
     def words_bits_read(self, task: int) -> int:
         return int(self.list_lines[task]) * (self.lanes * (self.word_bits + self.gap_bits) + 1)
@@ -286,10 +285,15 @@ class ListUnit(MatrixUnit):
 
     @property
     def result_banks(self) -> int:
-        """Vectors of results that there is room for, a power of two: so many that no list waits for the way out."""
-        shortest = self.least_lines
-        held = shortest + self.simd + self.row_folds + RESULT_LATENCY
-        return 1 << (-(-held // max(shortest, self.column_folds)) - 1).bit_length()
+        """Vectors of results that there is room for, a power of two: so many that no list waits for the way out.
+
+        They are held from the first line of their list on. Of lists of any length those wait longest that take as long
+        as a vector arrives.
+        """
+        lengths = [max(self.least_lines, self.column_folds)] if self.has_room else self.list_lines.tolist()
+        after = self.simd + self.row_folds + RESULT_LATENCY
+        needed = max(-(-(lines + after) // max(lines, self.column_folds)) for lines in lengths)
+        return 1 << (needed - 1).bit_length()
 
     @property
     def _own_parameters(self) -> Parameters:

@@ -258,8 +258,16 @@ class Unit(ABC):
 
     @property
     def cycles(self) -> int:
-        """Cycles between two inferences, as far as this unit and its window allow."""
-        return max(self.steps, self.window.cycles if self.window else 0)
+        """Cycles between two inferences with the slowest task, as far as this unit and its window allow."""
+        return self._interval(self.steps)
+
+    def cycles_of(self, task: int) -> int:
+        """The same with this task."""
+        return self._interval(self.steps_of(task))
+
+    def _interval(self, steps: int) -> int:
+        """Cycles between two inferences whose own loop takes so many steps."""
+        return max(steps, self.window.cycles if self.window else 0)
 
     @property
     def input_depth(self) -> int:
