@@ -95,13 +95,14 @@ def helpers(tree):
 
 def without_assertion(trees):
     """(file, test) of every test that asserts nothing, neither itself nor in a helper of the tests that it calls."""
-    calls = [(f, called(f) & helpers(tree)) for tree in trees.values() for f in functions(tree)]
+    helping = {name: helpers(tree) for name, tree in trees.items()}
+    calls = [(f, called(f) & helping[name]) for name, tree in trees.items() for f in functions(tree)]
     checking = {function.name for function, _ in calls if asserts(function)}
     while more := {f.name for f, names in calls if f.name not in checking and names & checking}:
         checking |= more
     for name, tree in trees.items():
         tests = [function for function in functions(tree) if function.name.startswith("test_")]
-        known = helpers(tree) & checking
+        known = helping[name] & checking
         yield from ((name, test.name) for test in tests if not asserts(test) and not called(test) & known)
 
 
