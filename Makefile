@@ -30,7 +30,7 @@ define environment
 		{ echo "$(PYTHON) -m venv --clear $(1)"; $(PYTHON) -m venv --clear $(1); }
 endef
 
-.PHONY: help demo test check format bench tools peers clean
+.PHONY: help demo test check format bench site tools peers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / { printf "make %-24s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,10 @@ format: $(STAMP) ## format every file and repair what lint can repair
 
 bench: $(STAMP) ## run every benchmark: ours against others, as ratios
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(VENV)/bin/python $$script || exit 1; done
+
+site: $(STAMP) ## the documentation as a site, offline, notebooks run: build/site/index.html
+	$(VENV)/bin/python -m tsn_hw.app.reference.site build/site-pages
+	$(VENV)/bin/python -m sphinx -W --keep-going -n -q -b html -d build/site-trees build/site-pages build/site
 
 clean: ## remove build outputs and caches; the environments stay
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -30,9 +30,13 @@ class Figure:
     """An energy per operation on so many bits, what it is used for, and who measured it."""
 
     pj: float
+    """Energy of one operation or access, in picojoules."""
     bits: int
+    """Bits that it works on."""
     source: str
+    """Where the figure is from."""
     meaning: str
+    """How it is scaled, and what it is used for."""
 
     def __post_init__(self) -> None:
         if self.pj < 0 or self.bits < 1:
@@ -48,11 +52,17 @@ class EnergyTable:
     """The figures of ``energy.toml``."""
 
     integer_multiply: Figure
+    """Of a product of two integers."""
     integer_add: Figure
+    """Of a sum of integers."""
     float_multiply: Figure
+    """Of a product of the float32 baseline."""
     float_add: Figure
+    """Of a sum of the float32 baseline."""
     on_chip: Figure
+    """Of reading a memory on the chip."""
     off_chip: Figure
+    """Of reading a memory beside the chip."""
 
 
 def read_energy(user_file: Path | None = None) -> EnergyTable:

@@ -20,19 +20,31 @@ OWN_FILE = Path(__file__).with_name("devices.toml")
 
 @dataclass(frozen=True)
 class Family:
-    """What the cells of a family can do; the keys of a family in ``devices.toml``, which explains them."""
+    """What the cells of a family can do; the keys of a table ``[family.NAME]``."""
 
     source: str
+    """Where the figures are from."""
     lut_inputs: Annotated[int, Bounds(2, 16)]
+    """Inputs of one LUT."""
     block_shapes: tuple[tuple[Size, ...], ...]
+    """[depth, bits] of one block RAM, or [depth, bits, blocks] of some that are joined; initialised with the
+    configuration."""
     block_byte_bits: Size = 1
+    """A written word takes whole bytes of so many bits."""
     block_worth_luts: Size = 128
+    """LUTs that are spent to save a block RAM."""
     muxed_luts: Size = 1
+    """LUTs of one output bit that hard multiplexers join without a further LUT."""
     ram_shapes: tuple[tuple[Size, ...], ...] = ()
+    """[depth, bits, LUTs]: a simple dual-port memory made of LUTs; none: LUTs are no memory."""
     ultra_shapes: tuple[tuple[Size, ...], ...] = ()
+    """[depth, bits] of one UltraRAM; starts empty, so it can only hold what is loaded."""
     dsp_bits: tuple[Annotated[int, Bounds(2, 1024)], ...] = ()
+    """Factors, both signed, that one DSP multiplies; [] where there are no DSPs."""
     dsp_part_bits: Size = 1
+    """Of a wider factor that is split: bits of all parts but the highest."""
     dsp_product_bits: Annotated[int, Bounds(0, 1024)] = 0
+    """Products narrower than this are made of LUTs although there are DSPs."""
 
     def __post_init__(self) -> None:
         if not self.block_shapes:
@@ -46,18 +58,28 @@ class Family:
 
 @dataclass(frozen=True)
 class Capacities:
-    """A part as the file writes it, its family by name."""
+    """A part as the file writes it, its family by name; the keys of a table ``[device.NAME]``."""
 
     family: str
+    """Name of its family."""
     source: str
+    """Where the figures are from."""
     lut: Count
+    """LUTs."""
     ff: Count
+    """Flip-flops."""
     bram: Count
+    """Block RAMs, as ``block_shapes`` of the family has them."""
     clock_mhz: Annotated[float, Bounds(0, 10**6)]
+    """An assumption to turn cycles into time, no figure of a data sheet; ``--clock-mhz`` gives another."""
     lut_ram: Count = 0
+    """LUTs that can be memory."""
     uram: Count = 0
+    """UltraRAMs."""
     dsp: Count = 0
+    """DSPs."""
     part: str = ""
+    """In full, as the vendor's tools name it; without it ``tsn-hw hls`` needs ``--part``."""
 
     def __post_init__(self) -> None:
         if self.clock_mhz <= 0:

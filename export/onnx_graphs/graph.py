@@ -38,8 +38,8 @@ def onnx_graph(
     """The ONNX model of one task, opset 19 and IR 9: x (N, *input_shape) -> logits int32 (N, classes).
 
     ``taps`` adds an int32 output for every layer, ``NAME:tap``, that holds the layer's integers. ``form`` forces the
-    form of all layers that compute, or of some by name, see :mod:`export.onnx_graphs.plan`. With ``bank``, the words
-    of all layers but the head are external data in ``banks.bin``, see :mod:`export.onnx_graphs.bank`.
+    form of all layers that compute, or of some by name, see ``export.onnx_graphs.plan``. With ``bank``, the words
+    of all layers but the head are external data in ``banks.bin``, see ``export.onnx_graphs.bank``.
 
     Raises ExportError where no exact form exists, or the forced one is not exact.
     """

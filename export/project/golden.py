@@ -29,7 +29,7 @@ class GoldenRun:
     """Inputs of one task, and what its layers give for them.
 
     inputs: (batch, *net.input_shape), integers of the network's input format. layers: (batch, ...) integers by name of
-    the layer, at least those that a unit computes, as :func:`tsn_hw.core.reference.run` gives them; empty: not known.
+    the layer, at least those that a unit computes, as ``tsn_hw.core.reference.run`` gives them; empty: not known.
     """
 
     task: int

@@ -23,7 +23,7 @@ from tsn_hw.core import artifact
 from tsn_hw.core.capacity import capacity
 
 COMMANDS = [
-    *("demo", "train", "show", "onnx", "run", "c", "check", "hls", "cost", "memories", "rtl", "synth"),
+    *("demo", "init", "train", "show", "onnx", "run", "c", "check", "hls", "cost", "memories", "rtl", "synth"),
     *("simulate", "sweep", "report", "verify", "bench", "calibrate", "completion"),
 ]
 Say = Callable[..., tuple[int, str, str]]
@@ -215,7 +215,8 @@ def test_train_learns_what_the_file_says_and_tells_the_metrics(say: Say, toml: P
     metrics = run.metrics()
     assert text.splitlines()[1].split() == ["digits-permuted-0", f"{metrics.matrix[1, 0]:.2f}"]
     assert text.splitlines()[-2].startswith(f"ACC {metrics.acc:.2f} %, BWT 0.0")
-    assert text.splitlines()[-1] == str(tmp_path / "run" / "net.tsn")
+    net = tmp_path / "run" / "net.tsn"
+    assert text.splitlines()[-1] == f"{net}: tsn-hw verify {net} compares all engines on it"
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from tsn_hw.core.errors import EngineError, TrainingError
 
 LEAST = {
     "demo": "--out demo",
+    "init": "new.toml",
     "train": "run.toml -o run",
     "show": "net.tsn",
     "onnx": "net.tsn -o graphs",

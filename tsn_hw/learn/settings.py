@@ -19,39 +19,46 @@ def _require(rule: bool, where: str, value: Any, must: str) -> None:
 
 @dataclass(frozen=True)
 class DataSettings:
-    """A data set that is read from files: their kind (:mod:`tsn_hw.learn.data.images`), and where they are.
-
-    ``name`` is the kind unless given; ``side`` (pixels) is for image folders and tiles; ``limit`` keeps that many
-    images a class, for quick runs; 0 leaves both out. A relative ``path`` starts at the settings file.
-    ``normalize``, ``fill`` and ``test_share`` are for .npz files (:class:`~tsn_hw.learn.data.own.Preparation`).
-    """
+    """A data set that is read from files: their kind, and where they are."""
 
     source: Literal["digits", "idx", "npz", "cifar", "svhn", "folder", "tinyimagenet", "tiles"] = "digits"
+    """Kind of the files; ``digits`` come with scikit-learn and need none."""
     path: str = ""
+    """File or folder of the data; a relative one starts at the settings file."""
     name: str = ""
+    """Name of the data set, in the names of its tasks; empty: its kind."""
     side: int = 0
+    """Of tiles: their height and width in pixels; of image folders: what images are resized to."""
     limit: int = 0
+    """Images that are kept of every class, for quick runs; 0: all."""
     normalize: bool = False
+    """Of .npz files: bring every channel, or feature of a table, to mean 0 and standard deviation 1 of the training
+    part."""
     fill: float | None = None
+    """Of .npz files: what stands for a missing value, after normalization; without it missing values are refused."""
     test_share: float = 0.0
+    """Of .npz files without a test part: the share of the samples that becomes one."""
 
 
 @dataclass(frozen=True)
 class StreamSettings:
-    """How data becomes a sequence of tasks.
-
-    permuted: ``tasks`` fixed pixel permutations of the first data set, of which the first leaves all pixels in place if
-    ``natural_first``; split: its classes, ``classes_per_task`` at a time; mixed: one task a data set, all brought to
-    ``channels`` x ``side`` x ``side``.
-    """
+    """How data becomes a sequence of tasks."""
 
     kind: Literal["permuted", "split", "mixed"] = "permuted"
+    """``permuted``: fixed pixel permutations of the first data set; ``split``: its classes, some at a time; ``mixed``:
+    one task a data set."""
     tasks: int = 5
+    """Number of tasks of permuted pixels."""
     natural_first: bool = False
+    """Leave all pixels of the first permuted task in place."""
     classes_per_task: int = 2
+    """Classes of every task of a split data set."""
     side: int = 32
+    """Height and width to which a mixed stream brings all images."""
     channels: Literal[1, 3] = 3
+    """Channels to which a mixed stream brings all images."""
     validation_share: float = 0.1
+    """Share of the training images that decides when training stops and what is pruned and quantized."""
 
     def __post_init__(self) -> None:
         _require(1 <= self.tasks <= 4096, "stream.tasks", self.tasks, "1..4096")
@@ -64,35 +71,37 @@ LayerKind: TypeAlias = Literal["Linear", "Conv2d", "MaxPool", "AvgPool", "Add", 
 
 @dataclass(frozen=True)
 class LayerSettings:
-    """One layer of a body, as ``[[model.layers]]`` describes it.
-
-    kind, name: of the layer; names are unique.
-    inputs:     names of the layers that it reads, ``input`` is the network's; without them it reads the layer before.
-    width:      output channels of a Conv2d, output features of a Linear.
-    kernel, stride, padding: (height, width); one number is of a window along the last axis, as a Conv1d has it. A pool
-                without a kernel takes the whole map, without a stride the stride is the kernel.
-                Four numbers of padding are top, left, bottom, right; those of a pool count as zeros.
-    dilation:   of a Conv2d, (height, width).
-    groups:     of a Conv2d; as many as it has input channels make it depthwise.
-    relu, batch_norm: of layers that compute; a batch norm belongs to a Conv2d or Linear.
-    clip:       largest magnitude of the output in float networks, 6 for a ReLU6; 0 is none. Quantized networks saturate
-                where the grid of the activation ends.
-    dropout:    probability that an element of the output is dropped while training.
-    """
+    """One layer of a body, as ``[[model.layers]]`` describes it."""
 
     kind: LayerKind
+    """Kind of the layer."""
     name: str
+    """Name of the layer; names are unique."""
     inputs: tuple[str, ...] = ()
+    """Names of the layers that it reads, ``input`` is the network's; without them it reads the layer before."""
     width: int = 0
+    """Output channels of a Conv2d, output features of a Linear."""
     kernel: tuple[int, ...] = ()
+    """Window as (height, width); one number is of a window along the last axis, as a Conv1d has it. A pool without a
+    kernel takes the whole map."""
     stride: tuple[int, ...] = ()
+    """Step of the window, as ``kernel``; without one, that of a pool is the kernel."""
     padding: tuple[int, ...] = ()
+    """Zeros around the map, as ``kernel``; four numbers are top, left, bottom, right; those of a pool count as
+    zeros."""
     dilation: tuple[int, ...] = ()
+    """Of a Conv2d, as ``kernel``."""
     groups: int = 1
+    """Of a Conv2d; as many as it has input channels make it depthwise."""
     relu: bool = True
+    """Whether negative outputs become 0, of layers that compute."""
     batch_norm: bool = False
+    """Whether a batch norm follows, of a Conv2d or Linear."""
     clip: float = 0.0
+    """Largest magnitude of the output in float networks, 6 for a ReLU6; 0 is none. Quantized networks saturate where
+    the grid of the activation ends."""
     dropout: float = 0.0
+    """Probability that an element of the output is dropped while training."""
 
     def __post_init__(self) -> None:
         where, kinds = f"layer {self.name!r}", get_args(LayerKind)
@@ -119,21 +128,26 @@ class LayerSettings:
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """The body that all tasks share.
-
-    ``mlp`` of ``hidden`` widths, ``alexnet`` and ``tinynet`` of ``channels`` and ``hidden`` widths, ``resnet18`` of
-    ``width`` channels in its first stage; ``layers`` one after the other as they are listed; ``onnx``, the layers
-    of the float model in the file ``path``, for inputs of any size; a relative one starts at the settings file.
-    """
+    """The body that all tasks share."""
 
     kind: Literal["mlp", "alexnet", "tinynet", "resnet18", "layers", "onnx"] = "mlp"
+    """A body by its name, ``layers`` that are listed, or those of a float model in an ``onnx`` file, for inputs of any
+    size."""
     path: str = ""
+    """The ONNX file; a relative one starts at the settings file."""
     layers: tuple[LayerSettings, ...] = ()
+    """The layers of kind ``layers``, in their order."""
     hidden: tuple[int, ...] = (100, 100)
+    """Widths of the hidden Linear layers, of mlp, alexnet and tinynet."""
     channels: tuple[int, ...] = (64, 128, 256)
+    """Channels of the convolutions, of alexnet and tinynet."""
     width: int = 20
+    """Channels of the first stage, of resnet18."""
     batch_norm: bool = False
+    """Whether every task has a batch norm behind every Conv2d and Linear of the body; an ONNX file says it itself."""
     dropout: float = 0.0
+    """Probability that an element is dropped while training: of an mlp's input, of the hidden layers of other
+    bodies."""
 
     def __post_init__(self) -> None:
         _require(0 <= self.dropout <= 0.9, "model.dropout", self.dropout, "0..0.9")
@@ -149,23 +163,22 @@ ActBits: TypeAlias = Literal[4, 8, 16]
 
 @dataclass(frozen=True)
 class Formats:
-    """Number formats of a network (arithmetic.md 1, 3).
-
-    act_bits:        of every activation; images enter with at most 8 (a pixel is its own integer)
-    input_bits, input_signed, input_exponent: of inputs that are values, not pixels: real = integer * 2**exponent; bits
-                     of 0 are at most 8, and without an exponent sign and exponent follow from the first task
-    centroid_bits:   of the integers that codebooks hold
-    multiplier_bits: of the integer that batch norm becomes, one a channel
-    headroom:        the weight grid reaches headroom / sqrt(fan-in)
-    """
+    """Number formats of a network (arithmetic.md 1, 3)."""
 
     act_bits: ActBits = 8
+    """Bits of every activation; images enter with at most 8 (a pixel is its own integer)."""
     centroid_bits: int = 8
+    """Bits of the integers that codebooks hold."""
     multiplier_bits: int = 12
+    """Bits of the integer that batch norm becomes, one a channel."""
     headroom: float = 4.0
+    """The weight grid reaches headroom / sqrt(fan-in)."""
     input_bits: int = 0
+    """Bits of inputs that are values, not pixels: real = integer * 2**exponent; 0: ``act_bits``, at most 8."""
     input_signed: bool = False
+    """Whether such inputs have a sign; without ``input_exponent`` this follows from the first task."""
     input_exponent: int | None = None
+    """Exponent of such inputs; without it, sign and exponent follow from the first task."""
 
     def __post_init__(self) -> None:
         _require(0 <= self.input_bits <= 16, "formats.input_bits", self.input_bits, "0..16")
@@ -189,43 +202,48 @@ class Formats:
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How one task is learned after another.
-
-    method: how a task chooses its weights, and what is kept of them (:mod:`tsn_hw.learn.methods`).
-    keep_policy: ``constant`` keeps ``keep_ratio`` of every layer; ``equal_remaining`` keeps 1 / (tasks still
-    expected); ``per_layer`` looks layers up in ``keep_table`` and falls back on ``keep_ratio``.
-    inherit: what a new task's scores are of those that the bank's last task left: 1 keeps them, which makes masks
-    alike; a tenth keeps their order and lets them turn, where tasks need other weights.
-    ramp: share of the steps over which the keep ratio falls from 1 (cubic); 0 is off.
-    threads: of torch on the CPU; 0 leaves torch's choice. The sums of two thread counts are rounded differently, so
-    a fixed number gives the same bytes on any number of cores, and small networks are fastest with 1.
-    precision: of the products in training steps; ``bfloat16`` is for GPUs that are faster at it. Sums, rounding, batch
-    norm's statistics, weights and evaluation stay as they are, and so do the integers of what is committed.
-    mirror, shift: every step sees its images mirrored left to right (half of them) and moved by up to ``shift`` pixels
-    in both directions; for photographs, not for permuted pixels.
-    transfer: also learn every task alone, to measure forward transfer (doubles the time).
-    schedule: ``plateau`` multiplies the learning rate by ``decay`` after ``patience`` epochs without a better
-    validation loss and stops below ``lr_floor``; ``cosine`` decays over ``epochs``.
-    """
+    """How one task is learned after another."""
 
     method: Literal["tsn", "wsn", "packnet", "ada_qpacknet", "finetune"] = "tsn"
+    """How a task chooses its weights, and what is kept of them."""
     epochs: int = 40
+    """Epochs of every task, at most."""
     batch: int = 64
+    """Samples of a training step."""
     lr: float = 4e-3
+    """Learning rate at the start."""
     schedule: Literal["plateau", "cosine"] = "cosine"
+    """``cosine`` lowers the learning rate over ``epochs``; ``plateau`` where the validation loss stands still."""
     patience: int = 6
+    """Of ``plateau``: epochs without a better validation loss before the learning rate falls."""
     decay: float = 0.5
+    """Of ``plateau``: what the learning rate is multiplied with."""
     lr_floor: float = 1e-5
+    """Of ``plateau``: the learning rate below which training stops."""
     keep_policy: Literal["constant", "equal_remaining", "per_layer"] = "constant"
+    """``constant`` keeps ``keep_ratio`` of every layer; ``equal_remaining`` keeps 1 / (tasks still expected);
+    ``per_layer`` looks layers up in ``keep_table``."""
     keep_ratio: float = 0.2
+    """Share of a layer's weights that a task may use."""
     keep_table: dict[str, float] = field(default_factory=dict)
+    """Keep ratio by the name of the layer; ``keep_ratio`` for those that are not listed."""
     inherit: float = 1.0
+    """What a new task's scores are of those that the bank's last task left: 1 keeps them, which makes masks alike; a
+    tenth keeps their order and lets them turn, where tasks need other weights."""
     ramp: float = 0.0
+    """Share of the steps over which the keep ratio falls from 1 (cubic); 0 is off."""
     threads: int = 0
+    """Threads of torch on the CPU; 0 leaves torch's choice. The sums of two thread counts are rounded differently, so a
+    fixed number gives the same bytes on any number of cores, and small networks are fastest with 1."""
     precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the products in training steps; ``bfloat16`` is for GPUs that are faster at it. Sums, rounding, batch norm's
+    statistics, weights and evaluation stay as they are, and so do the integers of what is committed."""
     mirror: bool = False
+    """Mirror half of the images of every step left to right; for photographs, not for permuted pixels."""
     shift: int = 0
+    """Move the images of every step by up to so many pixels in both directions; for photographs."""
     transfer: bool = False
+    """Also learn every task alone, to measure forward transfer (doubles the time)."""
 
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, "train.epochs", self.epochs, "at least 1")
@@ -250,17 +268,17 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class PruneSettings:
-    """Post-pruning: ``iterations`` greedy steps, each on a ``share`` of a layer's weights.
-
-    ``tolerated_drop`` is in percentage points of validation accuracy, for all steps together.
-    by: ``own`` removes own weights, the smallest first; ``coded_size`` removes shared ones from the mask too, and
-    only where masks and codes shrink by it.
-    """
+    """Post-pruning: greedy steps after training, each on a share of a layer's weights."""
 
     iterations: int = 20
+    """Number of steps."""
     share: float = 0.2
+    """Share of a layer's weights that a step takes away."""
     tolerated_drop: float = 0.2
+    """Percentage points of validation accuracy that all steps together may cost."""
     by: Literal["own", "coded_size"] = "own"
+    """``own`` removes own weights, the smallest first; ``coded_size`` removes shared ones from the mask too, and only
+    where masks and codes shrink by it."""
 
     def __post_init__(self) -> None:
         _require(self.iterations >= 0, "prune.iterations", self.iterations, "at least 0")
@@ -270,26 +288,28 @@ class PruneSettings:
 
 @dataclass(frozen=True)
 class QuantizeSettings:
-    """Adaptive bit-width: the smallest code width within ``tolerated_drop`` points.
-
-    per_layer:  afterwards try one bit less, layer by layer.
-    share_codebooks: afterwards put a layer on the nearest codebook of an earlier task of the bank, where that is no
-                wider and accuracy stays within ``tolerated_drop``.
-    qat_bits:   at this width or below, train on with the codebook in the loop (``qat_epochs``), because
-                codebooks of 1 and 2 bits lose accuracy when they are only fitted afterwards.
-    head_bits:  code width of the heads.
-    probe_bits: also tell test accuracy with the codebooks of these widths as they are fitted after training.
-    """
+    """Adaptive bit-width: the smallest code width within ``tolerated_drop`` points."""
 
     min_bits: int = 2
+    """Smallest code width that is tried."""
     max_bits: int = 8
+    """Largest code width that is tried."""
     tolerated_drop: float = 0.5
+    """Percentage points of validation accuracy that codebooks may cost."""
     per_layer: bool = False
+    """Afterwards try one bit less, layer by layer."""
     share_codebooks: bool = False
+    """Afterwards put a layer on the nearest codebook of an earlier task of the bank, where that is no wider and
+    accuracy stays within ``tolerated_drop``."""
     qat_bits: int = 2
+    """At this width or below, train on with the codebook in the loop, because codebooks of 1 and 2 bits lose accuracy
+    when they are only fitted afterwards."""
     qat_epochs: int = 10
+    """Epochs of training on with the codebook in the loop."""
     head_bits: int = 5
+    """Code width of the heads."""
     probe_bits: tuple[int, ...] = ()
+    """Also tell test accuracy with the codebooks of these widths as they are fitted after training."""
 
     def __post_init__(self) -> None:
         _require(
@@ -306,25 +326,27 @@ class QuantizeSettings:
 
 @dataclass(frozen=True)
 class RouteSettings:
-    """KL routing into banks.
-
-    estimator: ``gaussian`` compares mean and variance of probe activations; ``histogram`` their histograms;
-    ``softmax_pairs`` raw images sample by sample, as the paper's later code does.
-    memory: what a task leaves behind for later ones: ``stats`` (two numbers a unit), ``samples_act`` or
-    ``samples_input`` (``samples`` of them, ``bits`` each).
-    threshold: 0 calibrates it on two disjoint halves of the first task (``factor`` times their score, at
-    least ``floor``).
-    """
+    """KL routing into banks."""
 
     enabled: bool = False
+    """Whether tasks are routed; without, all tasks share one bank."""
     estimator: Literal["gaussian", "histogram", "softmax_pairs"] = "gaussian"
+    """``gaussian`` compares mean and variance of probe activations; ``histogram`` their histograms; ``softmax_pairs``
+    raw images sample by sample, as the paper's later code does."""
     memory: Literal["stats", "samples_act", "samples_input"] = "stats"
+    """What a task leaves behind for later ones: ``stats`` (two numbers a unit), or samples of activations or inputs."""
     samples: int = 100
+    """Number of samples that a task leaves behind."""
     bits: int = 8
+    """Bits of every number in them: 4, 8 or 16."""
     threshold: float = 0.0
+    """Divergence above which a task opens a new bank; 0 calibrates it on two disjoint halves of the first task."""
     factor: float = 3.0
+    """Of the calibration: the threshold is so many times the divergence of the halves."""
     floor: float = 0.05
+    """Of the calibration: the least threshold."""
     max_banks: int = 8
+    """Banks at most."""
 
     def __post_init__(self) -> None:
         _require(self.samples >= 2, "route.samples", self.samples, "at least 2")
@@ -342,14 +364,23 @@ class RouteSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """One training run. ``data`` lists one data set, or one a task for a mixed stream."""
+    """One training run."""
 
     data: tuple[DataSettings, ...] = (DataSettings(),)
+    """One data set, or one a task for a mixed stream."""
     stream: StreamSettings = StreamSettings()
+    """How data becomes tasks."""
     model: ModelSettings = ModelSettings()
+    """The body."""
     formats: Formats = Formats()
+    """Number formats."""
     train: TrainSettings = TrainSettings()
+    """How a task is learned."""
     prune: PruneSettings = PruneSettings()
+    """What is taken away afterwards."""
     quantize: QuantizeSettings = QuantizeSettings()
+    """How weights become codes."""
     route: RouteSettings = RouteSettings()
+    """How tasks are spread over banks."""
     seed: int = 0
+    """Of everything random; the same seed gives the same bytes."""

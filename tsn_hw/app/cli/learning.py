@@ -1,4 +1,4 @@
-"""The commands around networks: demo, train, show, simulate, verify, sweep, report, bench."""
+"""The commands around networks: init, demo, train, show, simulate, verify, sweep, report, bench."""
 
 from __future__ import annotations
 
@@ -21,6 +21,17 @@ from tsn_hw.app.cli.command import (
 )
 from tsn_hw.app.output import CommandResult
 from tsn_hw.core.errors import SettingsError
+
+
+def init(settings: File, /) -> CommandResult:
+    """Write a settings file to begin with: every key, its default, and what it means.
+
+    Args:
+        settings: TOML file to write; one that is there is left alone
+    """
+    from tsn_hw.app.learning.begin import write_settings
+
+    return write_settings(settings)
 
 
 def demo(*, out: Folder = Path("build/demo"), resume: bool = False, device: str = "cpu") -> CommandResult:

@@ -40,7 +40,8 @@ def train_run(settings_file: Path, folder: Path, device: str, resume: bool) -> C
     data = {"network": str(net)} | metrics.to_json()
     rows = zip(stream.names, metrics.matrix[-1].tolist(), strict=True)
     blocks: list[Block] = [Table.of_rows(["task", "accuracy %"], list(rows))]
-    blocks.append(Note(f"ACC {metrics.acc:.2f} %, BWT {metrics.bwt}\n{net}"))
+    told = f"ACC {metrics.acc:.2f} %, BWT {metrics.bwt}\n{net}: tsn-hw verify {net} compares all engines on it"
+    blocks.append(Note(told))
     if earlier := grown_from(settings, folder):
         old = snapshot_path(folder, earlier - 1)
         data |= {"grown_from": earlier, "network_before": str(old)}

@@ -22,22 +22,24 @@ FILES = ("device_file", "coefficients")
 
 @dataclass(frozen=True)
 class Values:
-    """The values of every knob. A knob that is left out stays as the run has it.
-
-    code_bits:  of all layers of the body; ``layers`` overrules it for single ones, the head ("head") included
-    keep_ratio: of training: every value is a run of its own
-    prune_iterations, prune_drop: steps of post-pruning beyond what the run did, and their tolerated drop in points
-    qat_epochs: of training on with the codebooks in the loop, from the trained weights
-    """
+    """The values of every knob. A knob that is left out stays as the run has it."""
 
     code_bits: tuple[int, ...] = ()
+    """Code widths of all layers of the body."""
     layers: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """Code widths of single layers, by name, the heads' as ``head``; they overrule ``code_bits``."""
     activation_bits: tuple[ActBits, ...] = ()
+    """Widths of all activations, whose grids are chosen anew."""
     centroid_bits: tuple[int, ...] = ()
+    """Bits of the integers that codebooks hold."""
     keep_ratio: tuple[float, ...] = ()
+    """Share of a layer's weights that a task may use: every value is a training run of its own."""
     prune_iterations: tuple[int, ...] = ()
+    """Steps of post-pruning beyond what the run did."""
     prune_drop: tuple[float, ...] = ()
+    """Points of validation accuracy that these steps may cost."""
     qat_epochs: tuple[int, ...] = ()
+    """Epochs of training on with the codebooks in the loop, from the trained weights."""
 
     def __post_init__(self) -> None:
         _check("code_bits", self.code_bits, 1, MAX_CODE_BITS)
@@ -64,7 +66,9 @@ class Search:
     """Let Optuna choose ``points`` of all combinations of values, instead of evaluating each of them."""
 
     points: int = 50
+    """Points that are evaluated."""
     seed: int = 0
+    """Of the choice; the same seed chooses the same points."""
 
     def __post_init__(self) -> None:
         if self.points < 1:
@@ -75,16 +79,18 @@ class Search:
 
 @dataclass(frozen=True)
 class DeviceBudget:
-    """An accelerator of every point on one part: the smallest of a rate, within a share of every resource.
-
-    device_file, coefficients: as in the options of the command line; empty: ours.
-    """
+    """An accelerator of every point on one part: the smallest of a rate, within a share of every resource."""
 
     device: str
+    """The part; ``tsn-hw cost --devices`` lists them."""
     target_fps: float = 1.0
+    """Inferences a second that it must make."""
     limit_percent: float = 80.0
+    """Share of every resource of the part that it may take."""
     device_file: str = ""
+    """TOML file with further parts, or changes to ours; empty: none."""
     coefficients: str = ""
+    """File of ``tsn-hw calibrate`` that area is estimated with; empty: ours."""
 
     def __post_init__(self) -> None:
         if not 0 < self.target_fps < math.inf:
@@ -106,27 +112,30 @@ class DeviceBudget:
 
 @dataclass(frozen=True)
 class Budget:
-    """What the chosen point must keep; a limit that is left out is none.
-
-    accuracy_drop: points of mean test accuracy below the trained float weights
-    total_percent: bits of the .tsn file, in percent of one dense float32 network with all heads
-    part:          that the accelerator must fit
-    """
+    """What the chosen point must keep; a limit that is left out is none."""
 
     accuracy_drop: float | None = None
+    """Points of mean test accuracy below the trained float weights."""
     total_percent: float | None = None
+    """Bits of the .tsn file, in percent of one dense float32 network with all heads."""
     part: DeviceBudget | None = None
+    """The part that the accelerator must fit."""
 
 
 @dataclass(frozen=True)
 class SweepSettings:
-    """One sweep, over a finished ``run`` or over one that is learned first, from the settings file ``train``."""
+    """One sweep, over a finished run or over one that is learned first."""
 
     values: Values
+    """The values of every knob."""
     run: str = ""
+    """Folder of a finished run; this or ``train``."""
     train: str = ""
+    """Settings file of a run that is learned first, into the sweep's folder."""
     search: Search | None = None
+    """Let Optuna choose; without it every combination is a point."""
     budget: Budget = Budget()
+    """What the chosen point must keep."""
 
     def __post_init__(self) -> None:
         if bool(self.run) == bool(self.train):
