@@ -16,6 +16,11 @@ IN_FRONT = "stands in front of the first layer; scale and shift the data before 
 K = {"k": (4, 3, 3, 3)}
 POOL = {"kernel_shape": [2, 2]}
 ONE = {"kernel_shape": [1, 1]}
+K3 = {"k3": (3, 3, 3, 3)}
+FRONT: list[tuple[str, list[str], list[str], dict[str, Any]]] = [
+    ("Conv", ["x", "k3"], ["f0"], {"pads": [1] * 4}),
+    ("Flatten", ["f0"], ["f"], {}),
+]
 TRAINING = "is in training mode; export the model for inference"
 WRONG: list[tuple[str, list[str], dict[str, Any], dict[str, tuple[int, ...]], str]] = [
     ("Sigmoid", ["x"], {}, {}, "use Relu: activations are saturated integers, and Relu is the saturation at 0"),
@@ -23,15 +28,11 @@ WRONG: list[tuple[str, list[str], dict[str, Any], dict[str, tuple[int, ...]], st
     ("Softmax", ["x"], {}, {}, f"has no counterpart; supported are {SUPPORTED}"),
     ("Concat", ["x", "x"], {"axis": 1}, {}, "sum the branches with Add"),
     ("Odd", ["x"], {}, {}, f"operators of the domain 'odd' are unknown; supported are {SUPPORTED}"),
-    ("Conv", ["x", "k"], {"dilations": [2, 2]}, K, "has dilations; use a larger kernel, or more layers"),
-    ("Conv", ["x", "k"], {"auto_pad": "SAME_UPPER"}, K, "has auto_pad SAME_UPPER; export it with explicit pads"),
-    (
-        "Conv",
-        ["x", "k"],
-        {"pads": [0, 0, 1, 1]},
-        K,
-        "pads [0, 0, 1, 1] differ between both sides; must be the same before and after",
-    ),
+    ("Conv", ["x", "k"], {"auto_pad": "SAME"}, K, "has auto_pad SAME, which ONNX does not know"),
+    ("Conv", ["x", "k"], {"pads": [0, 0, -1, 1]}, K, "has sizes below 1, or pads below 0"),
+    ("Conv", ["x", "k"], {"kernel_shape": [3, 2]}, K, "has kernel_shape [3, 2], its weights have [3, 3]"),
+    ("Clip", ["x", "low"], {}, {"low": ()}, "stands in front of the first layer; clip the data before the network"),
+    ("ReduceMean", ["x"], {"keepdims": 0}, {}, "must be the mean of whole maps, over all axes behind the channels"),
     ("Conv", ["x", "k"], {}, {"k": (4, 3, 2)}, "has 1 spatial dimensions, must have 2"),
     ("Conv", ["x", "x"], {}, {}, "multiplies two activations; one factor must be constant weights"),
     (
@@ -39,24 +40,32 @@ WRONG: list[tuple[str, list[str], dict[str, Any], dict[str, tuple[int, ...]], st
         ["x", "k"],
         {},
         {"k": (4, 2, 3, 3)},
-        "layer 'conv1': takes (2, height, width), its input is (3, 32, 32)",
+        "takes 2 channels, its input is (3, 32, 32)",
     ),
     (
         "MaxPool",
         ["x"],
-        POOL | {"ceil_mode": 1},
+        POOL | {"pads": [1, 1, 1, 1]},
         {},
-        "has ceil_mode or dilations; choose kernel and stride so that it needs none",
+        "pads what may be negative; put a ReLU before it, or pad the convolution",
     ),
+    ("MaxPool", ["x"], POOL | {"dilations": [2, 2]}, {}, "has a dilation, which pools do not have here"),
     (
         "AveragePool",
         ["x"],
         POOL | {"pads": [1, 1, 1, 1]},
         {},
-        "pads by (1, 1); pools have no padding: use a Conv with padding, or a smaller kernel",
+        "leaves padding out of its mean; use count_include_pad=True and no ceil_mode, or none",
+    ),
+    (
+        "AveragePool",
+        ["x"],
+        {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1, "count_include_pad": 1},
+        {},
+        "leaves padding out of its mean; use count_include_pad=True and no ceil_mode, or none",
     ),
     ("Add", ["x", "k"], {}, {"k": (1,)}, IN_FRONT),
-    ("Relu", ["x"], {}, {}, IN_FRONT),
+    ("Relu", ["x"], {}, {}, "stands in front of the first layer; clip the data before the network"),
     ("Flatten", ["x"], {"axis": 2}, {}, "has axis 2, must have 1"),
     (
         "Gemm",
@@ -81,7 +90,7 @@ def test_all_problems_are_told_at_once() -> None:
     nodes = [
         ("Conv", ["x", "k"], ["c"], {}),
         ("Sigmoid", ["c"], ["s"], {}),
-        ("Conv", ["s", "k2"], ["c2"], {"dilations": [2, 2]}),
+        ("Conv", ["s", "k2"], ["c2"], {"kernel_shape": [2, 2]}),
         ("Tanh", ["c2"], ["t"], {}),
         ("Gemm", ["t", "w"], ["y"], {"beta": 2.0}),
     ]
@@ -95,11 +104,12 @@ def test_all_problems_are_told_at_once() -> None:
     ]
 
 
-@pytest.mark.parametrize("shape", [("N", 3, "h", "w"), ("N", 3, 32), ("N",)])
+@pytest.mark.parametrize("shape", [("N", 3, "h", "w"), ("N", 3, 32, 32, 2), ("N",)])
 def test_an_input_of_another_shape_is_told(shape: Sequence[int | str]) -> None:
     problem = found_in([("Flatten", ["x"], ["f"], {}), HEAD], FLAT, shape=shape).problems[0]
     assert problem.startswith("input 'x': has shape (N, ")
-    assert problem.endswith("must be (N, features) or (N, channels, height, width) with fixed sizes")
+    shapes = "(N, features), (N, channels, steps) or (N, channels, height, width)"
+    assert problem.endswith(f"must be {shapes} with fixed sizes")
 
 
 @pytest.mark.parametrize("kind", ["Relu", "BatchNormalization"])
@@ -137,7 +147,7 @@ def test_a_bias_or_norm_behind_a_relu_is_told(operator: str) -> None:
 def test_a_model_must_end_in_its_logits() -> None:
     nodes = [("Flatten", ["x"], ["f"], {}), ("Gemm", ["f", "w"], ["h"], {}), ("Relu", ["h"], ["y"], {})]
     assert found_in(nodes, FLAT).all_problems == [
-        "the model must end in a Gemm or MatMul without Relu: the head, which gives logits"
+        "the model must end in a Gemm or MatMul without Relu and batch norm: the head, which gives logits"
     ]
 
 
@@ -193,7 +203,7 @@ BEHIND: list[tuple[str, list[tuple[str, list[str], list[str], dict[str, Any]]], 
     ("an attribute of another type", [("Conv", ["c", "k"], ["e"], {"strides": 2})],
      "is no valid ONNX: Mismatched attribute type in 'n1 : strides'. Expected: 'INTS', actual: 'INT'"),
     ("pads of half their number", [("Conv", ["c", "k"], ["e"], {"pads": [1, 1]})],
-     "pads [1, 1] differ between both sides; must be the same before and after"),
+     "is no valid ONNX: must have 2 strides and dilations, and 4 pads"),
 ]  # fmt: skip
 
 
@@ -219,11 +229,16 @@ def test_what_stands_behind_a_convolution_is_part_of_it_or_told(nodes: list[Any]
     ],
 )
 def test_the_end_chooses_among_the_classes(operator: str, attributes: dict[str, Any], is_right: bool) -> None:
-    nodes = [("Flatten", ["x"], ["f"], {}), ("Gemm", ["f", "w"], ["l"], {}), (operator, ["l"], ["y"], attributes)]
-    problem = f"{operator} 'n2': must choose among the classes, axis 1, and of equal ones the first"
-    assert found_in(nodes, FLAT).all_problems == [problem] * (not is_right)
+    nodes = [*FRONT, ("Gemm", ["f", "w"], ["l"], {}), (operator, ["l"], ["y"], attributes)]
+    problem = f"{operator} 'n3': must choose among the classes, axis 1, and of equal ones the first"
+    assert found_in(nodes, FLAT | K3).all_problems == [problem] * (not is_right)
 
 
 def test_weights_of_another_number_type_are_weights() -> None:
-    nodes = [("Flatten", ["x"], ["f"], {}), ("Cast", ["w"], ["v"], {"to": 1}), ("Gemm", ["f", "v"], ["y"], {})]
-    assert found_in(nodes, FLAT).all_problems == []
+    nodes = [*FRONT, ("Cast", ["w"], ["v"], {"to": 1}), ("Gemm", ["f", "v"], ["y"], {})]
+    assert found_in(nodes, FLAT | K3).all_problems == []
+
+
+def test_a_model_that_training_refuses_is_refused_in_the_same_words() -> None:
+    nodes = [("Flatten", ["x"], ["f"], {}), HEAD]
+    assert found_in(nodes, FLAT).all_problems == ["model: the body has no layer with weights, needs one at least"]

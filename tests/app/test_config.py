@@ -202,7 +202,8 @@ def leaves(values: object, path: tuple[str | int, ...] = ()) -> list[tuple[str |
 
 
 OTHER_VALUES = {
-    "fill": 0.5, "input_exponent": -4, "source": "npz", "schedule": "plateau", "channels": 1, "precision": "bfloat16",
+    "fill": 0.5, "input_exponent": -4, "start": "0" * 64, "source": "npz", "schedule": "plateau", "channels": 1,
+    "precision": "bfloat16",
     "keep_policy": "equal_remaining", "act_bits": 4, "memory": "samples_act", "estimator": "histogram", "bits": 16,
     "method": "wsn", "inherit": 0.5, "by": "coded_size", "probe_bits": [3],
     "keep_table": {"fc1": 0.5}, "hidden": [13], "name": "other", "max_bits": 4, "min_bits": 1,

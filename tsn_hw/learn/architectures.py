@@ -5,6 +5,7 @@ Every layer with weights of a body can be masked; activations are quantized afte
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -37,6 +38,14 @@ INPUT_NAME = "input"
 
 Weights: TypeAlias = Mapping[str, NDArray[np.float32]]
 """Float weights by layer and what they are."""
+
+
+def weights_digest(weights: Weights) -> str:
+    """SHA-256 of weights, their names and shapes; empty if there are none."""
+    found = hashlib.sha256()
+    for name in sorted(weights):
+        found.update(f"{name} {weights[name].shape} ".encode() + weights[name].tobytes())
+    return found.hexdigest() if weights else ""
 
 
 @dataclass(frozen=True)
@@ -92,11 +101,10 @@ class Architecture:
         return isinstance(layer, Weighted) and (named if isinstance(named, bool) else layer.name in named)
 
     def settings(self) -> ModelSettings:
-        """The table ``[model]`` that describes this body: what a run keeps of it. SettingsError if it has weights."""
-        if self.weights:
-            raise SettingsError("body: runs start from noise and keep no weights of a body; take it without pretrained")
+        """The table ``[model]`` that describes this body, its weights by their digest: what a run keeps of it."""
         names = {INPUT: INPUT_NAME} | {index: layer.name for index, layer in enumerate(self.layers)}
-        return ModelSettings("layers", layers=tuple(self._described(layer, names) for layer in self.layers))
+        layers = tuple(self._described(layer, names) for layer in self.layers)
+        return ModelSettings("layers", layers=layers, pretrained=bool(self.weights), start=weights_digest(self.weights))
 
     def _described(self, layer: Layer, names: dict[int, str]) -> LayerSettings:
         """One layer as a description has it."""

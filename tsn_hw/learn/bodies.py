@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 from tsn_hw.core.errors import SettingsError
 from tsn_hw.core.layers import Shape
@@ -130,11 +132,20 @@ def _require_images(model: str, input_shape: Shape) -> None:
 
 def onnx(input_shape: Shape, path: str = "") -> Architecture:
     """The body of a float model in an ONNX file, for inputs of this shape."""
+    return listed(input_shape, read_onnx(ModelSettings("onnx", path)).layers)
+
+
+def read_onnx(model: ModelSettings, folder: Path = Path()) -> ModelSettings:
+    """The body of an ONNX file by its layers, which a run keeps; any other as it is. Its path starts at a folder."""
     from tsn_hw.learn.onnx_files import onnx_body
 
-    if not path:
+    if model.kind != "onnx":
+        return model
+    if not model.path:
         raise SettingsError("model.path: is empty, must name the ONNX file of kind = 'onnx'")
-    return listed(input_shape, onnx_body(path).settings().layers)
+    path = (folder / model.path).resolve()
+    read = onnx_body(path, pretrained=model.pretrained).settings()
+    return replace(read, path=str(path)) if model.pretrained else read
 
 
 BODIES: dict[str, Callable[..., Architecture]] = {
@@ -154,7 +165,9 @@ def body_of(model: ModelSettings, input_shape: Shape) -> Architecture:
     taken = inspect.signature(body).parameters
     if model.dropout and "dropout" not in taken:
         raise SettingsError(f"model.dropout = {model.dropout}: {model.kind!r} has none, must be 0")
-    if model.path and "path" not in taken:
+    if model.pretrained and model.kind not in ("onnx", "layers"):
+        raise SettingsError(f"model.pretrained: belongs to kind = 'onnx', the kind is {model.kind!r}")
+    if model.path and "path" not in taken and not model.start:
         raise SettingsError(f"model.path: belongs to kind = 'onnx', the kind is {model.kind!r}")
     if model.layers and "layers" not in taken:
         raise SettingsError(f"model.layers: belong to kind = 'layers', the kind is {model.kind!r}")

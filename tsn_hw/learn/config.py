@@ -8,11 +8,12 @@ from pathlib import Path
 from tsn_hw.core.errors import SettingsError
 from tsn_hw.core.files import StrPath
 from tsn_hw.core.records import build, read_json, read_toml
+from tsn_hw.learn.bodies import read_onnx
 from tsn_hw.learn.data.dataset import DataSet
 from tsn_hw.learn.data.images import load_data
 from tsn_hw.learn.data.own import Preparation
 from tsn_hw.learn.data.tasks import TaskStream, mixed, permuted, split
-from tsn_hw.learn.settings import DataSettings, ModelSettings, Settings
+from tsn_hw.learn.settings import DataSettings, Settings
 
 
 def read_settings(path: StrPath) -> Settings:
@@ -26,16 +27,7 @@ def read_settings(path: StrPath) -> Settings:
         values["data"] = [values["data"]]
     settings = build(Settings, values, str(path))
     data = tuple(replace(d, path=str((path.parent / d.path).resolve()) if d.path else "") for d in settings.data)
-    return replace(settings, data=data, model=_model(settings.model, path.parent))
-
-
-def _model(model: ModelSettings, folder: Path) -> ModelSettings:
-    """The body of an ONNX file by its layers, which a run keeps; any other as it is."""
-    if model.kind != "onnx" or not model.path:
-        return model
-    from tsn_hw.learn.onnx_files import onnx_body
-
-    return onnx_body(folder / model.path).settings()
+    return replace(settings, data=data, model=read_onnx(settings.model, path.parent))
 
 
 def settings_from_json(path: Path) -> Settings:

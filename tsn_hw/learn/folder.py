@@ -18,10 +18,12 @@ from tsn_hw.learn.settings import DataSettings, Formats, ModelSettings, Settings
 SETTINGS = "settings.json"
 STREAM = "stream.json"
 DATA = "data/task_*.safetensors"
+PRETRAINED = "pretrained.safetensors"
 NETWORK = "net.tsn"
 RECORDS = "training.json"
 SNAPSHOTS = "tasks/after_*.tsn"
-LATER = {"layers", "path", "input_bits", "input_signed", "input_exponent", "normalize", "fill", "test_share"}
+LATER = {"layers", "path", "pretrained", "start", "input_bits", "input_signed", "input_exponent"}
+LATER |= {"normalize", "fill", "test_share"}
 """Keys that settings did not have when the first runs were made."""
 FILES = (
     CHECKPOINT,
@@ -33,6 +35,7 @@ FILES = (
     "trained/task_*.safetensors",
     STREAM,
     DATA,
+    PRETRAINED,
 )
 
 
@@ -51,6 +54,8 @@ def settings_digest(settings: Settings) -> str:
     values = asdict(settings)
     for data in values["data"]:
         del data["path"]  # a run may be moved together with its data
+    if settings.model.kind == "layers":
+        values["model"]["path"] = ""  # whose weights are known by their digest
     older = ((values["formats"], Formats()), (values["model"], ModelSettings()))
     for table, default in (*older, *((data, DataSettings()) for data in values["data"])):
         for key in LATER & table.keys():  # unless it is used, an older run is the same one

@@ -1,22 +1,25 @@
-"""ONNX models of other tools, operator by operator: what each becomes in a network of ours, or what to change.
+"""ONNX models of other tools, operator by operator: what each becomes in a body of ours, or what to change.
 
 A Relu, a bias and a batch norm belong to the layer in front of them; what only moves data away at inference (Dropout,
-a Softmax at the end) becomes nothing. Weights are not taken over: subnetworks are trained.
+a Softmax at the end) becomes nothing. What is told of a model is what a body can be made of it.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import onnx
-from onnx import TensorProto, helper, shape_inference
+from numpy.typing import NDArray
+from onnx import helper
 
-from tsn_hw.core.errors import NetworkError, brief, shown
-from tsn_hw.core.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, MaxPool, Pair, Shape
+from tsn_hw.core.errors import NetworkError, TsnError, brief, shown
+from tsn_hw.core.layers import Layer, Shape
+from tsn_hw.learn.architectures import INPUT_NAME, Architecture, BodyBuilder
+from tsn_hw.learn.foreign_graph import ForeignGraph
 from tsn_hw.learn.foreign_operators import (
     ADVICE,
     FLOATS,
@@ -24,13 +27,15 @@ from tsn_hw.learn.foreign_operators import (
     QUANTIZERS,
     SUPPORTED,
     TRANSPARENT,
-    is_list,
+    limits,
+    require_channels,
     require_text,
     require_valid,
+    rounded_up,
     sizes_of,
     window,
-    without_weights,
 )
+from tsn_hw.learn.imported import Draft, Norm, Window
 
 
 @dataclass(frozen=True)
@@ -45,14 +50,13 @@ class Operator:
 
 @dataclass
 class Foreign:
-    """A model read: its operators, what is wrong with the whole, and the layers as far as they are known."""
+    """A model read: its operators, what is wrong with the whole, its layers, and the body if nothing is wrong."""
 
     operators: list[Operator] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    input_shape: Shape = ()
     layers: list[Layer] = field(default_factory=list)
-    unrectified: set[int] = field(default_factory=set)
-    normalized: set[int] = field(default_factory=set)
+    classes: int = 0
+    body: Architecture | None = None
 
     @property
     def all_problems(self) -> list[str]:
@@ -60,121 +64,103 @@ class Foreign:
         return self.problems + [f"{op.kind} {op.name!r}: {op.problem}" for op in self.operators if op.problem]
 
 
-def read_foreign(model: onnx.ModelProto) -> Foreign:
-    """What every operator of a model would become; ArtifactError where its names are no text."""
+def read_foreign(model: onnx.ModelProto, pretrained: bool = False) -> Foreign:
+    """What every operator of a model would become; ``pretrained`` gives the body its weights too.
+
+    Raises ArtifactError where its names are no text, BodyError for weights that are no finite numbers.
+    """
     require_text(model.graph)
-    return _Reader(model).read()
+    return _Reader(model, pretrained).read()
 
 
 class _Reader:
-    """Follows activations through the graph: ``values`` maps their names to layers, None where that is not known.
+    """Follows activations through a graph; ``builder`` has the layers of the draft as they came, for their shapes."""
 
-    ``constants`` are sizes of constant tensors by name; ``figures`` are what is computed from shapes alone, to give a
-    Reshape its target; ``inferred`` are the sizes of tensors, 0 where one is not known. ``origin`` is the tensor that
-    another holds the same numbers of, or of which a pool took some, or in another order.
-    """
-
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self.model, self.graph, self.found = model, model.graph, Foreign()
-        self.inferred: dict[str, list[int]] = {}
-        try:
-            inferred = shape_inference.infer_shapes(without_weights(model)).graph
-        except (shape_inference.InferenceError, ValueError, RuntimeError, MemoryError) as error:  # of sizes beyond all
-            self.found.problems.append(f"the model contradicts itself: {brief(str(error))}")
-        else:
-            known = [*inferred.value_info, *inferred.output]
-            self.inferred = {value.name: sizes_of(value) for value in known}
-        self.constants = {tensor.name: list(tensor.dims) for tensor in self.graph.initializer}
-        self.figures: set[str] = set()
-        self.readers = Counter(name for node in self.graph.node for name in node.input)
-        self.readers.update(value.name for value in self.graph.output)
-        self.origin: dict[str, str] = {}
-        self.values: dict[str, int | None] = {}
-        self.rectified: set[str] = set()
-        self.shapes: list[Shape] = []
+    def __init__(self, model: onnx.ModelProto, pretrained: bool) -> None:
+        self.model, self.pretrained, self.found = model, pretrained, Foreign()
+        self.graph, self.draft, self.builder = ForeignGraph(model), Draft(), BodyBuilder((0,))
+        self.constants, self.names, self.rank = self.graph.constants, self.graph.names, 2
+        if self.graph.contradiction:
+            self.found.problems.append(self.graph.contradiction)
 
     def read(self) -> Foreign:
         self.read_input()
-        for node in self.graph.node:
-            if self.is_figure(node):
-                self.figures.update(node.output)
+        for node in self.model.graph.node:
+            if self.graph.is_figure(node):
+                self.graph.figures.update(node.output)
                 continue
             name, becomes, problem = node.name or (node.output[0] if node.output else ""), "", ""
             try:
-                self.require_new(node)
+                self.graph.require_new(node)
                 becomes = self.read_node(node)
-            except NetworkError as error:
+            except TsnError as error:
                 problem = str(error)
-                self.values |= dict.fromkeys(node.output)
+                self.names |= dict.fromkeys(node.output)
             if node.op_type == "Constant" and not problem:
                 continue  # like an initializer
             self.found.operators.append(Operator(brief(name, 60), brief(node.op_type, 60), becomes, problem))
-        self.read_end()
+        self.found.layers = self.builder.layers
+        try:
+            self.read_end()
+        except TsnError as error:
+            self.found.problems.append(str(error))
         return self.found
 
-    def is_figure(self, node: onnx.NodeProto) -> bool:
-        """Whether an operator computes with shapes alone."""
-        inputs = set(node.input)
-        if node.op_type == "Shape":
-            return True
-        if node.op_type in {*TRANSPARENT, *QUANTIZERS} and inputs <= self.constants.keys():
-            return False
-        return bool(self.figures and inputs) and inputs <= self.figures | self.constants.keys()
-
     def read_end(self) -> None:
-        """The last layer must give the logits, and nothing else may leave the graph."""
-        outputs = len(self.graph.output)
+        """The last layer must give the logits, and nothing else may leave the graph; what is in front is the body."""
+        outputs = len(self.model.graph.output)
         if outputs != 1:
             self.found.problems.append(f"the model has {outputs} outputs; a task has one head: export one model a task")
-        ends = [self.values.get(value.name) for value in self.graph.output]
+        ends = {self.names.get(value.name) for value in self.model.graph.output}
         if None in ends and any(operator.problem for operator in self.found.operators):
             return  # what the end is shows when those are changed
-        last = len(self.found.layers) - 1
-        is_head = last >= 0 and isinstance(self.found.layers[last], Linear) and last in self.found.unrectified
-        if not is_head or set(ends) != {last}:
-            self.found.problems.append(
-                "the model must end in a Gemm or MatMul without Relu: the head, which gives logits"
+        last = next(reversed(self.draft.layers), "")
+        if ends != {last} or self.draft.layers[last].kind != "Linear" or not self.draft.is_sum(last):
+            raise NetworkError(
+                "the model must end in a Gemm or MatMul without Relu and batch norm: the head, which gives logits"
             )
+        self.found.classes = self.draft.layers[last].width
+        if not self.found.all_problems:
+            self.draft.take_head(last)
+            self.found.body = self.draft.build(self.builder.input_shape)
 
     def read_input(self) -> None:
-        inputs = [value for value in self.graph.input if value.name not in self.constants]
+        inputs = [value for value in self.model.graph.input if value.name not in self.constants.sizes]
         if len(inputs) != 1:
             self.found.problems.append(f"the model has {len(inputs)} inputs; a network has one")
         for value in inputs:
             dims = sizes_of(value)[1:]
-            self.values[value.name] = INPUT
-            if len(dims) not in (1, 3) or min(dims) < 1:
+            self.names[value.name] = INPUT_NAME
+            if len(dims) not in (1, 2, 3) or min(dims) < 1:
                 sizes = ", ".join(str(size or "?") for size in dims)
                 self.found.problems.append(
-                    f"input {shown(value.name)}: has shape (N, {brief(sizes, 60)}); must be (N, features) or "
-                    f"(N, channels, height, width) with fixed sizes"
+                    f"input {shown(value.name)}: has shape (N, {brief(sizes, 60)}); must be (N, features), "
+                    f"(N, channels, steps) or (N, channels, height, width) with fixed sizes"
                 )
-                self.values[value.name] = None
+                self.names[value.name] = None
             else:
-                self.found.input_shape = tuple(dims)
+                self.builder, self.rank = BodyBuilder(tuple(dims)), max(1, len(dims) - 1)
 
     # ---------------------------------------------------------------------------------------------------- operators
 
     def read_node(self, node: onnx.NodeProto) -> str:
         """What an operator becomes, as text; its outputs are then known."""
         if node.op_type in QUANTIZERS:
-            if node.output and node.input and node.input[0] in self.constants:  # quantized weights are weights
-                self.constants[node.output[0]] = self.constants[node.input[0]]
+            if node.output and node.input:  # quantized weights are weights
+                self.constants.copy(node.input[0], node.output[0])
             raise NetworkError(ADVICE[node.op_type])
         if node.domain not in ("", "ai.onnx"):
             raise NetworkError(f"operators of the domain {shown(node.domain)} are unknown; supported are {SUPPORTED}")
         readers: dict[str, Callable[[onnx.NodeProto, dict[str, Any]], str]] = {
             "Conv": self.read_conv,
-            "Gemm": self.read_linear,
-            "MatMul": self.read_linear,
-            "MaxPool": self.read_pool,
-            "AveragePool": self.read_pool,
-            "GlobalMaxPool": self.read_pool,
-            "GlobalAveragePool": self.read_pool,
+            **dict.fromkeys(("Gemm", "MatMul"), self.read_linear),
+            **dict.fromkeys(("MaxPool", "AveragePool"), self.read_pool),
+            **dict.fromkeys(("GlobalMaxPool", "GlobalAveragePool", "ReduceMean"), self.read_whole),
             "Add": self.read_add,
-            "Flatten": self.read_flatten,
-            "Reshape": self.read_flatten,
+            **dict.fromkeys(("Flatten", "Reshape", "Squeeze"), self.read_flatten),
             "Constant": self.read_constant,
+            "BatchNormalization": self.read_batch_norm,
+            **dict.fromkeys(("Relu", "Clip"), self.read_relu),
             **dict.fromkeys(LAST, self.read_last),
             **dict.fromkeys(TRANSPARENT, self.read_transparent),
         }
@@ -187,100 +173,69 @@ class _Reader:
     def read_constant(self, node: onnx.NodeProto, attributes: dict[str, Any]) -> str:
         if len(attributes) != 1:
             raise NetworkError("is no valid ONNX: must have one value")
-        (value,) = attributes.values()
-        sizes = list(value.dims) if isinstance(value, TensorProto) else [len(value)] * is_list(value)
-        self.constants[node.output[0]] = sizes
+        self.constants.add(node.output[0], next(iter(attributes.values())))
         return ""
 
     def read_last(self, node: onnx.NodeProto, attributes: dict[str, Any]) -> str:
-        if node.output[0] not in {value.name for value in self.graph.output}:
+        if node.output[0] not in {value.name for value in self.model.graph.output}:
             raise NetworkError(f"has no counterpart; supported are {SUPPORTED}")
         axis = attributes.get("axis", 0 if node.op_type == "ArgMax" else -1)
         if axis not in (1, -1) or attributes.get("select_last_index"):
             raise NetworkError("must choose among the classes, axis 1, and of equal ones the first")
-        self.values[node.output[0]] = self.source(node)
+        self.names[node.output[0]] = self.graph.source(node)
         return "nothing: the class is the first largest logit"
 
     def read_transparent(self, node: onnx.NodeProto, attributes: dict[str, Any]) -> str:
         if node.op_type == "Cast" and attributes["to"] not in FLOATS:
             raise NetworkError("cuts numbers down to whole ones; leave them as they are")
-        if attributes.get("training_mode") or (node.op_type == "Dropout" and len(node.input) > 2):
+        if node.op_type == "Dropout" and len(node.input) > 2:
             raise NetworkError("is in training mode; export the model for inference")
-        if node.input[0] in self.constants:
-            self.constants[node.output[0]] = self.constants[node.input[0]]
-            return "nothing"
-        source = self.source(node)
-        self.pass_on(node, source)
-        if node.input[0] in self.rectified:
-            self.rectified.add(node.output[0])
-        if node.op_type not in ("Relu", "BatchNormalization"):
-            return "nothing"
-        if source == INPUT:
-            raise NetworkError("stands in front of the first layer; scale and shift the data before the network")
-        self.require_alone(node.input[0])
-        if node.op_type == "BatchNormalization":
-            self.require_sum(node)
-            self.require_constants(node, 1)
-        if source is None:
-            return "part of the layer before"
-        if node.op_type == "BatchNormalization":
-            self.found.normalized.add(source)
-            return f"part of {self.found.layers[source].name!r}"
-        self.rectified.add(node.output[0])
-        computing = source
-        while computing != INPUT and isinstance(self.found.layers[computing], MaxPool | Flatten):
-            computing = self.found.layers[computing].inputs[0]  # neither order changes what comes out
-        self.found.unrectified.discard(computing)
-        return "nothing" if computing == INPUT else f"part of {self.found.layers[computing].name!r}"
+        if not self.constants.copy(node.input[0], node.output[0]):
+            self.graph.pass_on(node, self.graph.source(node))
+        return "nothing"
 
-    def require_new(self, node: onnx.NodeProto) -> None:
-        """Every tensor is computed once: this also keeps whoever follows tensors back to their origin from a circle."""
-        for name in node.output:
-            if name in self.values or name in self.constants:
-                raise NetworkError(f"computes {shown(name)}, which is there already")
+    def read_batch_norm(self, node: onnx.NodeProto, attributes: dict[str, Any]) -> str:
+        if attributes.get("training_mode"):
+            raise NetworkError("is in training mode; export the model for inference")
+        source = self.behind(node)
+        self.graph.require_constants(node, 1)
+        if source is not None:
+            wanted = [self.draft.layers[source].width]
+            if any(self.constants.sizes[name] != wanted for name in node.input[1:]):
+                raise NetworkError(f"has constants of other shapes than one number a channel, {tuple(wanted)}")
+            norm = None
+            if self.pretrained:
+                scale, offset, mean, variance = (self.constants.numbers(name) for name in node.input[1:5])
+                norm = Norm(scale, offset, mean, variance, attributes.get("epsilon", 1e-5))
+            self.draft.normalize(source, norm)
+        return self.part_of(source)
 
-    def require_alone(self, name: str) -> None:
-        """Nobody else may read a tensor, nor what it is made of, back to the layer that computes it."""
-        while True:
-            if self.readers[name] > 1:
-                raise NetworkError(
-                    "its input is read elsewhere too; a layer gives its output with it or without, not both"
-                )
-            if name not in self.origin:
-                return
-            name = self.origin[name]
-
-    def require_constants(self, node: onnx.NodeProto, first: int) -> None:
-        """What a layer computes with must be constant, from this input on."""
-        for name in node.input[first:]:
-            if name and name not in self.constants:
-                raise NetworkError("multiplies two activations; one factor must be constant weights")
-
-    def require_channels(self, sizes: Sequence[int], shape: Sequence[int]) -> None:
-        """Constants that are added may differ from channel to channel of a shape without batch, and by nothing else."""
-        wanted = [1, shape[0], *[1] * (len(shape) - 1)]
-        padded = [*[1] * (len(wanted) - len(sizes)), *sizes]
-        if len(sizes) > len(wanted) or any(size not in (1, whole) for size, whole in zip(padded, wanted, strict=True)):
-            raise NetworkError(f"adds constants of shape {tuple(sizes)}; must be a bias a channel, {tuple(wanted[1:])}")
-
-    def require_sum(self, node: onnx.NodeProto) -> None:
-        """A constant scale or offset must meet the sums of a layer with weights, nothing behind them."""
-        source = self.source(node)
-        behind = any(name in self.rectified for name in node.input)
-        if behind or (source is not None and not isinstance(self.found.layers[source], Conv2d | Linear)):
-            raise NetworkError("must stand right behind a Conv, Gemm or MatMul, whose scale and bias it becomes")
+    def read_relu(self, node: onnx.NodeProto, attributes: dict[str, Any]) -> str:
+        """A Relu, or a Clip that is one or saturates."""
+        low, high = (0.0, math.inf) if node.op_type == "Relu" else limits(node, attributes, self.constants)
+        source = self.graph.source(node)
+        computing = None if source is None else self.draft.computing(source)
+        if computing is not None and self.draft.is_cut(computing, low, high):
+            self.graph.require_alone(node.input[0])
+            self.draft.rectify(computing, low, high)
+        self.graph.pass_on(node, source)
+        return self.part_of(computing)
 
     def read_conv(self, node: onnx.NodeProto, attributes: dict[str, Any]) -> str:
         shape = self.weight_shape(node)
-        self.require_constants(node, 2)
-        if len(shape) != 4:
-            raise NetworkError(f"has {len(shape) - 2} spatial dimensions, must have 2")
-        kernel, stride, padding = window(attributes, shape[2:])
-        groups = int(attributes.get("group", 1))
-        name = self.new_name("conv")
-        return self.add(
-            node, lambda source: Conv2d(name, shape[1] * groups, shape[0], kernel, stride, padding, groups, source)
-        )
+        self.graph.require_constants(node, 2)
+        if len(shape) != 2 + self.rank:
+            raise NetworkError(f"has {len(shape) - 2} spatial dimensions, must have {self.rank}")
+        if list(attributes.get("kernel_shape", shape[2:])) != shape[2:]:
+            raise NetworkError(f"has kernel_shape {shown(attributes['kernel_shape'])}, its weights have {shape[2:]}")
+        source = self.graph.source(node)
+        if source is None:
+            return self.unknown(node, "Conv2d")
+        groups, made = int(attributes.get("group", 1)), window(attributes, shape[2:], self.sizes(source))
+        if shape[1] * groups != self.builder.shape_of(source)[0]:
+            raise NetworkError(f"takes {shape[1] * groups} channels, its input is {self.builder.shape_of(source)}")
+        name = self.draft.convolution(self.new_name("conv"), source, shape[0], made, groups)
+        return self.weighted(node, name, lambda values: values.reshape(*shape[:2], *made.kernel))
 
     def read_linear(self, node: onnx.NodeProto, attributes: dict[str, Any]) -> str:
         shape = self.weight_shape(node)
@@ -288,110 +243,148 @@ class _Reader:
             raise NetworkError("has transA, alpha or beta; must be a plain product with constant weights")
         if len(shape) != 2:
             raise NetworkError(f"multiplies with weights of {len(shape)} dimensions, must have 2")
-        inward, outward = reversed(shape) if attributes.get("transB") else shape
-        self.require_constants(node, 2)
-        for bias in node.input[2:]:
-            self.require_channels(self.constants.get(bias, []), (outward,))
-        name = self.new_name("fc")
-        return self.add(node, lambda source: Linear(name, inward, outward, source))
+        transposed = not attributes.get("transB")
+        inward, outward = shape if transposed else reversed(shape)
+        self.graph.require_constants(node, 2)
+        source = self.graph.source(node)
+        if source is None:
+            return self.unknown(node, "Linear")
+        if self.builder.shape_of(source) != (inward,):
+            raise NetworkError(f"takes ({inward},), its input is {self.builder.shape_of(source)}")
+        name = self.draft.append("Linear", self.new_name("fc"), (source,), width=outward)
+        return self.weighted(node, name, lambda values: values.T if transposed else values)
+
+    def weighted(
+        self, node: onnx.NodeProto, name: str, values: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    ) -> str:
+        """The layer that a Conv or a product with weights has become, its weights as ``values`` turns them."""
+        told = self.append(node, name)
+        for bias in node.input[2:3]:
+            if bias:
+                self.shift(name, bias, (self.draft.layers[name].width,))
+        if self.pretrained:
+            self.draft.weights[f"{name}.weight"] = np.ascontiguousarray(values(self.constants.numbers(node.input[1])))
+        return told
 
     def read_pool(self, node: onnx.NodeProto, attributes: dict[str, Any]) -> str:
-        if attributes.get("ceil_mode") or any(size != 1 for size in attributes.get("dilations", [])):
-            raise NetworkError("has ceil_mode or dilations; choose kernel and stride so that it needs none")
-        source = self.source(node)
-        if node.op_type.startswith("Global"):
-            if source is None:
-                return self.unknown(node, "a pool")
-            kernel: Pair = self.shape(source)[1:]  # type: ignore[assignment]
-            stride, padding = kernel, (0, 0)
-        else:
-            kernel, stride, padding = window(attributes, attributes.get("kernel_shape", []))
-        if max(padding):
-            raise NetworkError(
-                f"pads by {padding}; pools have no padding: use a Conv with padding, or a smaller kernel"
-            )
-        kind = MaxPool if node.op_type.endswith("MaxPool") else AvgPool
-        name = self.new_name("pool" if kind is MaxPool else "average")
-        return self.add(node, lambda source: kind(name, kernel, stride, source))
+        source, is_average = self.graph.source(node), node.op_type == "AveragePool"
+        kind = "AvgPool" if is_average else "MaxPool"
+        if source is None:
+            return self.unknown(node, kind)
+        made, sizes = window(attributes, attributes.get("kernel_shape", []), self.sizes(source)), self.sizes(source)
+        if attributes.get("ceil_mode"):
+            made = made.up_to(sizes, rounded_up(made, sizes))
+        counted = bool(attributes.get("count_include_pad", 0))
+        name = self.new_name("average" if is_average else "pool")
+        return self.append(node, self.draft.pool("AvgPool" if is_average else "MaxPool", name, source, made, counted))
+
+    def read_whole(self, node: onnx.NodeProto, attributes: dict[str, Any]) -> str:
+        """The maximum or the mean of whole maps."""
+        source, is_average = self.graph.source(node), node.op_type != "GlobalMaxPool"
+        if source is None:
+            return self.unknown(node, "a pool")
+        sizes = self.sizes(source)
+        if node.op_type == "ReduceMean":
+            axes = attributes.get("axes") or [
+                int(axis) for name in node.input[1:2] for axis in self.constants.numbers(name)
+            ]
+            dims = len(sizes) + 2
+            if not sizes or sorted(axis % dims for axis in axes) != list(range(2, dims)):
+                raise NetworkError("must be the mean of whole maps, over all axes behind the channels")
+        made, name = Window.of(sizes, sizes, 0, 1), self.new_name("average" if is_average else "pool")
+        told = self.append(node, self.draft.pool("AvgPool" if is_average else "MaxPool", name, source, made))
+        if node.op_type == "ReduceMean" and not attributes.get("keepdims", 1):
+            self.append(node, self.draft.flatten(self.new_name("flatten"), name))
+        return told
 
     def read_add(self, node: onnx.NodeProto, _: dict[str, Any]) -> str:
-        constants = [name for name in node.input if name in self.constants]
+        constants = [name for name in node.input if name in self.constants.sizes]
         if constants:
-            source = self.source(node)
-            if source == INPUT:
-                raise NetworkError("stands in front of the first layer; scale and shift the data before the network")
-            self.require_sum(node)
+            activation = next((name for name in node.input if name not in self.constants.sizes), "")
+            source = self.behind(node, activation)
             if source is not None:
-                self.require_channels(self.constants[constants[0]], self.shape(source))
-            activation = next((name for name in node.input if name not in self.constants), "")
-            self.require_alone(activation)
-            self.pass_on(node, source, activation)
-            return "part of the layer before" if source is None else f"part of {self.found.layers[source].name!r}"
-        first, second = (self.values.get(name) for name in node.input)
+                self.shift(source, constants[0], self.map_shape(source))
+            return self.part_of(source)
+        first, second = (self.names.get(name) for name in node.input)
         if first is None or second is None:
             return self.unknown(node, "Add")
-        layer = Add(self.new_name("add"), (first, second))
-        return self.append(node, layer, layer.output_shape(self.shape(first), self.shape(second)))
+        return self.append(node, self.draft.add(self.new_name("add"), first, second))
 
     def read_flatten(self, node: onnx.NodeProto, attributes: dict[str, Any]) -> str:
-        if node.op_type == "Reshape":
-            sizes, source = self.inferred.get(node.output[0], []), self.source(node)
-            whole = None if source is None else math.prod(self.shape(source))
+        source = self.graph.source(node)
+        if node.op_type != "Flatten":
+            sizes = self.graph.inferred.get(node.output[0], [])
+            whole = None if source is None else math.prod(self.builder.shape_of(source))
             if len(sizes) != 2 or (whole and sizes[1] not in (0, whole)):
                 raise NetworkError(
                     "must bring (N, channels, height, width) to (N, features); other shapes have no counterpart"
                 )
         elif attributes.get("axis", 1) != 1:
             raise NetworkError(f"has axis {attributes['axis']}, must have 1")
-        source = self.source(node)
-        if source is not None and len(self.shape(source)) == 1:
-            self.pass_on(node, source)
+        if source is None:
+            return self.unknown(node, "Flatten")
+        if len(self.builder.shape_of(source)) == 1:
+            self.graph.pass_on(node, source)
             return "nothing"
-        name = self.new_name("flatten")
-        return self.add(node, lambda source: Flatten(name, source))
+        return self.append(node, self.draft.flatten(self.new_name("flatten"), source))
 
     # ------------------------------------------------------------------------------------------------------- tools
 
-    def source(self, node: onnx.NodeProto) -> int | None:
-        """The layer whose output an operator reads; None if it is not known."""
-        return next((self.values[name] for name in node.input if name in self.values), None)
+    def behind(self, node: onnx.NodeProto, tensor: str = "") -> str | None:
+        """The layer whose sums an operator scales or shifts, nothing but perhaps a norm behind them yet."""
+        tensor = tensor or node.input[0]
+        source = self.names.get(tensor)
+        if source == INPUT_NAME:
+            raise NetworkError("stands in front of the first layer; scale and shift the data before the network")
+        is_right = self.draft.is_sum if node.op_type == "BatchNormalization" else self.draft.is_open
+        if source is not None and not is_right(source):
+            raise NetworkError("must stand right behind a Conv, Gemm or MatMul, whose scale and bias it becomes")
+        self.graph.require_alone(tensor)
+        self.graph.pass_on(node, source, tensor)
+        return source
 
-    def pass_on(self, node: onnx.NodeProto, source: int | None, name: str = "") -> None:
-        """The output of an operator is still that of a layer; ``name``: of the tensor that it is made of."""
-        self.values[node.output[0]] = source
-        self.origin[node.output[0]] = name or node.input[0]
+    def part_of(self, source: str | None) -> str:
+        return "part of the layer before" if source is None else f"part of {source!r}"
 
-    def shape(self, index: int) -> Shape:
-        return self.found.input_shape if index == INPUT else self.shapes[index]
+    def map_shape(self, source: str) -> Shape:
+        """Shape of what a layer gives as the model has it: of signals (channels, steps)."""
+        shape = self.builder.shape_of(source)
+        return shape if len(shape) == 1 else (shape[0], *shape[3 - self.rank :])
+
+    def sizes(self, source: str) -> Shape:
+        """Sizes of the map that a layer gives."""
+        if len(self.builder.shape_of(source)) == 1:
+            raise NetworkError(f"reads {self.builder.shape_of(source)}; must read maps")
+        return self.map_shape(source)[1:]
 
     def weight_shape(self, node: onnx.NodeProto) -> list[int]:
-        self.require_constants(node, 1)
-        return self.constants.get(node.input[1], [])
+        self.graph.require_constants(node, 1)
+        return self.constants.sizes.get(node.input[1], [])
+
+    def shift(self, name: str, constant: str, shape: Sequence[int]) -> None:
+        """Add a constant to the sums of a layer, which give this shape."""
+        require_channels(self.constants.sizes.get(constant, []), shape)
+        if self.pretrained:
+            self.draft.shift(name, np.broadcast_to(self.constants.numbers(constant).reshape(-1), (shape[0],)))
 
     def new_name(self, stem: str) -> str:
         """The next free name of a kind of layer: conv1, conv2 ..."""
-        return f"{stem}{1 + sum(layer.name.rstrip('0123456789') == stem for layer in self.found.layers)}"
+        return f"{stem}{1 + sum(name.rstrip('0123456789') == stem for name in self.draft.layers)}"
 
-    def add(self, node: onnx.NodeProto, make: Callable[[tuple[int]], Any]) -> str:
-        """A layer with one input, if that is known."""
-        source = self.source(node)
-        if source is None:
-            return self.unknown(node, type(make((INPUT,))).__name__)
-        layer = make((source,))
-        return self.append(node, layer, layer.output_shape(self.shape(source)))
-
-    def append(self, node: onnx.NodeProto, layer: Layer, shape: Shape) -> str:
-        self.found.layers.append(layer)
-        self.shapes.append(shape)
-        index = len(self.found.layers) - 1
-        self.values[node.output[0]] = index
-        if isinstance(layer, Linear | Conv2d | Add | AvgPool):
-            self.found.unrectified.add(index)
-        else:
-            self.origin[node.output[0]] = node.input[0]
-        sizes = " x ".join(map(str, shape))
-        return f"{type(layer).__name__} {layer.name!r}, {sizes} out"
+    def append(self, node: onnx.NodeProto, name: str) -> str:
+        """Take a layer of the draft for what an operator gives, unless shapes speak against it."""
+        described = self.draft.layers[name]
+        try:
+            self.builder.add(described)
+        except TsnError:
+            del self.draft.layers[name]
+            raise
+        self.names[node.output[0]] = name
+        if described.kind in ("MaxPool", "Flatten"):
+            self.graph.origin[node.output[0]] = node.input[0]
+        sizes = " x ".join(map(str, self.map_shape(name)))
+        return f"{described.kind} {name!r}, {sizes} out"
 
     def unknown(self, node: onnx.NodeProto, kind: str) -> str:
-        self.values[node.output[0]] = None
+        self.names[node.output[0]] = None
         return f"{kind}, of unknown size because of what stands before it"

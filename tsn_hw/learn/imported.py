@@ -60,6 +60,17 @@ class Window:
         return replace(self, padding=padding, grown=any(missing))
 
 
+@dataclass(frozen=True)
+class Norm:
+    """A batch norm by its parts, as torch names them; no weight is a gain of 1, no bias an offset of 0."""
+
+    weight: Any
+    bias: Any
+    running_mean: Any
+    running_var: Any
+    eps: float = EPSILON
+
+
 class Draft:
     """Layers by name, in order, and their numbers."""
 
@@ -91,16 +102,27 @@ class Draft:
         if window is None:
             name = self.append("Linear", name, (source,), width=len(values))
         else:
-            fields = {key: getattr(window, key) for key in ("kernel", "stride", "padding", "dilation")}
-            name = self.append("Conv2d", name, (source,), width=len(values), groups=part.groups, **fields)
+            name = self.convolution(name, source, len(values), window, part.groups)
             values = values if values.ndim == 4 else values[:, :, None]
         self.weights[f"{name}.weight"] = values
         if part.bias is not None:
             self.weights[f"{name}.bias"] = _floats(part.bias)
         return name
 
-    def pool(self, kind: LayerKind, name: str, source: str, window: Window) -> str:
-        """A pool; its padding counts as zeros."""
+    def convolution(self, name: str, source: str, width: int, window: Window, groups: int) -> str:
+        """A convolution, without weights yet."""
+        fields = {key: getattr(window, key) for key in ("kernel", "stride", "padding", "dilation")}
+        return self.append("Conv2d", name, (source,), width=width, groups=groups, **fields)
+
+    def pool(self, kind: LayerKind, name: str, source: str, window: Window, counted: bool = True) -> str:
+        """A pool; its padding must count as zeros, which ``counted`` says of a mean."""
+        outside = any(window.padding)
+        if max(window.dilation) > 1:
+            raise NetworkError("has a dilation, which pools do not have here")
+        if kind == "AvgPool" and outside and (not counted or window.grown):
+            raise NetworkError("leaves padding out of its mean; use count_include_pad=True and no ceil_mode, or none")
+        if kind == "MaxPool" and outside and not self.is_nonnegative(source):
+            raise NetworkError("pads what may be negative; put a ReLU before it, or pad the convolution")
         return self.append(kind, name, (source,), kernel=window.kernel, stride=window.stride, padding=window.padding)
 
     def add(self, name: str, first: str, second: str) -> str:
@@ -113,14 +135,28 @@ class Draft:
 
     def is_sum(self, name: str) -> bool:
         """Whether a layer has weights, and nothing behind them yet."""
+        return self.is_open(name) and not self.layers[name].batch_norm
+
+    def is_open(self, name: str) -> bool:
+        """Whether a layer has weights, and nothing but perhaps a batch norm behind them yet."""
         layer = self.layers.get(name)
         if layer is None or layer.kind not in ("Conv2d", "Linear"):
             return False
-        return not (layer.relu or layer.batch_norm or layer.clip or layer.dropout)
+        return not (layer.relu or layer.clip or layer.dropout)
+
+    def shift(self, name: str, values: Any) -> None:
+        """Add constants to the sums of a layer, or to what its batch norm gives."""
+        key = f"{name}.{'offset' if self.layers[name].batch_norm else 'bias'}"
+        self.weights[key] = self.weights.get(key, np.float32(0)) + _floats(values)
 
     def normalize(self, name: str, norm: Any) -> None:
-        """A batch norm behind a layer: gain, offset, mean and variance of :data:`EPSILON`; it takes the bias in."""
+        """A batch norm behind a layer: gain, offset, mean and variance of :data:`EPSILON`; it takes the bias in.
+
+        None is one whose numbers are not asked for.
+        """
         self.layers[name] = replace(self.layers[name], batch_norm=True)
+        if norm is None:
+            return
         mean, variance = _floats(norm.running_mean), _floats(norm.running_var)
         scale = np.ones_like(mean) if norm.weight is None else _floats(norm.weight)
         offset = np.zeros_like(mean) if norm.bias is None else _floats(norm.bias)
@@ -144,9 +180,17 @@ class Draft:
             return True
         return layer.kind not in ("Conv2d", "Linear") and all(map(self.is_nonnegative, layer.inputs))
 
-    def rectify(self, name: str, relu: bool, high: float) -> None:
-        """A ReLU, or saturation at +-high, at the end of a layer that computes."""
-        layer = self.layers[name]
+    def is_cut(self, name: str, low: float, high: float) -> bool:
+        """Whether saturation at two ends may change what a layer gives; a ReLU changes nothing that is not negative."""
+        return not (low == 0 and np.isinf(high) and self.is_nonnegative(name))
+
+    def rectify(self, name: str, low: float, high: float) -> None:
+        """A ReLU, from 0 on, or saturation at +-high, at the end of a layer that computes."""
+        if name == INPUT_NAME:
+            raise NetworkError("stands in front of the first layer; clip the data before the network")
+        if not (low == 0 or low == -high) or not high > 0:
+            raise NetworkError(f"saturates at {low:g} and {high:g}; must begin at 0 or be the same on both sides")
+        layer, relu = self.layers[name], low == 0
         clip = layer.clip if np.isinf(high) else min(high, layer.clip or high)
         if layer.dropout or (layer.clip and not layer.relu and relu and clip != layer.clip):
             raise NetworkError("stands behind a Dropout or another clip; put it right behind the layer that computes")

@@ -22,6 +22,7 @@ from brevitas.inject import value
 from brevitas.proxy.parameter_quant import WeightQuantProxyFromInjector
 from brevitas.quant.base import IntQuant, PerTensorPoTScaling8bit
 from brevitas.quant.solver.weight import WeightQuantSolver
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tsn_hw.core.arithmetic import Ints
@@ -256,7 +257,12 @@ def weight_exponent(fan_in: int, centroid_bits: int, headroom: float) -> int:
     >>> weight_exponent(64, 8, 4.0)  # 2**7 steps of 2**-8 reach 0.5
     -8
     """
-    return math.ceil(math.log2(headroom / math.sqrt(fan_in))) - (centroid_bits - 1)
+    return grid_exponent(headroom / math.sqrt(fan_in), centroid_bits)
+
+
+def grid_exponent(reach: float, centroid_bits: int) -> int:
+    """Exponent of the finest grid of centroids that holds weights up to ``reach``."""
+    return math.ceil(math.log2(reach)) - (centroid_bits - 1)
 
 
 class _SubnetLayer:
@@ -276,6 +282,22 @@ class _SubnetLayer:
         """The scale of the weights."""
         grid: PowerOfTwoScale = self.weight_quant.tensor_quant.scaling_impl
         return grid
+
+    @torch.no_grad()
+    def start_from(self, weights: NDArray[np.float32] | None) -> None:
+        """Begin with weights that were learned elsewhere, if there are any, on a grid that reaches twice as far.
+
+        The scores keep the values that were drawn, dealt out anew: the larger a weight, the larger its score.
+        """
+        if weights is None:
+            return
+        self.weight.copy_(torch.from_numpy(weights))
+        largest = float(self.weight.abs().max())
+        if largest:
+            self.grid.set(grid_exponent(2 * largest, int(self.weight_quant.bit_width())))
+        scores = self.subnet.scores.data.flatten()
+        drawn = scores[scores.abs().argsort(stable=True)]
+        scores[self.weight.data.flatten().abs().argsort(stable=True)] = drawn
 
     def learned_weight(self) -> Tensor:
         """Effective weights of the task that is being learned."""

@@ -55,10 +55,9 @@ def train(
     """
     tasks = stream if isinstance(stream, TaskStream) else own_stream(stream, settings.seed, _share(settings))
     wanted = _with_body(settings, body, tasks)
-    device = device_of(options.device)
-    check_trainable(wanted, tasks, device)
-    run = Run(wanted, tasks, Path(folder), device, options.quiet, callbacks)
-    run.execute(options.resume)
+    check_trainable(wanted, tasks, device_of(options.device))
+    run = Run(wanted, tasks, Path(folder), options, callbacks, body.weights if isinstance(body, Architecture) else {})
+    run.execute()
     return TrainedRun(run.network(), run.position.records)
 
 

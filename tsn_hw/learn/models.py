@@ -20,7 +20,7 @@ from tsn_hw.core.arithmetic import ActFormat
 from tsn_hw.core.layers import INPUT, Add, AvgPool, Layer, Linear, MaxPool, Weighted, refused
 from tsn_hw.learn.activations import Activation, AnyTensor, value_of
 from tsn_hw.learn.architectures import Architecture
-from tsn_hw.learn.forward import ENGINE, Interpreter, norm_of, sums
+from tsn_hw.learn.forward import ENGINE, Interpreter, norm_of, parts_of, start_from, sums
 from tsn_hw.learn.layers import WeightLayer, weight_layer
 from tsn_hw.learn.methods import TSN, Method
 from tsn_hw.learn.settings import Formats
@@ -66,6 +66,11 @@ class TaskAffine(nn.Module):
         self.register_buffer("multiplier_exponent", torch.tensor(0))
         self.register_buffer("dropped_bits", torch.tensor(0))
         self.register_buffer("committed", torch.tensor(False))
+
+    @property
+    def parts(self) -> dict[str, Tensor]:
+        """Its tensors by the names that they have among a body's weights."""
+        return {"bias": self.bias} if self.norm is None else parts_of(self.norm)
 
     def forward(self, x: AnyTensor) -> Tensor:
         values = value_of(x)
@@ -140,6 +145,7 @@ class TaskModules(nn.Module):
         for index, layer in enumerate(architecture.layers):
             if isinstance(layer, Weighted):
                 self.affines[str(index)] = TaskAffine(layer, architecture.normalizes(layer))
+                start_from(architecture.weights, layer.name, self.affines.of(index).parts)
             if layer.computes:
                 self.activations[str(index)] = Activation(formats.act_bits, layer.name in architecture.signed)
         self.head = weight_layer(head, formats, generator, method)
@@ -160,10 +166,14 @@ class SubnetModel(Interpreter):
         self._pooled = _only_pooled(architecture)
 
     def add_bank(self, generator: torch.Generator) -> int:
-        """Append a fresh body: Kaiming-uniform weights and scores from the generator. Returns its index."""
+        """Append a fresh body: Kaiming-uniform scores from the generator, and weights unless the body has its own.
+
+        Returns its index.
+        """
         bank = ByIndex[WeightLayer]()
         for index, layer in self.architecture.weighted.items():
             bank[str(index)] = weight_layer(layer, self.formats, generator, self.method)
+            bank.of(index).start_from(self.architecture.weights.get(f"{layer.name}.weight"))
         self.banks.append(bank.to(self.device))
         return len(self.banks) - 1
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -135,6 +136,21 @@ def figure(node: fx.Node, known: Mapping[fx.Node, Any]) -> bool:
 def is_quantized(part: object) -> bool:
     """Whether a module, or the tensor of one, is of Brevitas."""
     return any(kind.__module__.partition(".")[0] == "brevitas" for kind in type(part).__mro__)
+
+
+@contextmanager
+def quantizers_off(module: nn.Module) -> Iterator[None]:
+    """A module whose parts of Brevitas compute as the float modules that they are derived from."""
+    wanted = {"disable_quant": True, "return_quant_tensor": False}
+    parts = [part for part in module.modules() if is_quantized(part)]
+    before = [(part, key, getattr(part, key)) for part in parts for key in wanted if hasattr(part, key)]
+    try:
+        for part, key, _ in before:
+            setattr(part, key, wanted[key])
+        yield
+    finally:
+        for part, key, value in before:
+            setattr(part, key, value)
 
 
 def is_known(part: nn.Module) -> bool:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from tsn_hw.core.errors import BodyError
+from tsn_hw.core.errors import BodyError, brief
 from tsn_hw.core.files import StrPath, read_bytes
 from tsn_hw.learn.architectures import Architecture
-from tsn_hw.learn.foreign import Foreign, read_foreign
-from tsn_hw.learn.imported import Draft
+from tsn_hw.learn.foreign import read_foreign
 
 
-def onnx_body(path: StrPath) -> Architecture:
-    """The body of a float model in an ONNX file, without its weights; its last Gemm or MatMul is the head, left out.
+def onnx_body(path: StrPath, *, pretrained: bool = False) -> Architecture:
+    """The body of a float model in an ONNX file; its last Gemm or MatMul is the head, left out.
+
+    ``pretrained`` takes its weights along, for a start from them and for the float network of the body.
 
     Raises FileError if the file cannot be read, BodyError with all that has no counterpart.
     """
@@ -21,22 +24,13 @@ def onnx_body(path: StrPath) -> Architecture:
         model = onnx.load_from_string(read_bytes(path))
     except DecodeError as error:
         raise BodyError(f"{path}: is no ONNX file, or damaged") from error
-    found = read_foreign(model)
-    if found.all_problems:
+    try:
+        if pretrained:
+            onnx.load_external_data_for_model(model, str(Path(path).parent))
+    except (onnx.checker.ValidationError, ValueError, OSError) as error:
+        raise BodyError(f"{path}: its weights are not there: {brief(str(error))}") from error
+    found = read_foreign(model, pretrained)
+    if found.body is None:
         told = "\n  - ".join(found.all_problems)
         raise BodyError(f"{path} cannot become a body:\n  - {told}")
-    return body_of_foreign(found)
-
-
-def body_of_foreign(found: Foreign) -> Architecture:
-    """The body of a model that has been read and has no problems: all its layers but the head."""
-    *body, _ = found.layers
-    named = Architecture(
-        found.input_shape,
-        tuple(body),
-        frozenset(body[index].name for index in found.normalized if index < len(body)),
-        frozenset(layer.name for index, layer in enumerate(body) if index in found.unrectified),
-    )
-    draft = Draft()
-    draft.layers = {described.name: described for described in named.settings().layers}
-    return draft.build(found.input_shape)
+    return found.body

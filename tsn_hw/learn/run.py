@@ -14,6 +14,7 @@ import time
 from dataclasses import asdict, replace
 from itertools import zip_longest
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,10 @@ from tsn_hw.core.errors import SettingsError, TrainingError, warn
 from tsn_hw.core.files import StrPath, read_bytes, write_atomically
 from tsn_hw.core.locks import LOCK, sole_writer
 from tsn_hw.core.network import PackedNetwork
+from tsn_hw.learn.architectures import Weights
 from tsn_hw.learn.baselines import float_body_percent
-from tsn_hw.learn.callbacks import Callbacks, Epoch
+from tsn_hw.learn.bodies import read_onnx
+from tsn_hw.learn.callbacks import Callbacks, Epoch, RunOptions
 from tsn_hw.learn.checkpoint import FILE as CHECKPOINT
 from tsn_hw.learn.checkpoint import (
     Label,
@@ -59,6 +62,7 @@ from tsn_hw.learn.prune import Accuracy
 from tsn_hw.learn.ready import architecture_of, check_size, check_trainable, few_to_decide_on, memory_errors
 from tsn_hw.learn.route import Probe, Route, calibrated_threshold, check_memory, make_memory, route
 from tsn_hw.learn.settings import Settings
+from tsn_hw.learn.start import keep_weights, weights_of
 from tsn_hw.learn.steps import finish_task, learn_alone, prune_task, test_accuracy
 from tsn_hw.learn.trained import capture, trained_path, write_trained
 from tsn_hw.learn.training import (
@@ -99,8 +103,8 @@ def train(
     into the folder; TrainingError if it holds a run and ``resume`` is off, or a run of other settings.
     """
     check_trainable(settings, stream, device_of(device))
-    run = Run(settings, stream, Path(folder), device_of(device), quiet)
-    run.execute(resume)
+    run = Run(settings, stream, Path(folder), RunOptions(device, resume, quiet))
+    run.execute()
     return run.network()
 
 
@@ -113,8 +117,8 @@ def train_floats(
     float32 weights and coded masks against the dense float32 body. Raises as :func:`train` does.
     """
     check_size(settings, stream, device_of(device))
-    run = Run(settings, stream, folder, device_of(device), quiet)
-    run.execute(resume)
+    run = Run(settings, stream, folder, RunOptions(device, resume, quiet))
+    run.execute()
     return list(run.position.records)
 
 
@@ -124,7 +128,7 @@ def load_run(settings: Settings, stream: TaskStream, folder: StrPath) -> SubnetM
     Raises TrainingError if the run is not finished, is one of other settings or tasks, or its checkpoint is damaged.
     """
     folder = Path(folder)
-    run = Run(settings, stream, folder, device_of("cpu"), quiet=True)
+    run = Run(settings, stream, folder, RunOptions(quiet=True))
     if not (folder / CHECKPOINT).exists():
         raise TrainingError(f"{folder}: has no checkpoint")
     run.restore(read_checkpoint(folder, digests(run.settings)))
@@ -156,18 +160,21 @@ class Run:
         settings: Settings,
         stream: TaskStream,
         folder: Path,
-        device: torch.device,
-        quiet: bool,
+        options: RunOptions,
         callbacks: Callbacks = Callbacks(),
+        weights: Weights = MappingProxyType({}),
     ) -> None:
-        self.settings, self.stream, self.folder, self.device = prepared(settings, stream), stream, folder, device
-        self.quiet, self.callbacks = quiet, callbacks
+        """``weights`` are those that the settings ask to start from, where the caller has them."""
+        self.settings = prepared(replace(settings, model=read_onnx(settings.model)), stream)
+        self.stream, self.folder, self.device = stream, folder, device_of(options.device)
+        self.resume, self.quiet, self.callbacks = options.resume, options.quiet, callbacks
+        self.weights = weights_of(self.settings.model, folder, weights)
         self.model = self._new_model()
         self.position = Position(settings_digest(self.settings), tasks=len(stream))
         self.saved, self.pause = time.monotonic(), CHECKPOINT_SECONDS
 
     def _new_model(self) -> SubnetModel:
-        architecture = architecture_of(self.settings, self.stream.input_shape)
+        architecture = replace(architecture_of(self.settings, self.stream.input_shape), weights=self.weights)
         model = SubnetModel(architecture, self.settings.formats, METHODS[self.settings.train.method]).to(self.device)
         model.callbacks = self.callbacks
         return model
@@ -189,15 +196,16 @@ class Run:
                     check_memory(bytes.fromhex(label.routing), self.model, self.settings.route)
             load_model(self.model, position, tensors)
 
-    def execute(self, resume: bool) -> None:
+    def execute(self) -> None:
         """Learn what is left of the stream."""
         with sole_writer(self.folder / LOCK), reproducible(self.settings.train.threads), memory_errors():
-            checkpoint = open_run(self.folder, self.settings, resume)
+            checkpoint = open_run(self.folder, self.settings, self.resume)
             discard(self.folder, partial=checkpoint is not None)
             if checkpoint is not None:
                 self.restore(checkpoint)
                 self._check_files()
             write_atomically(self.folder / SETTINGS, settings_to_json(self.settings).encode())
+            keep_weights(self.folder, self.weights)
             if self.position.task < len(self.stream):
                 for line in few_to_decide_on(self.stream):
                     warn(line)

@@ -148,6 +148,10 @@ class ModelSettings:
     dropout: float = 0.0
     """Probability that an element is dropped while training: of an mlp's input, of the hidden layers of other
     bodies."""
+    pretrained: bool = False
+    """Whether the first task of every bank starts from the weights of an ONNX file instead of noise."""
+    start: str = ""
+    """SHA-256 of the weights that it starts from: a run notes it, and keeps them in its folder."""
 
     def __post_init__(self) -> None:
         _require(0 <= self.dropout <= 0.9, "model.dropout", self.dropout, "0..0.9")

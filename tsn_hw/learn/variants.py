@@ -19,7 +19,7 @@ from torch import Tensor
 from tsn_hw.core import artifact
 from tsn_hw.core.errors import TrainingError
 from tsn_hw.core.network import PackedNetwork
-from tsn_hw.learn.architectures import Architecture
+from tsn_hw.learn.architectures import Architecture, Weights
 from tsn_hw.learn.codebook import fit_codebook
 from tsn_hw.learn.data.tasks import TaskStream
 from tsn_hw.learn.folder import digests
@@ -29,6 +29,7 @@ from tsn_hw.learn.prune import post_prune
 from tsn_hw.learn.quantize import FitCodebook, refit_all, train_quantized
 from tsn_hw.learn.ready import architecture_of
 from tsn_hw.learn.settings import ActBits, Formats, Settings
+from tsn_hw.learn.start import weights_of
 from tsn_hw.learn.trained import read_trained, restore, trained_path
 from tsn_hw.learn.training import CALIBRATION_IMAGES, Tensors, evaluate, generator_of, reproducible, seed_of, to_real
 
@@ -61,11 +62,12 @@ class TrainedStream:
     labels: tuple[TaskLabel, ...]
     banks: tuple[int, ...]
     tasks: tuple[Mapping[str, Tensor], ...]
+    weights: Weights
 
     @cached_property
     def architecture(self) -> Architecture:
         """The body that the tasks share."""
-        return architecture_of(self.settings, self.stream.input_shape)
+        return replace(architecture_of(self.settings, self.stream.input_shape), weights=self.weights)
 
     @cached_property
     def layer_names(self) -> tuple[str, ...]:
@@ -92,7 +94,8 @@ def load_trained(settings: Settings, stream: TaskStream, folder: Path) -> Traine
     known = digests(settings)
     tasks = tuple(read_trained(trained_path(folder, task), known) for task in range(len(stream)))
     labels = tuple(TaskLabel(task.name, task.classes, task.routing) for task in net.tasks)
-    return TrainedStream(settings, stream, labels, tuple(task.bank for task in net.tasks), tasks)
+    banks, weights = tuple(task.bank for task in net.tasks), weights_of(settings.model, folder, {})
+    return TrainedStream(settings, stream, labels, banks, tasks, weights)
 
 
 def pack(trained: TrainedStream, variant: Variant, fit: FitCodebook = fit_codebook) -> PackedNetwork:

@@ -32,7 +32,6 @@ from tsn_hw.hardware.pipeline import least_accelerator, obstacles, refold
 if TYPE_CHECKING:
     from export.qonnx_graphs.files import Flavour
     from tsn_hw.learn.architectures import Architecture
-    from tsn_hw.learn.foreign import Foreign
     from tsn_hw.learn.settings import Settings
 
 T = TypeVar("T")
@@ -271,26 +270,18 @@ def check_onnx(path: Path) -> Checked:
     foreign = read_foreign(model)
     records = [{"operator": op.name, "kind": op.kind, "becomes": op.becomes or "-"} for op in foreign.operators]
     problems, notes = {"operators": foreign.all_problems}, list[str]()
-    if not foreign.all_problems:
-        problems["settings"] = []
-        try:
-            notes = ["train it with", "", _model_table(foreign, path)]
-        except SettingsError as error:
-            problems["settings"].append(str(error))
+    if foreign.body is not None:
+        notes = ["train it with", "", _model_table(foreign.body, foreign.classes, path)]
     title = f"{path}: model of another tool, {len(foreign.operators)} operators"
     return Checked(title, records, problems, notes)
 
 
-def _model_table(foreign: Foreign, path: Path) -> str:
-    """The table of a settings file whose body is that of a foreign model; SettingsError if it has none."""
-    from tsn_hw.learn.onnx_files import body_of_foreign
-
-    read, (*body, last) = body_of_foreign(foreign), foreign.layers
-    normalized = {read.normalizes(layer) for layer in read.weighted.values()}
-    bare = [layer.name for index, layer in enumerate(body) if index in foreign.unrectified]
-    classes = f"  # head: {last.weight_shape[0] if isinstance(last, Linear) else 0} classes"
-    for settings, known in _known_bodies(foreign.input_shape, body):
-        if len(normalized) == 1 and _signature(known.layers, known.signed) == _signature(body, bare):
+def _model_table(body: Architecture, head: int, path: Path) -> str:
+    """The table of a settings file whose body is this one, of a foreign model with a head of so many classes."""
+    normalized = {body.normalizes(layer) for layer in body.weighted.values()}
+    classes = f"  # head: {head} classes"
+    for settings, known in _known_bodies(body.input_shape, body.layers):
+        if len(normalized) == 1 and _signature(known.layers, known.signed) == _signature(body.layers, body.signed):
             return "\n".join(["[model]", *settings, f"batch_norm = {str(normalized == {True}).lower()}{classes}"])
     return f'[model]\nkind = "onnx"\npath = {json.dumps(path.name)}{classes}'
 

@@ -35,6 +35,7 @@ from tsn_hw.learn.data.inputs import integers
 from tsn_hw.learn.data.tasks import TaskStream
 from tsn_hw.learn.run import train
 from tsn_hw.learn.settings import Settings
+from tsn_hw.learn.start import keep_weights, weights_of
 from tsn_hw.learn.trained import trained_path
 from tsn_hw.learn.training import reproducible
 from tsn_hw.learn.variants import TrainedStream, Variant, float_accuracies, load_trained, pack
@@ -134,6 +135,8 @@ def learn(settings: Settings, folder: Path, run: Path | None) -> None:
     """Learn a run, or what is left of it, of the tasks that a finished run had, or that the settings describe."""
     with _ONE_AT_A_TIME:
         stream = stream_of(settings) if run is None else RunFolder(run).stream
+        if run is not None:
+            keep_weights(folder, weights_of(settings.model, run, {}))
         train(settings, stream, folder, resume=True, quiet=True)
 
 
