@@ -13,7 +13,8 @@ from nets import random_mlp
 from tsn_hw import load
 from tsn_hw.core.network import PackedNetwork
 from tsn_hw.hardware.folding import Folding, HardwareSettings, Layout, UnitSettings
-from tsn_hw.hardware.kinds import ListUnit, MatrixUnit
+from tsn_hw.hardware.kinds import MatrixUnit
+from tsn_hw.hardware.list_unit import ListUnit
 from tsn_hw.hardware.pipeline import least_accelerator, refold
 
 FOLDINGS: tuple[tuple[Layout, int, int], ...] = (

@@ -16,7 +16,6 @@ from tsn_hw.core.errors import SettingsError, brief, shown
 from tsn_hw.core.files import StrPath
 from tsn_hw.core.records import build, read_json
 from tsn_hw.hardware.design import Design
-from tsn_hw.hardware.kinds import ListUnit
 from tsn_hw.hardware.units import SHIFT_BITS, Unit
 
 OWN_FILE = Path(__file__).with_name("coefficients.json")
@@ -137,7 +136,7 @@ def features(design: Design, unit: Unit, device: Device) -> Features:
         area=sum(count * a * b for count, a, b in in_luts),
         compare_bits=0 if unit.scales else pe * unit.output.bits,
         port_bits=sum(count * stream.bits for count, stream in ports),
-        list_bits=unit.list_bits if isinstance(unit, ListUnit) else 0,
+        list_bits=unit.list_bits,
     )
 
 

@@ -36,7 +36,7 @@ from tsn_hw.core.errors import FoldingError, SettingsError
 from tsn_hw.core.network import PackedNetwork
 from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.folding import Folding, HardwareSettings, Layout, MaskMode, UnitSettings, divisors
-from tsn_hw.hardware.kinds import ListUnit
+from tsn_hw.hardware.list_unit import ListUnit
 from tsn_hw.hardware.memories import Memory
 from tsn_hw.hardware.pipeline import accelerator, refold, refold_unit, unit_names
 from tsn_hw.hardware.units import LINES, ActivationStream, Unit

@@ -19,7 +19,8 @@ from tsn_hw.core.network import PackedNetwork
 from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.folding import HardwareSettings
 from tsn_hw.hardware.images import Limbs, MemoryImage, pack_lanes
-from tsn_hw.hardware.kinds import ListUnit, MatrixUnit
+from tsn_hw.hardware.kinds import MatrixUnit
+from tsn_hw.hardware.list_unit import ListUnit
 from tsn_hw.hardware.memories import MemoryLayout
 from tsn_hw.hardware.pipeline import accelerator
 from tsn_hw.hardware.units import Unit

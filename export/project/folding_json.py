@@ -29,7 +29,7 @@ from tsn_hw.core.network import PackedNetwork
 from tsn_hw.core.records import Bounds, build, convert, parse_json
 from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.folding import ROOM, Folding, HardwareSettings, Layout, MaskMode, RamStyle, UnitSettings
-from tsn_hw.hardware.kinds import ListUnit
+from tsn_hw.hardware.list_unit import ListUnit
 from tsn_hw.hardware.pipeline import unit_names
 from tsn_hw.hardware.units import ActivationStream
 

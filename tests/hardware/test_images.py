@@ -17,7 +17,7 @@ from tsn_hw.hardware.images import MemoryImage, pack_lanes
 from tsn_hw.hardware.kinds import MatrixUnit
 from tsn_hw.hardware.memories import Field, MemoryLayout
 from tsn_hw.hardware.pipeline import accelerator, obstacles, refold, unit_names
-from tsn_hw.hardware.units import Window
+from tsn_hw.hardware.window import Window
 
 
 def expected(net, unit, task) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Lists of used weights: decoded again line by line, and what they cost in cycles and bits."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from tests.helpers.networks import random_network, recipes
 from tests.helpers.small_network import NET
 from tsn_hw.core.errors import FoldingError
 from tsn_hw.hardware.folding import Folding, HardwareSettings, UnitSettings
-from tsn_hw.hardware.kinds import ListUnit
+from tsn_hw.hardware.list_unit import ListUnit
 from tsn_hw.hardware.lists import gap_widths, gaps_of, list_lines, schedule
 from tsn_hw.hardware.pipeline import accelerator, least_accelerator, refold_unit, unit_names
 
@@ -133,3 +134,11 @@ def test_the_first_list_keeps_its_lines_and_widths_when_tasks_come():
     assert (one.limbs[:end] == both.limbs[:end]).all()
     assert not one.limbs[end:].any()
     assert both.limbs[end:].any()
+
+
+def test_the_picture_of_the_format_shows_lists_as_they_are(monkeypatch):
+    root = Path(__file__).parents[2]
+    monkeypatch.syspath_prepend(root / "benchmarks")
+    from draw_lists import drawn
+
+    assert (root / "docs" / "lists.svg").read_text(encoding="utf-8") == drawn()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tsn_hw.hardware.ring import ring_steps
-from tsn_hw.hardware.units import Window
+from tsn_hw.hardware.window import Window
 
 
 def uses(window, by_part):

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tsn_hw.hardware.dataflow import Dataflow, Process
-from tsn_hw.hardware.kinds import VECTOR_BANKS, ListUnit, MatrixUnit, PoolUnit
+from tsn_hw.hardware.kinds import MatrixUnit, PoolUnit
+from tsn_hw.hardware.list_unit import VECTOR_BANKS, ListUnit
 
 Step = tuple[tuple[int, ...], tuple[int, ...]]
 """Channels that one step of a loop reads, and then writes."""

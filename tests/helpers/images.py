@@ -7,7 +7,7 @@ import numpy as np
 from tsn_hw.core.network import PackedNetwork
 from tsn_hw.hardware.folding import Folding, HardwareSettings, UnitSettings, divisors
 from tsn_hw.hardware.images import MemoryImage
-from tsn_hw.hardware.kinds import ListUnit
+from tsn_hw.hardware.list_unit import ListUnit
 from tsn_hw.hardware.pipeline import accelerator, refold_unit, unit_names
 
 

@@ -22,7 +22,8 @@ from tsn_hw.core.memory import index_bits
 from tsn_hw.hardware.design import BUS_BITS, Design
 from tsn_hw.hardware.memories import KINDS, MIN_DEPTH, Memory, MemoryLayout
 from tsn_hw.hardware.ring import ring_steps
-from tsn_hw.hardware.units import ActivationStream, Parameters, Unit, Window
+from tsn_hw.hardware.units import ActivationStream, Parameters, Unit
+from tsn_hw.hardware.window import Window
 
 ProcessKind = Literal["input", "copy", "convert", "window", "unit", "output"]
 
@@ -49,8 +50,8 @@ class Process:
 
     unit: the number of the unit that it belongs to (INPUT for what belongs to the input). name: its own among all
     processes: the unit's, or that of what it writes. title: what it does, in words. parameters: what it computes with.
-    storage: sizes of its memories, what they are stored in, and the files of those that are constant. cycles: of an
-    inference, where it is the loop of a unit or of a window.
+    storage: sizes of its memories, what they are stored in, and the files of those that are constant. banks: vectors
+    that buffers hold. cycles: of an inference, where it is the loop of a unit or of a window.
     """
 
     kind: ProcessKind
@@ -64,6 +65,7 @@ class Process:
     layouts: tuple[MemoryLayout, ...] = ()
     buffers: tuple[Memory, ...] = ()
     cycles: int = 0
+    banks: Parameters = field(default_factory=dict)
 
     @property
     def is_loop(self) -> bool:
@@ -88,7 +90,7 @@ class Process:
         for layout in self.layouts:
             found |= {} if layout.is_loaded else {f"{layout.kind.upper()}_FILE": f"{layout.name}.mem"}
         memories = [*(layout.memory for layout in self.layouts), *self.buffers]
-        return found | {f"{memory.kind.upper()}_STYLE": memory.storage for memory in memories}
+        return found | {f"{memory.kind.upper()}_STYLE": memory.storage for memory in memories} | dict(self.banks)
 
     @property
     def declaration(self) -> str:
@@ -297,7 +299,7 @@ class _Builder:
         self.processes.append(
             Process(
                 "unit", unit.number, name, f"{unit.name}: {type(unit).__name__}", inputs, (made,), unit.parameters,
-                unit.module, unit.layouts(self.design.max_tasks), vectors, unit.steps,
+                unit.module, unit.layouts(self.design.max_tasks), vectors, unit.steps, unit.banks,
             )
         )  # fmt: skip
         return made

@@ -28,7 +28,7 @@ of one task; its images are those of the first task.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,10 +36,8 @@ from numpy.typing import NDArray
 from tsn_hw.core.arithmetic import Ints
 from tsn_hw.core.errors import FoldingError
 from tsn_hw.core.network import BankLayer
-from tsn_hw.core.parts import UNUSED
 from tsn_hw.hardware.design import Design
-from tsn_hw.hardware.kinds import ListUnit, MatrixUnit
-from tsn_hw.hardware.lists import list_lines
+from tsn_hw.hardware.kinds import MatrixUnit
 from tsn_hw.hardware.memories import LIMB_BITS, MemoryKind, MemoryLayout
 from tsn_hw.hardware.units import Unit
 
@@ -141,27 +139,16 @@ def _memory(design: Design, unit: Unit, task: int) -> BankLayer:
 
 
 def _words(design: Design, unit: MatrixUnit, tasks: Sequence[int]) -> dict[str, Ints]:
-    """The lines of every region, whatever the tasks; or the lists of the tasks."""
-    if isinstance(unit, ListUnit):
-        return _lists(design, unit, tasks)
-    code, prefix = np.zeros((2, unit.regions, unit.lines, unit.lanes), np.int64)
+    """The lists of the tasks; or the lines of every region, whatever the tasks, those that nobody reads 0."""
+    if unit.skips_zeros:
+        lists = [unit.word_lines(_memory(design, unit, task), task) for task in tasks]
+        return {name: np.concatenate([lines[name] for lines in lists]) for name in lists[0]}
     readers = {design.region(unit, task): task for task in range(len(design.net.tasks))}
+    found = {name: np.zeros((unit.regions, unit.lines, unit.lanes), np.int64) for name in ("code", "prefix")}
     for region, task in readers.items():
-        memory = _memory(design, unit, task)
-        code[region] = unit.lines_of(memory.code)
-        if not unit.is_head:
-            prefix[region] = unit.lines_of(np.where(memory.owner == UNUSED, 0, memory.owner))
-    return {"code": code, "prefix": prefix}
-
-
-def _lists(design: Design, unit: ListUnit, tasks: Sequence[int]) -> dict[str, Ints]:
-    found = []
-    for task in tasks:
-        memory, mask = _memory(design, unit, task), unit.arrange(design.net.mask(task, unit.layers[task])).astype(bool)
-        prefix = unit.arrange(np.where(memory.owner == UNUSED, 0, memory.owner))
-        lines = list_lines(unit.schedule(task), unit.gap_bits, mask, unit.arrange(memory.code), prefix)
-        found.append(asdict(lines))
-    return {name: np.concatenate([lines[name] for lines in found]) for name in found[0]}
+        for name, lines in unit.word_lines(_memory(design, unit, task), task).items():
+            found[name][region] = lines
+    return found
 
 
 def _codebooks(design: Design, unit: MatrixUnit, tasks: Sequence[int]) -> dict[str, Ints]:
@@ -182,38 +169,34 @@ def _masks(design: Design, unit: MatrixUnit, tasks: Sequence[int]) -> dict[str, 
 
 
 def _scales(design: Design, unit: Unit, tasks: Sequence[int]) -> dict[str, Ints]:
-    """Multipliers and offsets of all rows; rows that a smaller head lacks have 0."""
-    both = np.zeros((2, len(tasks), unit.rows if unit.has_words else 1), np.int64)
-    for place, task in enumerate(tasks):
-        step = design.net.requantization(task, unit.layers[task])
-        both[:, place, : len(step.offset)] = step.multiplier, step.offset
-    if isinstance(unit, ListUnit):
-        return _scales_in_turns(unit, both, tasks)
-    return {"multiplier": both[0], "offset": both[1]}
-
-
-def _scales_in_turns(unit: ListUnit, both: Ints, tasks: Sequence[int]) -> dict[str, Ints]:
-    """Scales (2, tasks, rows) in the order in which rows are requantized, 0 where a lane has none; and their places."""
-    schedules = [unit.schedule(task) for task in tasks]
-    padded = np.concatenate([both, np.zeros((2, len(tasks), unit.pe), np.int64)], axis=2)
-    multiplier, offset = np.stack([padded[:, i, found.rows] for i, found in enumerate(schedules)], axis=1)
-    return {"multiplier": multiplier, "offset": offset, "place": np.stack([found.places for found in schedules])}
+    """Multipliers and offsets in the order of the unit; of rows that there are not, or that a smaller head lacks, 0."""
+    found: dict[str, list[Ints]] = {}
+    for task in tasks:
+        step, rows = design.net.requantization(task, unit.layers[task]), unit.scale_rows(task)
+        is_row = rows < len(step.offset)
+        both = np.zeros((2, len(rows)), np.int64)
+        both[:, is_row] = step.multiplier[rows[is_row]], step.offset[rows[is_row]]
+        for name, values in {"multiplier": both[0], "offset": both[1], **unit.scales_besides(task)}.items():
+            found.setdefault(name, []).append(values)
+    return {name: np.stack(values) for name, values in found.items()}
 
 
 def _task_words(design: Design, unit: Unit, tasks: Sequence[int]) -> dict[str, Ints]:
-    """That the task is known, its region, its shift, and the left shifts of an Add."""
+    """That the task is known, its region, its shift, the left shifts of an Add, and what the kind of unit adds."""
     net, sources = design.net, design.net.layers[unit.layers[0]].inputs
-    values = {
-        "known": [1 for _ in tasks],
-        "region": [design.region(unit, task) for task in tasks],
-        "shift": [net.requantization(task, unit.layers[task]).shift for task in tasks],
-    }
-    exponents = [[net.format(task, source).exponent for source in sources] for task in tasks]
-    if isinstance(unit, ListUnit):
-        values["first"] = [unit.first_line(task) for task in tasks]
-        values["final"] = [unit.first_line(task) + int(unit.list_lines[task]) - 1 for task in tasks]
-    values |= {f"left_shift_{i}": [these[i] - min(these) for these in exponents] for i in range(len(sources))}
-    return {name: np.array(numbers, np.int64) for name, numbers in values.items()}
+    words = []
+    for task in tasks:
+        exponents = [net.format(task, source).exponent for source in sources]
+        words.append(
+            {
+                "known": 1,
+                "region": design.region(unit, task),
+                "shift": net.requantization(task, unit.layers[task]).shift,
+                **{f"left_shift_{i}": exponent - min(exponents) for i, exponent in enumerate(exponents)},
+                **unit.own_task_word(task),
+            }
+        )
+    return {name: np.array([word[name] for word in words], np.int64) for name in words[0]}
 
 
 _OF_WEIGHTS: dict[MemoryKind, Callable[[Design, MatrixUnit, Sequence[int]], dict[str, Ints]]] = {

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tsn_hw.core.arithmetic import Ints
-from tsn_hw.core.errors import FoldingError
 from tsn_hw.core.memory import index_bits
-from tsn_hw.hardware.lists import RowLengths, Schedule, gap_widths, schedule
-from tsn_hw.hardware.memories import MIN_DEPTH, Axis, Field, Memory, MemoryLayout
-from tsn_hw.hardware.units import SHIFT_BITS, Parameters, RequantizationWidths, Unit, Window
-
-VECTOR_BANKS = 2
-"""Vectors that a unit with lists holds: the one that it works on, and the next."""
-RESULT_LATENCY = 24
-"""Cycles from the last line of a list to its results, and to the first that leaves; no fewer than the modules take."""
+from tsn_hw.core.network import BankLayer
+from tsn_hw.core.parts import UNUSED
+from tsn_hw.hardware.lists import RowLengths
+from tsn_hw.hardware.memories import MIN_DEPTH, Axis, Field, MemoryLayout
+from tsn_hw.hardware.units import SHIFT_BITS, Parameters, RequantizationWidths, Unit
+from tsn_hw.hardware.window import Window
 
 
 @dataclass(frozen=True)
@@ -157,6 +153,14 @@ class MatrixUnit(Unit):
         tiles = self.arrange(weights).reshape(self.row_folds, self.pe, self.column_folds, self.simd)
         return tiles.transpose(0, 2, 1, 3).reshape(self.lines, self.lanes)
 
+    def word_lines(self, memory: BankLayer, task: int) -> dict[str, Ints]:
+        """The lines of a memory that a task reads, by field: those of its region, or of its list if it skips zeros."""
+        return {"code": self.lines_of(memory.code), "prefix": self.lines_of(self._prefixes(memory))}
+
+    def _prefixes(self, memory: BankLayer) -> NDArray[Any]:
+        """The owner of every weight; 0 where there is none, and in heads, whose words are codes alone."""
+        return np.where((memory.owner == UNUSED) | self.is_head, 0, memory.owner)
+
     def _ungrouped(self, weights: NDArray[Any]) -> Ints:
         rows, channels = len(weights) // self.groups, weights.shape[1]
         dense = np.zeros((len(weights), channels * self.groups, *weights.shape[2:]), np.int64)
@@ -164,181 +168,6 @@ class MatrixUnit(Unit):
             some = slice(group * rows, (group + 1) * rows)
             dense[some, group * channels : (group + 1) * channels] = weights[some]
         return dense
-
-
-@dataclass(frozen=True)
-class ListUnit(MatrixUnit):
-    """The same with lists of the weights that each task uses: see :mod:`tsn_hw.hardware.lists`.
-
-    While the lists of one vector run, the next one arrives, and the results of the one before leave.
-    """
-
-    keeps = ()
-    skips_zeros = True
-
-    @property
-    def module(self) -> str:
-        return "lists"
-
-    @property
-    def folds(self) -> int:
-        """Times that every lane takes a row."""
-        return -(-self.row_folds // self.simd)
-
-    def check_lists(self) -> None:
-        """Refuse settings that lists cannot have."""
-        simd, where = self.simd, f"layer {self.name!r}: layout='lists'"
-        if simd & simd - 1:
-            raise FoldingError(f"{where}: simd={simd}, must be a power of two")
-        if self.settings.mask == "none":
-            raise FoldingError(f"{where}: mask='none' is for a dense unit; choose 'deep' or 'runtime'")
-        if self.has_room and not self.settings.lines:
-            raise FoldingError(
-                f"{where}: with max_tasks the lists of later tasks need room; today's take "
-                f"{self.list_lines.sum()} lines, give lines={self.lines_for(2 * len(self.layers))} for twice the tasks"
-            )
-        needed = replace(self, settings=replace(self.settings, lines=0)).lines
-        if needed > self.lines:
-            raise FoldingError(f"{where}: lines={self.lines}, but the lists take {needed}")
-
-    def lines_for(self, tasks: int) -> int:
-        """Lines for the lists of so many tasks, each as long as the longest of today."""
-        return int(self.list_lines.max()) * (1 if self.holds_one_task else tasks)
-
-    def schedule(self, task: int) -> Schedule:
-        """Which lane computes which row when."""
-        entries = self.row_lengths.entries(self.arrange, self.gap_bits)
-        return schedule(entries[task], self.pe, self.simd)
-
-    @cached_property
-    def gap_bits(self) -> int:
-        """Width of a gap: that of the smallest lists, or with room for later tasks one that needs no escapes."""
-        widths = gap_widths(self.columns)
-        if self.has_room:
-            return widths[-1]
-        return min(widths, key=lambda bits: self._lines_with(bits).sum() * (self.lanes * (bits + self.word_bits) + 1))
-
-    def _lines_with(self, gap_bits: int) -> Ints:
-        """(tasks,) lines of every task's list."""
-        entries = self.row_lengths.entries(self.arrange, gap_bits)
-        return np.array([schedule(rows, self.pe, self.simd).lines for rows in entries])
-
-    @cached_property
-    def list_lines(self) -> Ints:
-        """(tasks,) lines of every task's list."""
-        return self._lines_with(self.gap_bits)
-
-    @property
-    def lines(self) -> int:
-        """Lines of the list memory."""
-        used = self.list_lines.max() if self.holds_one_task else self.list_lines.sum()
-        return self.settings.lines or int(used)
-
-    def first_line(self, task: int) -> int:
-        """Where the list of a task begins."""
-        return 0 if self.holds_one_task else int(self.list_lines[:task].sum())
-
-    @property
-    def steps(self) -> int:
-        """One line a cycle, with the slowest task."""
-        return self.positions * int(self.list_lines.max())
-
-    def steps_of(self, task: int) -> int:
-        return self.positions * int(self.list_lines[task])
-
-    def _interval(self, steps: int) -> int:
-        """A vector arrives, and leaves, while another is worked on."""
-        return max(super()._interval(steps), self.positions * max(self.column_folds, self.row_folds))
-
-    def words_bits_read(self, task: int) -> int:
-        return int(self.list_lines[task]) * (self.lanes * (self.word_bits + self.gap_bits) + 1)
-
-    def vector_bits_read(self, task: int) -> int:
-        """Every lane reads a word of the vector a line."""
-        return self.steps_of(task) * self.lanes * self.simd * self.sources[0].bits
-
-    @property
-    def least_lines(self) -> int:
-        """Lines of the shortest list that any task may have."""
-        return self.folds * self.simd if self.has_room else int(self.list_lines.min())
-
-    @property
-    def input_depth(self) -> int:
-        first = self.window.rows_needed(0) * self.window.words_per_row if self.window else 0
-        return max(MIN_DEPTH, self.column_folds * (1 + -(-first // self.least_lines)))
-
-    @property
-    def place_bits(self) -> int:
-        """Width of the place of a row; one more than there are stands for none."""
-        return index_bits(self.row_folds + 1)
-
-    @property
-    def line_bits(self) -> int:
-        """Width of the address of a line."""
-        return index_bits(self.lines)
-
-    @property
-    def list_bits(self) -> int:
-        """Bits that the lanes find by themselves: their column, their sum, and their activation of a word."""
-        activations = self.simd * self.sources[0].bits
-        return self.lanes * (index_bits(self.columns) + self.scales.accumulator_bits + activations)
-
-    @property
-    def result_banks(self) -> int:
-        """Vectors of results that there is room for, a power of two: so many that no list waits for the way out.
-
-        They are held from the first line of their list on. Of lists of any length those wait longest that take as long
-        as a vector arrives.
-        """
-        lengths = [max(self.least_lines, self.column_folds)] if self.has_room else self.list_lines.tolist()
-        after = self.simd + self.row_folds + RESULT_LATENCY
-        needed = max(-(-(lines + after) // max(lines, self.column_folds)) for lines in lengths)
-        return 1 << (needed - 1).bit_length()
-
-    @property
-    def _own_parameters(self) -> Parameters:
-        numbers = {name: value for name, value in super()._own_parameters.items() if name != "HAS_MASK"}
-        return numbers | {
-            "FOLDS": self.folds,
-            "GAP_BITS": self.gap_bits,
-            "PLACE_BITS": self.place_bits,
-            "LINE_BITS": self.line_bits,
-            "RESULT_BANKS": self.result_banks,
-            "VECTOR_BANKS": VECTOR_BANKS,
-        }
-
-    def _word_layouts(self, tasks: Axis) -> list[MemoryLayout]:
-        _, codebook, *_ = super()._word_layouts(tasks)
-        fields = Field("code", self.code_bits), Field("prefix", self.prefix_bits), Field("gap", self.gap_bits)
-        words = self._layout("words", (("line", self.lines),), self.lanes, fields)
-        return [replace(words, flags=(Field("last", 1),)), codebook]
-
-    @property
-    def _scale_axes(self) -> tuple[Axis, ...]:
-        return ("fold", self.folds), ("turn", self.simd)
-
-    @property
-    def _scale_fields(self) -> tuple[Field, ...]:
-        return (Field("place", self.place_bits),)
-
-    @property
-    def _task_fields(self) -> tuple[Field, ...]:
-        return *super()._task_fields, Field("first", self.line_bits), Field("final", self.line_bits)
-
-    @property
-    def buffers(self) -> list[Memory]:
-        """Also a copy of the vectors for every lane, and the results, those of each channel of a word by themselves."""
-        source = self.sources[0]
-        vectors, results = VECTOR_BANKS << index_bits(self.column_folds), self.result_banks << self.place_bits
-        return [
-            *super().buffers,
-            Memory(self.name, "vector", vectors, self.simd * source.bits, self.lanes, writable=True),
-            Memory(self.name, "result", results, self.output.bits, self.pe, writable=True),
-        ]
-
-    @property
-    def _vectors(self) -> list[tuple[str, int]]:
-        return []
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from tsn_hw.core.memory import index_bits
 from tsn_hw.core.network import BankLayer, PackedNetwork, Requantization, code_bits
 from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.folding import Folding, HardwareSettings, Layout, MaskMode, UnitSettings, check_divides
-from tsn_hw.hardware.kinds import AddUnit, ListUnit, MatrixUnit, PoolUnit
+from tsn_hw.hardware.kinds import AddUnit, MatrixUnit, PoolUnit
+from tsn_hw.hardware.list_unit import ListUnit
 from tsn_hw.hardware.lists import RowLengths
 from tsn_hw.hardware.units import (
     LOGIT_BITS,
@@ -24,8 +25,8 @@ from tsn_hw.hardware.units import (
     ActivationStream,
     RequantizationWidths,
     Unit,
-    Window,
 )
+from tsn_hw.hardware.window import Window
 
 MATRICES: dict[Layout, type[MatrixUnit]] = {"dense": MatrixUnit, "lists": ListUnit}
 ENGINE = "hardware"

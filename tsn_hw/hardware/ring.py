@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from tsn_hw.core.arithmetic import Ints
-from tsn_hw.hardware.units import Window
+from tsn_hw.hardware.window import Window
 
 
 @lru_cache(maxsize=1024)

@@ -26,19 +26,20 @@ product.
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from typing import ClassVar
 
+import numpy as np
+
 from tsn_hw.core.arithmetic import Ints
-from tsn_hw.core.layers import Pair, Shape
+from tsn_hw.core.layers import Shape
 from tsn_hw.hardware.folding import UnitSettings
 from tsn_hw.hardware.memories import MIN_DEPTH, Axis, Field, Loading, Memory, MemoryKind, MemoryLayout
+from tsn_hw.hardware.window import Window
 
 LINES = ("words", "mask")
 """Kinds of memories that hold a bit or more of every weight."""
@@ -73,66 +74,6 @@ class ActivationStream:
     def elements(self) -> int:
         """Activations of one inference."""
         return math.prod(self.shape)
-
-
-@dataclass(frozen=True)
-class Window:
-    """A sliding window over a stream of pixels, ``lanes`` channels a word, and its schedule.
-
-    It loads the rows that its first output row needs, and the first row in any case: where padding comes first, what it
-    sends must still wait for the call whose input it is. Then, for every output row, it sends the windows of that row
-    while it loads what the next row needs (after the last row: what is left). Rows lie in a ring of
-    ``kernel[0] + stride[0]`` rows. Every step takes one cycle, and loads and sends at most one word.
-    """
-
-    source: Shape
-    kernel: Pair
-    stride: Pair
-    padding: Pair
-    output: Pair
-    lanes: int
-
-    @property
-    def words_per_pixel(self) -> int:
-        return self.source[0] // self.lanes
-
-    @property
-    def words_per_row(self) -> int:
-        return self.source[2] * self.words_per_pixel
-
-    @property
-    def words_per_window(self) -> int:
-        return math.prod(self.kernel) * self.words_per_pixel
-
-    @property
-    def buffer_words(self) -> int:
-        """Words of ``lanes`` activations in the ring of rows."""
-        return (self.kernel[0] + self.stride[0]) * self.words_per_row
-
-    @property
-    def input_depth(self) -> int:
-        """Words that may wait for it while its writer goes on: the rows that it loads at once."""
-        return max(MIN_DEPTH, max(self.kernel[0], self.stride[0]) * self.words_per_row)
-
-    def rows_needed(self, row: int) -> int:
-        """Input rows that must have arrived before an output row is sent."""
-        return min(self.source[1], max(1, row * self.stride[0] - self.padding[0] + self.kernel[0]))
-
-    @property
-    def parameters(self) -> dict[str, int]:
-        """The numbers of the module that makes the windows."""
-        pairs = {"KERNEL": self.kernel, "STRIDE": self.stride, "PADDING": self.padding, "OUTPUT": self.output}
-        sizes = {f"{key}_{axis}": pair[i] for key, pair in pairs.items() for i, axis in enumerate(("ROWS", "COLUMNS"))}
-        return {"HEIGHT": self.source[1], "WIDTH": self.source[2], "PARTS": self.words_per_pixel} | sizes
-
-    @cached_property
-    def cycles(self) -> int:
-        """Cycles of one inference."""
-        ends = [self.rows_needed(row) for row in range(self.output[0])] + [self.source[1]]
-        sent = self.output[1] * self.words_per_window
-        return ends[0] * self.words_per_row + sum(
-            max(sent, (after - before) * self.words_per_row) for before, after in itertools.pairwise(ends)
-        )
 
 
 @dataclass(frozen=True)
@@ -299,6 +240,16 @@ class Unit(ABC):
         return {"WORDS": self.output.elements // self.pe}
 
     @property
+    def banks(self) -> Parameters:
+        """How many vectors its buffers hold, where its module asks for that."""
+        return {}
+
+    @property
+    def list_bits(self) -> int:
+        """Bits that lanes of lists find by themselves: their column, their sum, and their activation of a word."""
+        return 0
+
+    @property
     def products(self) -> list[tuple[int, int, int]]:
         """(how many, bits of a factor, bits of the other) of the products that it computes in a cycle.
 
@@ -337,10 +288,22 @@ class Unit(ABC):
         """What is said of a row besides its scales."""
         return ()
 
+    def scale_rows(self, task: int) -> Ints:
+        """The rows in the order of the scales of a task; where a lane has none, a number beyond the last."""
+        return np.arange(self.rows if self.has_words else 1)
+
+    def scales_besides(self, task: int) -> Mapping[str, Ints]:
+        """What is said of rows besides their scales, by field, in the same order."""
+        return {}
+
     @property
     def _task_fields(self) -> tuple[Field, ...]:
         """What a task word says besides that the task is known."""
         return (Field("shift", SHIFT_BITS),)
+
+    def own_task_word(self, task: int) -> Mapping[str, int]:
+        """The values of what only this kind of unit says in the word of a task."""
+        return {}
 
     def _layout(
         self, kind: MemoryKind, axes: tuple[Axis, ...], lanes: int, fields: tuple[Field, ...], copies: int = 1
