@@ -31,7 +31,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Graph:
-    """Nodes and constants written so far. Nodes are named after their first output; calls, which are inlined, not."""
+    """Nodes and constants written so far. A node is named after its first output."""
 
     nodes: list[NodeProto] = field(default_factory=list)
     constants: dict[str, TensorProto] = field(default_factory=dict)
@@ -75,9 +75,7 @@ class Graph:
 
     def call(self, function_name: str, inputs: Sequence[str], *outputs: str, doc: str = "") -> str:
         """Add a call of one of our functions; gives its first output."""
-        output = self.node(function_name, inputs, *outputs, doc=doc, domain=DOMAIN)
-        self.nodes[-1].ClearField("name")
-        return output
+        return self.node(function_name, inputs, *outputs, doc=doc, domain=DOMAIN)
 
     def rename(self, name: str, new: str) -> None:
         """Give a tensor that a node makes, and that node, another name."""
@@ -85,8 +83,7 @@ class Graph:
         for node in self.nodes:
             for tensors in (node.input, node.output):
                 tensors[:] = [new if tensor == name else tensor for tensor in tensors]
-            if node.name == name:
-                node.name = new
+            node.name = new if node.name == name else node.name
 
     def _claim(self, name: str) -> None:
         if name in self.names:

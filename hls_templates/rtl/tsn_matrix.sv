@@ -1,5 +1,6 @@
 // Matrix-vector-activation unit: PE rows times SIMD columns in a cycle, weights decoded from words on the way. The
-// schedule is that of hls_templates/tsn/matrix.hpp: a line of weights a step, a vector is held while row folds go on.
+// schedule is that of hls_templates/tsn/matrix.hpp: a line of weights a step, a vector is held while row folds go on; of
+// a depthwise convolution every line has a word of its own.
 //
 // A line passes 12 stages: 1 memory, 2 its output register, 3 centroids, 4 products, 5 sums of four of them, 6 sum of a
 // row, 7 accumulator, 8..12 requantization. All of them stand still while nobody takes what the last one holds.
@@ -20,6 +21,7 @@ module tsn_matrix #(
     parameter integer WORD_BITS = 1,
     parameter integer CENTROID_BITS = 1,
     parameter integer HAS_MASK = 1,
+    parameter integer DEPTHWISE = 0,  // row p reads activation p of a word, SIMD is 1, and no vector is held
     parameter integer ACCUMULATOR_BITS = 1,
     parameter integer MULTIPLIER_BITS = 0,
     parameter integer OFFSET_BITS = 1,
@@ -44,7 +46,7 @@ module tsn_matrix #(
     input wire [128:0] load,
     input wire s_valid,
     output wire s_ready,
-    input wire [SIMD*INPUT_BITS-1:0] s_data,
+    input wire [(DEPTHWISE != 0 ? PE : SIMD)*INPUT_BITS-1:0] s_data,
     output wire m_valid,
     input wire m_ready,
     output wire [PE*OUTPUT_BITS-1:0] m_data,
@@ -52,6 +54,7 @@ module tsn_matrix #(
     output wire idle
 );
     localparam integer LINES = ROW_FOLDS * COLUMN_FOLDS, LANES = PE * SIMD;
+    localparam integer VECTOR_BITS = (DEPTHWISE != 0 ? PE : SIMD) * INPUT_BITS;
     localparam integer ROW_BITS = ROW_FOLDS > 1 ? $clog2(ROW_FOLDS) : 1;
     localparam integer COLUMN_BITS = COLUMN_FOLDS > 1 ? $clog2(COLUMN_FOLDS) : 1;
     localparam integer WORDS_DEPTH = REGIONS * LINES, MASK_DEPTH = TASKS * LINES, SCALES_DEPTH = TASKS * ROW_FOLDS;
@@ -96,8 +99,9 @@ module tsn_matrix #(
     wire is_first_row = row_fold == 0, is_last_row = row_fold == ROW_BITS'(ROW_FOLDS - 1);
     wire is_first = column_fold == 0, is_last = column_fold == COLUMN_BITS'(COLUMN_FOLDS - 1);
     wire enable = !m_valid || m_ready;
-    assign step = enable && (!is_first_row || s_valid);
-    assign s_ready = enable && is_first_row;
+    wire is_read = is_first_row || DEPTHWISE != 0;
+    assign step = enable && (!is_read || s_valid);
+    assign s_ready = enable && is_read;
     always_ff @(posedge clk) begin
         words_base <= words_start;
         mask_base <= mask_start;
@@ -141,13 +145,13 @@ module tsn_matrix #(
         end
     endgenerate
 
-    reg [SIMD*INPUT_BITS-1:0] arrived, vector2, vector3;
-    wire [SIMD*INPUT_BITS-1:0] vector1;
+    reg [VECTOR_BITS-1:0] arrived, vector2, vector3;
+    wire [VECTOR_BITS-1:0] vector1;
     generate
-        if (ROW_FOLDS > 1) begin : g_held
+        if (ROW_FOLDS > 1 && DEPTHWISE == 0) begin : g_held
             reg is_first_row1;
-            wire [SIMD*INPUT_BITS-1:0] held;
-            tsn_buffer #(.WIDTH(SIMD * INPUT_BITS), .DEPTH(COLUMN_FOLDS), .STYLE(VECTOR_STYLE)) i_vector (
+            wire [VECTOR_BITS-1:0] held;
+            tsn_buffer #(.WIDTH(VECTOR_BITS), .DEPTH(COLUMN_FOLDS), .STYLE(VECTOR_STYLE)) i_vector (
                 .clk(clk), .write(step && is_first_row), .write_address(column_fold), .write_data(s_data),
                 .read(enable && !is_first_row), .read_address(column_fold), .read_data(held)
             );
@@ -234,9 +238,10 @@ module tsn_matrix #(
                                 else centroid <= decoded;
                             end
                         end
+                        localparam integer PLACE = DEPTHWISE != 0 ? p : COLUMN;
                         wire signed [FACTOR_BITS-1:0] factor;
-                        if (INPUT_SIGNED != 0) assign factor = vector3[COLUMN*INPUT_BITS+:INPUT_BITS];
-                        else assign factor = {1'b0, vector3[COLUMN*INPUT_BITS+:INPUT_BITS]};
+                        if (INPUT_SIGNED != 0) assign factor = vector3[PLACE*INPUT_BITS+:INPUT_BITS];
+                        else assign factor = {1'b0, vector3[PLACE*INPUT_BITS+:INPUT_BITS]};
                         reg signed [PRODUCT_BITS-1:0] product;
                         always_ff @(posedge clk) if (enable) product <= factor * centroid;
                         assign products[s*PRODUCT_BITS+:PRODUCT_BITS] = product;

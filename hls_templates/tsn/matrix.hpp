@@ -9,14 +9,17 @@ namespace tsn {
 
 // All vectors of some inferences, one line of weights a cycle. A vector is held while the row folds go on.
 //
+// DEPTHWISE: row p reads activation p of a word, SIMD is 1, and every line has a word of its own.
+//
 // T says the folding, the widths, and IS_LOADED: whether codebook, mask, scales and parameters hold one task or all.
 template <class T, class WORDS, class CODEBOOK, class MASK, class SCALES, class PARAMETERS>
-void matrix(hls::stream<ap_uint<T::SIMD * T::INPUT_BITS> > &in, hls::stream<ap_uint<T::PE * T::OUTPUT_BITS> > &out,
+void matrix(hls::stream<ap_uint<(T::DEPTHWISE ? T::PE : T::SIMD) * T::INPUT_BITS> > &in, hls::stream<ap_uint<T::PE * T::OUTPUT_BITS> > &out,
             unsigned task, unsigned inferences, const WORDS &words, const CODEBOOK &codebook, const MASK &mask,
             const SCALES &scales, const PARAMETERS &parameters_of) {
 #pragma HLS INLINE
     typedef typename integer<T::INPUT_BITS, T::INPUT_SIGNED>::type input_t;
     typedef ap_int<T::ACCUMULATOR_BITS> accumulator_t;
+    const int input_lanes = T::DEPTHWISE ? T::PE : T::SIMD;
     const unsigned lines = T::ROW_FOLDS * T::COLUMN_FOLDS;
     const unsigned slot = T::IS_LOADED ? 0 : task;
     const parameters<T::REGION_BITS> own = {limb(parameters_of[slot][0])};
@@ -24,7 +27,7 @@ void matrix(hls::stream<ap_uint<T::SIMD * T::INPUT_BITS> > &in, hls::stream<ap_u
     const unsigned first_centroid = T::IS_LOADED ? 0 : own.region() << T::WORD_BITS;
     const shift_t shift = own.shift(0);
 
-    ap_uint<T::SIMD * T::INPUT_BITS> held[T::COLUMN_FOLDS];
+    ap_uint<input_lanes * T::INPUT_BITS> held[T::COLUMN_FOLDS];
     accumulator_t accumulators[T::PE];
 #pragma HLS ARRAY_PARTITION variable=accumulators type=complete
     unsigned row_fold = 0, column_fold = 0, line = 0;
@@ -37,17 +40,17 @@ inferences:
 #pragma HLS LOOP_FLATTEN
 #pragma HLS PIPELINE II=1 style=flp
             TSN_CYCLE;
-            ap_uint<T::SIMD * T::INPUT_BITS> x;
-            if (row_fold == 0) {
+            ap_uint<input_lanes * T::INPUT_BITS> x;
+            if (row_fold == 0 || T::DEPTHWISE) {
                 x = in.read();
                 held[column_fold] = x;
             } else {
                 x = held[column_fold];
             }
-            input_t activations[T::SIMD];
+            input_t activations[input_lanes];
 #pragma HLS ARRAY_PARTITION variable=activations type=complete
         activations:
-            for (int s = 0; s < T::SIMD; s++) {
+            for (int s = 0; s < input_lanes; s++) {
 #pragma HLS UNROLL
                 activations[s] = ap_uint<T::INPUT_BITS>(x.range(T::INPUT_BITS * (s + 1) - 1, T::INPUT_BITS * s));
             }
@@ -66,7 +69,7 @@ inferences:
                     const int lane = p * T::SIMD + s;
                     const unsigned word = field<T::WORD_BITS>(word_line, lane * T::WORD_BITS).to_uint();
                     const bool is_used = !T::HAS_MASK || field<1>(mask_line, lane) != 0;
-                    sum += decode<T::CENTROID_BITS>(codebook, first_centroid, word, is_used) * activations[s];
+                    sum += decode<T::CENTROID_BITS>(codebook, first_centroid, word, is_used) * activations[T::DEPTHWISE ? p : s];
                 }
                 accumulators[p] = sum;
             }

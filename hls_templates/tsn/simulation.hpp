@@ -99,19 +99,20 @@ std::vector<memory> memories();
 void reset();
 
 // Send unit vectors, one a column, through a matrix unit alone: accumulators() gets the rows of each. Returns how many
-// rows there are. The accelerator defines it by calls of probe_unit.
+// rows there are. Rows of a depthwise unit read a vector each: each gets the same. The accelerator defines it by calls of probe_unit.
 unsigned probe(int unit, unsigned task, const std::vector<unsigned> &columns);
 
 template <class T, class CALL>
 unsigned probe_unit(const std::vector<unsigned> &columns, CALL call) {
     const unsigned inferences = (columns.size() + T::POSITIONS - 1) / T::POSITIONS;
-    hls::stream<ap_uint<T::SIMD * T::INPUT_BITS> > in("probe");
+    const int lanes = T::DEPTHWISE ? T::PE : T::SIMD, ones = T::DEPTHWISE ? T::PE : 1;
+    hls::stream<ap_uint<lanes * T::INPUT_BITS> > in("probe");
     hls::stream<ap_uint<T::PE * T::OUTPUT_BITS> > out("probed");
     for (unsigned vector = 0; vector < inferences * T::POSITIONS; vector++) {
-        for (unsigned fold = 0; fold < T::COLUMN_FOLDS; fold++) {
-            ap_uint<T::SIMD * T::INPUT_BITS> word = 0;
-            if (vector < columns.size() && columns[vector] / T::SIMD == fold) {
-                word[columns[vector] % T::SIMD * T::INPUT_BITS] = 1;
+        for (unsigned fold = 0; fold < T::COLUMN_FOLDS * (T::DEPTHWISE ? T::ROW_FOLDS : 1); fold++) {
+            ap_uint<lanes * T::INPUT_BITS> word = 0;
+            if (vector < columns.size() && columns[vector] / T::SIMD == fold % T::COLUMN_FOLDS) {
+                for (int one = 0; one < ones; one++) word[(columns[vector] % T::SIMD + one) * T::INPUT_BITS] = 1;
             }
             in.write(word);
         }

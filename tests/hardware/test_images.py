@@ -12,6 +12,7 @@ from tests.helpers.networks import Recipe, random_network, recipes, with_equal_c
 from tests.helpers.small_network import NET, U8
 from tsn_hw.core.errors import ExportError, FoldingError
 from tsn_hw.core.layers import Add, Conv2d, Flatten, Linear
+from tsn_hw.hardware.depthwise import DepthwiseUnit
 from tsn_hw.hardware.folding import Folding, HardwareSettings, UnitSettings, nearest_divisors
 from tsn_hw.hardware.images import MemoryImage, pack_lanes
 from tsn_hw.hardware.kinds import MatrixUnit
@@ -21,7 +22,10 @@ from tsn_hw.hardware.window import Window
 
 
 def expected(net, unit, task) -> np.ndarray:
-    """The same from the network: transposed to (kernel row, kernel column, channel), groups spread, rows added."""
+    """The same from the network: transposed to (kernel row, kernel column, channel), groups spread, rows added.
+
+    A depthwise unit has the one channel of each row alone.
+    """
     weights = net.weights(task, unit.layers[task])
     layer = net.layers[unit.layers[task]]
     full = np.zeros((unit.rows, unit.columns), np.int64)
@@ -30,10 +34,10 @@ def expected(net, unit, task) -> np.ndarray:
             shape = unit.sources[0].shape
             full[row] = kernel.reshape(shape).transpose(1, 2, 0).ravel() if len(shape) == 3 else kernel
             continue
-        channels = len(kernel)
-        first = row // (layer.out_channels // layer.groups) * channels
+        channels, in_all = len(kernel), 1 if isinstance(unit, DepthwiseUnit) else layer.in_channels
+        first = 0 if in_all == 1 else row // (layer.out_channels // layer.groups) * channels
         for (c, i, j), value in np.ndenumerate(kernel):
-            full[row, (i * layer.kernel[1] + j) * layer.in_channels + first + c] = value
+            full[row, (i * layer.kernel[1] + j) * in_all + first + c] = value
     return full
 
 

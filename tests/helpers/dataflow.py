@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tsn_hw.hardware.dataflow import Dataflow, Process
+from tsn_hw.hardware.depthwise import DepthwiseUnit
 from tsn_hw.hardware.kinds import MatrixUnit, PoolUnit
 from tsn_hw.hardware.list_unit import VECTOR_BANKS, ListUnit
 
@@ -24,6 +25,9 @@ def steps(graph: Dataflow, process: Process, task: int = 0) -> list[Step]:
         case "unit" if isinstance(unit, ListUnit):
             silent = [((), ())] * int(unit.list_lines[task])
             return ([(inputs, ())] * unit.column_folds + silent + [((), outputs)] * unit.row_folds) * unit.positions
+        case "unit" if isinstance(unit, DepthwiseUnit | PoolUnit):
+            area = unit.window.kernel[0] * unit.window.kernel[1]
+            return [(inputs, outputs if i == area - 1 else ()) for _ in range(words[outputs[0]]) for i in range(area)]
         case "unit" if isinstance(unit, MatrixUnit):
             return [
                 (inputs if row_fold == 0 else (), outputs if column_fold == unit.column_folds - 1 else ())
@@ -31,9 +35,6 @@ def steps(graph: Dataflow, process: Process, task: int = 0) -> list[Step]:
                 for row_fold in range(unit.row_folds)
                 for column_fold in range(unit.column_folds)
             ]
-        case "unit" if isinstance(unit, PoolUnit):
-            area = unit.window.kernel[0] * unit.window.kernel[1]
-            return [(inputs, outputs if i == area - 1 else ()) for _ in range(words[outputs[0]]) for i in range(area)]
     return [(inputs, outputs)] * next(iter(words.values()))
 
 

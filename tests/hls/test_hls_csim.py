@@ -22,6 +22,7 @@ pytestmark = needs_compiler
 
 MLP = Recipe(kind="mlp", widths=(64, 32, 16), classes=5, tasks=4, banks=2, seed=8)
 ALEXNET = Recipe(kind="alexnet", classes=5, tasks=2, banks=2, seed=2)
+DEPTHWISE = Recipe(kind="depthwise", classes=5, tasks=2, banks=2, multipliers=True, seed=13)
 RESNET = Recipe(kind="resnet", classes=5, tasks=2, banks=2, multipliers=True, seed=4)
 INPUTS = 1000  # a task; with 5 classes and 2 tasks 10,000 logits, and more integers behind every other unit
 
@@ -39,6 +40,8 @@ INPUTS = 1000  # a task; with 5 classes and 2 tasks 10,000 logits, and more inte
         ),
         pytest.param(lambda: design(ALEXNET, 4, 4), id="AlexNet"),
         pytest.param(lambda: design(replace(ALEXNET, banks=1), 1, 2, "runtime", "block"), id="AlexNet, masks loaded"),
+        pytest.param(lambda: design(DEPTHWISE, 3, 2), id="depthwise"),
+        pytest.param(lambda: design(replace(DEPTHWISE, signed_input=True), 2, 1, "runtime"), id="depthwise, loaded"),
         pytest.param(lambda: design(RESNET, 12, 12), id="residual"),
         pytest.param(lambda: design(RESNET, 2, 3, "runtime", "ultra"), id="residual, everything loaded"),
     ],

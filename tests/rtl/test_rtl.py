@@ -30,8 +30,13 @@ RESIDUAL = Recipe(kind="residual", tasks=3, banks=2, signed_input=True, multipli
 @needs_iverilog
 @pytest.mark.parametrize(
     "net",
-    [random_network(MLP), with_equal_codebooks(random_network(CONV)), random_network(RESIDUAL)],
-    ids=["mlp", "conv, words without a prefix", "residual"],
+    [
+        random_network(MLP),
+        with_equal_codebooks(random_network(CONV)),
+        random_network(RESIDUAL),
+        random_network(Recipe(kind="depthwise", tasks=2, multipliers=True, seed=3)),
+    ],
+    ids=["mlp", "conv, words without a prefix", "residual", "depthwise"],
 )
 def test_every_unit_gives_the_integers_of_the_reference_whatever_stalls(tmp_path, net):
     design = folded(net, np.random.default_rng(0))

@@ -308,9 +308,8 @@ class _Builder:
         """The windows of a unit."""
         words = math.prod(window.output) * window.words_per_window
         channel = Channel(f"{unit.identifier}_window", unit.sources[0], window.lanes, words)
-        by_part = not unit.has_words
-        numbers = {"INDEX": unit.number, "WORD_WIDTH": channel.width_bits, "BY_PART": by_part}
-        numbers["RING_STEPS"] = ring_steps(window, by_part)
+        numbers = {"INDEX": unit.number, "WORD_WIDTH": channel.width_bits, "BY_PART": unit.by_part}
+        numbers["RING_STEPS"] = ring_steps(window, unit.by_part)
         ring = tuple(memory for memory in unit.buffers if memory.kind == "window")
         made, title = self.add(channel), f"windows of {unit.name}"
         self.processes.append(

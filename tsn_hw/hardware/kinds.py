@@ -27,7 +27,6 @@ class MatrixUnit(Unit):
     """
 
     scales: RequantizationWidths
-    columns: int
     groups: int
     regions: int
     prefix_bits: int
@@ -47,6 +46,11 @@ class MatrixUnit(Unit):
     @property
     def title(self) -> str:
         return f"{self.name}: {self.rows} rows x {self.columns} columns, {self.pe} x {self.simd} in a cycle"
+
+    @property
+    def columns(self) -> int:
+        """Weights of a row, those that groups leave out too."""
+        return self.sources[0].channels * math.prod(self.window.kernel) if self.window else self.sources[0].elements
 
     @property
     def positions(self) -> int:
@@ -103,6 +107,7 @@ class MatrixUnit(Unit):
             "REGION_BITS": index_bits(self.regions),
             "CENTROID_BITS": self.centroid_bits,
             "HAS_MASK": self.settings.mask != "none",
+            "DEPTHWISE": self.by_part,
         }
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import NamedTuple, get_args, overload
+from typing import NamedTuple, TypeVar, get_args, overload
 
 from tsn_hw.core import arithmetic
 from tsn_hw.core.arithmetic import Ints
@@ -14,7 +14,8 @@ from tsn_hw.core.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, MaxP
 from tsn_hw.core.memory import index_bits
 from tsn_hw.core.network import BankLayer, PackedNetwork, Requantization, code_bits
 from tsn_hw.hardware.accelerator import Accelerator
-from tsn_hw.hardware.folding import Folding, HardwareSettings, Layout, MaskMode, UnitSettings, check_divides
+from tsn_hw.hardware.depthwise import matrix_kind
+from tsn_hw.hardware.folding import Folding, HardwareSettings, MaskMode, UnitSettings, check_divides
 from tsn_hw.hardware.kinds import AddUnit, MatrixUnit, PoolUnit
 from tsn_hw.hardware.list_unit import ListUnit
 from tsn_hw.hardware.lists import RowLengths
@@ -28,7 +29,7 @@ from tsn_hw.hardware.units import (
 )
 from tsn_hw.hardware.window import Window
 
-MATRICES: dict[Layout, type[MatrixUnit]] = {"dense": MatrixUnit, "lists": ListUnit}
+AnyUnit = TypeVar("AnyUnit", bound=Unit)
 ENGINE = "hardware"
 BUILT = (*get_args(Weighted), MaxPool, AvgPool, Add, Flatten)
 """The kinds of layers that there are units for; a Flatten takes none."""
@@ -144,12 +145,16 @@ def refold_unit(unit: MatrixUnit, settings: UnitSettings) -> MatrixUnit: ...
 def refold_unit(unit: Unit, settings: UnitSettings) -> Unit: ...
 def refold_unit(unit: Unit, settings: UnitSettings) -> Unit:
     """A unit with other settings that are legal for it."""
-    lanes = settings.folding.simd if unit.has_words else settings.folding.pe
-    window = None if unit.window is None else replace(unit.window, lanes=lanes)
-    if not isinstance(unit, MatrixUnit):
-        return replace(unit, settings=settings, window=window)
-    values = {one.name: getattr(unit, one.name) for one in fields(unit)}
-    return MATRICES[settings.layout](**values | {"settings": settings, "window": window})
+    values = {one.name: getattr(unit, one.name) for one in fields(unit)} | {"settings": settings}
+    kind = type(unit)
+    if isinstance(unit, MatrixUnit):
+        kind = matrix_kind(settings.layout, unit.groups, unit.sources[0].channels, unit.rows)
+    return _with_lanes(kind(**values))
+
+
+def _with_lanes(unit: AnyUnit) -> AnyUnit:
+    """The unit with windows of as many lanes as it reads in a cycle."""
+    return unit if unit.window is None else replace(unit, window=replace(unit.window, lanes=unit.input_lanes))
 
 
 class _Common(NamedTuple):
@@ -164,10 +169,10 @@ class _Common(NamedTuple):
     settings: UnitSettings
 
 
-def _window(layer: Conv2d | MaxPool | AvgPool, common: _Common, padding: Pair, lanes: int) -> Window:
-    """The window in front of a unit."""
+def _window(layer: Conv2d | MaxPool | AvgPool, common: _Common, padding: Pair) -> Window:
+    """The window in front of a unit, a channel a word."""
     height, width = common.output.shape[1:]
-    return Window(common.sources[0].shape, layer.kernel, layer.stride, padding, (height, width), lanes)
+    return Window(common.sources[0].shape, layer.kernel, layer.stride, padding, (height, width), 1)
 
 
 @dataclass(frozen=True)
@@ -217,36 +222,25 @@ class _Builder:
         if isinstance(layer, Add):
             return AddUnit(*common, None, self.scales(common.layers), False)
         if isinstance(layer, MaxPool | AvgPool):
-            window = _window(layer, common, (0, 0), pe)
-            return PoolUnit(*common, window, self.scales(common.layers) if layer.computes else None, False)
+            window = _window(layer, common, (0, 0))
+            return _with_lanes(PoolUnit(*common, window, self.scales(common.layers) if layer.computes else None, False))
         raise refused(layer, ENGINE)
 
     def matrix(self, layer: Layer, common: _Common) -> MatrixUnit:
         """The unit of a layer with weights."""
-        name, folding, net = common.name, common.settings.folding, self.net
-        window, columns, groups, what = None, common.sources[0].elements, 1, "columns"
-        if isinstance(layer, Conv2d):
-            window, what = _window(layer, common, layer.padding, folding.simd), "input channels"
-            columns, groups = layer.in_channels * math.prod(layer.kernel), layer.groups
-        is_head = common.layers[0] in net.heads
-        check_divides(name, "pe", folding.pe, common.output.channels, "rows")
-        check_divides(name, "simd", folding.simd, common.sources[0].channels if window else columns, what)
-        if common.settings.mask == "none":
-            self.require_full_masks(common, groups)
+        net, is_head = self.net, common.layers[0] in self.net.heads
+        window = _window(layer, common, layer.padding) if isinstance(layer, Conv2d) else None
+        groups = layer.groups if isinstance(layer, Conv2d) else 1
         words = [net.words(task, index) for task, index in enumerate(common.layers)]
         tasks = max(self.settings.max_tasks, len(net.tasks))
         most = tasks if self.has_room else max(_rows_of_codebooks(memory) for memory in words)
         widest = max(1, *(code_bits(book) for memory in words for book in memory.codebooks))
-        if 0 < self.settings.code_bits < widest:
-            raise FoldingError(
-                f"layer {name!r}: code_bits={self.settings.code_bits}, but it has codes of {widest} bits"
-            )
-        made = MATRICES[common.settings.layout](
+        kind = matrix_kind(common.settings.layout, groups, common.sources[0].channels, common.output.channels)
+        made = kind(
             *common,
             window,
             self.scales(common.layers),
             is_head,
-            columns,
             groups,
             regions=tasks if is_head else max(self.settings.max_banks, len(net.banks)),
             prefix_bits=0 if is_head or most == 1 else index_bits(most),
@@ -255,22 +249,36 @@ class _Builder:
             row_lengths=RowLengths(net, common.layers),
             has_room=self.has_room,
         )
-        if isinstance(made, ListUnit):
-            made.check_lists()
-        return made
+        self.check(made, widest)
+        return _with_lanes(made)
 
-    def require_full_masks(self, common: _Common, groups: int) -> None:
+    def check(self, unit: MatrixUnit, widest: int) -> None:
+        """Refuse settings that a unit with weights cannot have; ``widest``: bits of its widest code."""
+        what = "columns" if unit.window is None else "input channels"
+        what += " a row" if unit.by_part else ""
+        check_divides(unit.name, "pe", unit.pe, unit.rows, "rows")
+        check_divides(unit.name, "simd", unit.simd, unit.most_simd, what)
+        if unit.settings.mask == "none":
+            self.require_full_masks(unit)
+        if 0 < self.settings.code_bits < widest:
+            raise FoldingError(
+                f"layer {unit.name!r}: code_bits={self.settings.code_bits}, but it has codes of {widest} bits"
+            )
+        if isinstance(unit, ListUnit):
+            unit.check_lists()
+
+    def require_full_masks(self, unit: MatrixUnit) -> None:
         """Without masks every word counts, those outside of groups and of smaller heads too."""
-        for task, index in enumerate(common.layers):
+        for task, index in enumerate(unit.layers):
             mask = self.net.mask(task, index)
-            if not mask.all() or groups > 1 or len(mask) < common.output.channels:
+            if not mask.all() or mask.size < unit.rows * unit.columns:
                 raise FoldingError(
-                    f"layer {common.name!r}: mask='none', but task {self.net.tasks[task].name!r} does not use every "
+                    f"layer {unit.name!r}: mask='none', but task {self.net.tasks[task].name!r} does not use every "
                     "word; choose 'deep' or 'runtime'"
                 )
         if self.has_room:
             raise FoldingError(
-                f"layer {common.name!r}: mask='none' leaves later tasks nothing; drop max_tasks, or choose 'deep'"
+                f"layer {unit.name!r}: mask='none' leaves later tasks nothing; drop max_tasks, or choose 'deep'"
             )
 
     def scales(self, layers: tuple[int, ...]) -> RequantizationWidths:

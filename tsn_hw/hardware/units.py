@@ -7,8 +7,9 @@ facts as attributes, and nobody asks which kind a unit is.
 the rows of the largest, and for each task the words of its own head. Units are connected by streams.
 
 **Order.** A stream carries pixels in raster order, channels innermost. So a matrix unit sees its columns in the order
-(kernel row, kernel column, channel), or, behind a Flatten, (row, column, channel). A grouped convolution is computed
-as the dense one whose words outside of the groups no task uses.
+(kernel row, kernel column, channel), or, behind a Flatten, (row, column, channel). A depthwise convolution has the
+columns (kernel row, kernel column), and a row of it reads its own channel alone. Any other grouped one is computed as
+the dense one whose words outside of the groups no task uses.
 
 **Lines.** A matrix unit of C columns with folding pe x simd works on lines: line ``nf * (C / simd) + sf`` holds the
 pe * simd weights of rows ``nf * pe + p`` and columns ``sf * simd + s``, in lane ``p * simd + s``.
@@ -172,9 +173,14 @@ class Unit(ABC):
         return self.pe * self.simd
 
     @property
+    def by_part(self) -> bool:
+        """Whether each channel of its output is of one channel of the input, so that windows come a word at a time."""
+        return not self.has_words
+
+    @property
     def input_lanes(self) -> int:
         """Activations in a word of its inputs."""
-        return self.simd if self.has_words else self.pe
+        return self.pe if self.by_part else self.simd
 
     @property
     def row_folds(self) -> int:

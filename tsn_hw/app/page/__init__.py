@@ -1,1 +1,0 @@
-"""A page that runs a network in the browser."""
