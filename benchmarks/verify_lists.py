@@ -49,9 +49,9 @@ from tsn_hw.hardware.pipeline import accelerator  # noqa: E402
 
 KINDS = ("empty", "full", "one weight", "random")
 NETWORKS = {
-    "MLP, any masks": Recipe(tasks=4, classes=5, widths=(48, 32, 24), mask_kinds=KINDS, density=0.2, seed=1),
-    "conv, stride, padding": Recipe(kind="conv", tasks=3, banks=2, classes=5, density=0.2, multipliers=True, seed=3),
-    "residual, strided skip": Recipe(kind="resnet", tasks=2, classes=5, density=0.15, multipliers=True, seed=6),
+    "MLP, any masks": Recipe(tasks=4, classes=10, widths=(48, 32, 24), mask_kinds=KINDS, density=0.2, seed=1),
+    "conv, stride, padding": Recipe(kind="conv", tasks=3, banks=2, classes=10, density=0.2, multipliers=True, seed=3),
+    "residual, strided skip": Recipe(kind="resnet", tasks=2, classes=10, density=0.15, multipliers=True, seed=6),
 }
 LAYOUTS = {"lists": ("lists",), "lists and dense": ("lists", "dense"), "dense and lists": ("dense", "lists")}
 COMPILERS = ("g++", "clang++")
@@ -202,11 +202,11 @@ def main() -> None:
 
     for name, net in nets.items():
         vectors = -(-options.outputs // min(len(task.classes) for task in net.tasks))
-        for layout in ("lists", "dense and lists"):
+        for layout in ("lists", "lists and dense"):
             tell(f"{name}, {layout}", design_of(net, 2, 4, layout), vectors)
     first = next(iter(nets.values()))
     loaded = design_of(first, 2, 4, "lists and dense", "runtime")
-    tell(f"{next(iter(nets))}, loaded", loaded, -(-options.outputs // 5))
+    tell(f"{next(iter(nets))}, loaded", loaded, -(-options.outputs // 10))
     for seed in range(options.random):
         tell(f"random network {seed}", at_random(seed), 5, "icarus", COMPILERS[seed % 2 :][:1])
     sys.exit(wrong)
