@@ -27,9 +27,11 @@ from tests.helpers.tsn_files import (
     sealed_up_first_version,
     set_at,
 )
-from tsn_hw.core.artifact import from_bytes, load, save, seal, sections, to_bytes
+from tsn_hw.core import writing
+from tsn_hw.core.artifact import after_each_task, from_bytes, load, save, seal, sections, to_bytes
 from tsn_hw.core.errors import ArtifactError, FileError
 from tsn_hw.core.layers import Flatten, Linear
+from tsn_hw.core.masks import encode_masks
 from tsn_hw.core.network import UNUSED, Bank, PackedNetwork, Requantization
 
 # the whole file -----------------------------------------------------------------------------------------------------
@@ -161,6 +163,24 @@ def test_every_network_comes_back(recipe):
     again = from_bytes(data)
     assert content(again) == content(net)
     assert to_bytes(again) == data
+
+
+@given(recipes())
+def test_the_files_after_each_task_are_those_of_its_first_tasks(recipe):
+    net = random_network(recipe)
+    counts = range(1, len(net.tasks) + 1)
+    assert list(after_each_task(net)) == [to_bytes(net.first_tasks(count)) for count in counts]
+
+
+def test_the_files_after_each_task_code_whole_groups_of_masks_once(monkeypatch):
+    net, coded = random_network(Recipe("mlp", tasks=12)), []
+    monkeypatch.setattr(writing, "encode_masks", lambda planes: coded.append(len(planes)) or encode_masks(planes))
+    files = list(after_each_task(net))
+    assert files == [to_bytes(net.first_tasks(count)) for count in range(1, 13)]
+    coded.clear()
+    assert list(after_each_task(net))[-1] == files[-1]
+    body, heads = len(net.body), 12
+    assert sorted(coded) == sorted([*range(1, 11), 1, 2] * body + [1] * heads)
 
 
 def test_extreme_multipliers_and_offsets_come_back():

@@ -44,7 +44,7 @@ from numpy.typing import NDArray
 
 from tsn_hw.core.arithmetic import Ints
 from tsn_hw.core.assembly import owners
-from tsn_hw.core.container import MARK, json_bytes, pack, unpack
+from tsn_hw.core.container import MARK, json_bytes, unpack
 from tsn_hw.core.errors import ArtifactError, NetworkError, shown
 from tsn_hw.core.files import StrPath, read_bytes, write_atomically
 from tsn_hw.core.first_version import read_first_version
@@ -53,17 +53,16 @@ from tsn_hw.core.header import (
     TaskHeader,
     WordsHeader,
     format_json,
-    header_json,
     layer_json,
     read_header,
-    scaling_bits,
     scaling_of,
 )
 from tsn_hw.core.layers import INPUT, Layer, Weighted
-from tsn_hw.core.masks import decode_masks, encode_masks
-from tsn_hw.core.memory import pack_fields, unpack_fields
+from tsn_hw.core.masks import decode_masks
+from tsn_hw.core.memory import unpack_fields
 from tsn_hw.core.network import UNUSED, Bank, BankLayer, Bools, PackedNetwork, Requantization, Step, Task, code_bits
 from tsn_hw.core.parts import NO_CODEBOOK
+from tsn_hw.core.writing import file_of, files_after_each_task, header_json
 
 MAX_ACTIVATIONS = 2**24
 """Most activations of one layer that are read."""
@@ -92,7 +91,12 @@ def load(path: StrPath) -> PackedNetwork:
 
 def to_bytes(net: PackedNetwork) -> bytes:
     """The content of a .tsn file. Equal networks give equal bytes."""
-    return pack(header_json(net), [*_bank_sections(net), *_task_sections(net)])
+    return file_of(net)
+
+
+def after_each_task(net: PackedNetwork) -> Iterator[bytes]:
+    """The content of the files of ``net.first_tasks(1)``, ``net.first_tasks(2)`` ..., for little more than one costs."""
+    return files_after_each_task(net)
 
 
 def from_bytes(data: bytes) -> PackedNetwork:
@@ -155,45 +159,13 @@ def seal(net: PackedNetwork, task: int) -> str:
     return digest.hexdigest()
 
 
-# ---------------------------------------------------------------------------------------------------------- writing
-
-
-def _bank_sections(net: PackedNetwork) -> Iterator[bytes]:
-    for bank, entry in enumerate(net.banks):
-        for index, words in enumerate(entry.layers):
-            if words is None:
-                continue
-            masks = [step.mask.ravel() for _, step in net.runners(bank, index) if step.mask is not None]
-            planes = np.array(masks, np.bool_).reshape(len(masks), words.owner.size)
-            used = words.owner != UNUSED
-            widths = np.array([code_bits(book) for book in words.codebooks], np.int64)[words.owner[used]]
-            centroids = np.concatenate([np.zeros(0, np.int64), *words.codebooks])
-            packed = pack_fields(_twos_complement(centroids, words.centroid_bits), words.centroid_bits)
-            yield from (encode_masks(planes), pack_fields(words.code[used], widths), packed)
-
-
-def _task_sections(net: PackedNetwork) -> Iterator[bytes]:
-    for task, entry in enumerate(net.tasks):
-        values, widths = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
-        for _, _, step in net.run_order(task):
-            if (scale := step.requantization) is not None:
-                for vector, bits in zip((scale.multiplier, scale.offset), scaling_bits(scale), strict=True):
-                    values.append(_twos_complement(vector, bits))
-                    widths.append(np.full(len(vector), bits))
-        yield from (pack_fields(np.concatenate(values), np.concatenate(widths)), entry.routing)
-
-
-def _twos_complement(values: Ints, bits: int) -> NDArray[np.uint64]:
-    return values.astype(np.uint64) & np.uint64((1 << bits) - 1)
+# ---------------------------------------------------------------------------------------------------------- reading
 
 
 def _signed(fields: NDArray[np.uint64], bits: int) -> Ints:
     if bits == 0:
         return np.zeros(len(fields), np.int64)
     return (fields << np.uint64(64 - bits)).view(np.int64) >> (64 - bits)
-
-
-# ---------------------------------------------------------------------------------------------------------- reading
 
 
 @contextmanager

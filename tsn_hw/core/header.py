@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from tsn_hw.core.arithmetic import ActFormat, signed_bits
 from tsn_hw.core.errors import ArtifactError, shown
 from tsn_hw.core.layers import LAYER_KINDS, Layer, Shape
-from tsn_hw.core.network import MAX_CODE_BITS, BankLayer, PackedNetwork, Requantization, Step, Task
+from tsn_hw.core.network import MAX_CODE_BITS, BankLayer, PackedNetwork, Requantization, Step
 from tsn_hw.core.records import Bounds, build, convert
 
 MAX_PARTS, MAX_CLASSES = Bounds(0, 4096), Bounds(0, 2**20)
@@ -72,26 +72,18 @@ class Header:
 # ---------------------------------------------------------------------------------------------------------- writing
 
 
-def header_json(net: PackedNetwork) -> dict[str, Any]:
-    """The header of a network, as JSON values, without the sizes of sections."""
-    return {
-        "input": {"shape": net.input_shape, "format": format_json(net.input)},
-        "layers": [layer_json(layer) for layer in net.layers],
-        "banks": [[_words_json(i, words) for i, words in enumerate(bank.layers) if words] for bank in net.banks],
-        "tasks": [_task_json(net, number, task) for number, task in enumerate(net.tasks)],
-    }
-
-
-def _task_json(net: PackedNetwork, number: int, task: Task) -> dict[str, Any]:
-    steps = [[index, *_step_json(step)] for index, _, step in net.run_order(number)]
+def task_json(net: PackedNetwork, number: int, places: tuple[int, ...]) -> dict[str, Any]:
+    """What the header says of a task; ``places`` are the indices of the layers that it runs, in the file."""
+    task = net.tasks[number]
+    steps = [[place, *_step_json(step)] for place, (_, _, step) in zip(places, net.run_order(number), strict=True)]
     return {"name": task.name, "bank": task.bank, "classes": task.classes, "steps": steps}
 
 
-def _words_json(layer: int, words: BankLayer) -> dict[str, Any]:
-    sizes = [len(book) for book in words.codebooks]
+def words_json(words: BankLayer, owners: int) -> dict[str, Any]:
+    """What the header says of a layer in a bank, but its index: of what the first owners wrote."""
+    sizes = [len(book) for book in words.codebooks[:owners]]
     used = [prefix for prefix, size in enumerate(sizes) if size] or [0, -1]
     return {
-        "layer": layer,
         "centroid_bits": words.centroid_bits,
         "exponent": words.exponent,
         "first": used[0],
@@ -144,7 +136,7 @@ class _Header:
 
 
 def read_header(value: object) -> Header:
-    """The header that :func:`header_json` gave; ArtifactError for anything else."""
+    """The header that :func:`tsn_hw.core.writing.header_json` gave; ArtifactError for anything else."""
     given = build(_Header, value, "header", ArtifactError)
     layers = tuple(_layer(entry, f"header: layers[{i}]") for i, entry in enumerate(given.layers))
     count = len(layers)

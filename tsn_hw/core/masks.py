@@ -25,6 +25,7 @@ Huffman 1952; Rice and Plaunt 1971; Larmore and Hirschberg 1990 (package-merge).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import cache
 from itertools import islice
@@ -238,9 +239,10 @@ def _choose_peeled(counts: Ints, width: int) -> list[int]:
     total, spent = int(counts.sum()), 0
     best, chosen = total * width + 1, 0
     for peeled in range(min(_MAX_PEELED + 1, int(np.count_nonzero(counts)))):
-        cost = spent + min(_huffman_bits(remaining), total * width)
-        if cost < best:
-            best, chosen = cost, peeled
+        if spent + min(_entropy(remaining) - 1, total * width) < best:  # no code takes less than the entropy
+            cost = spent + min(_huffman_bits(remaining), total * width)
+            if cost < best:
+                best, chosen = cost, peeled
         top = int(remaining[order[peeled]])
         spent += round(_FLAGS_LOSS * _entropy(np.array([top, total - top]))) + _PEEL_BITS
         remaining[order[peeled]] = 0
@@ -249,13 +251,30 @@ def _choose_peeled(counts: Ints, width: int) -> list[int]:
 
 
 def _huffman_bits(counts: Ints) -> int:
-    """Size of a Huffman text without its table: 0 for a constant one, a raw text's if no code can hold the alphabet."""
-    used = np.count_nonzero(counts)
-    if used <= 1:
+    """Size of a Huffman text without its table: 0 for a constant one, a raw text's if no code can hold the alphabet.
+
+    It is the sum of all nodes of Huffman's tree, unless that is deeper than a code may be. Nodes are made in the order
+    of their counts, so they wait in a queue of their own.
+    """
+    leaves = np.sort(counts[counts > 0]).tolist()
+    if len(leaves) <= 1:
         return 0
-    if used > 1 << MAX_LENGTH:
+    if len(leaves) > 1 << MAX_LENGTH:
         return int(counts.sum()) * MAX_GROUP
-    return int((counts * _code_lengths(counts)).sum())
+    nodes: list[int] = []
+    depths: list[int] = []
+    leaf = node = 0
+    leaves.append(math.inf)
+    for _ in range(len(leaves) - 2):
+        count = depth = 0
+        for _ in range(2):
+            if node < len(nodes) and nodes[node] < leaves[leaf]:
+                count, depth, node = count + nodes[node], max(depth, depths[node]), node + 1
+            else:
+                count, leaf = count + leaves[leaf], leaf + 1
+        nodes.append(count)
+        depths.append(depth + 1)
+    return sum(nodes) if depths[-1] <= MAX_LENGTH else int((counts * _code_lengths(counts)).sum())
 
 
 # ------------------------------------------------------------------------------------------------------------ flags
@@ -348,10 +367,16 @@ def _code_lengths(counts: Ints, limit: int = MAX_LENGTH) -> Lengths:
     items, is_leaf = weights, [np.ones(len(order), np.bool_)]
     for _ in range(limit - 1):
         packages = items[: len(items) // 2 * 2].reshape(-1, 2).sum(axis=1)
-        merged = np.concatenate([weights, packages])
-        rank = np.argsort(merged, kind="stable")
-        items = merged[rank]
-        is_leaf.append(rank < len(weights))
+        places = np.arange(len(packages)) + np.searchsorted(weights, packages, side="right")
+        leaves = np.ones(len(weights) + len(packages), np.bool_)
+        leaves[places] = False
+        merged = np.empty(len(leaves), weights.dtype)
+        merged[places], merged[leaves] = packages, weights
+        is_leaf.append(leaves)
+        if np.array_equal(merged, items):  # and so are all levels that follow
+            is_leaf += [leaves] * (limit - len(is_leaf))
+            break
+        items = merged
     taken = 2 * len(order) - 2
     for leaf in reversed(is_leaf):
         leaves = int(np.count_nonzero(leaf[:taken]))

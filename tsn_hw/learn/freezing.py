@@ -16,6 +16,7 @@ from torch import Tensor
 from tsn_hw.core.arithmetic import FLOAT64_EXACT, ActFormat, Ints
 from tsn_hw.core.errors import EngineError
 from tsn_hw.core.network import UNUSED, Bank, BankLayer, Bools, PackedNetwork, Requantization, Step, Task
+from tsn_hw.core.parts import NO_CODEBOOK
 from tsn_hw.learn.activations import value_of
 from tsn_hw.learn.layers import Subnet, WeightLayer
 from tsn_hw.learn.models import SubnetModel, Taps, TaskAffine, own_scale
@@ -97,7 +98,7 @@ def _bank(model: SubnetModel, bank: int, tasks: int) -> Bank:
 def _words(layer: WeightLayer, owners: int, centroid_bits: int, first: int) -> BankLayer:
     """The words of one layer; ``first`` is the prefix of its first owner (a head has just one)."""
     subnet = layer.subnet
-    books: list[Ints] = [np.zeros(0, np.int64)] * owners
+    books = [NO_CODEBOOK] * owners
     books[first : first + subnet.committed] = subnet.books()
     owner = subnet.owner.cpu().numpy()
     return BankLayer(

@@ -235,7 +235,7 @@ class Run:
         if not self.model.method.codes or not self.position.task:
             return
         net = self.network()
-        written = [artifact.to_bytes(net.first_tasks(count + 1)) for count in range(self.position.task)]
+        written = list(artifact.after_each_task(net))
         places = [snapshot_path(self.folder, number) for number in range(len(written))]
         for path, data in zip([*places, self.folder / NETWORK], [*written, written[-1]], strict=True):
             older = written[:-1] if path.name == NETWORK else []  # as a kill between two files leaves it

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -79,9 +79,10 @@ def verify(
             used = slice(0, SLOW_ENGINES.get(name))
             wanted = {layer: values[used] for layer, values in truth.items()}
             _record(results[name], task.name, wanted, engine(number, x[used]))
-    changed = _changed(net, snapshots or {})
+    changed = changed_snapshots(net, snapshots or {})
+    told = [f"the first {count} tasks are not the network that was written after task {count - 1}" for count in changed]
     network = hashlib.sha256(artifact.to_bytes(net)).hexdigest()
-    return Verification.of(network, results, _broken_seals(net, changed.values()), list(changed), seen)
+    return Verification.of(network, results, _broken_seals(net, changed.values()), told, seen)
 
 
 def _engines(
@@ -121,13 +122,13 @@ def adversarial_integers(net: PackedNetwork, count: int, seed: int) -> Ints:
     return x
 
 
-def _changed(net: PackedNetwork, snapshots: dict[int, bytes]) -> dict[str, bytes]:
-    """The snapshots that are not the network as it stood then, by what is to be said of them."""
-    return {
-        f"the first {count} tasks are not the network that was written after task {count - 1}": written
-        for count, written in snapshots.items()
-        if artifact.to_bytes(net.first_tasks(count)) != artifact.renewed(written)
-    }
+def changed_snapshots(net: PackedNetwork, snapshots: Mapping[int, bytes]) -> dict[int, bytes]:
+    """The files, by number of tasks, that are not those of the network as it stood after so many."""
+    left = dict(snapshots)
+    for count, then in enumerate(artifact.after_each_task(net) if left else (), start=1):
+        if count in left and artifact.renewed(left[count]) == then:
+            del left[count]
+    return left
 
 
 def _broken_seals(net: PackedNetwork, changed: Iterable[bytes]) -> list[str]:

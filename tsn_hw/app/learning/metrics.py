@@ -57,13 +57,17 @@ def accuracy(simulator: Simulator, inputs: Inputs, labels: NDArray[np.int64]) ->
 
 
 def measure(snapshots: Sequence[PackedNetwork], alone: dict[int, PackedNetwork], stream: TaskStream) -> Metrics:
-    """Run every stored network on the test images of every task that it holds."""
+    """Run every stored network on the test images of every task that it holds; the same object just once."""
     count = len(snapshots)
     matrix, by_itself = np.full((count, count), np.nan), np.full(count, np.nan)
     for j in range(count):
         data = stream.task(j)
+        known: dict[int, float] = {}
         for i in range(j, count):
-            matrix[i, j] = accuracy(Simulator(snapshots[i], j), data.x_test, data.y_test)
+            net = snapshots[i]
+            if id(net) not in known:
+                known[id(net)] = accuracy(Simulator(net, j), data.x_test, data.y_test)
+            matrix[i, j] = known[id(net)]
         if j in alone:
             by_itself[j] = accuracy(Simulator(alone[j], 0), data.x_test, data.y_test)
     return Metrics(matrix, by_itself)

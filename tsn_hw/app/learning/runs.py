@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tsn_hw.app.deploy.verify import Engine
+from tsn_hw.app.deploy.verify import Engine, changed_snapshots
 from tsn_hw.app.learning.metrics import Metrics, measure
 from tsn_hw.core import artifact
 from tsn_hw.core.arithmetic import Ints
@@ -81,8 +81,12 @@ class RunFolder:
         return engine
 
     def metrics(self) -> Metrics:
-        """Accuracies measured now, from the stored networks, on the test data."""
-        nets = [artifact.load(path) for path in self._snapshot_paths()]
+        """Accuracies measured now, from the stored networks, on the test data.
+
+        A file that is byte for byte what the network of all tasks was then is not read as another network.
+        """
+        changed, paths = changed_snapshots(self.network, self.snapshots()), self._snapshot_paths()
+        nets = [artifact.load(path) if t + 1 in changed else self.network for t, path in enumerate(paths)]
         alone = {
             t: artifact.load(path)
             for t in range(len(nets))

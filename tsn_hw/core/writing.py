@@ -1,0 +1,165 @@
+"""The content of a .tsn file: of a network, and of the network as it stood after each of its tasks.
+
+The file after one more task differs in the words of the layers that tasks share, and in the last group of their masks.
+All else is made once, so the files of all moments together cost little more than their bytes. The format stands in
+:mod:`tsn_hw.core.artifact`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tsn_hw.core.arithmetic import Ints
+from tsn_hw.core.container import pack
+from tsn_hw.core.header import format_json, layer_json, scaling_bits, task_json, words_json
+from tsn_hw.core.layers import INPUT
+from tsn_hw.core.masks import GROUP, encode_masks
+from tsn_hw.core.memory import pack_fields
+from tsn_hw.core.network import UNUSED, PackedNetwork, code_bits
+
+T = TypeVar("T")
+Sections = tuple[bytes, ...]
+
+
+def file_of(net: PackedNetwork) -> bytes:
+    """The file of a network."""
+    return _Writer(net).file(_whole(net))
+
+
+def header_json(net: PackedNetwork) -> dict[str, Any]:
+    """The header of the file of a network, as JSON values, without the sizes of sections."""
+    return _Writer(net).header(_whole(net))
+
+
+def files_after_each_task(net: PackedNetwork) -> Iterator[bytes]:
+    """The file of ``net.first_tasks(count)`` for every count from 1 on."""
+    writer, run = _Writer(net), dict[int, None]()
+    owners = [0] * len(net.banks)
+    for number, task in enumerate(net.tasks):
+        run |= dict.fromkeys(index for index, _, _ in net.run_order(number))
+        owners[task.bank] += 1
+        banks = max(bank for bank, count in enumerate(owners) if count) + 1
+        yield writer.file(_Moment(number + 1, tuple(sorted(run)), tuple(owners[:banks])))
+
+
+@dataclass(frozen=True)
+class _Moment:
+    """After ``tasks`` tasks: the layers that there are, by index in the network, and the tasks of every bank."""
+
+    tasks: int
+    layers: tuple[int, ...]
+    owners: tuple[int, ...]
+
+
+def _whole(net: PackedNetwork) -> _Moment:
+    owners = tuple(len(net.bank_tasks(bank)) for bank in range(len(net.banks)))
+    return _Moment(len(net.tasks), tuple(range(len(net.layers))), owners)
+
+
+class _Writer:
+    """What was made of a network so far: the newest of every thing, and what it was made of."""
+
+    def __init__(self, net: PackedNetwork) -> None:
+        self.net = net
+        self._made: dict[Hashable, tuple[Hashable, Any]] = {}
+        self._groups: dict[tuple[int, int], list[bytes]] = {}
+
+    def file(self, moment: _Moment) -> bytes:
+        """The file of a moment."""
+        banks = (part for bank, index in self._held(moment) for part in self._of_words(moment, bank, index)[1])
+        tasks = (part for task in range(moment.tasks) for part in self._of_task(task))
+        return pack(self.header(moment), [*banks, *tasks])
+
+    def header(self, moment: _Moment) -> dict[str, Any]:
+        """The header of a moment, without the sizes of sections."""
+        number = {INPUT: INPUT} | {index: place for place, index in enumerate(moment.layers)}
+        banks: list[list[dict[str, Any]]] = [[] for _ in moment.owners]
+        for bank, index in self._held(moment):
+            banks[bank].append({"layer": number[index]} | self._of_words(moment, bank, index)[0])
+        return {
+            "input": {"shape": self.net.input_shape, "format": format_json(self.net.input)},
+            "layers": [self._layer(index, number) for index in moment.layers],
+            "banks": banks,
+            "tasks": [self._task(task, number) for task in range(moment.tasks)],
+        }
+
+    def _once(self, name: Hashable, made_of: Hashable, make: Callable[[], T]) -> T:
+        known = self._made.get(name)
+        if known is None or known[0] != made_of:
+            known = self._made[name] = made_of, make()
+        result: T = known[1]
+        return result
+
+    def _layer(self, index: int, number: dict[int, int]) -> dict[str, Any]:
+        layer = self.net.layers[index]
+        inputs = tuple(number[source] for source in layer.inputs)
+        moved: Callable[[], dict[str, Any]] = lambda: layer_json(replace(layer, inputs=inputs))  # type: ignore[type-var] # noqa: E731
+        return self._once(("layer", index), inputs, moved)
+
+    def _task(self, task: int, number: dict[int, int]) -> dict[str, Any]:
+        places = tuple(number[index] for index, _, _ in self.net.run_order(task))
+        return self._once(("task", task), places, lambda: task_json(self.net, task, places))
+
+    def _held(self, moment: _Moment) -> Iterator[tuple[int, int]]:
+        """Bank and index of every layer that a bank holds words of."""
+        for bank in range(len(moment.owners)):
+            held = self.net.banks[bank].layers
+            yield from ((bank, index) for index in moment.layers if held[index] is not None)
+
+    def _of_words(self, moment: _Moment, bank: int, index: int) -> tuple[dict[str, Any], Sections]:
+        """What the header says of a layer in a bank, and its sections."""
+        owners, runners = moment.owners[bank], self.net.runners(bank, index)
+        running = bisect_left(runners, owners, key=lambda runner: runner[0])
+        owning = min(owners, self._once(("owning", bank, index), None, partial(self._owning, bank, index)))
+        make = partial(self._make_words, bank, index, running, owning)
+        return self._once(("words", bank, index), (running, owning), make)
+
+    def _owning(self, bank: int, index: int) -> int:
+        """The number of codebooks up to the last that is not empty."""
+        words = self.net.banks[bank].layers[index]
+        assert words is not None
+        return max((prefix + 1 for prefix, book in enumerate(words.codebooks) if len(book)), default=0)
+
+    def _make_words(self, bank: int, index: int, running: int, owning: int) -> tuple[dict[str, Any], Sections]:
+        words = self.net.banks[bank].layers[index]
+        assert words is not None
+        books = words.codebooks[:owning]
+        used = (words.owner != UNUSED) & (words.owner < owning)
+        widths = np.array([code_bits(book) for book in books], np.int64)[words.owner[used]]
+        centroids = np.concatenate([np.zeros(0, np.int64), *books])
+        packed = pack_fields(_twos_complement(centroids, words.centroid_bits), words.centroid_bits)
+        masks = self._masks(bank, index, running)
+        return words_json(words, owning), (masks, pack_fields(words.code[used], widths), packed)
+
+    def _masks(self, bank: int, index: int, running: int) -> bytes:
+        """The masks of the first tasks that run a layer; whole groups are coded once."""
+        masks = [step.mask.ravel() for _, step in self.net.runners(bank, index)[:running] if step.mask is not None]
+        groups = self._groups.setdefault((bank, index), [])
+        while len(masks) >= (len(groups) + 1) * GROUP:
+            groups.append(encode_masks(np.array(masks[len(groups) * GROUP :][:GROUP])))
+        rest = masks[len(groups) * GROUP :]
+        return b"".join([*groups, encode_masks(np.array(rest)) if rest else b""])
+
+    def _of_task(self, task: int) -> Sections:
+        return self._once(("scales", task), None, partial(_task_sections, self.net, task))
+
+
+def _task_sections(net: PackedNetwork, task: int) -> Sections:
+    values, widths = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
+    for _, _, step in net.run_order(task):
+        if (scale := step.requantization) is not None:
+            for vector, bits in zip((scale.multiplier, scale.offset), scaling_bits(scale), strict=True):
+                values.append(_twos_complement(vector, bits))
+                widths.append(np.full(len(vector), bits))
+    return pack_fields(np.concatenate(values), np.concatenate(widths)), net.tasks[task].routing
+
+
+def _twos_complement(values: Ints, bits: int) -> NDArray[np.uint64]:
+    return values.astype(np.uint64) & np.uint64((1 << bits) - 1)
