@@ -95,7 +95,7 @@ def to_bytes(net: PackedNetwork) -> bytes:
 
 
 def after_each_task(net: PackedNetwork) -> Iterator[bytes]:
-    """The content of the files of ``net.first_tasks(1)``, ``net.first_tasks(2)`` ..., for little more than one costs."""
+    """The content of the files of ``net.first_tasks(1)``, ..., for little more than their bytes."""
     return files_after_each_task(net)
 
 

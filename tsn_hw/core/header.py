@@ -81,13 +81,12 @@ def task_json(net: PackedNetwork, number: int, places: tuple[int, ...]) -> dict[
 
 def words_json(words: BankLayer, owners: int) -> dict[str, Any]:
     """What the header says of a layer in a bank, but its index: of what the first owners wrote."""
-    sizes = [len(book) for book in words.codebooks[:owners]]
-    used = [prefix for prefix, size in enumerate(sizes) if size] or [0, -1]
+    used = [prefix for prefix, _ in words.owned if prefix < owners] or [0, -1]
     return {
         "centroid_bits": words.centroid_bits,
         "exponent": words.exponent,
         "first": used[0],
-        "entries": sizes[used[0] : used[-1] + 1],
+        "entries": [len(book) for book in words.codebooks[used[0] : used[-1] + 1]],
     }
 
 

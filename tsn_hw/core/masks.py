@@ -158,6 +158,8 @@ def _leb128(value: int) -> bytes:
 
 def _encode_symbols(symbols: Symbols, width: int) -> bytes:
     counts = np.bincount(symbols, minlength=1 << width)
+    if len(symbols) * width > 16 and counts[symbols[0]] == len(symbols):
+        return bytes([_CONSTANT]) + int(symbols[0]).to_bytes(_value_bytes(width), "little")
     peeled = _choose_peeled(counts, width)
     head, flags, rest = bytearray(), b"", symbols
     for value in peeled:
@@ -378,10 +380,10 @@ def _code_lengths(counts: Ints, limit: int = MAX_LENGTH) -> Lengths:
             break
         items = merged
     taken = 2 * len(order) - 2
-    for leaf in reversed(is_leaf):
-        leaves = int(np.count_nonzero(leaf[:taken]))
-        lengths[order[:leaves]] += 1
-        taken = 2 * (taken - leaves)
+    for level in reversed(is_leaf):
+        count = int(np.count_nonzero(level[:taken]))
+        lengths[order[:count]] += 1
+        taken = 2 * (taken - count)
     return lengths
 
 

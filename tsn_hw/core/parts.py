@@ -38,6 +38,8 @@ def _frozen(array: NDArray[Scalar]) -> NDArray[Scalar]:
 
 def _exactly(array: NDArray[Any], dtype: type[Scalar], what: str) -> NDArray[Scalar]:
     """A frozen array of a dtype; an error if a value would change."""
+    if isinstance(array, np.ndarray) and array.dtype == dtype:
+        return _frozen(array)
     with np.errstate(invalid="ignore"):
         cast = np.asarray(array).astype(dtype)
     if not np.array_equal(cast, array) or (cast.dtype.kind == "i" and ((cast < 0) != (np.asarray(array) < 0)).any()):
@@ -59,8 +61,6 @@ def code_bits(codebook: Ints) -> int:
 
 
 def _codebook(book: Ints, owner: int) -> Ints:
-    if book is NO_CODEBOOK:
-        return book
     book = _exactly(book, np.int64, f"codebook {owner}")
     return book if len(book) else NO_CODEBOOK
 
@@ -85,12 +85,19 @@ class BankLayer:
         exact(self)
         object.__setattr__(self, "owner", _exactly(self.owner, np.int16, "owner plane"))
         object.__setattr__(self, "code", _exactly(self.code, np.uint8, "code plane"))
-        books = tuple(_codebook(book, owner) for owner, book in enumerate(self.codebooks))
+        books = tuple(
+            book if book is NO_CODEBOOK else _codebook(book, owner) for owner, book in enumerate(self.codebooks)
+        )
         object.__setattr__(self, "codebooks", books)
 
     @property
     def centroid_range(self) -> tuple[int, int]:
         return -(1 << (self.centroid_bits - 1)), (1 << (self.centroid_bits - 1)) - 1
+
+    @cached_property
+    def owned(self) -> tuple[tuple[int, Ints], ...]:
+        """Prefix and codebook of every owner that has one."""
+        return tuple((owner, book) for owner, book in enumerate(self.codebooks) if book is not NO_CODEBOOK)
 
     def first_owners(self, count: int) -> BankLayer:
         """What the first owners wrote: later words are unused."""
@@ -101,12 +108,12 @@ class BankLayer:
     def check_codes(self, where: str) -> None:
         """Refuse codebooks that are too large or leave the range of centroids, and codes beyond their codebook."""
         low, high = self.centroid_range
-        for owner, book in enumerate(self.codebooks):
+        for owner, book in self.owned:
             if len(book) > 1 << MAX_CODE_BITS:
                 raise NetworkError(f"{where}: codebook {owner} has {len(book)} entries, at most {1 << MAX_CODE_BITS}")
-            if len(book) and (book.min() < low or book.max() > high):
+            if book.min() < low or book.max() > high:
                 raise NetworkError(f"{where}: codebook {owner} leaves the {self.centroid_bits}-bit range {low}..{high}")
-        entries = np.array([*map(len, self.codebooks), 1])  # last entry: UNUSED words, whose code is 0
+        entries = self._entries
         wrong = self.code >= entries[self.owner]
         if wrong.any():
             place = tuple(int(i) for i in np.argwhere(wrong)[0])
@@ -117,10 +124,24 @@ class BankLayer:
 
     def centroids(self) -> Ints:
         """The centroid of every weight, weight-shaped; 0 where no task uses it."""
-        start = np.cumsum([0, *map(len, self.codebooks)], dtype=np.int64)  # the last one, of UNUSED, behind all books
-        books: Ints = np.concatenate([*self.codebooks, [0]])
+        start, books = self._flat
         centroids: Ints = books[start[self.owner] + self.code]
         return centroids
+
+    @cached_property
+    def _flat(self) -> tuple[Ints, Ints]:
+        """Where the codebook of every owner begins, and all codebooks: that of UNUSED last, a single 0."""
+        start = np.concatenate([[0], np.cumsum(self._entries[:-1])])
+        return start, np.concatenate([*(book for _, book in self.owned), [0]])
+
+    @cached_property
+    def _entries(self) -> Ints:
+        """How many entries the codebook of every owner has; last 1, of UNUSED, whose code is 0."""
+        entries = np.zeros(len(self.codebooks) + 1, np.int64)
+        for owner, book in self.owned:
+            entries[owner] = len(book)
+        entries[-1] = 1
+        return entries
 
     @cached_property
     def table(self) -> Ints:

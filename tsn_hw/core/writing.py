@@ -22,7 +22,7 @@ from tsn_hw.core.header import format_json, layer_json, scaling_bits, task_json,
 from tsn_hw.core.layers import INPUT
 from tsn_hw.core.masks import GROUP, encode_masks
 from tsn_hw.core.memory import pack_fields
-from tsn_hw.core.network import UNUSED, PackedNetwork, code_bits
+from tsn_hw.core.network import UNUSED, BankLayer, PackedNetwork, code_bits
 
 T = TypeVar("T")
 Sections = tuple[bytes, ...]
@@ -117,26 +117,11 @@ class _Writer:
         """What the header says of a layer in a bank, and its sections."""
         owners, runners = moment.owners[bank], self.net.runners(bank, index)
         running = bisect_left(runners, owners, key=lambda runner: runner[0])
-        owning = min(owners, self._once(("owning", bank, index), None, partial(self._owning, bank, index)))
-        make = partial(self._make_words, bank, index, running, owning)
+        words = self.net.banks[bank].layers[index]
+        assert words is not None
+        owning = min(owners, words.owned[-1][0] + 1 if words.owned else 0)  # codebooks up to the last that is one
+        make = lambda: (words_json(words, owning), (self._masks(bank, index, running), *_words(words, owning)))  # noqa: E731
         return self._once(("words", bank, index), (running, owning), make)
-
-    def _owning(self, bank: int, index: int) -> int:
-        """The number of codebooks up to the last that is not empty."""
-        words = self.net.banks[bank].layers[index]
-        assert words is not None
-        return max((prefix + 1 for prefix, book in enumerate(words.codebooks) if len(book)), default=0)
-
-    def _make_words(self, bank: int, index: int, running: int, owning: int) -> tuple[dict[str, Any], Sections]:
-        words = self.net.banks[bank].layers[index]
-        assert words is not None
-        books = words.codebooks[:owning]
-        used = (words.owner != UNUSED) & (words.owner < owning)
-        widths = np.array([code_bits(book) for book in books], np.int64)[words.owner[used]]
-        centroids = np.concatenate([np.zeros(0, np.int64), *books])
-        packed = pack_fields(_twos_complement(centroids, words.centroid_bits), words.centroid_bits)
-        masks = self._masks(bank, index, running)
-        return words_json(words, owning), (masks, pack_fields(words.code[used], widths), packed)
 
     def _masks(self, bank: int, index: int, running: int) -> bytes:
         """The masks of the first tasks that run a layer; whole groups are coded once."""
@@ -149,6 +134,18 @@ class _Writer:
 
     def _of_task(self, task: int) -> Sections:
         return self._once(("scales", task), None, partial(_task_sections, self.net, task))
+
+
+def _words(words: BankLayer, owners: int) -> Sections:
+    """The codes and the codebooks of the first owners."""
+    owned = [(prefix, book) for prefix, book in words.owned if prefix < owners]
+    used = (words.owner != UNUSED) & (words.owner < owners)
+    bits = np.zeros(owners, np.int64)
+    for prefix, book in owned:
+        bits[prefix] = code_bits(book)
+    centroids = np.concatenate([np.zeros(0, np.int64), *(book for _, book in owned)])
+    packed = pack_fields(_twos_complement(centroids, words.centroid_bits), words.centroid_bits)
+    return pack_fields(words.code[used], bits[words.owner[used]]), packed
 
 
 def _task_sections(net: PackedNetwork, task: int) -> Sections:

@@ -8,12 +8,15 @@ import math
 import string
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
+from safetensors.numpy import save as save_arrays
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -25,6 +28,7 @@ from tsn_hw.learn.models import SubnetModel
 from tsn_hw.learn.route import Route
 from tsn_hw.learn.training import Fit
 
+Stored = dict[str, NDArray[Any]] | dict[str, Tensor]
 FILE = "checkpoint.safetensors"
 RESTART = "start again in another folder"
 FIT = {"lr": int | float, "epoch": int, "best_loss": int | float, "wait": int, "stopped": bool}
@@ -98,7 +102,7 @@ def save_checkpoint(folder: Path, position: Position, model: SubnetModel, fit: F
                     tensors[f"optimizer/{number}/{name}"] = value
                 elif value is not None:
                     raise TrainingError(f"the optimizer keeps {name} as {type(value).__name__}: it must be a tensor")
-    write_tensors(folder / FILE, tensors, {"position": json.dumps(asdict(position), sort_keys=True)})
+    write_tensors(folder / FILE, tensors, {"position": json.dumps(position, sort_keys=True, default=vars)})
 
 
 def read_checkpoint(folder: Path, digests: Sequence[str]) -> tuple[Position, dict[str, Tensor]]:
@@ -123,8 +127,8 @@ def refused_as_damaged(path: Path) -> Iterator[None]:
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Write tensors and what is to be said about them, with a digest over both."""
-    stored = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    write_atomically(path, save(stored, metadata | {"sha256": _digest(stored, metadata)}))
+    stored = _stored(tensors)
+    write_atomically(path, _container(stored, metadata | {"sha256": _digest(stored, metadata)}))
 
 
 def read_tensors(path: Path, what: str, remedy: str) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -133,7 +137,7 @@ def read_tensors(path: Path, what: str, remedy: str) -> tuple[dict[str, Tensor],
     try:
         tensors = load(data)
         metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
-        intact = metadata.pop("sha256") == _digest(tensors, metadata)
+        intact = metadata.pop("sha256") == _digest(_stored(tensors), metadata)
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise TrainingError(f"{what} {path}: damaged ({error}); {remedy}") from error
     if not intact:
@@ -141,8 +145,24 @@ def read_tensors(path: Path, what: str, remedy: str) -> tuple[dict[str, Tensor],
     return tensors, metadata
 
 
-def _digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
-    return hashlib.sha256(save(tensors, metadata)).hexdigest()
+def _digest(stored: Stored, metadata: dict[str, str]) -> str:
+    return hashlib.sha256(_container(stored, metadata)).hexdigest()
+
+
+def _stored(tensors: dict[str, Tensor]) -> Stored:
+    """Tensors as numpy's arrays where it has their types: thousands of small ones are written ten times faster."""
+    dense = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    if any(tensor.dtype == torch.bfloat16 for tensor in dense.values()):
+        return {name: tensor.clone() for name, tensor in dense.items()}
+    return {name: tensor.numpy() for name, tensor in dense.items()}
+
+
+def _container(stored: Stored, metadata: dict[str, str]) -> bytes:
+    """A safetensors file."""
+    arrays = {name: each for name, each in stored.items() if isinstance(each, np.ndarray)}
+    tensors = {name: each for name, each in stored.items() if isinstance(each, Tensor)}
+    content: bytes = save(tensors, metadata) if tensors else save_arrays(arrays, metadata)
+    return content
 
 
 def load_model(model: SubnetModel, position: Position, tensors: Mapping[str, Tensor]) -> None:
