@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tsn_hw.core import masks as coding
 from tsn_hw.core.errors import ArtifactError, NetworkError
-from tsn_hw.core.masks import MAX_LENGTH, decode_masks, encode_masks, entropy_bits
+from tsn_hw.core.huffman import MAX_LENGTH, code_lengths
+from tsn_hw.core.huffman import huffman_bits as bits_of
+from tsn_hw.core.masks import decode_masks, encode_masks, entropy_bits
 
 
 def rng(seed=0):
@@ -172,10 +173,11 @@ def huffman_bits(counts):
 
 @given(st.lists(st.integers(0, 1000), min_size=2, max_size=200))
 def test_code_lengths_are_optimal_and_fill_the_tree(counts):
-    lengths = coding._code_lengths(np.array(counts))
+    lengths = code_lengths(np.array(counts))
     assert [length > 0 for length in lengths] == [count > 0 for count in counts]
     if np.count_nonzero(counts) > 1:
         assert int((lengths * np.array(counts)).sum()) == huffman_bits(counts)
+        assert bits_of(np.array(counts)) == huffman_bits(counts)
         assert sum(2.0 ** -int(length) for length in lengths if length) == 1
 
 
@@ -183,9 +185,10 @@ def test_code_lengths_are_limited_to_fifteen_bits():
     fibonacci = [1, 1]
     while len(fibonacci) < 40:
         fibonacci.append(sum(fibonacci[-2:]))
-    lengths = coding._code_lengths(np.array(fibonacci))
+    lengths = code_lengths(np.array(fibonacci))
     assert lengths.max() == MAX_LENGTH
     assert sum(2.0 ** -int(length) for length in lengths) == 1
+    assert bits_of(np.array(fibonacci)) == int((lengths * np.array(fibonacci)).sum()) > huffman_bits(fibonacci)
 
 
 def test_entropy_is_that_of_the_symbols_of_each_group():

@@ -25,7 +25,6 @@ Huffman 1952; Rice and Plaunt 1971; Larmore and Hirschberg 1990 (package-merge).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from functools import cache
 from itertools import islice
@@ -37,16 +36,14 @@ from numpy.typing import NDArray
 
 from tsn_hw.core.arithmetic import Ints
 from tsn_hw.core.errors import ArtifactError, NetworkError
+from tsn_hw.core.huffman import MAX_LENGTH, Lengths, canonical, code_lengths, huffman_bits
 from tsn_hw.core.memory import pack_fields, unpack_fields
 from tsn_hw.core.network import Bools
 
 Symbols = NDArray[np.uint16]
-Lengths = NDArray[np.uint8]
 
 GROUP = 10
 MAX_GROUP = 16
-MAX_LENGTH = 15
-"""Longest code word: a length fits 4 bits."""
 MAX_LOW_BITS = 15
 _RAW, _CONSTANT, _HUFFMAN = range(3)
 _MAX_PEELED = 6
@@ -180,7 +177,7 @@ def _encode_rest(symbols: Symbols, counts: Ints, width: int) -> tuple[int, bytes
     used = np.flatnonzero(counts)
     if len(used) <= 1:
         return _CONSTANT, int(used.sum()).to_bytes(_value_bytes(width), "little")
-    if _huffman_bits(counts) >= int(counts.sum()) * width:
+    if huffman_bits(counts) >= int(counts.sum()) * width:
         return _RAW, pack_fields(symbols, width)
     lengths, table = _choose_lengths(counts, width)
     return _HUFFMAN, table + _encode_huffman(symbols, lengths)
@@ -191,7 +188,7 @@ def _choose_lengths(counts: Ints, width: int) -> tuple[Lengths, bytes]:
     best, lengths, table = 0, np.zeros(0, np.uint8), b""
     limit = MAX_LENGTH
     while 1 << limit >= np.count_nonzero(counts):
-        candidate = _code_lengths(counts, limit)
+        candidate = code_lengths(counts, limit)
         if width <= _LENGTH_BITS:
             coded = pack_fields(candidate, _LENGTH_BITS)
         else:
@@ -242,7 +239,7 @@ def _choose_peeled(counts: Ints, width: int) -> list[int]:
     best, chosen = total * width + 1, 0
     for peeled in range(min(_MAX_PEELED + 1, int(np.count_nonzero(counts)))):
         if spent + min(_entropy(remaining) - 1, total * width) < best:  # no code takes less than the entropy
-            cost = spent + min(_huffman_bits(remaining), total * width)
+            cost = spent + min(huffman_bits(remaining), total * width)
             if cost < best:
                 best, chosen = cost, peeled
         top = int(remaining[order[peeled]])
@@ -250,33 +247,6 @@ def _choose_peeled(counts: Ints, width: int) -> list[int]:
         remaining[order[peeled]] = 0
         total -= top
     return [int(value) for value in order[:chosen]]
-
-
-def _huffman_bits(counts: Ints) -> int:
-    """Size of a Huffman text without its table: 0 for a constant one, a raw text's if no code can hold the alphabet.
-
-    It is the sum of all nodes of Huffman's tree, unless that is deeper than a code may be. Nodes are made in the order
-    of their counts, so they wait in a queue of their own.
-    """
-    leaves = np.sort(counts[counts > 0]).tolist()
-    if len(leaves) <= 1:
-        return 0
-    if len(leaves) > 1 << MAX_LENGTH:
-        return int(counts.sum()) * MAX_GROUP
-    nodes: list[int] = []
-    depths: list[int] = []
-    leaf = node = 0
-    leaves.append(math.inf)
-    for _ in range(len(leaves) - 2):
-        count = depth = 0
-        for _ in range(2):
-            if node < len(nodes) and nodes[node] < leaves[leaf]:
-                count, depth, node = count + nodes[node], max(depth, depths[node]), node + 1
-            else:
-                count, leaf = count + leaves[leaf], leaf + 1
-        nodes.append(count)
-        depths.append(depth + 1)
-    return sum(nodes) if depths[-1] <= MAX_LENGTH else int((counts * _code_lengths(counts)).sum())
 
 
 # ------------------------------------------------------------------------------------------------------------ flags
@@ -291,7 +261,7 @@ def _encode_flags(flags: Bools) -> bytes:
     density = min(max(1, round(32 * int(np.count_nonzero(unary)) / max(1, len(unary)))), 31)
     lengths, table = _block_lengths(density), b""
     counts = np.bincount(blocks, minlength=256)
-    own = _code_lengths(counts)
+    own = code_lengths(counts)
     if int((counts * own).sum()) + 256 * _LENGTH_BITS < int((counts * lengths).sum()):
         density, lengths, table = 0, own, pack_fields(own, _LENGTH_BITS)
     head = bytes([low_bits << 1 | inverted, density]) + _leb128(len(unary)) + table
@@ -302,7 +272,7 @@ def _encode_flags(flags: Bools) -> bytes:
 def _block_lengths(density: int) -> Lengths:
     """Code lengths of bytes whose bits are ones with probability density / 32, independently."""
     ones = np.bitwise_count(np.arange(256, dtype=np.uint8)).astype(np.int64)
-    return _code_lengths(density**ones * (32 - density) ** (8 - ones))
+    return code_lengths(density**ones * (32 - density) ** (8 - ones))
 
 
 def _choose_low_bits(ones: int, count: int) -> int:
@@ -356,46 +326,8 @@ def _decode_unary(reader: _Reader, size: int, density: int) -> Bools:
 # ---------------------------------------------------------------------------------------------------------- Huffman
 
 
-def _code_lengths(counts: Ints, limit: int = MAX_LENGTH) -> Lengths:
-    """Optimal code lengths of at most ``limit`` bits (package-merge); 0 where the count is 0, 1 for a lone symbol."""
-    used = np.flatnonzero(counts)
-    lengths = np.zeros(len(counts), np.uint8)
-    if len(used) <= 1:
-        lengths[used] = 1
-        return lengths
-    order = used[np.argsort(counts[used], kind="stable")]
-    weights = counts[order]
-    # one a level, lightest first; a package joins two items of the level before
-    items, is_leaf = weights, [np.ones(len(order), np.bool_)]
-    for _ in range(limit - 1):
-        packages = items[: len(items) // 2 * 2].reshape(-1, 2).sum(axis=1)
-        places = np.arange(len(packages)) + np.searchsorted(weights, packages, side="right")
-        leaves = np.ones(len(weights) + len(packages), np.bool_)
-        leaves[places] = False
-        merged = np.empty(len(leaves), weights.dtype)
-        merged[places], merged[leaves] = packages, weights
-        is_leaf.append(leaves)
-        if np.array_equal(merged, items):  # and so are all levels that follow
-            is_leaf += [leaves] * (limit - len(is_leaf))
-            break
-        items = merged
-    taken = 2 * len(order) - 2
-    for level in reversed(is_leaf):
-        count = int(np.count_nonzero(level[:taken]))
-        lengths[order[:count]] += 1
-        taken = 2 * (taken - count)
-    return lengths
-
-
-def _canonical(lengths: NDArray[np.integer]) -> tuple[list[int], NDArray[np.int64]]:
-    """Number of codes of every length, and the symbols by (length, symbol): the canonical code."""
-    counts = np.bincount(lengths, minlength=MAX_LENGTH + 1)
-    counts[0] = 0
-    return counts.tolist(), np.argsort(lengths, kind="stable")[len(lengths) - int(counts.sum()) :]
-
-
 def _encode_huffman(symbols: NDArray[np.unsignedinteger], lengths: Lengths) -> bytes:
-    counts, order = _canonical(lengths)
+    counts, order = canonical(lengths)
     words = np.zeros(len(lengths), np.uint64)
     first = start = 0
     for count in counts:
@@ -406,7 +338,7 @@ def _encode_huffman(symbols: NDArray[np.unsignedinteger], lengths: Lengths) -> b
 
 
 def _decode_huffman(reader: _Reader, lengths: NDArray[np.integer], count: int) -> Symbols:
-    counts, order = _canonical(lengths)
+    counts, order = canonical(lengths)
     kraft = sum(number << (MAX_LENGTH - length) for length, number in enumerate(counts))
     if kraft != 1 << MAX_LENGTH and not (len(order) == 1 and counts[1] == 1):
         raise ArtifactError(f"masks: code lengths fill {kraft} of {1 << MAX_LENGTH} leaves of the code tree")
