@@ -10,11 +10,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from sim import Simulator
 from tests.helpers.tiny_run import TINY, networks_of
 from tsn_hw.app.cli.main import main
 from tsn_hw.app.learning.runs import RunFolder
 from tsn_hw.core.errors import DataError, SettingsError, TrainingError
-from tsn_hw.learn import Callbacks, Learner, RunOptions, mlp, own_data, own_stream, train
+from tsn_hw.learn import Callbacks, Learner, RunOptions, integers, mlp, own_data, own_stream, train
 from tsn_hw.learn import run as run_module
 from tsn_hw.learn.data.own import Preparation
 from tsn_hw.learn.settings import ModelSettings
@@ -61,6 +62,22 @@ def test_the_folder_is_a_run_for_every_command(finished, capsys, tmp_path):
         assert main(["--quiet", *arguments]) == 0, capsys.readouterr().err
     (learned,) = (tmp_path / "sweep/runs").iterdir()
     assert RunFolder(learned).stream.names == ("a", "bb", "ccc")
+
+
+def test_float_arrays_are_quantized_as_training_did(finished, capsys, tmp_path):
+    folder, run = finished
+    stream, net = own_stream(SENSORS, SETTINGS.seed), str(folder / "net.tsn")
+    x = stream.task(1).x_test
+    expected = [("0", "1")[i] for i in Simulator(run.network, 1).predict(integers(x, run.network.input))]
+    assert main(["onnx", net, "-o", str(tmp_path / "onnx")]) == 0
+    for array in (x, x[:, :, 0], x[0]):  # signals with and without their height of 1, and one by itself
+        np.save(tmp_path / "x.npy", array)
+        capsys.readouterr()
+        assert main(["simulate", net, "--task", "bb", "--input", str(tmp_path / "x.npy")]) == 0
+        classes = expected[:1] if array.shape == (2, 1, 6) else expected
+        assert capsys.readouterr().out.split() == classes
+        assert main(["run", str(tmp_path / "onnx/task_01.onnx"), str(tmp_path / "x.npy")]) == 0
+        assert [line.rpartition(": ")[2] for line in capsys.readouterr().out.splitlines()] == classes
 
 
 def test_engines_agree_on_the_runs_own_data_and_no_task_is_forgotten(finished, monkeypatch):

@@ -20,7 +20,7 @@ from tsn_hw.core import artifact
 from tsn_hw.core.arithmetic import ActFormat
 from tsn_hw.core.errors import DataError
 from tsn_hw.core.layers import Flatten, Linear
-from tsn_hw.learn.data.files import decoded, npy_integers
+from tsn_hw.learn.data.files import decoded, npy_numbers
 from tsn_hw.learn.data.images import load_data
 
 PIXELS = ActFormat(8, signed=False, exponent=-8)
@@ -213,6 +213,8 @@ def test_an_array_holds_one_input_or_a_batch(tmp_path, capsys):
         (np.zeros((2, 3), np.uint8), "has shape (2, 3), the graph takes (1, 1, 2) or a batch of them"),
         (np.zeros((0, 1, 1, 2), np.uint8), "has shape (0, 1, 1, 2), the graph takes (1, 1, 2) or a batch of them"),
         (np.array([[[-1, 256]]]), "holds -1..256, the graph takes integers 0..255"),
+        (np.array([[[0.0, 255.0]]]), "holds 0..255, the network reads 0..1; give pixels of 0..255 as uint8"),
+        (np.array([[[0.0, np.nan]]]), "holds values that are missing or not finite; fill them as in training"),
     ],
 )
 def test_an_array_that_does_not_fit_is_refused(tmp_path, capsys, array, reason):
@@ -249,16 +251,16 @@ def test_every_damaged_array_is_refused_in_one_line(tmp_path):
             damaged[place] = rng.integers(256)
         file.write_bytes(damaged[: rng.integers(len(content) + 1)] if rng.random() < 0.3 else damaged)
         with suppress(DataError):  # and nothing else
-            assert npy_integers(file).nbytes <= len(content)
-    np.save(file, np.zeros((1, 1, 2)))
-    assert damage(file) == f"cannot read {file} as an .npy file: it is of type float64, must be integers"
+            assert npy_numbers(file).nbytes <= len(content)
+    np.save(file, np.zeros((1, 1, 2), bool))
+    assert damage(file) == f"cannot read {file} as an .npy file: it is of type bool, must be numbers"
     file.write_bytes(content.replace(b"(2, 3), }", b"(2, 3, } "))
     assert "as an .npy file: it has a header that describes no plain array" in damage(file)
 
 
 def damage(file):
     with pytest.raises(DataError) as error:
-        npy_integers(file)
+        npy_numbers(file)
     return str(error.value)
 
 

@@ -81,7 +81,7 @@ def simulate(
         network: .tsn file
         task: number of the task, from 0, or its name
         run: training run whose test data is used (default: the file's folder)
-        input: .npy file instead: uint8 images, or integers of the input format
+        input: .npy file instead: uint8 images, floats, or integers of the input format
     """
     from tsn_hw.app.learning.commands import simulate
 

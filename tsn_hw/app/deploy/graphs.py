@@ -16,10 +16,11 @@ from export.onnx_graphs.plan import Form, Forms
 from export.qonnx_graphs.files import Flavour
 from tsn_hw.app.output import CommandResult, Note, Table
 from tsn_hw.core import artifact
-from tsn_hw.core.arithmetic import Ints, quantize
+from tsn_hw.core.arithmetic import Ints
 from tsn_hw.core.errors import DataError, SettingsError, brief
 from tsn_hw.core.layers import Shape
-from tsn_hw.learn.data.files import DAMAGE, IMAGE_SUFFIXES, decoded, npy_integers, resized
+from tsn_hw.learn.data.files import DAMAGE, IMAGE_SUFFIXES, decoded, npy_numbers, resized
+from tsn_hw.learn.data.inputs import given
 
 
 def write_graphs(path: Path, folder: Path, shared: bool, fold: bool, forms: Forms) -> CommandResult:
@@ -98,16 +99,19 @@ def _files(inputs: Sequence[Path]) -> Iterator[Path]:
 def read_input(graph: GraphFile, source: Path) -> Ints:
     """Integers of the input format, (inputs, *shape), from an image or an .npy file.
 
-    Images and uint8 arrays hold pixels of 0..255 for the real values 0..255/256; other integers are taken as they are.
+    Images and uint8 arrays hold pixels of 0..255 for the real values 0..255/256; floats stand for themselves; other
+    integers are taken as they are.
     Images are brought to the input's size as in training. Raises DataError where the file does not fit the graph.
     """
     shape, form = graph.input_shape, graph.told.input
-    array = npy_integers(source) if source.suffix == ".npy" else _read_image(graph, source)
+    array = npy_numbers(source) if source.suffix == ".npy" else _read_image(graph, source)
     values = _as_inputs(array, shape)
     if values is None or not len(values):
         raise DataError(f"{source}: has shape {array.shape}, the graph takes {shape} or a batch of them")
-    if values.dtype == np.uint8:
-        return quantize(values / 256.0, form)
+    try:
+        values = given(values, form)
+    except DataError as error:
+        raise DataError(f"{source}: {error}") from error
     low, high = form.range
     if values.min() < low or values.max() > high:
         raise DataError(f"{source}: holds {values.min()}..{values.max()}, the graph takes integers {low}..{high}")
@@ -115,13 +119,15 @@ def read_input(graph: GraphFile, source: Path) -> Ints:
 
 
 def _as_inputs(array: NDArray[Any], shape: Shape) -> NDArray[Any] | None:
-    """One input or several as (inputs, *shape), or None; the channels of images may stand last, and one be left out."""
+    """One input or several as (inputs, *shape), or None; the channels of images may stand last, and one be left out,
+    as may the height of signals."""
     batches = (array[None], array)
     found = [batch for batch in batches if batch.shape[1:] == shape]
     if len(shape) == 3:
         channels, *size = shape
         found += [batch.transpose(0, 3, 1, 2) for batch in batches if batch.shape[1:] == (*size, channels)]
         found += [batch[:, None] for batch in batches if batch.shape[1:] == tuple(size) and channels == 1]
+        found += [batch[:, :, None] for batch in batches if (*batch.shape[1:2], 1, *batch.shape[2:]) == shape]
     return found[0] if found else None
 
 

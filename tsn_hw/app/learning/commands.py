@@ -18,12 +18,12 @@ from tsn_hw.app.learning.contents import capacity_blocks, layer_table, task_tabl
 from tsn_hw.app.output import Block, CommandResult, Note, Table, with_properties
 from tsn_hw.app.output.result import EXIT_DIFFERENT
 from tsn_hw.core import artifact
-from tsn_hw.core.arithmetic import quantize
 from tsn_hw.core.capacity import capacity
-from tsn_hw.core.errors import SettingsError
+from tsn_hw.core.errors import DataError, SettingsError
 from tsn_hw.core.files import read_bytes, write_atomically
 from tsn_hw.core.network import PackedNetwork
-from tsn_hw.learn.data.files import npy_integers
+from tsn_hw.learn.data.files import npy_numbers
+from tsn_hw.learn.data.inputs import given
 
 
 def train_run(settings_file: Path, folder: Path, device: str, resume: bool) -> CommandResult:
@@ -88,11 +88,18 @@ def simulate(path: Path, wanted: int | str, run: Path | None, source: Path | Non
 
 
 def _inputs(net: PackedNetwork, source: Path) -> NDArray[np.integer]:
-    """Integers for the network from an .npy file: images (uint8) are quantized, other integers taken as they are."""
-    array = npy_integers(source)
-    if array.shape == net.input_shape:
+    """Integers for the network from an .npy file: pixels and floats are quantized, other integers taken as they are."""
+    array = npy_numbers(source)
+    shape = net.input_shape
+    signal = (shape[0], *shape[2:]) if shape[1:2] == (1,) else shape  # whose height of 1 may be left out
+    if array.shape in (shape, signal):
         array = array[None]
-    return quantize(array / 256.0, net.input) if array.dtype == np.uint8 else array
+    if array.shape[1:] == signal:
+        array = array.reshape(len(array), *shape)
+    try:
+        return given(array, net.input)
+    except DataError as error:
+        raise DataError(f"{source}: {error}") from error
 
 
 def verify_network(

@@ -89,11 +89,11 @@ def npz_array(archive: zipfile.ZipFile, key: str) -> NDArray[Any]:
         return _npy_array(stream, key, "uifSU", "numbers or strings")
 
 
-def npy_integers(file: Path) -> NDArray[np.integer]:
-    """The integers of an .npy file."""
+def npy_numbers(file: Path) -> NDArray[Any]:
+    """The integers or floats of an .npy file."""
     try:
         with file.open("rb") as stream:
-            return _npy_array(stream, "it", "ui", "integers")
+            return _npy_array(stream, "it", "uif", "numbers")
     except (DataError, *DAMAGE) as error:
         raise DataError(f"cannot read {file} as an .npy file: {brief(str(error))}") from error
 

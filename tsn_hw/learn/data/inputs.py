@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tsn_hw.core.arithmetic import ActFormat, Ints, quantize
-from tsn_hw.core.errors import SettingsError
+from tsn_hw.core.errors import DataError, SettingsError
 from tsn_hw.learn.data.files import Inputs
 from tsn_hw.learn.data.tasks import TaskStream
 from tsn_hw.learn.settings import Formats, Settings
@@ -31,6 +32,24 @@ def integers(x: Inputs, form: ActFormat) -> Ints:
     [0, 8, 15]
     """
     return quantize(real(x), form)
+
+
+def given(x: NDArray[Any], form: ActFormat) -> NDArray[np.integer]:
+    """Inputs of a file as a network of this input format reads them; integers beside pixels are taken as they are.
+
+    Raises DataError for floats that are no numbers, or beyond the reach of a format that is one of pixels.
+
+    >>> given(np.array([-1.0, 0.26]), ActFormat(8, True, -6)).tolist()
+    [-64, 17]
+    """
+    if x.dtype.kind != "f":
+        return integers(x, form) if x.dtype == np.uint8 else x
+    if not np.isfinite(x).all():
+        raise DataError("holds values that are missing or not finite; fill them as in training")
+    low, high = (float(x.min()), float(x.max())) if x.size else (0.0, 0.0)
+    if form == ActFormat(form.bits, False, -form.bits) and not 0 <= low <= high <= 1:
+        raise DataError(f"holds {low:g}..{high:g}, the network reads 0..1; give pixels of 0..255 as uint8")
+    return integers(x, form)
 
 
 def prepared(settings: Settings, stream: TaskStream) -> Settings:
