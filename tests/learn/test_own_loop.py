@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from sim import Simulator
+from tests.helpers.learning import commit_randomly, labels_of, model_of, residual
 from tests.helpers.tiny_run import TINY, networks_of
 from tsn_hw.app.cli.main import main
 from tsn_hw.app.learning.runs import RunFolder
@@ -18,7 +19,8 @@ from tsn_hw.core.errors import DataError, SettingsError, TrainingError
 from tsn_hw.learn import Callbacks, Learner, RunOptions, integers, mlp, own_data, own_stream, train
 from tsn_hw.learn import run as run_module
 from tsn_hw.learn.data.own import Preparation
-from tsn_hw.learn.settings import ModelSettings
+from tsn_hw.learn.freezing import freeze
+from tsn_hw.learn.settings import Formats, ModelSettings
 
 SETTINGS = replace(TINY, model=ModelSettings(), train=replace(TINY.train, epochs=3, transfer=False))
 BODY = mlp((2, 1, 6), (12,))
@@ -91,6 +93,23 @@ def test_engines_agree_on_the_runs_own_data_and_no_task_is_forgotten(finished, m
     metrics = opened.metrics()
     assert metrics.bwt == 0.0
     assert metrics.acc > 80
+
+
+def test_signed_inputs_of_16_bits_go_through_every_engine(monkeypatch):
+    from tsn_hw.app.deploy import verify as module
+
+    monkeypatch.setattr(module, "_hls", lambda net: "not compiled here")
+    model = model_of(
+        residual(batch_norm=True), Formats(input_bits=16, input_signed=True, input_exponent=-12), banks=(0, 0)
+    )
+    for task in range(2):
+        commit_randomly(model, task, seed=task)
+    net = freeze(model, labels_of(model))
+    assert net.input.range == (-32768, 32767)
+    found = module.verify(net, samples=16)
+    compared = {name for name, engine in found.engines.items() if engine.absent is None}
+    assert compared >= {"int64 loop", "simulator", "onnxruntime", "onnx reference"}
+    assert found.mismatches == 0
 
 
 def test_readings_become_values_by_what_stream_json_tells(finished):
