@@ -1,10 +1,10 @@
 """A pretrained start against noise: a small network learns 50 classes of CIFAR-100, then a stream of five others.
 
-    python benchmarks/bench_pretrained.py cifar100 [--seeds 2]
+    python benchmarks/bench_pretrained.py cifar100 [--seeds 2] [--images 50] [--epochs 24]
 
 ``cifar100`` is a folder of tiles (docs/training.md). A network of three convolutions learns classes 50 to 99 in floats.
 Its body then learns five tasks of five classes each, of 0 to 24, from its weights and from noise, with the same
-settings, once with a tenth of the training images and once with all. Accuracies are of the packed network, in integers.
+settings and a tenth of the training images. Accuracies are of the packed network, in integers.
 """
 
 from __future__ import annotations
@@ -41,12 +41,10 @@ from tsn_hw.learn import (
 
 TASKS, CLASSES, PRETRAINING_EPOCHS = 5, 5, 6
 SETTINGS = Settings(
-    train=TrainSettings(epochs=8, batch=32, lr=3e-3, keep_ratio=0.3, inherit=0.1, mirror=True, threads=1),
+    train=TrainSettings(batch=32, lr=3e-3, keep_ratio=0.3, inherit=0.1, mirror=True, threads=1),
     prune=PruneSettings(iterations=0),
     quantize=QuantizeSettings(min_bits=4, max_bits=4, qat_bits=4, qat_epochs=2),
 )
-IMAGES = {50: 24, 500: 8}
-"""Training images a class, and epochs."""
 
 
 def network() -> nn.Module:
@@ -112,21 +110,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print a line a run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cifar100", type=Path)
-    parser.add_argument("--seeds", type=int, default=2)
+    for option, default in (("--seeds", 2), ("--images", 50), ("--epochs", 24)):
+        parser.add_argument(option, type=int, default=default)
     chosen = parser.parse_args(arguments)
     torch.set_num_threads(1)
     data = load_data("tiles", chosen.cifar100, side=32)
     for seed in range(chosen.seeds):
         made, reached = pretrained(data, seed)
         sys.stdout.write(f"seed {seed}: {reached:.1f} % on the 50 classes of the start\n")
-        for images, epochs in IMAGES.items():
-            sets = tasks(data, images)
-            for start, weights in (("pretrained", made.weights), ("noise", {})):
-                right, percent = learned(replace(made, weights=weights), sets, epochs, seed)
-                each = " ".join(f"{value:.1f}" for value in right)
-                told = f"{images} images a class, {start}: {np.mean(right):.2f} % ({each}), {percent:.1f} % of a body"
-                sys.stdout.write(told + "\n")
-                sys.stdout.flush()
+        for start, weights in (("pretrained", made.weights), ("noise", {})):
+            right, percent = learned(replace(made, weights=weights), tasks(data, chosen.images), chosen.epochs, seed)
+            each = " ".join(f"{value:.1f}" for value in right)
+            sys.stdout.write(f"{start}: {np.mean(right):.2f} % ({each}), {percent:.1f} % of a body\n")
+            sys.stdout.flush()
 
 
 if __name__ == "__main__":

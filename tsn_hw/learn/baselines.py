@@ -13,6 +13,7 @@ from tsn_hw.core.errors import TrainingError
 from tsn_hw.core.layers import AvgPool, Layer
 from tsn_hw.core.masks import encode_masks
 from tsn_hw.learn.architectures import Architecture
+from tsn_hw.learn.callbacks import Callbacks
 from tsn_hw.learn.forward import Interpreter, draw_uniform, norm_of, parts_of, start_from, sums, with_geometry
 from tsn_hw.learn.models import SubnetModel
 from tsn_hw.learn.settings import TrainSettings
@@ -66,12 +67,18 @@ class DenseModel(Interpreter):
 
 
 def fit_dense(
-    architecture: Architecture, data: Tensors, classes: int, settings: TrainSettings, seed: int
+    architecture: Architecture,
+    data: Tensors,
+    classes: int,
+    settings: TrainSettings,
+    seed: int,
+    callbacks: Callbacks = Callbacks(),
 ) -> DenseModel:
     """Train one dense float network with the settings of the subnetworks; ends in its best validation state."""
     model = DenseModel(architecture, classes, generator_of(seed, "dense")).to(data.x_train.device)
+    model.callbacks = callbacks
     recipe = replace(settings, schedule="cosine", ramp=0.0)
-    state = Fit(torch.optim.Adam(model.parameters(), lr=recipe.lr, fused=True), recipe)
+    state = Fit(callbacks.optimizer_of(list(model.parameters()), recipe.lr), recipe)
     while state.epoch < recipe.epochs:
         train_epoch(model, 0, data, state, generator_of(seed_of(seed, "dense epoch", state.epoch)))
         track(state, evaluate(model, 0, data.x_valid, data.y_valid).loss, model.state_dict())
