@@ -34,5 +34,5 @@ def test_six_sensors_become_one_stream_and_one_network(tmp_path: Path) -> None:
         train=replace(EXAMPLE["SETTINGS"].train, epochs=2),
         quantize=QuantizeSettings(min_bits=4, max_bits=4, qat_epochs=1),
     )
-    run = train(EXAMPLE["body"](8), sets[:2], settings, tmp_path, options=RunOptions(quiet=True))
+    run = train(EXAMPLE["body"](8), sets[:2], settings, tmp_path, EXAMPLE["CALLBACKS"], RunOptions(quiet=True))
     assert [len(task.classes) for task in run.network.tasks] == [4, 9]
