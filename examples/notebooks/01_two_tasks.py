@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Two tasks in five minutes
 #
-# One network learns to read digits, then the same digits with their pixels shuffled. You see that the first task is not
-# forgotten, what both weigh, and that other engines compute the same integers.
+# One network learns to read digits, then the same digits with their pixels shuffled. You see that the first task is
+# not forgotten, what both weigh, and that other engines compute the same integers.
 
 # %%
 from pathlib import Path
@@ -24,15 +24,15 @@ from tsn_hw.learn import (
 )
 
 # %% [markdown]
-# The settings of a run: where data come from, how they become tasks, the body that tasks share, and how one is learned.
-# Every task may use half of the weights. `tsn-hw init` writes the same as a file.
+# The settings of a run: where data come from, how they become tasks, the body that tasks share, and how one is
+# learned. Every task may use half of the weights. `tsn-hw init` writes the same as a file.
 
 # %%
 settings = Settings(
     data=(DataSettings("digits"),),  # scikit-learn's, 8 x 8 pixels
     stream=StreamSettings("permuted", tasks=2, natural_first=True),
     model=ModelSettings("mlp", hidden=(64, 32)),
-    train=TrainSettings(epochs=12, lr=1e-2, keep_ratio=0.5, threads=1),
+    train=TrainSettings(epochs=8, lr=1e-2, keep_ratio=0.5, threads=1),
     prune=PruneSettings(iterations=4),
     quantize=QuantizeSettings(min_bits=3, max_bits=4),
 )
@@ -41,7 +41,8 @@ run = train(None, stream, settings, "two_tasks")
 print(run.network.tasks[0].name, "and", run.network.tasks[1].name)
 
 # %% [markdown]
-# Training ended in one file of integers. The simulator reads it, a task at a time, and computes what hardware computes.
+# Training ended in one file of integers. The simulator reads it, a task at a time, and computes what hardware
+# computes.
 
 # %%
 net = load("two_tasks/net.tsn")
