@@ -9,6 +9,7 @@ from pathlib import Path
 from export.hls.scripts import render
 from export.memories.files import memory_files
 from export.project.folder import manifest_of, write_folder
+from export.rtl.integration import CONSTRAINTS, integration_files
 from export.rtl.top import RTL_TEMPLATES, bench_module, top_module
 from tsn_hw.core.errors import ExportError
 from tsn_hw.core.files import StrPath
@@ -46,11 +47,12 @@ def rtl_files(accelerator: Accelerator) -> dict[str, bytes]:
         sources="\n".join(f"      - {name}" for name in sources),
         memories="\n".join(f"      - {name}: {{copyto: {Path(name).name}}}" for name in contents),
     )
-    script = render("rtl/vivado.tcl.in", files="\n".join(f"    {name}" for name in [*sources, *contents]))
+    listed = "\n".join(f"    {name}" for name in [*sources, *contents])
+    script = render("rtl/vivado.tcl.in", files=listed, constraints=CONSTRAINTS)
     benches = {f"testbench/{name}": (RTL_TEMPLATES / name).read_bytes() for name in ("testbench.sv", "bench.cpp")}
     benches["testbench/tsn_bench.sv"] = bench_module(accelerator).encode()
     scripts = {"tsn_accelerator.core": core.encode(), "scripts/vivado.tcl": script.encode()}
-    return sources | memories | benches | accelerator.load_files | scripts
+    return sources | memories | benches | accelerator.load_files | scripts | integration_files(accelerator)
 
 
 def rtl_sources(folder: Path) -> list[str]:

@@ -62,7 +62,7 @@ def top_module(design: Accelerator) -> str:
     watched = watches(graph)
     pairs = enumerate(zip(graph.loops, watched, strict=True))
     return Template((RTL_TEMPLATES / "tsn_accelerator.sv.in").read_text()).substitute(
-        summary=f"{len(design.units)} units, {len(design.net.tasks)} tasks, {len(design.net.banks)} banks",
+        summary=summary(design),
         task_bits=design.control["TASK_BITS"],
         control=_numbers(declared("tsn_control", design.control)),
         idle=" &&\n        ".join(idle),
@@ -81,6 +81,11 @@ def _parameters_of(module: str) -> list[tuple[str, bool]]:
     source = (RTL_TEMPLATES / f"{module}.sv").read_text()
     found = re.findall(r"^    parameter (integer|\[.*?\])? *(\w+) =", source, re.MULTILINE)
     return [(name, bool(kind)) for kind, name in found]
+
+
+def summary(design: Accelerator) -> str:
+    """Its size in a few words."""
+    return f"{len(design.units)} units, {len(design.net.tasks)} tasks, {len(design.net.banks)} banks"
 
 
 def declared(module: str, given: Parameters) -> Parameters:

@@ -50,8 +50,12 @@ def test_rtl_writes_a_project_with_its_folding_and_estimates(files, capsys):
     assert code == 0
     assert json.loads(told)["cycles"] == {"head": 16}
     assert sorted(path.name for path in out.iterdir()) == [
+        "README.md",
+        "constraints",
+        "driver",
         "final_hw_config.json",
         "folding.json",
+        "integration",
         "manifest.json",
         "memories",
         "report",

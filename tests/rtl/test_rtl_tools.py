@@ -87,7 +87,9 @@ def test_vivado_is_given_every_source_and_memory_and_told_that_none_may_be_missi
         ["create_project", "-force", "-part", "xc7a35tcpg236-1", "tsn_accelerator", build],
     ]
     added = [call for call in calls if call[0] == "add_files"]
-    assert sorted(call[2] for call in added) == sorted(f"{{{name}}}" for name in files + memories)
+    *designs, constraints = added
+    assert sorted(call[2] for call in designs) == sorted(f"{{{name}}}" for name in files + memories)
+    assert constraints[1:] == ["-fileset", "constrs_1", "-norecurse", f"{{{project}/constraints/tsn_accelerator.xdc}}"]
     assert calls[2 + len(added) :] == [
         ["set_property", "top", "tsn_accelerator", "sources_1"],
         ["synth_design", "-top", "tsn_accelerator", "-part", "xc7a35tcpg236-1", "-mode", "out_of_context"],

@@ -1,0 +1,44 @@
+"""What an RTL project brings for who builds it into a system: driver, registers, constraints, an instance, a README.
+
+All of it are fixed files of ``hls_templates/ip``, but the README, which has the numbers of the accelerator.
+"""
+
+from __future__ import annotations
+
+from export.hls.scripts import TEMPLATES, render
+from export.rtl.top import summary
+from tsn_hw.hardware.accelerator import Accelerator
+
+IP_TEMPLATES = TEMPLATES / "ip"
+FOLDERS = {
+    "tsn_registers.rdl": "driver",
+    "tsn_registers.h": "driver",
+    "tsn_driver.h": "driver",
+    "tsn_driver.c": "driver",
+    "tsn_accelerator.xdc": "constraints",
+    "tsn_accelerator.sdc": "constraints",
+    "tsn_accelerator.lpf": "constraints",
+    "tsn_instance.sv": "integration",
+}
+"""Where a file of the templates lies in the project."""
+CONSTRAINTS = "constraints/tsn_accelerator.xdc"
+
+
+def integration_files(accelerator: Accelerator) -> dict[str, bytes]:
+    """Path in the folder → content."""
+    files = {f"{folder}/{name}": (IP_TEMPLATES / name).read_bytes() for name, folder in FOLDERS.items()}
+    return files | {"README.md": _readme(accelerator).encode()}
+
+
+def _readme(accelerator: Accelerator) -> str:
+    source = accelerator.input
+    return render(
+        "ip/README.md.in",
+        summary=summary(accelerator),
+        units="\n".join(f"{unit.title}: {unit.cycles} cycles" for unit in accelerator.units),
+        inputs=source.elements,
+        format=f"{source.bits} bits, {'signed' if source.signed else 'unsigned'}",
+        container_bits=accelerator.container_bits,
+        beats=accelerator.input_beats,
+        outputs=accelerator.head.rows,
+    )

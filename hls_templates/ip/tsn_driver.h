@@ -1,0 +1,56 @@
+// Calls of an accelerator from C without an operating system: its registers (tsn_registers.h, of the same source as
+// the documentation), and how activations lie in the beats of its streams. Streams are moved by what stands beside it,
+// a DMA or a processor's port: tsn_start, then as many beats as the call takes, then tsn_wait.
+//
+// base: the address of the registers. A system that reaches them otherwise defines TSN_READ32 and TSN_WRITE32.
+#ifndef TSN_DRIVER_H
+#define TSN_DRIVER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "tsn_registers.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#ifndef TSN_READ32
+#define TSN_READ32(address) (*(volatile uint32_t *)(address))
+#define TSN_WRITE32(address, value) (*(volatile uint32_t *)(address) = (value))
+#endif
+
+enum { TSN_RUN = 0, TSN_LOAD = 1, TSN_ALL_TASKS = 0xFFFF };
+
+typedef enum {
+    TSN_DONE = 0,
+    TSN_UNKNOWN_TASK = 1,
+    TSN_NOT_LOADED = 2,
+    TSN_UNKNOWN_COMMAND = 3,
+    TSN_WRONG_LOAD = 4,
+    TSN_BUSY = 5  // of the driver: the call still runs
+} tsn_status;
+
+// Begin a call: count inferences of a task, or a load of count beats. TSN_BUSY: one is under way, nothing was written.
+tsn_status tsn_start(uintptr_t base, uint8_t command, uint16_t task, uint32_t count);
+
+// The answer to the call that was begun, or TSN_BUSY after so many looks without one.
+tsn_status tsn_wait(uintptr_t base, uint32_t looks);
+
+// Clock cycles of the last call, from its start until everything stood still.
+uint32_t tsn_cycles(uintptr_t base);
+
+// Beats of an input of so many activations, container_bits each (8 or 16, see the README): its last may be part empty.
+size_t tsn_beats(size_t activations, unsigned container_bits);
+
+// Activations as beats of 64 bits, the first in the lowest bits; beats: room for tsn_beats of them.
+void tsn_pack(uint64_t *beats, const int32_t *activations, size_t count, unsigned container_bits);
+
+// The class with the largest logit, the first of equal ones; count is at least 1.
+size_t tsn_largest(const int32_t *logits, size_t count);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

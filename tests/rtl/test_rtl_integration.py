@@ -1,0 +1,109 @@
+"""What an RTL project brings for who builds it into a system is true of its RTL."""
+
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from export.rtl.integration import FOLDERS, IP_TEMPLATES
+from export.rtl.project import write_rtl
+from export.rtl.top import RTL_TEMPLATES
+from tests.helpers.networks import Recipe, adversarial_inputs, random_network
+from tests.helpers.rtl_designs import folded
+from tsn_hw.core import reference
+
+needs_verilator = pytest.mark.skipif(shutil.which("verilator") is None, reason="needs verilator")
+NET = random_network(
+    Recipe(kind="mlp", tasks=3, multipliers=True, signed_input=True, widths=(13, 8), classes=4, seed=4)
+)
+
+
+HOOKS = """
+#include <stdint.h>
+#ifdef __cplusplus
+extern "C" {
+#endif
+uint32_t bench_read(uintptr_t address);
+void bench_write(uintptr_t address, uint32_t value);
+#ifdef __cplusplus
+}
+#endif
+#define TSN_READ32(address) bench_read(address)
+#define TSN_WRITE32(address, value) bench_write(address, value)
+"""
+BENCH = Path(__file__).parents[1] / "helpers" / "driver_bench.cpp"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("integration") / "rtl"
+    write_rtl(folded(NET, np.random.default_rng(0)), folder)
+    return folder
+
+
+@pytest.mark.skipif(importlib.util.find_spec("peakrdl_cheader") is None, reason="needs peakrdl-cheader")
+def test_the_header_is_what_the_registers_say(tmp_path):
+    made = tmp_path / "tsn_registers.h"
+    command = [sys.executable, "-m", "peakrdl", "c-header", str(IP_TEMPLATES / "tsn_registers.rdl"), "-o", str(made)]
+    subprocess.run([*command, "--std", "gnu99"], check=True, capture_output=True)
+    assert made.read_text() == (IP_TEMPLATES / "tsn_registers.h").read_text()
+
+
+def test_the_registers_are_those_of_the_rtl():
+    said = dict(re.findall(r"\} (\w+) @ (0x[0-9A-F]+);", (IP_TEMPLATES / "tsn_registers.rdl").read_text()))
+    control = (RTL_TEMPLATES / "tsn_control.sv").read_text()
+    built = {name.lower(): int(value, 16) for name, value in re.findall(r"([A-Z_]+) = 6'h([0-9A-F]+)", control)}
+    assert {name: int(address, 16) for name, address in said.items()} == {
+        "task" if name == "task_id" else name: address for name, address in built.items()
+    }
+
+
+def test_the_instance_names_every_port_of_the_accelerator(project):
+    port = r"^    (?:input|output) wire (?:\[(\d+:\d+)\] )?(\w+),?"
+    accelerator = (project / "rtl/tsn_accelerator.sv").read_text().partition("`endif")[2].partition(");")[0]
+    instance = (project / "integration/tsn_instance.sv").read_text()
+    assert re.findall(port, instance, re.MULTILINE) == re.findall(port, accelerator, re.MULTILINE)
+    assert re.findall(r"\.(\w+)\((\w+)\)", instance) == [(name, name) for _, name in re.findall(port, instance, re.M)]
+
+
+def test_a_readme_and_all_fixed_files_are_there_and_constraints_name_the_clock(project):
+    readme = (project / "README.md").read_text()
+    assert "Input: 13 activations an inference, 8 bits, signed, each in 8 bits of a beat" in readme
+    assert "tsn_pack(beats, activations, 13, 8);" in readme
+    for name, folder in FOLDERS.items():
+        assert (project / folder / name).read_bytes() == (IP_TEMPLATES / name).read_bytes()
+    for name in re.findall(r"^\| `(\S+?)`", readme, re.MULTILINE):
+        assert (project / name).exists()
+    for path in (project / "constraints").iterdir():
+        assert re.search(r'\[get_ports aclk\]|PORT "aclk"', path.read_text())
+
+
+@needs_verilator
+def test_the_driver_runs_tasks_on_the_model(project, tmp_path):
+    (tmp_path / "hooks.h").write_text(HOOKS)
+    driver = tmp_path / "driver.o"
+    flags = [f"-I{project / 'driver'}", "-include", str(tmp_path / "hooks.h")]
+    strict = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"]
+    subprocess.run(["gcc", *strict, *flags, "-c", str(project / "driver/tsn_driver.c"), "-o", str(driver)], check=True)
+    sources = sorted(map(str, project.glob("rtl/*.sv")))
+    command = ["verilator", "--cc", "--exe", "--build", "-O1", "--top-module", "tsn_accelerator", "-Wno-fatal"]
+    command += ["--Mdir", str(tmp_path / "model"), "-CFLAGS", " ".join(["-O1", *flags]), *sources, str(driver)]
+    command += [str(BENCH), '-DTSN_MEMORIES="memories/"']
+    subprocess.run(command, check=True, capture_output=True, cwd=project)
+    inputs = [(task, adversarial_inputs(NET, 3, seed=task)[2]) for task in (0, 2, 1, 0)] + [(9, np.zeros(13, np.int64))]
+    calls = "".join(f"{task} 8 4 {' '.join(map(str, x))}\n" for task, x in inputs)
+    (tmp_path / "calls.txt").write_text(calls)
+    run = [str(tmp_path / "model/Vtsn_accelerator"), str(tmp_path / "calls.txt")]
+    done = subprocess.run(run, check=True, capture_output=True, text=True, cwd=project)
+    lines = [list(map(int, line.split())) for line in done.stdout.splitlines()]
+    for (task, x), (begun, again, early, status, cycles, largest, *logits) in zip(inputs[:-1], lines, strict=False):
+        wanted = list(reference.run(NET, task, x[None]).values())[-1][0].tolist()
+        assert (begun, again, early, status, logits) == (0, 5, 5, 0, wanted)
+        assert largest == wanted.index(max(wanted))
+        assert 0 < cycles < 1000
+    assert lines[-1][3:4] + lines[-1][6:] == [1]
