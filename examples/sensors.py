@@ -88,11 +88,18 @@ def sensors(file: Path) -> list[DataSet]:
 
 
 def body(width: int = 32) -> Architecture:
-    """Three convolutions along the steps, each halving them, and four averages a channel."""
+    """A residual network along the steps: a stem, three blocks that halve them twice, and four averages a channel."""
     builder = BodyBuilder((CHANNELS, 1, STEPS), batch_norm=True)
-    for number, (channels, kernel) in enumerate(((width, 8), (2 * width, 5), (2 * width, 3)), start=1):
-        window = {"kernel": (1, kernel), "stride": (1, 2), "padding": (0, (kernel - 1) // 2)}
-        builder.add(LayerSettings("Conv2d", f"conv{number}", width=channels, **window))
+    builder.add(LayerSettings("Conv2d", "stem", width=width, kernel=(1, 7), stride=(1, 2), padding=(0, 3)))
+    for block, (channels, stride) in enumerate(((width, 1), (2 * width, 2), (2 * width, 2)), start=1):
+        source = skip = builder.last
+        window = {"width": channels, "stride": (1, stride)}
+        if stride != 1:
+            skip = builder.add(LayerSettings("Conv2d", f"skip{block}", (source,), kernel=(1, 1), relu=False, **window))
+        builder.add(LayerSettings("Conv2d", f"first{block}", (source,), kernel=(1, 5), padding=(0, 2), **window))
+        second = {"width": channels, "kernel": (1, 3), "padding": (0, 1)}
+        last = builder.add(LayerSettings("Conv2d", f"second{block}", relu=False, **second))
+        builder.add(LayerSettings("Add", f"add{block}", (skip, last)))
     builder.add(LayerSettings("AvgPool", "average", kernel=(1, 4), stride=(1, 4)))
     builder.flatten()
     return builder.build()
