@@ -1,11 +1,13 @@
 """Exported ONNX graphs against the plain float32 graph of the same network, one thread, interleaved in one run.
 
-    python benchmarks/bench_onnx.py
+    python benchmarks/bench_onnx.py [WORD ...]
 
 Prints, a network: file size and session start of the exported graph and of the plain one. Then, a batch size: latency
 of the plain graph, and the time of others over it: exported by default, with the other forms forced, and the plain
-graph after onnxruntime's own dynamic quantization to int8, which computes other numbers. Times are processor time, so
-that what else runs on the machine counts as little as it can.
+graph after onnxruntime's own quantizations, which compute other numbers: dynamic, and static (QDQ, calibrated, a scale
+a channel) with int8 weights and with uint8 weights. Without VNNI, static int8 weights of more than 7 bits saturate: it
+is as fast as it is wrong there. Times are processor time, so that what else runs on the machine counts as little as it
+can. Words choose networks whose names hold one of them.
 """
 
 from __future__ import annotations
@@ -21,9 +23,10 @@ import onnx
 import onnxruntime
 from nets import Numbers, random_alexnet, random_inputs, random_mlp, random_resnet18
 from onnx import NodeProto, TensorProto, helper, numpy_helper
-from onnxruntime.quantization import quantize_dynamic
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
 from export import onnx_graph
+from export.onnx_graphs.plan import Form
 from tsn_hw.core.layers import INPUT, Add, AvgPool, Flatten, Linear, MaxPool
 from tsn_hw.core.network import PackedNetwork, Requantization
 
@@ -41,6 +44,9 @@ NETWORKS = {
     "ResNet-18, batch norms, 7-bit centroids": random_resnet18(numbers=Numbers(centroid_bits=7, multiplier_bits=12)),
 }
 BATCHES = (1, 64)
+FORMS: tuple[Form, ...] = ("float32", "integer")
+STATIC = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
+"""Types of weights."""
 
 
 def float_weights(net: PackedNetwork, index: int, requantization: Requantization) -> tuple[np.ndarray, np.ndarray]:
@@ -100,6 +106,27 @@ def dynamic_int8(model: onnx.ModelProto) -> onnx.ModelProto:
         return onnx.load(after)
 
 
+class Inputs(CalibrationDataReader):  # type: ignore[misc]
+    """Random inputs to calibrate with."""
+
+    def __init__(self, net: PackedNetwork) -> None:
+        self.batches = iter([random_inputs(net, 16, seed).astype(np.float32) for seed in range(2)])
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        batch = next(self.batches, None)
+        return None if batch is None else {"x": batch}
+
+
+def static_int8(model: onnx.ModelProto, net: PackedNetwork, weights: QuantType) -> onnx.ModelProto:
+    """What onnxruntime makes of a float graph with calibration."""
+    kinds = {"quant_format": QuantFormat.QDQ, "activation_type": QuantType.QUInt8, "weight_type": weights}
+    with tempfile.TemporaryDirectory() as folder:
+        before, after = Path(folder) / "before.onnx", Path(folder) / "after.onnx"
+        onnx.save(model, before)
+        quantize_static(before, after, Inputs(net), per_channel=True, **kinds)
+        return onnx.load(after)
+
+
 def start(model: onnx.ModelProto) -> tuple[onnxruntime.InferenceSession, float]:
     """A session on one thread, and the seconds that it took to start."""
     options = onnxruntime.SessionOptions()
@@ -126,29 +153,31 @@ def medians(sessions: list[onnxruntime.InferenceSession], inputs: list[np.ndarra
     return np.median(seconds, axis=0)
 
 
-def main() -> None:
+def main(words: list[str]) -> None:
     sys.stdout.write(f"onnxruntime {onnxruntime.__version__}, 1 thread, median of {ROUNDS} rounds\n")
     logging.disable(logging.WARNING)  # the quantizer advises to preprocess models
     for name, net in NETWORKS.items():
+        if words and not any(word in name for word in words):
+            continue
         plain = float_graph(net)
-        models = [plain, onnx_graph(net, 0), onnx_graph(net, 0, form="float32"), onnx_graph(net, 0, form="integer")]
-        models.append(dynamic_int8(plain))
-        sessions, starts = zip(*(start(model) for model in models), strict=True)
-        plain_bytes, our_bytes = (len(model.SerializeToString()) for model in models[:2])
+        ours = {"exported": onnx_graph(net, 0)} | {f"form {form}": onnx_graph(net, 0, form=form) for form in FORMS}
+        theirs = {"dynamic int8": dynamic_int8(plain)}
+        theirs |= {f"static {kind}": static_int8(plain, net, weights) for kind, weights in STATIC.items()}
+        models = {"plain": plain, **ours, **theirs}
+        sessions, starts = zip(*map(start, models.values()), strict=True)
+        plain_bytes, our_bytes = (len(models[kind].SerializeToString()) for kind in ("plain", "exported"))
         sys.stdout.write(
             f"{name}: {our_bytes:,} bytes, {100 * our_bytes / plain_bytes:.1f} % of the plain {plain_bytes:,}; "
             f"starts in {starts[1] * 1e3:.0f} ms, the plain one in {starts[0] * 1e3:.0f} ms\n"
         )
         for batch in BATCHES:
             x = random_inputs(net, batch)
-            real = x.astype(np.float32)
-            seconds = medians(list(sessions), [real, x, x, x, real])
-            default, float32, integer, dynamic = seconds[1:] / seconds[0]
-            sys.stdout.write(
-                f"  batch {batch:3}: plain {seconds[0] * 1e6:9.1f} us, exported {default:.2f}, "
-                f"form float32 {float32:.2f}, form integer {integer:.2f}, dynamic int8 {dynamic:.2f}\n"
-            )
+            inputs = [x if kind in ours else x.astype(np.float32) for kind in models]
+            seconds = medians(list(sessions), inputs)
+            ratios = [f"{kind} {ratio:.2f}" for kind, ratio in zip(models, seconds / seconds[0], strict=True)][1:]
+            sys.stdout.write(f"  batch {batch:3}: plain {seconds[0] * 1e6:9.1f} us, {', '.join(ratios)}\n")
+            sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

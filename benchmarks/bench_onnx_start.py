@@ -1,11 +1,13 @@
 """What a task costs before its first inference: disk, session start, memory, in every layout; and steady latency.
 
-    python benchmarks/bench_onnx_start.py
+    python benchmarks/bench_onnx_start.py [WORD ...]
 
 Ten tasks of each network, keep ratio 0.5, 4-bit codes; the last task is measured. Start and memory are those of a
 fresh process with one thread: processor time to create the session (median of several processes), and what the process
-holds resident, at its peak and once the session stands, beyond what it held with onnxruntime loaded. Latency: all
-layouts in turn in one process, over the plain float32 graph.
+holds resident, at its peak and once the session stands, beyond what it held with onnxruntime loaded; "trimmed" is after
+glibc's malloc_trim, since what was freed while weights were decoded stays with the process else. The same of all ten
+tasks open at once, by default and without onnxruntime's arena. Latency: all layouts in turn in one process, over the
+plain float32 graph. Words choose networks whose names hold one of them.
 """
 
 from __future__ import annotations
@@ -38,25 +40,27 @@ LAYOUTS = {
     "folded": "alone/task_{:02d}.folded.onnx",
 }
 START = r"""
-import json, re, sys, time
+import ctypes, json, re, sys, time
 import onnxruntime
-def kilobytes(key):
-    return int(re.search(key + r":\s+(\d+) kB", open("/proc/self/status").read())[1])
+def megabytes(key):
+    return int(re.search(key + r":\s+(\d+) kB", open("/proc/self/status").read())[1]) / 1e3
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = options.inter_op_num_threads = 1
-before = kilobytes("VmRSS")
+options.enable_cpu_mem_arena = sys.argv[1] == "arena"
+before = megabytes("VmRSS")
 begin = time.process_time()
-session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
+sessions = [onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]) for path in sys.argv[2:]]
 seconds = time.process_time() - begin
-peak, after = kilobytes("VmHWM"), kilobytes("VmRSS")
-print(json.dumps([seconds * 1e3, (peak - before) / 1e3, (after - before) / 1e3]))
+held = [megabytes("VmHWM"), megabytes("VmRSS")]
+ctypes.CDLL("libc.so.6").malloc_trim(0)
+print(json.dumps([seconds * 1e3, *(value - before for value in [*held, megabytes("VmRSS")])]))
 """
 
 
-def start(path: Path) -> list[float]:
-    """Milliseconds of a session's start, megabytes at the peak, megabytes afterwards: medians."""
-    command = [sys.executable, "-c", START, str(path)]
-    runs = [json.loads(subprocess.run(command, check=True, capture_output=True).stdout) for _ in range(PROCESSES)]
+def start(paths: list[Path], processes: int = PROCESSES, arena: str = "arena") -> list[float]:
+    """Milliseconds of the start of sessions; megabytes at the peak, afterwards, and trimmed: medians."""
+    command = [sys.executable, "-c", START, arena, *map(str, paths)]
+    runs = [json.loads(subprocess.run(command, check=True, capture_output=True).stdout) for _ in range(processes)]
     return [float(value) for value in np.median(runs, axis=0)]
 
 
@@ -66,9 +70,11 @@ def session(path: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def main() -> None:
+def main(words: list[str]) -> None:
     sys.stdout.write(f"onnxruntime {onnxruntime.__version__}, 1 thread, {TASKS} tasks, the last one measured\n")
     for name, one in NETWORKS.items():
+        if words and not any(word in name for word in words):
+            continue
         net = stream_of(one, TASKS)
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
@@ -85,15 +91,18 @@ def main() -> None:
             del sessions
             for row, (layout, form) in enumerate(LAYOUTS.items()):
                 files = [folder / form.format(task) for task in range(TASKS)]
-                files += [folder / "shared" / "banks.bin"] * (layout == "shared")
                 disk = sum(file.stat().st_size for file in files)
-                begin, peak, after = start(paths[layout])
+                disk += (folder / "shared" / "banks.bin").stat().st_size * (layout == "shared")
+                begin, peak, after, trimmed = start(files[-1:])
+                ten, bare = start(files, 1), start(files, 1, "no arena")
                 latency = ", ".join(f"{s[row] / s[0]:.2f} at batch {batch}" for batch, s in seconds.items())
                 sys.stdout.write(
                     f"{name:20} {layout:9} disk {disk / 1e3:11,.0f} kB ({100 * disk / len(plain) / TASKS:5.1f} %)  "
-                    f"start {begin:6.1f} ms  memory {after:6.1f} MB, at the peak {peak:6.1f} MB  latency {latency}\n"
+                    f"start {begin:6.1f} ms  memory {after:6.1f} MB, at the peak {peak:6.1f}, trimmed {trimmed:6.1f}; "
+                    f"ten {ten[2]:6.1f}, trimmed {ten[3]:6.1f}, and without arena {bare[3]:6.1f}  latency {latency}\n"
                 )
+                sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

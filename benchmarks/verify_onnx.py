@@ -40,7 +40,6 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from hypothesis import HealthCheck, Phase, given, seed, settings  # noqa: E402
-from onnx.reference import ReferenceEvaluator  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 from benchmarks.nets import Numbers, random_alexnet, random_resnet18  # noqa: E402
@@ -50,6 +49,7 @@ from export.onnx_graphs.bank import BANK_FILE, bank_file, bank_layout  # noqa: E
 from export.onnx_graphs.fold import folded  # noqa: E402
 from export.onnx_graphs.graph import TAP, input_dtype  # noqa: E402
 from export.onnx_graphs.plan import Form  # noqa: E402
+from export.onnx_graphs.session import reference_evaluator  # noqa: E402
 from sim.integer import Simulator  # noqa: E402
 from tests.helpers.networks import Recipe, adversarial_inputs, random_network, recipes  # noqa: E402
 from tsn_hw.core import artifact, reference  # noqa: E402
@@ -160,7 +160,7 @@ def compare_evaluator(folder: Folder, inputs: int) -> tuple[str, int]:
         x = np.load(file.parent.parent / f"x_{task:02d}.npy")[:inputs]
         layers = reference.run(net, task, x.astype(np.int64))
         expected = {"logits": list(layers.values())[-1]} | {f"{name}{TAP}": value for name, value in layers.items()}
-        evaluator = ReferenceEvaluator(onnx.load(file))
+        evaluator = reference_evaluator(onnx.load(file))
         with np.errstate(invalid="ignore"):  # its max pooling pads integers with NaN on the way
             outputs = dict(zip(evaluator.output_names, evaluator.run(None, {"x": x}), strict=True))
         for name, values in outputs.items():

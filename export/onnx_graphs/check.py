@@ -141,8 +141,9 @@ def check_words(graph: GraphFile, bank: bytes) -> None:
         tensor.ClearField("external_data")
         tensor.raw_data = bank[start:end]
     layers = graph.words
-    for layer, words in zip(layers, constants(model, [f"{layer}.words" for layer in layers]), strict=True):
-        if words_digest(words) != layers[layer]:
+    found = constants(model, [f"{layer}.{tensor}" for layer in layers for tensor in ("words", "used")])
+    for layer, words, used in zip(layers, found[::2], found[1::2], strict=True):
+        if words_digest(np.where(used, words, -1)) != layers[layer]:
             raise ArtifactError(
                 f"{file}: layer {layer!r} of {reader} finds other words than were exported: the file was altered, "
                 f"or belongs to another network"

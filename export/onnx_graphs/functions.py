@@ -4,9 +4,10 @@ A graph carries those that it calls, so it needs nothing but a stock runtime. Al
 ``ScatterND``, so that onnxruntime (from 1.17 on) folds every call on constants when it loads a session.
 
 Bits are stored as *planes*: uint8 (planes, 1, bytes). Bit j of byte i is that of element ``j * bytes + i``: so a plane
-unpacks in eight long strokes. Both lookups also give ``words``: the index that every weight has in the codebook, -1
-outside of the mask and in the padding at the end. A codebook ends with the entry that stands for 0, so that -1 finds
-it. Every file carries these texts, so their names are short.
+unpacks in eight long strokes, and fields of 2 or 4 bits likewise in four or two. Runtimes keep all that they decode
+until they have decoded everything, so functions have few steps and few wide integers. ``BankLookup`` takes planes as
+uint8 (1, planes, bytes) and also gives ``words``, the index of every weight in the codebook, and ``used``: whether it
+is under the mask, and not in the padding at the end. Every file carries these texts, so their names are short.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def functions(called: Iterable[str]) -> list[FunctionProto]:
     """The functions of these names after those that they call: ONNX's reference evaluator reads them in order.
 
     >>> [f.name for f in functions({"CodebookLookup", "SplitBytes"})]
-    ['UnpackBits', 'Place', 'CodebookLookup', 'SplitBytes']
+    ['Place', 'CodebookLookup', 'SplitBytes']
     """
     ordered: dict[str, FunctionProto] = {}
     for name in sorted(called):

@@ -40,7 +40,7 @@ from tsn_hw.core.layers import Shape, Weighted
 from tsn_hw.core.network import PackedNetwork
 from tsn_hw.core.records import parse_json
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 """Version of the graphs: names of tensors, functions and metadata."""
 KEY = "tsn_hw"
 MODES = {1: "L", 3: "RGB"}

@@ -31,7 +31,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Graph:
-    """Nodes and constants written so far. A node is named after its first output."""
+    """Nodes and constants written so far. Nodes are named after their first output; calls, which are inlined, not."""
 
     nodes: list[NodeProto] = field(default_factory=list)
     constants: dict[str, TensorProto] = field(default_factory=dict)
@@ -75,7 +75,9 @@ class Graph:
 
     def call(self, function_name: str, inputs: Sequence[str], *outputs: str, doc: str = "") -> str:
         """Add a call of one of our functions; gives its first output."""
-        return self.node(function_name, inputs, *outputs, doc=doc, domain=DOMAIN)
+        output = self.node(function_name, inputs, *outputs, doc=doc, domain=DOMAIN)
+        self.nodes[-1].ClearField("name")
+        return output
 
     def rename(self, name: str, new: str) -> None:
         """Give a tensor that a node makes, and that node, another name."""
@@ -83,7 +85,8 @@ class Graph:
         for node in self.nodes:
             for tensors in (node.input, node.output):
                 tensors[:] = [new if tensor == name else tensor for tensor in tensors]
-            node.name = new if node.name == name else node.name
+            if node.name == name:
+                node.name = new
 
     def _claim(self, name: str) -> None:
         if name in self.names:

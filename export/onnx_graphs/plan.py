@@ -46,6 +46,8 @@ BYTE_ZERO = 128
 """Zero point of a byte that carries a signed integer."""
 LEVEL_BITS = 8 * 250
 """About what the nodes and tensors of one more level of codes add to a file."""
+FIELD_BITS = 8 * 150
+"""About what those of one more field of a level add: one of 8, 4, 2 or 1 bits, of which a byte holds whole ones."""
 
 PAIR_LIMIT = 2**15 - 1
 """The largest sum of two products of bytes that x86 processors without VNNI hold."""
@@ -250,14 +252,14 @@ def code_levels(counts: Ints) -> tuple[int, tuple[int, ...]]:
 
     A level of width b holds the low b bits of every code. Where it is not the last, the codes that reach 2**b escape:
     a bit a code tells which, and the next level holds ``code // 2**b - 1`` of those alone. No level is wider than 8
-    bits: bytes hold what its planes are worth.
+    bits, which a byte holds.
 
     >>> code_levels(np.full(16, 1000))
     (64000, (4,))
     >>> code_levels(np.repeat([4000, 100], [4, 28]))
-    (66800, (2, 3))
+    (68000, (2, 3))
     >>> code_levels(np.full(512, 1))
-    (6864, (7, 2))
+    (6864, (8, 1))
     """
     bits, total = code_bits(counts), int(counts.sum())
     choices: list[tuple[int, tuple[int, ...]]] = [(bits * total, (bits,))] if bits <= MAX_CODE_BITS else []
@@ -265,7 +267,47 @@ def code_levels(counts: Ints) -> tuple[int, tuple[int, ...]]:
         groups = np.add.reduceat(counts[1 << low :], np.arange(0, len(counts) - (1 << low), 1 << low))
         size, widths = code_levels(groups)
         choices.append(((low + 1) * total + size + LEVEL_BITS, (low, *widths)))
-    return min(choices)
+    return min((size + FIELD_BITS * (widths[0].bit_count() - 1), widths) for size, widths in choices)
+
+
+@dataclass(frozen=True)
+class CodeLevels:
+    """The levels of so many codes, by their widths, and the integers that they are read as.
+
+    These differ from the codes where some escape: a reader puts what comes from further levels above the low bits, and
+    :attr:`none`, which nothing there is read as, where nothing comes.
+
+    >>> CodeLevels(6, (1, 1, 1)).read_as.tolist()
+    [4, 5, 0, 1, 2, 3]
+    """
+
+    entries: int
+    widths: tuple[int, ...]
+
+    @property
+    def bits(self) -> int:
+        """Width of the first level."""
+        return self.widths[0]
+
+    @cached_property
+    def further(self) -> CodeLevels | None:
+        """The levels of the codes that escape."""
+        return CodeLevels((self.entries - 1) >> self.bits, self.widths[1:]) if len(self.widths) > 1 else None
+
+    @cached_property
+    def none(self) -> int:
+        """The smallest integer that no code of the further levels is read as."""
+        read = np.zeros(0, np.int64) if self.further is None else self.further.read_as
+        return int(np.setdiff1d(np.arange(len(read) + 1), read)[0])
+
+    @cached_property
+    def read_as(self) -> Ints:
+        """The integer of every code, (entries,)."""
+        codes = np.arange(self.entries)
+        if self.further is None:
+            return codes
+        above: Ints = np.append(self.none, self.further.read_as)[codes >> self.bits]
+        return above << self.bits | codes % (1 << self.bits)
 
 
 def compact(vector: Ints) -> Ints:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from tsn_hw.core.errors import ArtifactError, brief
+
+if TYPE_CHECKING:
+    from onnx.reference import ReferenceEvaluator
 
 
 def run_graph(
@@ -34,9 +37,26 @@ def run_graph(
         found = list(session.run(outputs, feeds))
     except refusals as error:
         raise ArtifactError(f"{name}: onnxruntime refuses it: {brief(str(error))}") from error
-    if not all(isinstance(values, np.ndarray) and values.dtype.kind in "iuf" for values in found):
+    if not all(isinstance(values, np.ndarray) and values.dtype.kind in "iufb" for values in found):
         raise ArtifactError(f"{name}: gives what are no tensors of numbers")
     return found
+
+
+def reference_evaluator(model: onnx.ModelProto) -> ReferenceEvaluator:
+    """ONNX's reference evaluator of a graph of ours; numpy does its GatherElements.
+
+    That of onnx 1.23 is wrong, or refuses, where more than 32 values are there to choose from. An evaluator hands
+    operators that replace its own to no function, so that functions are inlined.
+    """
+    from onnx.inliner import inline_local_functions
+    from onnx.reference import ReferenceEvaluator
+    from onnx.reference.op_run import OpRun
+
+    class GatherElements(OpRun):
+        def _run(self, data: NDArray[Any], indices: NDArray[Any], axis: int) -> tuple[NDArray[Any]]:
+            return (np.take_along_axis(data, indices, axis),)
+
+    return ReferenceEvaluator(inline_local_functions(model), new_ops=[GatherElements])
 
 
 def parse(content: bytes, name: str) -> onnx.ModelProto:

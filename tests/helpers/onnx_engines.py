@@ -7,10 +7,10 @@ import numpy as np
 import onnx
 import onnxruntime
 from hypothesis import settings
-from onnx.reference import ReferenceEvaluator
 
 from export import onnx_graph
 from export.onnx_graphs.graph import TAP, input_dtype
+from export.onnx_graphs.session import reference_evaluator
 from tests.helpers.networks import adversarial_inputs
 from tsn_hw.core import reference
 from tsn_hw.core.arithmetic import ActFormat
@@ -39,7 +39,7 @@ def on_onnxruntime(model):
 
 
 def on_evaluator(model):
-    evaluator = ReferenceEvaluator(model)
+    evaluator = reference_evaluator(model)
 
     def run(**feeds):
         with np.errstate(invalid="ignore"):  # its MaxPool pads uint8 tensors with NaN, be the padding empty or not

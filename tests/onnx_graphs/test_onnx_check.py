@@ -258,7 +258,7 @@ def test_files_of_others_are_refused(tmp_path):
         check_folder(tmp_path)
     model = onnx.ModelProto(ir_version=8)
     (tmp_path / "other.onnx").write_bytes(model.SerializeToString())
-    assert refusal(tmp_path) == "other.onnx: is no graph of tsn-hw of format 4, but None"
+    assert refusal(tmp_path) == "other.onnx: is no graph of tsn-hw of format 5, but None"
 
 
 def forged(path, values):

@@ -28,10 +28,9 @@ def test_a_graph_pins_its_versions_and_explains_itself():
     assert {entry.domain: entry.version for entry in model.opset_import} == {"": 19, "tsn_hw": 1}
     assert [entry.name for entry in model.functions] == [
         "ByteGemm",
-        "UnpackBits",
         "Place",
         "CodebookLookup",
-        "ReadCodes",
+        "ReadFields",
     ]
     assert all(entry.doc_string for entry in model.functions)
     x, logits = model.graph.input[0], model.graph.output[0]
@@ -43,13 +42,13 @@ def test_a_graph_pins_its_versions_and_explains_itself():
     assert (logits.name, logits.type.tensor_type.elem_type) == ("logits", TensorProto.INT32)
     assert [dim.dim_param or dim.dim_value for dim in x.type.tensor_type.shape.dim] == ["N", 1, 3, 2]
     assert [dim.dim_param or dim.dim_value for dim in logits.type.tensor_type.shape.dim] == ["N", 3]
-    assert all(node.name == node.output[0] for node in model.graph.node)
+    assert all(node.name == ("" if node.domain else node.output[0]) for node in model.graph.node)
     assert {"mix.codes", "mix.mask", "mix.codebook"} <= {tensor.name for tensor in model.graph.initializer}
 
 
 def test_metadata_tell_task_classes_input_and_layers():
     assert told(onnx_graph(NET, 1)) == {
-        "format": 4,
+        "format": 5,
         "task": "b",
         "classes": ["0", "1", "2"],
         "input": {"bits": 8, "signed": False, "exponent": 0},
@@ -84,8 +83,8 @@ def test_the_exponent_of_the_logits_is_that_of_products_and_shift(shift, multipl
 def test_codes_index_the_distinct_centroids_that_the_task_reads_frequent_ones_first():
     net = linear_network([[5, -3, 5, 9]], scale([1], [0], 0))
     constants = {t.name: onnx.numpy_helper.to_array(t) for t in onnx_graph(net, 0).graph.initializer}
-    assert constants["fc.codebook"].tolist() == [5, -3, 9, 0]  # the last one: not in the mask
-    assert constants["fc.codes"].tolist() == [[[0b0010]], [[0b1000]]]  # a plane a bit: codes 0, 1, 0, 2
+    assert constants["fc.codebook"].tolist() == [[5, 256 - 3, 9]]  # two's complement
+    assert constants["fc.codes"].tolist() == [[0b00_10_01_00, 0]]  # behind one for nobody: codes 0, 1, 0, 2
     assert constants["fc.mask"].tolist() == [[[0b1111]]]
 
 
@@ -96,11 +95,11 @@ def test_weights_are_int8_where_two_products_fit_16_bits_and_uint8_elsewhere(eng
     rows = [[largest] * 9, [-largest] * 8 + [largest]]
     net = linear_network(rows, scale(multipliers, [0, 0], 8, S8))
     model = onnx_graph(net, 0, taps=True)
-    constants = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
     assert told(model)["layers"]["form"][0] == "quantized"
-    assert constants["fc.codebook"].dtype == dtype
+    model.graph.output.append(onnx.helper.make_empty_tensor_value_info("fc.weights"))
     x = np.array([[255] * 9, [255] * 8 + [0], [0] * 9, [1] * 9])
     outputs = engine(model)(x=x.astype(np.uint8))
+    assert outputs["fc.weights"].dtype == dtype
     assert outputs["fc"].tolist() == reference.run(net, 0, x)["fc"].tolist()
 
 
@@ -110,8 +109,12 @@ def test_only_survivors_are_stored():
     for _, layer, run in net.run_order(2):
         name = layer.name.replace("head2", "head")
         codes, mask, book = (constants[f"{name}.{part}"] for part in ("codes", "mask", "codebook"))
-        bits = max(1, (len(book) - 2).bit_length())
-        assert codes.shape == (bits, 1, -(-run.mask.sum() // 8))
+        bits = max(1, (book.size - 1).bit_length())
+        groups = -(-(1 + run.mask.sum()) // 8)
+        fields = {width for width in (8, 4, 2, 1) if bits & width}
+        assert codes.shape == (1, groups * max(fields))
+        others = {constants[f"{name}.codes_{bits - bits % (2 * width)}"].shape for width in fields - {max(fields)}}
+        assert others == {(1, groups * width) for width in fields - {max(fields)}}
         assert mask.shape == (1, 1, -(-run.mask.size // 8))
         assert book.dtype == np.uint8
 

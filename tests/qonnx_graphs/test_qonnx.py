@@ -111,7 +111,7 @@ def test_files_have_a_folder_of_their_own_and_tell_of_themselves(flavour, tmp_pa
     assert [graph.path.name for graph in check_folder(tmp_path)] == ["task_00.onnx", "task_01.onnx"]
     with pytest.raises(ArtifactError) as error:
         check_folder(tmp_path / "qonnx")
-    assert str(error.value) == f"{paths[0]}: is no graph of tsn-hw of format 4, but 'qonnx {flavour} 2'"
+    assert str(error.value) == f"{paths[0]}: is no graph of tsn-hw of format 5, but 'qonnx {flavour} 2'"
 
 
 def test_files_of_another_network_are_removed_and_those_of_another_flavour_stay(tmp_path):

@@ -171,12 +171,11 @@ def _onnxruntime(net: PackedNetwork) -> Engine:
 
 
 def _onnx_reference(net: PackedNetwork) -> Engine:
-    from onnx.reference import ReferenceEvaluator
-
     from export.onnx_graphs.graph import TAP, input_dtype, onnx_graph
+    from export.onnx_graphs.session import reference_evaluator
 
     def run(task: int, x: Ints) -> dict[str, Ints]:
-        evaluator = ReferenceEvaluator(onnx_graph(net, task, taps=True))
+        evaluator = reference_evaluator(onnx_graph(net, task, taps=True))
         with np.errstate(invalid="ignore"):  # its max pooling pads integers with NaN on the way
             values = evaluator.run(None, {"x": x.astype(input_dtype(net))})
         outputs = dict(zip(evaluator.output_names, values, strict=True))
