@@ -110,7 +110,7 @@ signals = ("call", "offered", "taken", "given", "ended")
 recorded = waves(folder / "waves.vcd", signals)
 figure, axes = plt.subplots(len(signals), 1, figsize=(9, 3.4), sharex=True, layout="constrained")
 for axis, name in zip(axes, signals, strict=True):
-    axis.fill_between(*recorded[name], step="post", linewidth=1)
+    axis.plot(*recorded[name], drawstyle="steps-post", linewidth=1)
     axis.set_yticks([])
     axis.set_ylabel(name, rotation=0, ha="right", va="center")
 axes[-1].set_xlabel("time, ns")
