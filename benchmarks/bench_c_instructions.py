@@ -2,7 +2,7 @@
 
     python benchmarks/bench_c_instructions.py [--write]
 
-Fits what each kind of work takes on each core to counts of random networks, in both layouts, and tells how far the
+Fits what each kind of work takes on each core to counts of random networks, in all layouts, and tells how far the
 estimate of a network is off that was left out of the fit. ``--write`` keeps the result in
 export/c_code/instructions.json. On Cortex-M qemu's clock counts instructions (``-icount shift=0``), on RV32IMC its
 trace; code is compiled with -O2.
@@ -186,12 +186,12 @@ def measure() -> dict[str, Core]:
     """Count all networks on all cores, and fit."""
     samples: dict[str, list[tuple[str, dict[str, int], int]]] = {name: [] for name in CORES}
     code: dict[str, int] = {}
-    layouts: tuple[Optimize, ...] = ("size", "speed")
+    layouts: tuple[Optimize, ...] = ("size", "balanced", "speed")
     for name, net in networks():
         x = np.random.default_rng(0).integers(net.input.range[0], net.input.range[1] + 1, (1, *net.input_shape))
         golden = [GoldenRun(0, x, reference.run(net, 0, x))]
         for optimize in layouts:
-            done = work(net, 0, sections(net, optimize), optimize)
+            done = work(net, 0, sections(net, optimize))
             for core, counted in CORES.items():
                 with tempfile.TemporaryDirectory() as folder:
                     write_c(net, Path(folder) / "c", golden=golden, optimize=optimize)

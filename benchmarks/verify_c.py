@@ -5,7 +5,7 @@
 Networks: trained ones if named (``tsn-hw demo`` writes build/demo/net.tsn); streams of tasks of an MLP for permuted
 MNIST, of a network of convolutions, of a residual one and of one with depthwise convolutions, with random words; and
 random ones of tests/helpers/networks.py, every second of them with requantizations at the ends of what the core allows.
-Every task runs on the machines of export/c_code/machines.py, the large networks in both layouts, the random ones in
+Every task runs on the machines of export/c_code/machines.py, trained ones in all layouts, streams in two, the random ones in
 turns; every integer behind every layer must be that of tsn_hw.core.reference. A machine whose compiler or qemu is
 missing is named, and so is a network that does not fit into the memory of a board.
 """
@@ -38,7 +38,7 @@ from tsn_hw.core import artifact, reference  # noqa: E402
 from tsn_hw.core.errors import EngineError  # noqa: E402
 from tsn_hw.core.network import PackedNetwork  # noqa: E402
 
-LAYOUTS: tuple[Optimize, ...] = ("size", "speed")
+LAYOUTS: tuple[Optimize, ...] = ("size", "balanced", "speed")
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,10 @@ def trials(options: argparse.Namespace) -> Iterator[Trial]:
         "depthwise (DS-CNN), 2 tasks": (lambda: stream_of(random_ds_cnn(), 2), many),
     }
     for name, (make, inputs) in named.items():
-        yield Trial(name, make, LAYOUTS, inputs)
+        yield Trial(name, make, LAYOUTS[1:], inputs)
     for i, recipe in enumerate(random_recipes(5 if options.quick else options.random)):
         drawn = replace(recipe, extremes=bool(i % 2))
-        layout = LAYOUTS[i // 2 % 2]
+        layout = LAYOUTS[i // 2 % 3]
         yield Trial("random networks", lambda drawn=drawn: random_network(drawn), (layout,), 6)  # type: ignore[misc]
 
 

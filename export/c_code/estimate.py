@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from export.c_code.project import scratch_bytes
+from export.c_code.records import Stored, is_narrow
 from export.c_code.sections import Sections, sections
-from export.c_code.weights import DENSE, Optimize
+from export.c_code.weights import PAIRED_BITS, Optimize
 from tsn_hw.core.layers import Conv2d, Weighted
 from tsn_hw.core.network import PackedNetwork
 from tsn_hw.core.records import build, read_json
@@ -76,7 +77,7 @@ def estimate_c(net: PackedNetwork, optimize: Optimize) -> CEstimate:
     made, known = sections(net, optimize), cores()
     tasks = []
     for task in range(len(net.tasks)):
-        counts = work(net, task, made, optimize)
+        counts = work(net, task, made)
         instructions = {name: round(instructions_of(core, counts)) for name, core in known.items()}
         layers = [(index, layer) for index, layer, _ in net.run_order(task) if isinstance(layer, Weighted)]
         places = {index: math.prod(net.shape(index)[1:]) for index, _ in layers}
@@ -91,35 +92,48 @@ def instructions_of(core: Core, counts: Mapping[str, int]) -> float:
     return sum(core.instructions[name] * count for name, count in counts.items())
 
 
-def work(net: PackedNetwork, task: int, made: Sections, optimize: Optimize) -> dict[str, int]:
+def work(net: PackedNetwork, task: int, made: Sections) -> dict[str, int]:
     """What an inference does, counted: name of a kind of work → units."""
     counts = dict.fromkeys(WORK, 0)
-    bank = net.tasks[task].bank
-    shared = {choice.layer for choice in made.choices if choice.layout == "shared" and choice.bank == bank}
     for index, layer, _ in net.run_order(task):
-        shape, is_wide = net.shape(index), layer.computes and net.facts(task, index).bound >= 1 << 31
+        shape, is_wide = net.shape(index), layer.computes and not is_narrow(net.facts(task, index))
         if not isinstance(layer, Weighted):
             window = math.prod(getattr(layer, "kernel", (1, 1)))
             counts["moved"] += (window if layer.kind != "Flatten" else 0) * math.prod(shape)
             counts["requantized wide" if is_wide else "requantized"] += math.prod(shape) if layer.computes else 0
             continue
-        weights = net.weights(task, index)
-        used, source = int(np.count_nonzero(weights)), net.format(task, layer.inputs[0])
+        weights, source = net.weights(task, index), net.format(task, layer.inputs[0])
+        used = int(np.count_nonzero(weights))
         is_common = source.bits <= 8 and not source.signed and net.facts(task, index).accumulator < 1 << 31
         counts["layers"] += 1
         counts["requantized wide" if is_wide else "requantized"] += math.prod(shape)
         if isinstance(layer, Conv2d):
-            for name, count in _products(net, layer, used, is_common).items():
-                counts[name] += count
-        elif not is_common:
-            counts["general weights"] += used
-        elif layer.name in shared:
-            counts["masked"] += weights.size
-        elif optimize == "speed" and used >= DENSE * weights.size:
-            counts["dense weights"] += weights.size
+            done = _products(net, layer, used, is_common)
+        elif is_common:
+            done = _of_linear(made.stored[task][index], used)
         else:
-            counts["listed bytes" if optimize == "speed" else "listed bits"] += used
+            done = {"general weights": used}
+        for name, count in done.items():
+            counts[name] += count
     return counts
+
+
+def _of_linear(stored: Stored, used: int) -> dict[str, int]:
+    """The work of a Linear with inputs of uint8_t and sums of 32 bits, by the loop that ``tsn_linear`` takes."""
+    if stored.words is not None and stored.mask is not None:
+        kind = "masked codes" if stored.words.values.entry_bytes else "masked bytes"
+        return {"masks": stored.mask.size, kind: used}
+    listed = stored.listed
+    if listed is None or not len(listed.gaps):
+        return {}
+    gap_bits, values, entries = listed.gap_bits, listed.values, len(listed.gaps)
+    if values.entry_bytes == 0 and values.bits == 8 and gap_bits in (0, 8):
+        return {"listed bytes" if gap_bits else "dense weights": entries}
+    if values.entry_bytes != 1:
+        return {"general weights": entries}
+    if gap_bits == 0 and values.bits <= 6:
+        return {"dense codes": entries}
+    return {"listed pairs" if gap_bits + values.bits == PAIRED_BITS and entries % 2 == 0 else "listed bits": entries}
 
 
 def _products(net: PackedNetwork, layer: Conv2d, used: int, is_common: bool) -> dict[str, int]:
@@ -150,9 +164,13 @@ WORK = {
     "requantized wide": "integers requantized in 64 bits",
     "moved": "integers read by pools and additions",
     "listed bits": "weights of a Linear in lists of narrow fields",
+    "listed pairs": "weights of a Linear in lists of two in three bytes",
     "listed bytes": "weights of a Linear in lists of bytes",
-    "dense weights": "weights of a Linear without gaps",
-    "masked": "bits of masks of a Linear",
+    "dense codes": "weights of a Linear without gaps, as places in a table",
+    "dense weights": "weights of a Linear without gaps, of a byte",
+    "masks": "bits of masks of a Linear",
+    "masked codes": "weights that they take, as places in a table",
+    "masked bytes": "weights that they take, of a byte",
     "general weights": "weights of a Linear with signed or wide inputs",
     "taken weights": "weights of a convolution, read again for every 64 outputs",
     "windows": "windows of a convolution, in each of its output channels",

@@ -37,7 +37,7 @@ class CompiledC:
     """
 
     net: PackedNetwork
-    optimize: Optimize = "size"
+    optimize: Optimize = "balanced"
     machine: Machine = HOST
     base: PackedNetwork | None = None
     patches: Sequence[bytes] = ()

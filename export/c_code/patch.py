@@ -77,7 +77,7 @@ def write_c_patch(
     *,
     golden: Sequence[GoldenRun],
     base: PackedNetwork | None = None,
-    optimize: Optimize = "size",
+    optimize: Optimize = "balanced",
 ) -> CPatch:
     """Write what the tasks of a network add to a microcontroller that runs an earlier one.
 

@@ -54,7 +54,7 @@ def write_c(
     folder: StrPath,
     *,
     golden: Sequence[GoldenRun],
-    optimize: Optimize = "size",
+    optimize: Optimize = "balanced",
     package: Package = "make",
     max_classes: int = 1,
 ) -> CProject:

@@ -13,7 +13,6 @@ import numpy as np
 
 from export.c_code.scratch import Scratch, plan, source_of
 from export.c_code.weights import Values, WeightList, pack_low_first
-from tsn_hw.core import arithmetic
 from tsn_hw.core.arithmetic import ActFormat, Ints
 from tsn_hw.core.errors import ExportError
 from tsn_hw.core.facts import LayerFacts
@@ -189,19 +188,16 @@ def _record(made: Section, net: PackedNetwork, place: tuple[int, int], scratch: 
         facts = net.facts(task, index)
         shifts = [*facts.left_shifts, 0][:2]
         scales, signed = _scales(made, facts.requantization)
-        widths = [int(facts.accumulator >= 1 << 31), int(_is_narrow(facts, bool(scales[0])))]
+        widths = [int(facts.accumulator >= 1 << 31), int(is_narrow(facts))]
     fields = [kind, index, source.place, source.type, other.place, other.type, target.place, target.type, target.bits]
     fields += [*source.shape, *target.shape, *window, *shifts, *widths, *scales, *astuple(weights)]
     return b"".join(map(varint, fields)) + b"".join(map(_signed_varint, signed))
 
 
-def _is_narrow(facts: LayerFacts, is_bias: bool) -> bool:
-    """Whether 32 bits hold what the requantization adds, and what it gives before it saturates."""
-    scales = facts.requantization
-    addend = scales.offset // scales.multiplier if is_bias else scales.offset
-    reach = arithmetic.magnitude(facts.low + addend, facts.high + addend) if is_bias else facts.bound
-    largest = max(facts.accumulator, reach, (facts.bound >> scales.shift) + 1)
-    return scales.shift < 32 and largest < 1 << 31 and arithmetic.magnitude(addend) < 1 << 31
+def is_narrow(facts: LayerFacts) -> bool:
+    """Whether 32 bits hold what the requantization computes before it saturates, half of 2**shift included."""
+    shift = facts.requantization.shift
+    return shift < 32 and facts.bound + (1 << shift >> 1) < 1 << 31
 
 
 def _geometry(layer: Layer) -> tuple[int, tuple[int, ...]]:

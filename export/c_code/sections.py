@@ -30,10 +30,12 @@ class Choice:
 class Sections:
     """The bytes of a network: a section a task, then those of the banks that share words, by number of the bank.
 
-    scratch_bytes: of the tensors of a task, at most. most_logits: that buffers of the network have room for.
+    stored: weights by index of their layer, a mapping a task. scratch_bytes: of the tensors of a task, at most.
+    most_logits: that buffers of the network have room for.
     """
 
     tasks: tuple[bytes, ...]
+    stored: tuple[Mapping[int, Stored], ...]
     banks: Mapping[int, BankSection]
     choices: tuple[Choice, ...]
     scratch_bytes: int
@@ -55,19 +57,20 @@ def sections(net: PackedNetwork, optimize: Optimize, max_classes: int = 1) -> Se
     lists = {(t, i): weight_list(net.weights(t, i), optimize) for t in range(len(net.tasks)) for i in weighted(net, t)}
     choices, shared = _choose(net, lists, optimize)
     banks = _bank_sections(net, shared)
-    digests, tasks = chain(net), []
+    digests, tasks, all_stored = chain(net), [], []
     for task, entry in enumerate(net.tasks):
         bank = banks.get(entry.bank)
-        stored = {}
+        stored: dict[int, Stored] = {}
         for index in weighted(net, task):
             words = bank.words.get(net.layers[index].name) if bank is not None else None
             listed = Stored(lists[task, index])
             stored[index] = listed if words is None else Stored(None, net.mask(task, index), words)
         seals = Seals(digests[task], digests[task + 1], network_digest(net) if task == len(net.tasks) - 1 else "")
         tasks.append(task_section(net, task, stored, bank, seals))
+        all_stored.append(stored)
     scratch = max(plan(net, task).size_bytes for task in range(len(net.tasks)))
     most_logits = max(max_classes, *(len(task.classes) for task in net.tasks))
-    return Sections(tuple(tasks), banks, choices, scratch, most_logits)
+    return Sections(tuple(tasks), tuple(all_stored), banks, choices, scratch, most_logits)
 
 
 def weighted(net: PackedNetwork, task: int) -> list[int]:
@@ -93,7 +96,7 @@ def network_digest(net: PackedNetwork) -> str:
 def _choose(
     net: PackedNetwork, lists: Mapping[tuple[int, int], WeightList], optimize: Optimize
 ) -> tuple[tuple[Choice, ...], dict[tuple[int, int], SharedWords]]:
-    """Lists or shared words for every layer of every bank: what is smaller; lists alone where speed counts."""
+    """Lists or shared words for every layer of every bank: what is smaller; lists alone for speed."""
     choices, shared = [], {}
     for bank in range(len(net.banks)):
         for index in net.weighted:
@@ -101,9 +104,9 @@ def _choose(
             if not tasks:
                 continue
             listed = sum(lists[task, index].size_bytes for task in tasks)
-            words = shared_words([(net.mask(task, index), net.weights(task, index)) for task in tasks])
+            words = shared_words([(net.mask(task, index), net.weights(task, index)) for task in tasks], optimize)
             masked = words.size_bytes + len(tasks) * -(-words.entries.size // 8)
-            is_shared = optimize == "size" and masked < listed
+            is_shared = optimize != "speed" and masked < listed
             if is_shared:
                 shared[bank, index] = words
             layout, sizes = ("shared", (masked, listed)) if is_shared else ("lists", (listed, masked))

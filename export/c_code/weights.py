@@ -1,7 +1,8 @@
 """How the weights of a layer lie in flash: lists of those that a task uses, or a shared memory and masks.
 
-A list has an entry a weight: the gap to the one before, and its value. The places of all channels follow one another,
-so that no list has to say where a channel ends. A gap that is too long for its field is crossed by entries of value 0.
+A list has an entry a weight: how many places it lies behind the one before, its gap, and its value. The places of all
+channels follow one another, so that no list has to say where a channel ends. A gap that is too long for its field is
+crossed by entries of value 0. A list without gaps has all weights.
 A shared memory has the value of every weight that any task of a bank uses, and each task a bit a weight.
 """
 
@@ -18,9 +19,11 @@ from tsn_hw.core.arithmetic import Ints, signed_bits
 from tsn_hw.core.memory import index_bits, pack_fields
 from tsn_hw.core.network import Bools
 
-Optimize = Literal["size", "speed"]
+Optimize = Literal["size", "balanced", "speed"]
 LONGEST_GAP_BITS = 8
-DENSE = 0.45
+PAIRED_BITS = 12
+"""Of an entry of which two take three bytes."""
+DENSE = 0.5
 """Share of weights that are not 0 from which on a list without gaps runs faster, of all weights of a Linear."""
 
 
@@ -95,41 +98,54 @@ def pack_low_first(values: ArrayLike, widths: ArrayLike) -> bytes:
 
 def weight_list(weights: Ints, optimize: Optimize) -> WeightList:
     """The list of a task's weights in a layer, with the widths of gap and value that are smallest, or run fastest."""
-    flat = weights.ravel()
+    flat, is_linear = weights.ravel(), weights.ndim == 2
     if optimize == "speed":
-        is_dense = weights.ndim == 2 and np.count_nonzero(flat) >= DENSE * len(flat)
+        is_dense = is_linear and np.count_nonzero(flat) >= DENSE * len(flat)
         gap_bits = 0 if is_dense else LONGEST_GAP_BITS
-        found = _list(flat, gap_bits, direct_bits=8 if signed_bits(flat) <= 8 else 16)
-        filler = np.zeros(len(found.gaps) % 2 if gap_bits else 0, np.int64)  # the loop over bytes takes two at a time
-        return replace(found, gaps=np.append(found.gaps, filler), entries=np.append(found.entries, filler))
-    return min((_list(flat, gap_bits) for gap_bits in range(LONGEST_GAP_BITS + 1)), key=lambda made: made.size_bytes)
+        found = _list(flat, gap_bits, Values(8 if signed_bits(flat) <= 8 else 16))
+        return _even(found) if gap_bits else found
+    smallest = min(
+        (_list(flat, gap_bits) for gap_bits in range(LONGEST_GAP_BITS + 1)), key=lambda made: made.size_bytes
+    )
+    table = np.unique(np.append(flat, 0))
+    bits = index_bits(len(table))
+    if optimize == "balanced" and is_linear and smallest.gap_bits and signed_bits(table) <= 8 and bits <= 8:
+        gap_bits = min(PAIRED_BITS - bits, LONGEST_GAP_BITS)
+        return _even(_list(flat, gap_bits, Values(PAIRED_BITS - gap_bits, 1, table)))
+    return smallest
 
 
-def shared_words(masked: Sequence[tuple[Bools, Ints]]) -> SharedWords:
+def shared_words(masked: Sequence[tuple[Bools, Ints]], optimize: Optimize) -> SharedWords:
     """The weights that any of some tasks uses, from the mask and the weights of each."""
     joined = np.zeros(masked[0][1].size, np.int64)
     for mask, weights in masked:  # tasks that use the same weight agree on its value
         joined[mask.ravel()] = weights[mask]
-    return SharedWords(_values(joined), joined)
+    is_bytes = optimize != "size" and masked[0][1].ndim == 2 and signed_bits(joined) <= 8
+    return SharedWords(Values(8) if is_bytes else _values(joined), joined)
 
 
-def _list(flat: Ints, gap_bits: int, direct_bits: int = 0) -> WeightList:
+def _list(flat: Ints, gap_bits: int, values: Values | None = None) -> WeightList:
     if gap_bits == 0:  # of all weights, those behind the last used one too
         gaps, entries = np.zeros(len(flat), np.int64), flat
     else:
         gaps, entries = _entries(flat, gap_bits)
-    return WeightList(gap_bits, Values(direct_bits) if direct_bits else _values(entries), gaps, entries)
+    return WeightList(gap_bits, values or _values(entries), gaps, entries)
+
+
+def _even(found: WeightList) -> WeightList:
+    """A list of an even number of entries, for loops that take two at a time: the last one again, with value 0."""
+    filler = np.zeros(len(found.gaps) % 2, np.int64)
+    return replace(found, gaps=np.append(found.gaps, filler), entries=np.append(found.entries, filler))
 
 
 def _entries(flat: Ints, gap_bits: int) -> tuple[Ints, Ints]:
     """Gaps and values of the entries."""
-    places = np.flatnonzero(flat)
-    distances = np.diff(places, prepend=-1) - 1
-    crossings, rest = np.divmod(distances, 1 << gap_bits)
+    places, longest = np.flatnonzero(flat), (1 << gap_bits) - 1
+    crossings, rest = np.divmod(np.diff(places, prepend=-1) - 1, longest)
     ends = np.cumsum(crossings + 1)
     entries, gaps = (np.zeros(int(ends[-1]) if len(ends) else 0, np.int64) for _ in range(2))
-    gaps[:] = (1 << gap_bits) - 1
-    gaps[ends - 1], entries[ends - 1] = rest, flat[places]
+    gaps[:] = longest
+    gaps[ends - 1], entries[ends - 1] = rest + 1, flat[places]
     return gaps, entries
 
 

@@ -94,7 +94,7 @@ static int are_words(const uint32_t *f, uint32_t count, uint32_t gap_bits, uint3
 }
 
 static int is_list(const bounds_t *b, const uint32_t *f, uint32_t places) {
-    uint32_t gap_bits = f[GAP_BITS], entries = f[ENTRIES], each = gap_bits + f[VALUE_BITS], at = 0, most = 0;
+    uint32_t gap_bits = f[GAP_BITS], entries = f[ENTRIES], each = gap_bits + f[VALUE_BITS], at = UINT32_MAX, most = 0;
     if (entries == 0u) {
         return (f[GAP_BITS] | f[VALUE_BITS] | f[VALUE_BYTES] | f[TABLE_AT] | f[WORDS_AT]) == 0u;
     }
@@ -102,10 +102,10 @@ static int is_list(const bounds_t *b, const uint32_t *f, uint32_t places) {
         (gap_bits == 8u && f[VALUE_BITS] == 8u && entries % 2u != 0u)) { /* that loop takes two at a time */
         return 0;
     }
-    for (uint32_t i = 0; i < entries; i++, at++) {
+    for (uint32_t i = 0; i < entries; i++) {
         uint32_t bits = window(b->section + f[WORDS_AT], i * each), code = low_bits(bits >> gap_bits, f[VALUE_BITS]);
-        at += low_bits(bits, gap_bits);
-        if (at > places || (at == places && i + 1u < entries)) { /* the last one may be a filler behind all places */
+        at += gap_bits == 0u ? 1u : low_bits(bits, gap_bits);
+        if (at >= places) {
             return 0;
         }
         most = code > most ? code : most;

@@ -16,9 +16,22 @@ static uint64_t read_varint(const uint8_t **p, const uint8_t *end) {
 /* 0 1 2 3 ... are 0 -1 1 -2 ... */
 static uint64_t signed_of(uint64_t value) { return value >> 1 ^ (0u - (value & 1u)); }
 
+void tsn_prepare(layer_t *layer) {
+    const uint32_t *f = layer->field;
+    layer->multipliers = ones(f[MULTIPLIER_BITS] & 31u);
+    layer->addends = ones(f[ADDEND_BITS] & 31u);
+    layer->rounds = f[SHIFT] != 0u;
+    layer->below_half = ones((f[SHIFT] - layer->rounds) & 31u);
+    layer->is_common = f[IS_NARROW] != 0u && f[ADDEND_BITS] <= 24u && f[TARGET_TYPE] == UINT8 && f[TARGET_BITS] == 8u;
+}
+
 const uint8_t *tsn_read_layer(const tsn_section *section, const uint8_t *p, layer_t *layer) {
     const uint8_t *end = section->data + section->size - BEHIND;
     for (uint32_t i = 0; i < FIELDS; i++) {
+        if (p < end && *p < 0x80u) { /* nearly always */
+            layer->field[i] = *p++;
+            continue;
+        }
         uint64_t value = read_varint(&p, end);
         if (value > UINT32_MAX) {
             return 0;
@@ -36,6 +49,7 @@ const uint8_t *tsn_read_layer(const tsn_section *section, const uint8_t *p, laye
     }
     layer->low = type == INT32 ? INT32_MIN : (type & 1u) != 0u ? -(1 << (bits - 1u)) : 0;
     layer->high = type == INT32 ? INT32_MAX : layer->low + (1 << bits) - 1;
+    tsn_prepare(layer);
     return p;
 }
 

@@ -1,8 +1,6 @@
 /* What weights and scales are as numbers, see tsn_internal.h. */
 #include "tsn_internal.h"
 
-/* saturate(round half to even((acc * multiplier + offset) / 2**shift)) */
-
 static uint64_t bits_at(const uint8_t *p, uint32_t at, uint32_t bits) {
     uint64_t value = 0;
     uint32_t got = 0;
@@ -23,30 +21,11 @@ scale_t tsn_scale(const layer_t *layer, uint32_t channel) {
     return scale;
 }
 
-static int32_t saturated(const layer_t *layer, int32_t value) {
-    return value < layer->low ? layer->low : value > layer->high ? layer->high : value;
-}
-
-/* Where the exporter has proven that 32 bits hold the sum with its addend, the product unless IS_BIAS, and the result. */
-static int32_t requantized_narrow(const layer_t *layer, const scale_t *scale, int32_t sum) {
-    uint32_t shift = layer->field[SHIFT], low;
-    int32_t value, addend = (int32_t)scale->addend;
-    if (layer->field[IS_BIAS]) { /* the addend comes before the multiplier */
-        int64_t product = (int64_t)(int32_t)((uint32_t)sum + (uint32_t)addend) * scale->multiplier;
-        low = (uint32_t)product;
-        value = (int32_t)(shift == 0u ? low : low >> shift | (uint32_t)(product >> 32) << (32u - shift));
-    } else {
-        low = (uint32_t)sum * (uint32_t)scale->multiplier + (uint32_t)addend;
-        value = (int32_t)low >> shift;
-    }
-    uint32_t is_up = shift != 0u && low_bits(low, shift) + (uint32_t)(value & 1) > 1u << (shift - 1u);
-    return saturated(layer, (int32_t)((uint32_t)value + is_up));
-}
-
 int32_t tsn_requantized(const layer_t *layer, const scale_t *scale, int64_t sum) {
     uint32_t shift = layer->field[SHIFT];
     if (layer->field[IS_NARROW]) {
-        return requantized_narrow(layer, scale, (int32_t)sum);
+        int32_t value = tsn_rounded(layer, (uint32_t)scale->multiplier, (uint32_t)scale->addend, (uint32_t)sum);
+        return value < layer->low ? layer->low : value > layer->high ? layer->high : value;
     }
     uint64_t multiplier = (uint64_t)scale->multiplier, addend = (uint64_t)scale->addend, exact = (uint64_t)sum;
     exact = layer->field[IS_BIAS] ? (exact + addend) * multiplier : exact * multiplier + addend;
@@ -91,8 +70,7 @@ void tsn_advance(weights_t *w) {
         w->at = UINT32_MAX;
     } else if (w->entry < w->entries) {
         uint32_t bits = window(w->words, w->entry * (w->gap_bits + w->value_bits));
-        w->at = w->next + low_bits(bits, w->gap_bits);
-        w->next = w->at + 1u;
+        w->at += w->gap_bits == 0u ? 1u : low_bits(bits, w->gap_bits);
         w->value = value_of(w, low_bits(bits >> w->gap_bits, w->value_bits));
         w->entry++;
     } else {
@@ -103,7 +81,7 @@ void tsn_advance(weights_t *w) {
 weights_t tsn_listed(const uint8_t *section, const layer_t *layer) {
     const uint32_t *f = layer->field;
     weights_t w = {section + f[WORDS_AT], 0, section + f[TABLE_AT], f[GAP_BITS], f[VALUE_BITS], f[VALUE_BYTES],
-                   0, f[ENTRIES], 0, 0, 0};
+                   0, f[ENTRIES], UINT32_MAX, 0};
     return w;
 }
 
@@ -111,6 +89,6 @@ weights_t tsn_masked(const tsn_net *net, const uint8_t *section, const layer_t *
     const uint32_t *f = layer->field;
     const uint8_t *words = f[PLACES] == 0u ? section : net->network->sections[f[BANK]].data;
     weights_t w = {words + f[BANK_WORDS_AT], section + f[MASK_AT], words + f[BANK_TABLE_AT], 0,
-                   f[BANK_VALUE_BITS], f[BANK_VALUE_BYTES], 0, f[PLACES], 0, 0, 0};
+                   f[BANK_VALUE_BITS], f[BANK_VALUE_BYTES], 0, f[PLACES], UINT32_MAX, 0};
     return w;
 }

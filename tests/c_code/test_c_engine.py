@@ -9,12 +9,16 @@ import pytest
 from export.c_code.host import CompiledC
 from export.c_code.machines import MACHINES, cortex_m, host, riscv32
 from tests.helpers.c_code import GCC, SANITIZED, assert_equal_integers, needs, needs_gcc
+from tests.helpers.handmade import U8, network, requantization
 from tests.helpers.networks import Recipe, random_network
 from tests.helpers.small_network import NET
+from tsn_hw.core import reference
 from tsn_hw.core.errors import EngineError
+from tsn_hw.core.layers import INPUT, Conv2d
 
 RECIPES = {
     "mlp": Recipe("mlp", tasks=3, mask_kinds=("random", "empty", "full", "one weight")),
+    "mlp of shared words": Recipe("mlp", tasks=5, density=0.3, widths=(101, 40, 20), seed=14),
     "mlp of 16 bits": Recipe("mlp", tasks=2, act_bits=16, centroid_bits=16, signed_input=True, seed=3),
     "mlp with wide gaps": Recipe("mlp", widths=(700, 5, 4), density=0.004, seed=4),
     "conv": Recipe("conv", tasks=3, banks=2, multipliers=True, seed=5),
@@ -29,17 +33,31 @@ RECIPES = {
 pytestmark = needs_gcc
 
 
-@pytest.mark.parametrize("name", RECIPES)
-@pytest.mark.parametrize("optimize", ["size", "speed"])
+@pytest.mark.parametrize(
+    ("name", "optimize"),
+    [
+        *((name, optimize) for name in list(RECIPES)[:4] for optimize in ("size", "balanced", "speed")),
+        *zip(list(RECIPES)[4:], ["size", "speed"] * 4, strict=False),  # of convolutions, which are alike in all layouts
+    ],
+)
 def test_no_integer_of_any_layer_differs(name, optimize):
     assert assert_equal_integers(random_network(RECIPES[name]), optimize=optimize) > 0
+
+
+def test_a_kernel_of_1_x_1_with_padding_is_a_convolution():
+    """Input and output are of 1 x 1 as those of a Linear, but the only window lies in the padding."""
+    layer = Conv2d("padded", 3, 2, (1, 1), (3, 3), (1, 1), inputs=(INPUT,))
+    scales = requantization(U8, offset=[5, 9], channels=2)
+    net = network((3, 1, 1), U8, [(layer, np.full((2, 3, 1, 1), 7), scales)])
+    assert reference.run(net, 0, np.full((1, 3, 1, 1), 200))["padded"].ravel().tolist() == [5, 9]
+    assert assert_equal_integers(net) > 0
 
 
 def test_every_kind_of_layer_computes_the_same():
     assert assert_equal_integers(NET, count=12) > 0
 
 
-@pytest.mark.parametrize("name", ["mlp of 16 bits", "conv of 16 bits", "residual at the ends"])
+@pytest.mark.parametrize("name", ["mlp of 16 bits", "conv of 16 bits", "residual at the ends", "mlp of shared words"])
 def test_nothing_is_undefined_or_out_of_bounds(name):
     assert assert_equal_integers(random_network(RECIPES[name]), machine=SANITIZED) > 0
 

@@ -16,7 +16,7 @@ from tsn_hw.core import reference
 def test_the_work_of_a_linear_layer_is_its_weights_and_rows():
     net = random_mlp((50, 20, 4), density=0.25, seed=1)
     used = sum(int(np.count_nonzero(net.weights(0, index))) for index in (0, 1))
-    done = work(net, 0, sections(net, "speed"), "speed")
+    done = work(net, 0, sections(net, "speed"))
     assert {name: units for name, units in done.items() if units} == {
         "layers": 2,
         "requantized": 24,
@@ -51,5 +51,5 @@ def test_the_estimate_is_near_to_what_qemu_counts(tmp_path, name):
     write_c(net, tmp_path / "c", golden=[GoldenRun(0, x, reference.run(net, 0, x))])
     counted = count(CORES[name], tmp_path / "c")
     assert counted > 0
-    estimated = instructions_of(cores()[name], work(net, 0, sections(net, "size"), "size"))
+    estimated = instructions_of(cores()[name], work(net, 0, sections(net, "balanced")))
     assert abs(estimated / counted - 1) < 0.25

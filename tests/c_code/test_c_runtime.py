@@ -21,11 +21,12 @@ static const struct { int64_t sum, multiplier, addend; uint32_t shift, bias, nar
 ROWS};
 int main(void) {
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        layer_t layer = {{0}, 0, 0, cases[i].low, cases[i].high, NULL};
+        layer_t layer = {{0}, 0, 0, cases[i].low, cases[i].high, 0, 0, 0, 0, 0, NULL};
         scale_t scale = {cases[i].addend, (int32_t)cases[i].multiplier};
         layer.field[SHIFT] = cases[i].shift;
         layer.field[IS_BIAS] = cases[i].bias;
         layer.field[IS_NARROW] = cases[i].narrow;
+        tsn_prepare(&layer);
         printf("%ld ", (long)tsn_requantized(&layer, &scale, cases[i].sum));
     }
     return 0;
@@ -40,14 +41,11 @@ def literal(value):
 def forms(value, multiplier, offset, shift):
     """(addend, bias, narrow): every way in which a case may be computed."""
     exact = value * multiplier + offset
-    yield offset, 0, 0
-    if shift < 32 and max(abs(value), abs(exact), abs(offset)) + (1 << shift >> 1) < 2**31:
-        yield offset, 0, 1
-    if multiplier and offset % multiplier == 0:
-        addend = offset // multiplier
-        yield addend, 1, 0
-        if shift < 32 and max(abs(value), abs(addend), abs(value + addend), (abs(exact) >> shift) + 1) < 2**31:
-            yield addend, 1, 1
+    is_narrow = shift < 32 and abs(exact) + (1 << shift >> 1) < 2**31
+    for narrow in (0, 1) if is_narrow else (0,):
+        yield offset, 0, narrow
+        if multiplier and offset % multiplier == 0:
+            yield offset // multiplier, 1, narrow
 
 
 @needs_gcc

@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 
 from export import GoldenRun
-from export.c_code.host import CompiledC
+from export.c_code.host import CompiledC, build
 from export.c_code.machines import Machine, host
-from export.c_code.project import SOURCES
 from tests.helpers.networks import adversarial_inputs
 from tsn_hw.core import reference
 
-GCC = host("gcc", "-O1")
+GCC = host("gcc", "-O1", "-I.")
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
-SANITIZED = host("gcc", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+SANITIZED = host("gcc", "-O1", "-I.", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 
 def needs(machine: Machine):
@@ -32,7 +31,7 @@ def golden(net, count=3):
     return [GoldenRun(task, x, reference.run(net, task, x)) for task, x in enumerate(inputs)]
 
 
-def assert_equal_integers(net, count=6, optimize="size", machine=GCC, base=None, patches=()):
+def assert_equal_integers(net, count=6, optimize="balanced", machine=GCC, base=None, patches=()):
     """Every layer of every task gives the integers of the int64 loop; how many there were."""
     engine, integers = CompiledC(net, optimize, machine, base, patches), 0
     for task in range(len(net.tasks)):
@@ -48,8 +47,7 @@ def assert_equal_integers(net, count=6, optimize="size", machine=GCC, base=None,
 def compiled(folder, source, machine=GCC):
     """A program beside the runtime and the constants in the folder of a project; what is to run it."""
     (folder / "program.c").write_text(source)
-    flags = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-I.", "-o", "program"]
-    subprocess.run([*machine.compiler, *flags, "program.c", *SOURCES], cwd=folder, check=True)
+    build(machine, folder, ["program.c"])
     return folder / "program"
 
 

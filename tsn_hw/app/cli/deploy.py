@@ -84,8 +84,8 @@ def run(
 class CFolderOptions:
     """How C is written."""
 
-    optimize: Literal["size", "speed"] = "size"
-    """how weights lie in flash: what is smaller, or what runs faster"""
+    optimize: Literal["size", "balanced", "speed"] = "balanced"
+    """how weights lie in flash: the fewest bytes, few bytes that run fast, or what runs fastest"""
     package: Literal["make", "cmake", "arduino", "zephyr", "esp-idf"] | None = None
     """the build system that the folder is for (default: make)"""
     samples: Annotated[int, whole(1, 1000)] = 2

@@ -140,8 +140,8 @@ class CostTarget:
 
     target: Literal["hardware", "c"] = "hardware"
     """an accelerator, or C on a microcontroller"""
-    optimize: Literal["size", "speed"] | None = None
-    """of C: what decides how weights lie in flash, as for tsn-hw c (default: size)"""
+    optimize: Literal["size", "balanced", "speed"] | None = None
+    """of C: what decides how weights lie in flash, as for tsn-hw c (default: balanced)"""
     save_folding: File | None = None
     """write the folding, for --folding of tsn-hw hls"""
 
@@ -177,7 +177,7 @@ def cost(
     if of.target == "c":
         if part.device is not None or counting != Counting():
             raise SettingsError("cost --target c: knows no --device and nothing of how operations are counted")
-        return c_cost(network, of.optimize or "size")
+        return c_cost(network, of.optimize or "balanced")
     if of.optimize is not None:
         raise SettingsError("--optimize: is about C; add --target c")
     request = None if part.device is None else design.request(part.platform())

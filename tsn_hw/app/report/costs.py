@@ -175,7 +175,7 @@ def microcontroller(net: PackedNetwork) -> Section:
         blocks: list[Block] = [Note(told)]
     else:
         try:
-            blocks = c_blocks(estimate_c(net, "size"))
+            blocks = c_blocks(estimate_c(net, "balanced"))
         except ExportError as error:
             blocks = [Note(str(error))]
     return Section("c", "In C on a microcontroller", blocks)
