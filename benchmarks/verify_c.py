@@ -5,9 +5,9 @@
 Networks: trained ones if named (``tsn-hw demo`` writes build/demo/net.tsn); streams of tasks of an MLP for permuted
 MNIST, of a network of convolutions, of a residual one and of one with depthwise convolutions, with random words; and
 random ones of tests/helpers/networks.py, every second of them with requantizations at the ends of what the core allows.
-Every task runs on the machines of export/c_code/machines.py, trained ones in all layouts, streams in two, the random ones in
-turns; every integer behind every layer must be that of tsn_hw.core.reference. A machine whose compiler or qemu is
-missing is named, and so is a network that does not fit into the memory of a board.
+Every task runs on the machines of export/c_code/machines.py, in all layouts where a network is trained, in two where it
+is a stream, the random ones in turns; every integer behind every layer must be that of tsn_hw.core.reference. A machine
+whose compiler or qemu is missing is named, and so is a network that does not fit into the memory of a board.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def verify(net: PackedNetwork, trial: Trial, machines: list[str]) -> Counter[str
     """Compare a network on machines; gives the integers of each, and of ``(a machine, why not)`` how often."""
     counts: Counter[str] = Counter()
     tasks = range(len(net.tasks))
-    inputs = [adversarial_inputs(net, trial.inputs, task) for task in tasks]
+    inputs = {task: adversarial_inputs(net, trial.inputs, task) for task in tasks}
     wanted = [reference.run(net, task, inputs[task]) for task in tasks]
     for name, optimize in itertools.product(machines, trial.layouts):
         engine = CompiledC(net, optimize, MACHINES[name])
@@ -90,8 +90,7 @@ def verify(net: PackedNetwork, trial: Trial, machines: list[str]) -> Counter[str
         except EngineError as error:
             counts[f"{name}: not run, {str(error).rpartition(': ')[2]}"] += 1
             continue
-        for task in tasks:
-            got = engine.run(task, inputs[task])
+        for task, got in engine.run_tasks(inputs).items():
             for layer, values in wanted[task].items():
                 place = f"{name}, {optimize}, task {task}, layer {layer}"
                 np.testing.assert_array_equal(got[layer], values, err_msg=place)

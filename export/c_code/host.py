@@ -6,7 +6,7 @@ import math
 import shutil
 import tempfile
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -72,19 +72,34 @@ class CompiledC:
 
     def run(self, task: int, inputs: Ints) -> dict[str, Ints]:
         """The integers (batch, ...) of every layer, by name, for inputs (batch, *shape)."""
+        return self.run_tasks({task: inputs})[task]
+
+    def run_tasks(self, inputs: Mapping[int, Ints]) -> dict[int, dict[str, Ints]]:
+        """The same of several tasks, in one run of the program: task → name → integers."""
         folder, order = self._folder, self.machine.byte_order
         kind = f"{order}{'i' if self.net.input.signed else 'u'}{element_bytes(self.net.input)}"
-        (folder / "inputs").write_bytes(np.array([task], f"{order}u4").tobytes() + inputs.astype(kind).tobytes())
+        with (folder / "inputs").open("wb") as file:
+            for task, batch in inputs.items():
+                for x in batch:
+                    file.write(np.array([task], f"{order}u4").tobytes() + x.astype(kind).tobytes())
         run_tool([*self.machine.run, str(folder / "dump")], folder)
         *values, status = np.fromfile(folder / "integers", f"{order}i4").astype(np.int64)
         if status:
-            raise EngineError(f"C, task {task}: status {status}")
-        return self._layers(task, inputs, np.array(values))
+            raise EngineError(f"C, tasks {', '.join(map(str, inputs))}: status {status}")
+        counts = [len(batch) * self._integers(task) for task, batch in inputs.items()]
+        parts = np.split(np.array(values), np.cumsum(counts)[:-1])
+        return {task: self._layers(task, inputs[task], part) for task, part in zip(inputs, parts, strict=True)}
+
+    def _own(self, task: int) -> list[int]:
+        """Indices of the layers whose integers the program writes for an input: not those of a Flatten."""
+        return [index for index, _, _ in self.net.run_order(task) if source_of(self.net, index) == index]
+
+    def _integers(self, task: int) -> int:
+        return sum(math.prod(self.net.shapes[index]) for index in self._own(task))
 
     def _layers(self, task: int, inputs: Ints, values: Ints) -> dict[str, Ints]:
         """The integers of every layer, out of those that follow one another for each input."""
-        indices = [index for index, _, _ in self.net.run_order(task)]
-        own = [index for index in indices if source_of(self.net, index) == index]
+        indices, own = [index for index, _, _ in self.net.run_order(task)], self._own(task)
         ends = np.cumsum([math.prod(self.net.shapes[index]) for index in own])
         flat = dict(zip(own, np.split(values.reshape(len(inputs), -1), ends[:-1], axis=1), strict=True))
         flat[-1] = inputs

@@ -39,4 +39,5 @@ def how_to_build(package: Package) -> str:
     return (FOLDER / package / README).read_text().strip()
 
 
-_PROGRAMS = ("main.c", "cortex_m.c")
+_PROGRAMS = ("main.c", "cortex_m.c", "riscv/string.h")
+"""Of the Makefile alone."""

@@ -35,7 +35,7 @@ RUNTIME_SOURCES = (
 """The runtime: files of ``hls_templates/c`` that are the same for all networks."""
 SOURCES = (*RUNTIME_SOURCES, "tsn_net.c")
 """What a firmware compiles; the Makefile of a project finds them as ``tsn*.c``."""
-COPIED = (*RUNTIME_HEADERS, *RUNTIME_SOURCES, "main.c", "Makefile", "cortex_m.c", "cortex_m.ld")
+COPIED = (*RUNTIME_HEADERS, *RUNTIME_SOURCES, "main.c", "Makefile", "cortex_m.c", "cortex_m.ld", "riscv/string.h")
 """The files of ``hls_templates/c`` that go into a project as they are."""
 BYTES_A_LINE = 24
 

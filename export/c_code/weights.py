@@ -23,7 +23,7 @@ Optimize = Literal["size", "balanced", "speed"]
 LONGEST_GAP_BITS = 8
 PAIRED_BITS = 12
 """Of an entry of which two take three bytes."""
-DENSE = 0.5
+DENSE = 0.6
 """Share of weights that are not 0 from which on a list without gaps runs faster, of all weights of a Linear."""
 
 

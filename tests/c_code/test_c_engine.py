@@ -88,7 +88,7 @@ def test_a_network_that_does_not_fit_into_a_machine_is_refused():
 
 
 def test_a_status_is_told():
-    with pytest.raises(EngineError, match=r"^C, task 7: status -1$"):
+    with pytest.raises(EngineError, match=r"^C, tasks 7: status -1$"):
         CompiledC(NET, machine=GCC).run(7, np.zeros((1, *NET.input_shape), np.int64))
 
 

@@ -7,7 +7,8 @@ import subprocess
 import numpy as np
 import pytest
 
-from export.c_code.project import c_files, write_c
+from benchmarks.nets import random_ds_cnn, random_mlp, random_resnet18
+from export.c_code.project import RUNTIME_SOURCES, c_files, scratch_bytes, write_c
 from export.c_code.records import _geometry
 from export.c_code.sections import sections
 from export.c_code.weights import weight_list
@@ -48,17 +49,49 @@ int main(void) {
 """
 
 
+needs_arm = pytest.mark.skipif(shutil.which("arm-none-eabi-gcc") is None, reason="arm-none-eabi-gcc is not installed")
+
+
 def told(folder, source):
     """What a program beside the runtime prints."""
     return subprocess.run([compiled(folder, source)], cwd=folder, capture_output=True, text=True, check=True).stdout
 
 
+def make(folder, *targets):
+    return subprocess.run(["make", "-s", *targets], cwd=folder, capture_output=True, text=True, check=True, timeout=120)
+
+
 @needs_gcc
-@pytest.mark.parametrize("optimize", ["size", "speed"])
-def test_the_project_compiles_and_tests_itself(tmp_path, optimize):
-    write_c(NET, tmp_path / "c", golden=golden(NET), optimize=optimize)
-    done = subprocess.run(["make", "-s", "test"], cwd=tmp_path / "c", capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "PASS: 2 tasks, 6 golden inputs"
+def test_the_project_compiles_and_tests_itself(tmp_path):
+    write_c(NET, tmp_path / "c", golden=golden(NET))
+    assert make(tmp_path / "c", "test").stdout.splitlines()[-1] == "PASS: 2 tasks, 6 golden inputs"
+
+
+@pytest.mark.skipif(shutil.which("riscv64-unknown-elf-gcc") is None, reason="riscv64-unknown-elf-gcc is not installed")
+def test_the_project_compiles_for_risc_v_without_a_c_library(tmp_path):
+    write_c(NET, tmp_path / "c", golden=golden(NET))
+    assert "tsn_linear.o" in make(tmp_path / "c", "riscv").stdout
+
+
+@needs_arm
+def test_code_and_stack_of_the_runtime_are_small_and_tensors_share_the_scratch_buffer(tmp_path):
+    """RAM: two of the largest tensors, those of a skip connection a third, and 4 KB for logits, stack and state."""
+    write_c(NET, tmp_path / "c", golden=golden(NET))
+    command = ["arm-none-eabi-gcc", "-std=c99", "-Os", "-mcpu=cortex-m4", "-mthumb", "-fstack-usage", "-c"]
+    subprocess.run([*command, *RUNTIME_SOURCES], cwd=tmp_path / "c", check=True)
+    objects = [name.replace(".c", ".o") for name in RUNTIME_SOURCES]
+    sizes = subprocess.run(
+        ["arm-none-eabi-size", *objects], cwd=tmp_path / "c", capture_output=True, text=True, check=True
+    )
+    assert sum(int(line.split()[0]) for line in sizes.stdout.splitlines()[1:]) <= 8192
+    frames = [int(line.split()[1]) for file in (tmp_path / "c").glob("*.su") for line in file.read_text().splitlines()]
+    stack = sum(sorted(frames)[-8:])  # calls are never deeper
+    assert stack <= 3072
+    nets = [(2, random_mlp((784, 100, 100, 10))), (2, random_ds_cnn(16)), (3, random_resnet18(4))]
+    for most, net in nets:
+        order = list(net.run_order(0))[:-1]
+        largest = sorted((net.format(0, i).bits // 8 * int(np.prod(net.shape(i))) for i, _, _ in order), reverse=True)
+        assert scratch_bytes(sections(net, "balanced")) + stack <= sum(largest[:most]) + 4096
 
 
 @needs_gcc
@@ -119,12 +152,10 @@ def test_a_kind_that_c_does_not_compute_is_refused():
         _geometry(unknown)
 
 
-@pytest.mark.skipif(shutil.which("arm-none-eabi-gcc") is None, reason="arm-none-eabi-gcc is not installed")
+@needs_arm
 @pytest.mark.skipif(shutil.which("qemu-system-arm") is None, reason="qemu-system-arm is not installed")
-@pytest.mark.parametrize("cpu", ["cortex-m3", "cortex-m4"])
-def test_a_cortex_m_gives_the_golden_logits(tmp_path, cpu):
+def test_a_cortex_m_gives_the_golden_logits(tmp_path):
     net = random_network(Recipe("resnet", tasks=2, multipliers=True, seed=10))
     write_c(net, tmp_path / "c", golden=golden(net))
-    command = ["make", "-s", "qemu", f"CPU={cpu}"]
-    done = subprocess.run(command, cwd=tmp_path / "c", capture_output=True, text=True, check=True, timeout=120)
+    done = make(tmp_path / "c", "qemu", "CPU=cortex-m3")
     assert done.stdout.splitlines()[-1] == "PASS: 2 tasks, 6 golden inputs"

@@ -34,9 +34,9 @@ def golden(net, count=3):
 def assert_equal_integers(net, count=6, optimize="balanced", machine=GCC, base=None, patches=()):
     """Every layer of every task gives the integers of the int64 loop; how many there were."""
     engine, integers = CompiledC(net, optimize, machine, base, patches), 0
-    for task in range(len(net.tasks)):
-        x = adversarial_inputs(net, count, seed=task)
-        wanted, got = reference.run(net, task, x), engine.run(task, x)
+    inputs = {task: adversarial_inputs(net, count, seed=task) for task in range(len(net.tasks))}
+    for task, got in engine.run_tasks(inputs).items():
+        wanted = reference.run(net, task, inputs[task])
         assert list(got) == list(wanted)
         for name, values in wanted.items():
             np.testing.assert_array_equal(got[name], values, err_msg=f"task {task}, layer {name}")
