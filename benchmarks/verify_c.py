@@ -1,6 +1,6 @@
 """Every integer of C for microcontrollers on every machine, at scale: how many were compared, and that none differs.
 
-    python benchmarks/verify_c.py [--network FILE.tsn] [--random COUNT] [--machine NAME] [--quick]
+    python benchmarks/verify_c.py [--network FILE.tsn] [--random COUNT] [--machine NAME] [--no-streams] [--quick]
 
 Networks: trained ones if named (``tsn-hw demo`` writes build/demo/net.tsn); streams of tasks of an MLP for permuted
 MNIST, of a network of convolutions, of a residual one and of one with depthwise convolutions, with random words; and
@@ -69,7 +69,7 @@ def trials(options: argparse.Namespace) -> Iterator[Trial]:
         "residual (ResNet-18, width 8), 2 tasks": (lambda: stream_of(random_resnet18(8, numbers=batch_norm), 2), many),
         "depthwise (DS-CNN), 2 tasks": (lambda: stream_of(random_ds_cnn(), 2), many),
     }
-    for name, (make, inputs) in named.items():
+    for name, (make, inputs) in named.items() if options.streams else ():
         yield Trial(name, make, LAYOUTS[1:], inputs)
     for i, recipe in enumerate(random_recipes(5 if options.quick else options.random)):
         drawn = replace(recipe, extremes=bool(i % 2))
@@ -103,6 +103,7 @@ def main() -> None:
     parser.add_argument("--network", type=Path, action="append", default=[], help="also a trained network, a .tsn file")
     parser.add_argument("--random", type=int, default=50, help="random networks (default: %(default)s)")
     parser.add_argument("--machine", action="append", choices=list(MACHINES), help="only on this one")
+    parser.add_argument("--no-streams", dest="streams", action="store_false", help="no streams of random tasks")
     parser.add_argument("--quick", action="store_true", help="a few of it all")
     options = parser.parse_args()
     machines = options.machine or list(MACHINES)

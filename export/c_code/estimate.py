@@ -131,7 +131,7 @@ def _of_linear(stored: Stored, used: int) -> dict[str, int]:
         return {"listed bytes" if gap_bits else "dense weights": entries}
     if values.entry_bytes != 1:
         return {"general weights": entries}
-    if gap_bits == 0 and values.bits <= 6:
+    if gap_bits == 0:
         return {"dense codes": entries}
     return {"listed pairs" if gap_bits + values.bits == PAIRED_BITS and entries % 2 == 0 else "listed bits": entries}
 

@@ -173,4 +173,5 @@ def _readme(net: PackedNetwork, made: Sections, optimize: Optimize, package: Pac
         scratch=f"{scratch_bytes(made):,}",
         layouts="\n".join(layouts),
         input=f"{net.input_shape} integers of type {_input_type(net.input)}, {net.input.bits} bits",
+        unit=f"2**{net.input.exponent}",
     )

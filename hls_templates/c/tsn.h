@@ -1,8 +1,9 @@
 /* Inference of a packed network of several tasks: C99, integers only, no heap, no recursion, no library.
  *
  * A network is constant data (tsn_net.h, tsn_net.c): sections of bytes, one a task and one a shared weight memory, the
- * same on every machine. Tasks may arrive later, as further sections somewhere in flash. All state is in a tsn_net and in a scratch buffer, which the caller owns: networks run beside
- * one another, in threads and interrupts too, as long as each has its own.
+ * same on every machine. Tasks may arrive later, as further sections somewhere in flash. All state is in a tsn_net and in
+ * a scratch buffer, which the caller owns: networks run beside one another, in threads and interrupts too, as long as
+ * each has its own.
  */
 #ifndef TSN_H
 #define TSN_H

@@ -138,14 +138,15 @@ static APART void linear_dense(rows_t *r, const uint8_t *words, const uint8_t *x
     }
 }
 
-/* All weights, as places of at most 6 bits in a table. */
+/* All weights, as places in a table: four in a window where they have at most 6 bits. */
 static APART void linear_codes(rows_t *r, const weights_t *w, const uint8_t *x) {
     uint32_t bits = w->value_bits, codes = ones(bits), bit = 0, rows = r->layer->field[OUT_CHANNELS];
+    uint32_t fours = bits <= 6u ? (uint32_t)r->columns / 4u : 0u;
     const uint8_t *words = w->words, *table = w->table;
     while (r->row < rows) {
         uint32_t sum = 0;
         const uint8_t *at = x, *end = x + r->columns;
-        for (; at + 4 <= end; bit += 4u * bits) {
+        for (uint32_t i = fours; i != 0u; i--, bit += 4u * bits) {
             uint32_t four = window(words, bit);
             sum += (uint32_t)((int8_t)table[four & codes] * *at++);
             four >>= bits;
@@ -232,7 +233,7 @@ void tsn_linear(const layer_t *layer, const weights_t *listed, const weights_t *
     } else if (is_direct && listed->gap_bits == 8u) {
         linear_bytes(&rows, listed->words, x);
     } else if (is_listed && listed->value_bytes == 1u) {
-        if (listed->gap_bits == 0u && listed->value_bits <= 6u) {
+        if (listed->gap_bits == 0u) {
             linear_codes(&rows, listed, x);
         } else if (listed->gap_bits + listed->value_bits == 12u && listed->entries % 2u == 0u) {
             linear_twelve(&rows, listed, x);

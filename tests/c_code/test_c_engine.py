@@ -8,8 +8,9 @@ import pytest
 
 from export.c_code.host import CompiledC
 from export.c_code.machines import MACHINES, cortex_m, host, riscv32
+from export.c_code.weights import weight_list
 from tests.helpers.c_code import GCC, SANITIZED, assert_equal_integers, needs, needs_gcc
-from tests.helpers.handmade import U8, network, requantization
+from tests.helpers.handmade import U8, linear, network, requantization
 from tests.helpers.networks import Recipe, random_network
 from tests.helpers.small_network import NET
 from tsn_hw.core import reference
@@ -51,6 +52,13 @@ def test_a_kernel_of_1_x_1_with_padding_is_a_convolution():
     net = network((3, 1, 1), U8, [(layer, np.full((2, 3, 1, 1), 7), scales)])
     assert reference.run(net, 0, np.full((1, 3, 1, 1), 200))["padded"].ravel().tolist() == [5, 9]
     assert assert_equal_integers(net) > 0
+
+
+@pytest.mark.parametrize("optimize", ["size", "balanced"])
+def test_a_layer_that_uses_nearly_all_weights_and_many_values_has_a_list_without_gaps(optimize):
+    weights = np.arange(1, 101).reshape(5, 20)  # places of 7 bits in a table
+    assert weight_list(weights, optimize).gap_bits == 0
+    assert assert_equal_integers(linear(weights, requantization(U8, shift=9, channels=5), U8), optimize=optimize) > 0
 
 
 def test_every_kind_of_layer_computes_the_same():

@@ -5,8 +5,9 @@ import shutil
 import numpy as np
 import pytest
 
+from benchmarks import bench_c
 from benchmarks.bench_c_instructions import CORES, core_of, count, fitted
-from benchmarks.nets import random_mlp
+from benchmarks.nets import random_cnn, random_mlp
 from export import GoldenRun, write_c
 from export.c_code.estimate import WORK, cores, estimate_c, instructions_of, work
 from export.c_code.sections import sections
@@ -16,12 +17,15 @@ from tsn_hw.core import reference
 def test_the_work_of_a_linear_layer_is_its_weights_and_rows():
     net = random_mlp((50, 20, 4), density=0.25, seed=1)
     used = sum(int(np.count_nonzero(net.weights(0, index))) for index in (0, 1))
-    done = work(net, 0, sections(net, "speed"))
+    made = sections(net, "speed")
+    entries = sum(len(stored.listed.gaps) for stored in made.stored[0].values())
+    done = work(net, 0, made)
     assert {name: units for name, units in done.items() if units} == {
         "layers": 2,
         "requantized": 24,
-        "listed bytes": used,
+        "listed bytes": entries,
     }
+    assert used <= entries <= used + 2  # of an even number in each layer
     estimate = estimate_c(net, "speed")
     assert (estimate.tasks[0].macs, estimate.tasks[0].used_macs) == (1080, used)
 
@@ -53,3 +57,13 @@ def test_the_estimate_is_near_to_what_qemu_counts(tmp_path, name):
     assert counted > 0
     estimated = instructions_of(cores()[name], work(net, 0, sections(net, "balanced")))
     assert abs(estimated / counted - 1) < 0.25
+
+
+@pytest.mark.parametrize("net", [random_cnn(), random_mlp((120, 50, 6), density=0.06)], ids=["convolutions", "mlp"])
+def test_a_network_takes_fewer_instructions_than_a_dense_loop_with_the_same_logits(tmp_path, net):
+    for tool in CORES["Cortex-M4"].machine.tools:
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed")
+    write_c(net, tmp_path / "c", golden=list(bench_c.golden(net)))
+    own, dense = bench_c.cortex_m4(tmp_path / "c", net)
+    assert 0 < own < 0.8 * dense

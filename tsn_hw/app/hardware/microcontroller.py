@@ -46,4 +46,4 @@ def c_blocks(estimate: CEstimate) -> list[Block]:
     told = (
         f"{estimate.constants_bytes:,} bytes of constants in flash, {estimate.scratch_bytes:,} bytes of scratch buffer"
     )
-    return [Note(f"{told} in RAM, beside it about 2 KB of stack"), tasks, cores, Note(ASSUMED)]
+    return [Note(f"{told} in RAM, beside it about 2.5 KB of stack"), tasks, cores, Note(ASSUMED)]
