@@ -38,6 +38,7 @@ LEAST = {
     "simulate": "net.tsn --task 0 --input x.npy",
     "sweep": "sweep.toml -o sweep",
     "report": "net.tsn",
+    "page": "net.tsn",
     "verify": "net.tsn --samples 1",
     "bench": "paper --preset run.toml -o paper",
     "completion": "bash",

@@ -62,11 +62,11 @@ FRAME = """
 """A window of any width: the browser's own is never narrower than 500 pixels."""
 
 
-def browse(page: Path) -> subprocess.CompletedProcess[str]:
+def browse(page: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     """Open a page from disk, and print what its document became."""
     assert CHROMIUM is not None
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "--dump-dom", page.resolve().as_uri()]
+        command = [CHROMIUM, *FLAGS, *flags, f"--user-data-dir={profile}", "--dump-dom", page.resolve().as_uri()]
         return subprocess.run(command, capture_output=True, text=True, timeout=180, check=True)
 
 

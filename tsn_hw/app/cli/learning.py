@@ -1,4 +1,4 @@
-"""The commands around networks: init, demo, train, show, simulate, verify, sweep, report, bench."""
+"""The commands around networks: init, demo, train, show, simulate, verify, sweep, report, page, bench."""
 
 from __future__ import annotations
 
@@ -187,6 +187,20 @@ def report(
 
         request = HardwareRequest(part.platform(), target_fps=target_fps)
     return write_report(run, out, sweep, request, rtl)
+
+
+def page(source: Folder | None = None, /, *, out: Out | None = None) -> CommandResult:
+    """One HTML page that runs networks: draw an image, switch the task, see the integers of every layer.
+
+    It needs no server. Other networks and images are loaded in it.
+
+    Args:
+        source: .tsn file that it opens with, or folder of a training run, whose test images it then shows
+        out: HTML file (default: page.html beside the network)
+    """
+    from tsn_hw.app.page.write import write_page
+
+    return write_page(source, out)
 
 
 def bench(

@@ -59,7 +59,7 @@ COMMANDS: dict[str, tuple[Callable[..., CommandResult], ...]] = {
         *(hardware.hls, hardware.rtl, hardware.memories),
         *(hardware.cost, hardware.synth, hardware.calibrate),
     ),
-    "Results": (learning.report, learning.sweep, learning.bench),
+    "Results": (learning.report, learning.page, learning.sweep, learning.bench),
     "Shell": (completion,),
 }
 
