@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from sim.borrowed import exact_floats
 from sim.int8 import PAIR_LIMIT
-from sim.plan import LayerPlan, LayerPlans, PartialSum
+from sim.plan import LayerPlan, LayerPlans, PartialSum, int8_pays
 from sim.proof import DTYPES, Floats, Kernel, Operation, UnprovenError, geometry, guarded
 from tsn_hw.core import arithmetic
 from tsn_hw.core.arithmetic import per_channel
@@ -138,25 +138,41 @@ def _computing(net: PackedNetwork, task: int, index: int, plans: LayerPlans) -> 
     requant = plan.facts.requantization
     factor, bias = _before_rounding(requant, plan)
     finish = _finish(requant, plan)
-    refuse = partial(plans.refuse, index, plan.kernel)
     if isinstance(layer, Weighted) and plan.parts:
-        return [_in_parts(layer, factor, plan.parts, refuse), finish]
+        return [_in_parts(layer, factor, plan.parts, partial(plans.refuse, index, plan.kernel)), finish]
     if isinstance(layer, Weighted):
         weights = net.weights(task, index)
+
+        def made(kernel: Kernel) -> Operation:
+            return guarded(kernel, weights, factor, bias, partial(plans.refuse, index, kernel.carrier))
+
         kernel = Kernel(geometry(layer, weights), plan.kernel)
         if plan.kernel == "int8":
             largest = plan.facts.inputs[0].range[1] * arithmetic.magnitude(weights)
-            kernel = replace(kernel, wide=largest > PAIR_LIMIT)
-            low, high = requant.bounds
-            if plan.requantization == "folded" and low == 0 and high <= 255:  # the kernel rounds and saturates
-                kernel, finish = replace(kernel, output=torch.uint8), partial(torch.clamp_, max=high)
-        return [guarded(kernel, weights, factor, bias, refuse), finish]
+            return _in_int8(replace(kernel, wide=largest > PAIR_LIMIT), plan, finish, made)
+        return [made(kernel), finish]
     dtype = DTYPES[plan.kernel]
     if isinstance(layer, Add):
         return [_add(plan.facts.left_shifts, factor, bias, dtype), finish]
     if isinstance(layer, AvgPool):
         return [_average(layer, factor, bias, dtype), finish]
     raise refused(layer, "the simulator")
+
+
+def _in_int8(
+    kernel: Kernel, plan: LayerPlan, finish: Operation, made: Callable[[Kernel], Operation]
+) -> list[Operation]:
+    """Accumulate and finish on an int8 kernel; in float32 where a call is too small for it to pay."""
+    low, high = plan.facts.requantization.bounds
+    small = None if "float32" in plan.refused else made(replace(kernel, carrier="float32", wide=False))
+    if plan.requantization == "folded" and low == 0 and high <= 255:  # the kernel rounds and saturates
+        kernel = replace(kernel, output=torch.uint8)
+    large, macs = made(kernel), kernel.layer.macs(plan.facts.sources[0])
+
+    def accumulate(x: Tensor) -> Tensor:
+        return large(x) if small is None or int8_pays(len(x) * macs) else small(x)
+
+    return [accumulate, lambda value: value.clamp_(max=high) if value.dtype == torch.uint8 else finish(value)]
 
 
 def _before_rounding(requant: Requantization, plan: LayerPlan) -> tuple[Floats, Floats]:
