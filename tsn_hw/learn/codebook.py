@@ -10,7 +10,6 @@ between two centroids takes the larger one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -144,18 +143,12 @@ def _best_cuts(cells: _Cells, cuts: Indices, entries: int) -> tuple[Indices, flo
     Errors leave out the sum of squares of the values, which is the same for all clusterings.
     """
     count, total = cells.count[cuts], cells.total[cuts]
-
-    def cost(begin: Indices, end: Indices) -> Floats:
-        weight, moment = count[end] - count[begin], total[end] - total[begin]
-        centroid = np.rint(moment / weight)
-        return centroid * (centroid * weight - 2 * moment)
-
     last = len(cuts) - 1
     ends = np.arange(1, last + 1)
-    error = np.concatenate([[np.inf], cost(np.zeros_like(ends), ends)])
+    error = np.concatenate([[np.inf], _errors(count[ends] - count[0], total[ends] - total[0])])
     steps = []
-    for _ in range(entries - 1):
-        error, begins = _extend(error, cost)
+    for left in range(entries - 2, -1, -1):
+        error, begins = _extend(error, count, total) if left else _extend_to_last(error, count, total)
         steps.append(begins)
     chosen = [last]
     for begins in reversed(steps):
@@ -163,10 +156,26 @@ def _best_cuts(cells: _Cells, cuts: Indices, entries: int) -> tuple[Indices, flo
     return cuts[[0, *reversed(chosen)]], float(error[last])
 
 
-def _extend(error: Floats, cost: Callable[[Indices, Indices], Floats]) -> tuple[Floats, Indices]:
-    """Add one cluster: for every end r the least error[c] + cost(c, r) over c < r, and its smallest such c.
+def _errors(weight: Floats, moment: Floats) -> Floats:
+    """The error of clusters that hold so many values with such sums, around whole centroids."""
+    centroid = np.rint(moment / weight)
+    return centroid * (centroid * weight - 2 * moment)
 
-    The best c does not fall as r grows (the cost satisfies the quadrangle inequality, with rounded centroids too), so
+
+def _extend_to_last(error: Floats, count: Floats, total: Floats) -> tuple[Floats, Indices]:
+    """What :func:`_extend` gives, for the last end alone: nobody reads the others of the last cluster."""
+    last = len(error) - 1
+    best, where = np.full(last + 1, np.inf), np.zeros(last + 1, np.intp)
+    candidates = error[:last] + _errors(count[last] - count[:last], total[last] - total[:last])
+    where[last] = candidates.argmin()
+    best[last] = candidates[where[last]]
+    return best, where
+
+
+def _extend(error: Floats, count: Floats, total: Floats) -> tuple[Floats, Indices]:
+    """Add one cluster: for every end r the least error[c] + that of cells c to r, over c < r, and its smallest such c.
+
+    The best c does not fall as r grows (the error satisfies the quadrangle inequality, with rounded centroids too), so
     ends are solved at ever finer strides, each searching only between its solved neighbours.
     """
     last = len(error) - 1
@@ -179,11 +188,12 @@ def _extend(error: Floats, cost: Callable[[Indices, Indices], Floats]) -> tuple[
         high = np.minimum(ends - 1, np.where(after <= last, where[np.minimum(after, last)], last))
         lengths = high - low + 1
         first = np.cumsum(lengths) - lengths
-        row = np.repeat(np.arange(len(ends)), lengths)
-        begins = np.arange(len(row)) - (first - low)[row]
-        candidates = error[begins] + cost(begins, ends[row])
+        begins = np.arange(first[-1] + lengths[-1]) - np.repeat(first - low, lengths)
+        candidates = error[begins] + _errors(
+            np.repeat(count[ends], lengths) - count[begins], np.repeat(total[ends], lengths) - total[begins]
+        )
         best[ends] = np.minimum.reduceat(candidates, first)
-        hits = np.flatnonzero(candidates == best[ends][row])
+        hits = np.flatnonzero(candidates == np.repeat(best[ends], lengths))
         where[ends] = begins[hits[np.searchsorted(hits, first)]]
         stride //= 2
     return best, where
