@@ -33,11 +33,17 @@ class Numbers:
 
 
 def random_mlp(
-    widths: tuple[int, ...], act_bits: int = 8, density: float = 0.5, seed: int = 0, centroid_bits: int = 8
+    widths: tuple[int, ...],
+    act_bits: int = 8,
+    density: float = 0.5,
+    seed: int = 0,
+    centroid_bits: int = 8,
+    multiplier_bits: int = 1,
 ) -> PackedNetwork:
     """A fully connected network; the last width is the number of classes."""
     layers = [Linear(f"fc{i}", a, b, (i - 1,)) for i, (a, b) in enumerate(itertools.pairwise(widths))]
-    return _random_network((widths[0],), layers, frozenset(), Numbers(act_bits, density, seed, centroid_bits))
+    numbers = Numbers(act_bits, density, seed, centroid_bits, multiplier_bits)
+    return _random_network((widths[0],), layers, frozenset(), numbers)
 
 
 def random_alexnet(

@@ -144,7 +144,8 @@ def _computing(net: PackedNetwork, task: int, index: int, plans: LayerPlans) -> 
         weights = net.weights(task, index)
 
         def made(kernel: Kernel) -> Operation:
-            return guarded(kernel, weights, factor, bias, partial(plans.refuse, index, kernel.carrier))
+            name = "float32" if kernel.carrier == "float32" else plan.kernel
+            return guarded(kernel, weights, factor, bias, partial(plans.refuse, index, name))
 
         kernel = Kernel(geometry(layer, weights), plan.kernel)
         if plan.kernel == "int8":
