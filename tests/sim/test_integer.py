@@ -6,17 +6,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from torch import Tensor
 
 import sim.integer
-import sim.kernels
 import sim.plan
-from sim import Simulator, int8, proof, simulate
+from sim import Simulator, int8, simulate
 from sim.plan import LayerPlans
 from sim.proof import int8_product_limit
 from tests.helpers.handmade import S8, S16, U8, U16, linear, network, requantization
@@ -247,28 +244,6 @@ def test_int8_kernels_run_where_pairs_of_products_fit_16_bits(
     (simulator,) = assert_equals_reference(net, adversarial_inputs(net, 9))
     assert simulator.plan[0].kernel == "int8"
     assert Simulator(net, 0, int8=False).plan[0].kernel == "float32"
-
-
-@needs_int8
-def test_calls_of_few_products_take_float32_and_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    net, ran = wide_linear(64, act_bits=8), list[tuple[str, int]]()
-
-    def noted(kernel: proof.Kernel, *parts: Any) -> proof.Operation:
-        operation = proof.guarded(kernel, *parts)
-
-        def call(x: Tensor) -> Tensor:
-            if x.shape[1] == 256:
-                ran.append((kernel.carrier, len(x)))
-            return operation(x)
-
-        return call
-
-    monkeypatch.setattr(sim.kernels, "guarded", noted)
-    monkeypatch.setattr(sim.plan, "INT8_MIN_CALL", 9)
-    simulator = Simulator(net, 0)
-    x = adversarial_inputs(net, 9)
-    np.testing.assert_array_equal(simulator(x)[:8], simulator(x[:8]))
-    assert ran == [("int8", 9), ("float32", 8)]
 
 
 def test_int8_kernels_run_full_products_only_where_the_test_allows_them(monkeypatch: pytest.MonkeyPatch) -> None:
