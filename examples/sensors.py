@@ -42,7 +42,7 @@ from tsn_hw.learn import (
 CHANNELS, STEPS = 12, 128
 SETTINGS = Settings(
     stream=StreamSettings(validation_share=0.2),
-    train=TrainSettings(epochs=100, batch=16, lr=3e-3, keep_ratio=0.5, inherit=0.1, threads=1),
+    train=TrainSettings(epochs=100, batch=16, lr=3e-3, keep_ratio=0.75, inherit=0.1, threads=1),
     prune=PruneSettings(iterations=0),
     quantize=QuantizeSettings(min_bits=4, max_bits=4, qat_bits=4, qat_epochs=15),
 )

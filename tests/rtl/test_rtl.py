@@ -158,6 +158,10 @@ def test_a_project_has_sources_memories_test_bench_and_core_file():
     of_one_task = rtl_files(loaded(folded(net, np.random.default_rng(0)), "runtime", "auto"))
     assert of_one_task.keys() - files.keys() == {f"tasks/task_0{task}.load" for task in range(4)}
     assert {name.split("/")[0] for name in files} == {
+        "README.md",
+        "constraints",
+        "driver",
+        "integration",
         "rtl",
         "memories",
         "testbench",
