@@ -1,9 +1,11 @@
 """Six sensors in one network (examples/sensors.py) beside one dense float network a sensor, with the same recipe.
 
-    python benchmarks/bench_sensors.py sensors.npz [--seeds 2] [--plain]
+    python benchmarks/bench_sensors.py sensors.npz [--seeds 2] [--plain] [--whole]
 
 Every seed draws another validation part; the state of least validation loss counts. Accuracies are means over tasks,
 on validation data, by which recipes are chosen, and on test data. ``--plain`` leaves augmentation and smoothing away.
+``--whole`` is for a recipe that has been chosen: all networks learn the whole training part, and their state of least
+loss on it counts.
 """
 
 from __future__ import annotations
@@ -51,17 +53,29 @@ def packed(stream: TaskStream, seed: int, callbacks: Callbacks) -> tuple[list[tu
     return found, capacity(net).body_percent
 
 
+def whole(stream: TaskStream) -> TaskStream:
+    """Tasks whose training and validation part are both all that is not test data."""
+    tasks = list[TaskData]()
+    for number in range(len(stream)):
+        task = stream.task(number)
+        x, y = np.concatenate([task.x_train, task.x_valid]), np.concatenate([task.y_train, task.y_valid])
+        tasks.append(replace(task, x_train=x, y_train=y, x_valid=x, y_valid=y))
+    return own_stream(tasks)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print a line a seed and kind of network."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sensors", type=Path)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--plain", action="store_true")
+    parser.add_argument("--whole", action="store_true")
     chosen = parser.parse_args(arguments)
     callbacks = Callbacks() if chosen.plain else EXAMPLE["CALLBACKS"]
     sets = EXAMPLE["sensors"](chosen.sensors)
     for seed in range(chosen.seeds):
         stream = own_stream(sets, seed, valid_share=SETTINGS.stream.validation_share)
+        stream = whole(stream) if chosen.whole else stream
         with reproducible(1):
             alone = [dense(stream.task(number), seed_of(seed, number), callbacks) for number in range(len(stream))]
         together, percent = packed(stream, seed, callbacks)
