@@ -100,7 +100,10 @@ class _Writer:
     def _layer(self, index: int, number: dict[int, int]) -> dict[str, Any]:
         layer = self.net.layers[index]
         inputs = tuple(number[source] for source in layer.inputs)
-        moved: Callable[[], dict[str, Any]] = lambda: layer_json(replace(layer, inputs=inputs))  # type: ignore[type-var] # noqa: E731
+
+        def moved() -> dict[str, Any]:
+            return layer_json(replace(layer, inputs=inputs))  # type: ignore[type-var]
+
         return self._once(("layer", index), inputs, moved)
 
     def _task(self, task: int, number: dict[int, int]) -> dict[str, Any]:
@@ -120,8 +123,11 @@ class _Writer:
         words = self.net.banks[bank].layers[index]
         assert words is not None
         owning = min(owners, words.owned[-1][0] + 1 if words.owned else 0)  # codebooks up to the last that is one
-        make = lambda: (words_json(words, owning), (self._masks(bank, index, running), *_words(words, owning)))  # noqa: E731
-        return self._once(("words", bank, index), (running, owning), make)
+
+        def made() -> tuple[dict[str, Any], Sections]:
+            return words_json(words, owning), (self._masks(bank, index, running), *_words(words, owning))
+
+        return self._once(("words", bank, index), (running, owning), made)
 
     def _masks(self, bank: int, index: int, running: int) -> bytes:
         """The masks of the first tasks that run a layer; whole groups are coded once."""
