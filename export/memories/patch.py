@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from export.memories.formats import words_sha256
 from export.project.extension import check_extends
@@ -20,7 +21,6 @@ from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.folding import HardwareSettings
 from tsn_hw.hardware.images import Limbs, MemoryImage, pack_lanes
 from tsn_hw.hardware.kinds import MatrixUnit
-from tsn_hw.hardware.list_unit import ListUnit
 from tsn_hw.hardware.memories import MemoryLayout
 from tsn_hw.hardware.pipeline import accelerator
 from tsn_hw.hardware.units import Unit
@@ -136,18 +136,21 @@ def _read_by_tasks(design: Accelerator, unit: Unit, layout: MemoryLayout) -> Lim
     read = np.zeros((*(length for _, length in layout.axes), layout.lanes), bool)
     if layout.loaded == "task":
         read[:] = True  # one task's, and never of a later one
+        return _flags(layout, read)
     for task in range(len(design.net.tasks)):
         region = design.region(unit, task)
-        if layout.kind == "words" and isinstance(unit, ListUnit) and layout.loaded != "task":
-            read[unit.first_line(task) :][: unit.list_lines[task]] = True
-        elif layout.kind == "words" and isinstance(unit, MatrixUnit) and layout.loaded != "task":
-            mask = design.net.mask(task, unit.layers[task])
-            read[region] |= unit.lines_of(mask).reshape(read[region].shape).astype(bool)
-        elif layout.kind == "codebook" and layout.loaded != "task":
+        if layout.kind == "words" and isinstance(unit, MatrixUnit):
+            unit.mark_words(read, task, region)
+        elif layout.kind == "codebook":
             members = design.net.bank_tasks(design.net.tasks[task].bank)
             read[region, 0 if unit.is_head else members.index(task)] = True
-        elif layout.loaded != "task":
+        else:
             read[task] = True
+    return _flags(layout, read)
+
+
+def _flags(layout: MemoryLayout, read: NDArray[np.bool_]) -> Limbs:
+    """(depth, limbs): ones in all bits of the lanes that are read, and in the flags of their lines."""
     lanes = read.reshape(layout.depth, layout.lanes)
     flags = [(-lanes[:, :1].astype(np.int64), flag.bits) for flag in layout.flags]
     return pack_lanes([(-lanes.astype(np.int64), field.bits) for field in layout.fields], flags)

@@ -29,16 +29,12 @@ from tsn_hw.core.network import PackedNetwork
 from tsn_hw.core.records import Bounds, build, convert, parse_json
 from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.folding import ROOM, Folding, HardwareSettings, Layout, MaskMode, RamStyle, UnitSettings
-from tsn_hw.hardware.list_unit import ListUnit
 from tsn_hw.hardware.pipeline import unit_names
 from tsn_hw.hardware.units import ActivationStream
 
 DEFAULTS = "Defaults"
 COMPUTED = "computed"
 """Key of the figures in ``final_hw_config.json`` that follow from the others; whoever reads a folding skips it."""
-WEIGHT_FIGURES = (
-    "rows", "columns", "positions", "lines", "regions", "prefix_bits", "code_bits", "centroid_bits",
-)  # fmt: skip
 Lanes = Annotated[int, Bounds(1, 2**31 - 1)]
 
 
@@ -68,10 +64,7 @@ def final_config_json(accelerator: Accelerator) -> str:
     entries = _folding_of(accelerator.settings, accelerator.net)
     for unit in accelerator.units:
         figures = _stream_figures("input", unit.sources[0]) | _stream_figures("output", unit.output)
-        if unit.has_words:
-            figures |= {name: getattr(unit, name) for name in WEIGHT_FIGURES}
-        if isinstance(unit, ListUnit):
-            figures |= {"gap_bits": unit.gap_bits, "list_lines": unit.list_lines.tolist()}
+        figures |= unit.figures
         if unit.window is not None:
             figures |= {"window_buffer_words": unit.window.buffer_words}
         if unit.scales is not None:

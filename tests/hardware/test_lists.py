@@ -107,7 +107,7 @@ def test_settings_that_lists_cannot_have_are_refused(own, message):
     unit = refold_unit(head, own)
     taken = refold_unit(head, UnitSettings(Folding(1), layout="lists")).lines
     with pytest.raises(FoldingError) as caught:
-        unit.check_lists()
+        unit.check_layout()
     assert str(caught.value) == "layer 'head': layout='lists': " + message.format(taken=taken)
 
 

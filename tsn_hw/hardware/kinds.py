@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -97,6 +98,11 @@ class MatrixUnit(Unit):
         return self.steps * self.input_lanes * self.sources[0].bits
 
     @property
+    def figures(self) -> Mapping[str, object]:
+        names = ("rows", "columns", "positions", "lines", "regions", "prefix_bits", "code_bits", "centroid_bits")
+        return {name: getattr(self, name) for name in names}
+
+    @property
     def _own_parameters(self) -> Parameters:
         return {
             "SIMD": self.simd,
@@ -161,6 +167,14 @@ class MatrixUnit(Unit):
     def word_lines(self, memory: BankLayer, task: int) -> dict[str, Ints]:
         """The lines of a memory that a task reads, by field: those of its region, or of its list if it skips zeros."""
         return {"code": self.lines_of(memory.code), "prefix": self.lines_of(self._prefixes(memory))}
+
+    def mark_words(self, read: NDArray[np.bool_], task: int, region: int) -> None:
+        """Set what a task reads, in (region, row fold, column fold, lane) of the memory of words."""
+        mask = self.row_lengths.net.mask(task, self.layers[task])
+        read[region] |= self.lines_of(mask).reshape(read[region].shape).astype(bool)
+
+    def check_layout(self) -> None:
+        """Refuse settings that its layout cannot have."""
 
     def _prefixes(self, memory: BankLayer) -> NDArray[Any]:
         """The owner of every weight; 0 where there is none, and in heads, whose words are codes alone."""

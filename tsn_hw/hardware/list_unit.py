@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tsn_hw.core.arithmetic import Ints
 from tsn_hw.core.errors import FoldingError
@@ -42,8 +43,7 @@ class ListUnit(MatrixUnit):
         """Times that every lane takes a row."""
         return -(-self.row_folds // self.simd)
 
-    def check_lists(self) -> None:
-        """Refuse settings that lists cannot have."""
+    def check_layout(self) -> None:
         simd, where = self.simd, f"layer {self.name!r}: layout='lists'"
         if simd & simd - 1:
             raise FoldingError(f"{where}: simd={simd}, must be a power of two")
@@ -197,6 +197,14 @@ class ListUnit(MatrixUnit):
         mask = self.arrange(self.row_lengths.net.mask(task, self.layers[task])).astype(bool)
         code, prefix = self.arrange(memory.code), self.arrange(self._prefixes(memory))
         return asdict(list_lines(self.schedule(task), self.gap_bits, mask, code, prefix))
+
+    def mark_words(self, read: NDArray[np.bool_], task: int, region: int) -> None:
+        """Set the lines of the task's list, in (line, lane)."""
+        read[self.first_line(task) :][: self.list_lines[task]] = True
+
+    @property
+    def figures(self) -> Mapping[str, object]:
+        return {**super().figures, "gap_bits": self.gap_bits, "list_lines": self.list_lines.tolist()}
 
     @property
     def buffers(self) -> list[Memory]:

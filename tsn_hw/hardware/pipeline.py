@@ -17,7 +17,6 @@ from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.depthwise import matrix_kind
 from tsn_hw.hardware.folding import Folding, HardwareSettings, MaskMode, UnitSettings, check_divides
 from tsn_hw.hardware.kinds import AddUnit, MatrixUnit, PoolUnit
-from tsn_hw.hardware.list_unit import ListUnit
 from tsn_hw.hardware.lists import RowLengths
 from tsn_hw.hardware.units import (
     LOGIT_BITS,
@@ -264,8 +263,7 @@ class _Builder:
             raise FoldingError(
                 f"layer {unit.name!r}: code_bits={self.settings.code_bits}, but it has codes of {widest} bits"
             )
-        if isinstance(unit, ListUnit):
-            unit.check_lists()
+        unit.check_layout()
 
     def require_full_masks(self, unit: MatrixUnit) -> None:
         """Without masks every word counts, those outside of groups and of smaller heads too."""

@@ -326,6 +326,11 @@ class Unit(ABC):
         some = tuple(field for field in fields if field.bits)
         return MemoryLayout(self.name, kind, axes, lanes, some, loaded, style, copies)
 
+    @property
+    def figures(self) -> Mapping[str, object]:
+        """Its sizes and widths by name, where it has weights."""
+        return {}
+
     def memories(self, tasks: int) -> list[Memory]:
         """Its memories with room for so many tasks, and its buffers; FIFOs that other units decide on are no part."""
         return [*(layout.memory for layout in self.layouts(tasks)), *self.buffers]
