@@ -1,4 +1,5 @@
-// saturate(round((accumulator * multiplier + offset) / 2**shift)), half to even, in LATENCY = 5 steps of `enable`.
+// saturate(round((accumulator * multiplier + offset) / 2**shift)), half to even, in LATENCY = 5 steps of `enable`. All
+// four numbers come in the same step; the next step may bring those of another task.
 // MULTIPLIER_BITS is 0 where all multipliers are 1; then the port has one bit that nobody reads.
 module tsn_requantize #(
     parameter integer ACCUMULATOR_BITS = 1,
@@ -25,20 +26,22 @@ module tsn_requantize #(
     localparam integer CAN_OVERFLOW = OUTPUT_BITS - OUTPUT_SIGNED < VALUE_BITS - 1 ? 1 : 0;
 
     // half - 1, and 1 where the quotient is odd, carry into the quotient exactly where it must round up.
-    wire [VALUE_BITS-1:0] half = (VALUE_BITS'(1) << shift) >> 1;
+    reg [5:0] shift1, shift2, shift3;  // of what is in these steps
+    wire [VALUE_BITS-1:0] half = (VALUE_BITS'(1) << shift1) >> 1;
     reg signed [VALUE_BITS-1:0] half_less_one;
 
     reg signed [VALUE_BITS-1:0] product, value, sum, quotient;
     reg signed [OFFSET_BITS-1:0] delayed;
-    wire is_odd = 1'(value >>> shift);
-    wire signed [VALUE_BITS-1:0] addend = shift == 0 ? 0 : half_less_one + VALUE_BITS'(is_odd);
+    wire is_odd = 1'(value >>> shift2);
+    wire signed [VALUE_BITS-1:0] addend = shift2 == 0 ? 0 : half_less_one + VALUE_BITS'(is_odd);
     always_ff @(posedge clk) begin
-        half_less_one <= half - 1;
         if (enable) begin
+            {shift1, shift2, shift3} <= {shift, shift1, shift2};
+            half_less_one <= half - 1;
             delayed <= offset;
             value <= product + VALUE_BITS'(delayed);
             sum <= value + addend;
-            quotient <= sum >>> shift;
+            quotient <= sum >>> shift3;
         end
     end
     generate
