@@ -1,12 +1,12 @@
-// Matrix-vector-activation unit that skips zeros: PE * SIMD lanes, each with a list of the weights that the task uses.
-// tsn_hw/hardware/lists.py says which lane computes which row when; the words are those of docs/word-format.md.
+// Matrix-vector-activation unit that skips zeros: SIMD teams of PE lanes, each lane with a list of the weights that the task
+// uses. tsn_hw/hardware/lists.py says which lane computes which row when; the words are those of docs/word-format.md.
 //
 // Three parts run at the same time: the next vector arrives in one of two banks, of which every lane has a copy; the lists
 // of one vector run, a line a cycle; the results of earlier vectors leave in the order of channels. A vector begins when
 // it is there whole and a bank is free for its results. From then on nothing waits, so there is no clock enable.
 //
 // A line passes READ stages to its entries, then: FIND columns, READ_VECTOR, HOLD words of the vector, CHOOSE an
-// activation, MULTIPLY, ADD. After the last line of a fold the sums are handed on, and requantized in SIMD turns.
+// activation, MULTIPLY, ADD. A line may end the turn of one team, whose PE sums are then handed on and requantized.
 module tsn_lists #(
     parameter integer PE = 1,
     parameter integer SIMD = 1,
@@ -16,13 +16,13 @@ module tsn_lists #(
     parameter integer OUTPUT_SIGNED = 0,
     parameter integer ROW_FOLDS = 1,
     parameter integer COLUMN_FOLDS = 1,
-    parameter integer FOLDS = 1,
     parameter integer TASKS = 1,
     parameter integer TASK_BITS = 1,
     parameter integer REGION_BITS = 1,
     parameter integer CODEBOOKS = 1,  // as many as regions, or one: that of the task that is loaded
     parameter integer WORD_BITS = 1,
     parameter integer GAP_BITS = 1,
+    parameter integer END_BITS = 1,
     parameter integer PLACE_BITS = 1,
     parameter integer LINE_BITS = 1,
     parameter integer LIST_DEPTH = 1,
@@ -61,14 +61,13 @@ module tsn_lists #(
 );
     localparam integer READ = 2, REQUANTIZE = 5;  // steps of tsn_memory and of tsn_requantize
     localparam integer FIND = READ + 1, HOLD = READ + 3, CHOOSE = READ + 4, MULTIPLY = READ + 5, ADD = READ + 6;
-    localparam integer LANES = PE * SIMD, ENTRY_BITS = WORD_BITS + GAP_BITS, TURNS = FOLDS * SIMD;
+    localparam integer LANES = PE * SIMD, ENTRY_BITS = WORD_BITS + GAP_BITS;
     localparam integer WORD_WIDTH = SIMD * INPUT_BITS;
     localparam integer SCALE_BITS = MULTIPLIER_BITS + OFFSET_BITS, TURN_BITS = SCALE_BITS + PLACE_BITS;
     localparam integer FOLD_BITS = COLUMN_FOLDS > 1 ? $clog2(COLUMN_FOLDS) : 1, PART_BITS = $clog2(SIMD);
     localparam integer COLUMN_BITS = FOLD_BITS + PART_BITS;
     localparam integer BANK_BITS = $clog2(VECTOR_BANKS), RESULT_BITS = RESULT_BANKS > 1 ? $clog2(RESULT_BANKS) : 1;
-    localparam integer SCALES_DEPTH = TASKS * TURNS, SCALES_ADDRESS = SCALES_DEPTH > 1 ? $clog2(SCALES_DEPTH) : 1;
-    localparam integer TURN_COUNT = $clog2(TURNS + 1), SIMD_COUNT = $clog2(SIMD + 1);
+    localparam integer SCALES_DEPTH = TASKS * ROW_FOLDS, SCALES_ADDRESS = SCALES_DEPTH > 1 ? $clog2(SCALES_DEPTH) : 1;
 
     // ---------------------------------------------------------------- what the task says, before the call begins
     wire [REGION_BITS+2*LINE_BITS+6:0] parameters;
@@ -85,7 +84,7 @@ module tsn_lists #(
     integer i;
     always_comb begin  // products with constants, without multipliers
         scales_start = 0;
-        for (i = 0; i < TASKS; i = i + 1) if (task_index == TASK_BITS'(i)) scales_start = SCALES_ADDRESS'(i * TURNS);
+        for (i = 0; i < TASKS; i = i + 1) if (task_index == TASK_BITS'(i)) scales_start = SCALES_ADDRESS'(i * ROW_FOLDS);
     end
     always_ff @(posedge clk) begin
         first_line <= parameters[REGION_BITS+7+:LINE_BITS];
@@ -134,9 +133,10 @@ module tsn_lists #(
         if (begin_call || (step && is_final)) line <= first_line;
         else if (step) line <= line + 1;
     end
-    wire [LANES*ENTRY_BITS:0] entries;
+    wire [LANES*ENTRY_BITS+END_BITS-1:0] entries;
+    wire [END_BITS-1:0] ends_now = entries[LANES*ENTRY_BITS+:END_BITS];  // 1 + the team whose turn ends in this line, or 0
     tsn_memory #(
-        .WIDTH(LANES * ENTRY_BITS + 1), .DEPTH(LIST_DEPTH), .STYLE(WORDS_STYLE), .FILE(WORDS_FILE),
+        .WIDTH(LANES * ENTRY_BITS + END_BITS), .DEPTH(LIST_DEPTH), .STYLE(WORDS_STYLE), .FILE(WORDS_FILE),
         .PLACE({8'd0, INDEX}), .LOADS(32'(LOADED[0]))
     ) i_words (
         .clk(clk), .enable(1'b1), .address(line), .load(load), .data(entries)
@@ -146,22 +146,25 @@ module tsn_lists #(
     reg [ADD:1] valid;
     reg [FIND:1] final_of;
     reg [FIND*BANK_BITS-1:0] bank_of;  // of stage 1 in the lowest bits
-    reg [ADD:FIND] last;
-    reg [MULTIPLY:FIND] first;
-    reg begins;  // the line at stage READ is the first of a fold
+    reg [(ADD-READ)*END_BITS-1:0] ends_of;  // of stage FIND in the lowest bits
+    integer t;
+    reg [SIMD-1:0] begins;  // teams for whom the line at stage READ is the first of a turn
     always_ff @(posedge clk) begin
         if (reset) begin
             valid <= 0;
-            begins <= 1;
+            begins <= '1;
         end else begin
             valid <= {valid[ADD-1:1], step};
-            if (valid[READ]) begins <= entries[LANES*ENTRY_BITS];
+            for (t = 0; t < SIMD; t = t + 1) begin
+                if (valid[READ]) begins[t] <= final_of[READ] || ends_now == END_BITS'(t + 1);
+            end
         end
         final_of <= {final_of[FIND-1:1], is_final};
         bank_of <= {bank_of[(FIND-1)*BANK_BITS-1:0], bank};
-        last <= {last[ADD-1:FIND], entries[LANES*ENTRY_BITS]};
-        first <= {first[MULTIPLY-1:FIND], begins};
+        ends_of <= ((ADD - READ) * END_BITS)'({ends_of, ends_now});
     end
+    wire [END_BITS-1:0] ends_soon = ends_of[(ADD-2*READ-1)*END_BITS+:END_BITS];  // of stage ADD - READ
+    wire [END_BITS-1:0] ends = ends_of[(ADD-READ-1)*END_BITS+:END_BITS];  // of stage ADD
     wire [BANK_BITS-1:0] bank_read = bank_of[(FIND-1)*BANK_BITS+:BANK_BITS];
     assign release_bank = valid[FIND] && final_of[FIND];
 
@@ -179,8 +182,11 @@ module tsn_lists #(
             reg [COLUMN_BITS-1:0] base, column;
             reg [WORD_BITS-1:0] word;
             reg [CHOOSE-1:FIND] used;
-            wire [COLUMN_BITS-1:0] from = begins ? 0 : base;
+            wire is_first = begins[l/PE];
+            reg [MULTIPLY:FIND] first;
+            wire [COLUMN_BITS-1:0] from = is_first ? 0 : base;
             always_ff @(posedge clk) begin
+                first <= {first[MULTIPLY-1:FIND], is_first};
                 column <= from + COLUMN_BITS'(gap);
                 if (valid[READ]) base <= from + COLUMN_BITS'(gap) + COLUMN_BITS'(is_weight);
                 word <= entries[l*ENTRY_BITS+:WORD_BITS];
@@ -242,21 +248,20 @@ module tsn_lists #(
         end
     endgenerate
 
-    // ---------------------------------------------------------------- turns: sums of a fold, PE of them in a cycle
-    reg [LANES*ACCUMULATOR_BITS-1:0] held_sums;
-    reg [SIMD_COUNT-1:0] left, left_read;  // turns that are to come: of the sums, of the memory of scales
-    always_ff @(posedge clk) begin
-        if (reset) begin
-            left <= 0;
-            left_read <= 0;
-        end else begin
-            if (valid[ADD] && last[ADD]) left <= SIMD_COUNT'(SIMD);
-            else if (left != 0) left <= left - 1;
-            if (valid[ADD-READ] && last[ADD-READ]) left_read <= SIMD_COUNT'(SIMD);
-            else if (left_read != 0) left_read <= left_read - 1;
+    // ---------------------------------------------------------------- turns that end: the PE sums of a team
+    reg [PE*ACCUMULATOR_BITS-1:0] held_sums, ended_sums;
+    integer e;
+    reg is_turn, is_read;  // sums are held; their scales are read
+    always_comb begin
+        ended_sums = 0;
+        for (e = 0; e < SIMD; e = e + 1) begin
+            if (ends == END_BITS'(e + 1)) ended_sums = ended_sums | sums[e*PE*ACCUMULATOR_BITS+:PE*ACCUMULATOR_BITS];
         end
-        if (valid[ADD] && last[ADD]) held_sums <= sums;
-        else held_sums <= held_sums >> (PE * ACCUMULATOR_BITS);
+    end
+    always_ff @(posedge clk) begin
+        is_turn <= !reset && valid[ADD] && ends != 0;
+        is_read <= !reset && valid[ADD-READ] && ends_soon != 0;
+        held_sums <= ended_sums;
     end
     reg [SCALES_ADDRESS-1:0] scales_address, scales_end;
     wire [PE*TURN_BITS-1:0] scales;
@@ -267,18 +272,18 @@ module tsn_lists #(
         .clk(clk), .enable(1'b1), .address(scales_address), .load(load), .data(scales)
     );
     always_ff @(posedge clk) begin
-        scales_end <= scales_base + SCALES_ADDRESS'(TURNS - 1);
+        scales_end <= scales_base + SCALES_ADDRESS'(ROW_FOLDS - 1);
         if (begin_call) scales_address <= scales_base;
-        else if (left_read != 0) scales_address <= scales_address == scales_end ? scales_base : scales_address + 1;
+        else if (is_read) scales_address <= scales_address == scales_end ? scales_base : scales_address + 1;
     end
 
     // ---------------------------------------------------------------- results, and their way out
     reg [REQUANTIZE:1] done;
-    reg [TURN_COUNT-1:0] written;  // turns of the vector whose results are written
+    reg [PLACE_BITS-1:0] written;  // turns of the vector whose results are written
     reg [RESULT_BITS-1:0] bank_written, bank_out;
     reg [RESULT_BITS:0] complete;
     reg [PLACE_BITS-1:0] leaving;
-    wire completes = done[REQUANTIZE] && written == TURN_COUNT'(TURNS - 1);
+    wire completes = done[REQUANTIZE] && written == PLACE_BITS'(ROW_FOLDS - 1);
     wire sends = complete != 0 && (!m_valid || m_ready);
     assign frees = sends && leaving == PLACE_BITS'(ROW_FOLDS - 1);
     always_ff @(posedge clk) begin
@@ -291,7 +296,7 @@ module tsn_lists #(
             leaving <= 0;
             m_valid <= 0;
         end else begin
-            done <= {done[REQUANTIZE-1:1], left != 0};
+            done <= {done[REQUANTIZE-1:1], is_turn};
             if (done[REQUANTIZE]) written <= completes ? 0 : written + 1;
             if (completes) bank_written <= bank_written == RESULT_BITS'(RESULT_BANKS - 1) ? 0 : bank_written + 1;
             if (sends) leaving <= frees ? 0 : leaving + 1;

@@ -1,8 +1,8 @@
-// Matrix unit that skips zeros: every lane works off a list of the weights that the task uses, row after row.
+// Matrix unit that skips zeros: SIMD teams of PE lanes, each of which works off a list of the weights that the task uses.
 //
 // Four processes, a vector at a time, so that four vectors are on their way: the next one arrives, the lists of one run,
-// sums of rows are requantized, and the results of the one before leave in the order of channels. tsn_hw/hardware/lists.py
-// says which lane computes which row when.
+// the sums of each team whose turn ends are requantized, and the results of the one before leave in the order of channels.
+// tsn_hw/hardware/lists.py says which lane computes which row when.
 #ifndef TSN_LISTS_HPP
 #define TSN_LISTS_HPP
 
@@ -24,7 +24,7 @@ struct list_types {
     typedef ap_int<T::ACCUMULATOR_BITS> accumulator_t;
     typedef ap_uint<T::SIMD * T::INPUT_BITS> word_t;
     typedef typename integer<T::INPUT_BITS, T::INPUT_SIGNED>::type input_t;
-    typedef ap_uint<LANES * T::ACCUMULATOR_BITS> sums_t;
+    typedef ap_uint<T::PE * T::ACCUMULATOR_BITS> sums_t;
 };
 
 // A vector, once for every lane: each reads a place of its own.
@@ -43,8 +43,8 @@ columns:
     }
 }
 
-// The lists of one vector, a line a cycle: the sums of all lanes, fold after fold. Sums and columns of a lane are carried
-// in registers from line to line; nothing else is.
+// The lists of one vector, a line a cycle: the sums of a team when its turn ends. Sums and columns of a lane, and whether its
+// next line begins a turn, are carried in registers from line to line; nothing else is.
 template <class T, class WORDS, class CODEBOOK>
 void list_sums(typename list_types<T>::word_t (&vectors)[list_types<T>::LANES][T::COLUMN_FOLDS],
                hls::stream<typename list_types<T>::sums_t> &sums, unsigned first, unsigned last, unsigned first_centroid,
@@ -54,20 +54,29 @@ void list_sums(typename list_types<T>::word_t (&vectors)[list_types<T>::LANES][T
     unsigned columns[types::LANES];
 #pragma HLS ARRAY_PARTITION variable=accumulators type=complete
 #pragma HLS ARRAY_PARTITION variable=columns type=complete
-    bool is_first = true;
+    bool begins[T::SIMD];
+#pragma HLS ARRAY_PARTITION variable=begins type=complete
+teams:
+    for (int team = 0; team < T::SIMD; team++) {
+#pragma HLS UNROLL
+        begins[team] = true;
+    }
     TSN_CYCLES(T::INDEX, UNIT);
 lines:
     for (unsigned line = first; line <= last; line++) {
 #pragma HLS PIPELINE II=1 style=flp
 #pragma HLS LOOP_TRIPCOUNT min=1 max=1
         TSN_CYCLE;
-        limb_t entries[limbs_of(types::LANES * types::ENTRY_BITS + 1)];
+        limb_t entries[limbs_of(types::LANES * types::ENTRY_BITS + T::END_BITS)];
 #pragma HLS ARRAY_PARTITION variable=entries type=complete
         read_line(words, line, entries);
-        typename types::sums_t all = 0;
+        const unsigned ends = field<T::END_BITS>(entries, types::LANES * types::ENTRY_BITS).to_uint();
+        typename types::sums_t ended = 0;
     lanes:
         for (int lane = 0; lane < types::LANES; lane++) {
 #pragma HLS UNROLL
+            const int team = lane / T::PE, row = lane % T::PE;
+            const bool is_first = begins[team], is_last = ends == unsigned(team + 1);
             const unsigned word = field<T::WORD_BITS>(entries, lane * types::ENTRY_BITS).to_uint();
             const unsigned gap = field<T::GAP_BITS>(entries, lane * types::ENTRY_BITS + T::WORD_BITS).to_uint();
             const bool is_used = gap != types::NOTHING;
@@ -78,51 +87,43 @@ lines:
             const typename types::input_t x = ap_uint<T::INPUT_BITS>(part.range(low + T::INPUT_BITS - 1, low));
             const typename types::accumulator_t before = is_first ? typename types::accumulator_t(0) : accumulators[lane];
             accumulators[lane] = before + decode<T::CENTROID_BITS>(codebook, first_centroid, word, is_used) * x;
-            all.range(T::ACCUMULATOR_BITS * (lane + 1) - 1, T::ACCUMULATOR_BITS * lane) = accumulators[lane];
+            if (row == T::PE - 1) begins[team] = is_last;
+            if (is_last) ended.range(T::ACCUMULATOR_BITS * (row + 1) - 1, T::ACCUMULATOR_BITS * row) = accumulators[lane];
         }
-        is_first = field<1>(entries, types::LANES * types::ENTRY_BITS) != 0;
-        if (is_first) sums.write(all);
+        if (ends != 0) sums.write(ended);
     }
 }
 
-// The sums of every fold in turns of PE lanes: results, each at the place of its row. A lane without a row has a place of
-// its own behind all others.
+// The sums of every turn, in the order in which they ended: results, each at the place of its row.
 template <class T, class SCALES>
 void list_results(hls::stream<typename list_types<T>::sums_t> &sums,
-                  ap_uint<T::OUTPUT_BITS> (&results)[T::PE][T::ROW_FOLDS + 1], unsigned slot, shift_t shift,
+                  ap_uint<T::OUTPUT_BITS> (&results)[T::PE][T::ROW_FOLDS], unsigned slot, shift_t shift,
                   const SCALES &scales) {
     typedef list_types<T> types;
-    typename types::sums_t held = 0;
     TSN_ROWS(T::ROW_FOLDS * T::PE);
-folds:
-    for (int fold = 0; fold < T::FOLDS; fold++) {
-    turns:
-        for (int turn = 0; turn < T::SIMD; turn++) {
-#pragma HLS LOOP_FLATTEN
+turns:
+    for (int turn = 0; turn < T::ROW_FOLDS; turn++) {
 #pragma HLS PIPELINE II=1 style=flp
-            if (turn == 0) held = sums.read();
-            limb_t line[limbs_of(T::PE * types::TURN_BITS)];
+        const typename types::sums_t ended = sums.read();
+        limb_t line[limbs_of(T::PE * types::TURN_BITS)];
 #pragma HLS ARRAY_PARTITION variable=line type=complete
-            read_line(scales, (slot * T::FOLDS + fold) * T::SIMD + turn, line);
-        rows:
-            for (int q = 0; q < T::PE; q++) {
+        read_line(scales, slot * T::ROW_FOLDS + turn, line);
+    rows:
+        for (int q = 0; q < T::PE; q++) {
 #pragma HLS UNROLL
-                const int lane = turn * T::PE + q, low = q * types::TURN_BITS;
-                const typename types::accumulator_t sum = ap_uint<T::ACCUMULATOR_BITS>(
-                    held.range(T::ACCUMULATOR_BITS * (lane + 1) - 1, T::ACCUMULATOR_BITS * lane));
-                const unsigned place =
-                    field<T::PLACE_BITS>(line, low + T::MULTIPLIER_BITS + T::OFFSET_BITS).to_uint();
-                TSN_ROW(place * T::PE + q, sum);
-                results[q][place] =
-                    requantize<T::OUTPUT_BITS, T::OUTPUT_SIGNED>(scaled<T>(sum, line, low), shift);
-            }
+            const int low = q * types::TURN_BITS;
+            const typename types::accumulator_t sum = ap_uint<T::ACCUMULATOR_BITS>(
+                ended.range(T::ACCUMULATOR_BITS * (q + 1) - 1, T::ACCUMULATOR_BITS * q));
+            const unsigned place = field<T::PLACE_BITS>(line, low + T::MULTIPLIER_BITS + T::OFFSET_BITS).to_uint();
+            TSN_ROW(place * T::PE + q, sum);
+            results[q][place] = requantize<T::OUTPUT_BITS, T::OUTPUT_SIGNED>(scaled<T>(sum, line, low), shift);
         }
     }
 }
 
 // Results of a vector in the order of channels.
 template <class T>
-void list_output(ap_uint<T::OUTPUT_BITS> (&results)[T::PE][T::ROW_FOLDS + 1],
+void list_output(ap_uint<T::OUTPUT_BITS> (&results)[T::PE][T::ROW_FOLDS],
                  hls::stream<ap_uint<T::PE * T::OUTPUT_BITS> > &out) {
 words:
     for (int row_fold = 0; row_fold < T::ROW_FOLDS; row_fold++) {
@@ -155,7 +156,7 @@ vectors:
 #pragma HLS DATAFLOW
         typename types::word_t copies[types::LANES][T::COLUMN_FOLDS];
 #pragma HLS ARRAY_PARTITION variable=copies type=complete dim=1
-        ap_uint<T::OUTPUT_BITS> results[T::PE][T::ROW_FOLDS + 1];
+        ap_uint<T::OUTPUT_BITS> results[T::PE][T::ROW_FOLDS];
 #pragma HLS ARRAY_PARTITION variable=results type=complete dim=1
         hls::stream<typename types::sums_t> sums("sums");
 #pragma HLS STREAM variable=sums depth=2

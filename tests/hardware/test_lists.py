@@ -15,7 +15,7 @@ from tests.helpers.small_network import NET
 from tsn_hw.core.errors import FoldingError
 from tsn_hw.hardware.folding import Folding, HardwareSettings, UnitSettings
 from tsn_hw.hardware.list_unit import ListUnit
-from tsn_hw.hardware.lists import gap_widths, gaps_of, list_lines, schedule
+from tsn_hw.hardware.lists import fewest_lines, gap_widths, gaps_of, list_lines, schedule
 from tsn_hw.hardware.pipeline import accelerator, least_accelerator, refold_unit, unit_names
 
 
@@ -45,8 +45,8 @@ def test_scales_stand_in_the_order_in_which_rows_end(recipe):
     for unit in design.matrices:
         step, widths = net.requantization(task, unit.layers[task]), unit.scales
         scales, places = own_images(design, unit, task)["scales"], set()
-        for turn in range(unit.folds * unit.simd):
-            line = word(scales, task * unit.folds * unit.simd + turn)
+        for turn in range(unit.row_folds):
+            line = word(scales, task * unit.row_folds + turn)
             for q in range(unit.pe):
                 low = q * (widths.bits + unit.place_bits)
                 row = field(line, low + widths.bits, unit.place_bits) * unit.pe + q
@@ -67,28 +67,45 @@ def test_narrow_gaps_need_escapes_and_say_the_same(seed, folds, simd, columns, d
         rows, _, gaps = gaps_of(mask)
         entries = np.bincount(rows, gaps // ((1 << gap_bits) - 1) + 1, len(mask)).astype(np.int64)
         found = schedule(entries, pe, simd)
-        lines = list_lines(found, gap_bits, mask, code, code)
+        lines = list_lines(found, pe * simd, gap_bits, mask, code, code)
         assert lines.gap.max() < 1 << gap_bits
-        assert lines.last.sum() == len(found.fold_lines) == -(-folds // simd)
-        base, seen = np.zeros(pe * simd, np.int64), np.full(mask.shape, -1)
-        rows_of_fold = iter(found.rows.reshape(-1, pe * simd))
-        own = next(rows_of_fold)
-        for gap, codes, last in zip(lines.gap, lines.code, lines.last, strict=True):
+        assert sorted(found.rows.tolist()) == list(range(len(mask)))
+        base, seen, turns = np.zeros(pe * simd, np.int64), np.full(mask.shape, -1), iter(found.places.tolist())
+        waiting = [list[tuple[int, int, int]]() for _ in range(simd)]
+        for gap, codes, ends in zip(lines.gap, lines.code, lines.ends, strict=True):
             used = gap != (1 << gap_bits) - 1
-            seen[own[used], (base + gap)[used]] = codes[used]
+            for lane in np.flatnonzero(used).tolist():
+                waiting[lane // pe].append((lane % pe, base[lane] + gap[lane], codes[lane]))
             base += gap + used
-            if last:
-                base[:], own = 0, next(rows_of_fold, own)
+            if ends:
+                places, team = next(turns), ends - 1
+                for q, column, its_code in waiting[team]:
+                    seen[places[q] * pe + q, column] = its_code
+                waiting[team], base[team * pe : (team + 1) * pe] = [], 0
+        assert next(turns, None) is None
         np.testing.assert_array_equal(seen, np.where(mask, code, -1))
 
 
-def test_lanes_end_together_where_rows_are_of_different_length():
-    lengths = np.arange(64)  # the longest row first would take 63 lines a fold of 16 lanes
-    assert schedule(lengths, pe=4, simd=4).lines == 63 + 47 + 31 + 15
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=40), st.sampled_from((1, 2, 4, 16)))
+def test_teams_work_without_a_gap_and_no_two_turns_end_in_a_line(lengths, simd):
+    found = schedule(np.array(lengths), 1, simd)
+    assert fewest_lines(np.array(lengths), 1, simd) <= found.lines <= sum(max(1, n) for n in lengths) + len(lengths)
+    assert len(set(found.ends.tolist())) == len(lengths)
+    assert (np.diff(found.ends) > 0).all()
+    took = found.ends - found.begins + 1
+    assert (took >= np.maximum(1, np.array(lengths)[found.places[:, 0]])).all()
+    for team in range(simd):
+        begins, ends = found.begins[found.teams == team], found.ends[found.teams == team]
+        assert begins.tolist() == [0, *(ends + 1).tolist()][: len(begins)]
 
 
-def test_a_fold_takes_a_line_a_turn_at_least():
-    assert schedule(np.zeros(8, np.int64), pe=2, simd=4).fold_lines.tolist() == [4]
+def test_teams_end_together_where_rows_are_of_different_length():
+    lengths = np.arange(64)  # dealt in turn, the longest first, the first of 4 teams would take 63 + 47 + 31 + 15
+    assert schedule(lengths, pe=4, simd=4).lines <= fewest_lines(lengths, 4, 4) + 3
+
+
+def test_a_list_takes_a_line_a_turn_at_least():
+    assert schedule(np.zeros(8, np.int64), pe=2, simd=4).lines == 4
 
 
 @pytest.mark.parametrize(

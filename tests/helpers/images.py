@@ -77,27 +77,29 @@ def decoded_lists(design, unit, images, task) -> np.ndarray:
     first, final = (field(said, 7 + region_bits + i * line_bits, line_bits) for i in range(2))
     entry, book = unit.word_bits + unit.gap_bits, region << unit.word_bits
     turn_bits = unit.scales.bits + unit.place_bits
-    fold, base, lines = 0, [0] * unit.lanes, 0
+    turns, base, waiting = 0, [0] * unit.lanes, [[] for _ in range(unit.simd)]
     for address in range(first, final + 1):
-        line, lines = word(images["words"], address), lines + 1
+        line = word(images["words"], address)
         for lane in range(unit.lanes):
-            turn, q = divmod(lane, unit.pe)
-            turns = word(images["scales"], (held * unit.folds + fold) * unit.simd + turn)
-            place = field(turns, q * turn_bits + unit.scales.bits, unit.place_bits)
+            team, q = divmod(lane, unit.pe)
             gap = field(line, lane * entry + unit.word_bits, unit.gap_bits)
-            if gap == (1 << unit.gap_bits) - 1:
-                base[lane] += gap
-                continue
-            centroid = field(word(images["codebook"], book + field(line, lane * entry, unit.word_bits)), 0,
-                             unit.centroid_bits, signed=True)  # fmt: skip
-            weights[place * unit.pe + q, base[lane] + gap] = centroid
-            seen.add((place * unit.pe + q, base[lane] + gap))
-            base[lane] += gap + 1
-        if field(line, unit.lanes * entry, 1):
-            assert lines >= unit.simd
-            fold, base, lines = fold + 1, [0] * unit.lanes, 0
-    assert fold == unit.folds
-    assert lines == 0
+            if gap < (1 << unit.gap_bits) - 1:
+                centroid = field(word(images["codebook"], book + field(line, lane * entry, unit.word_bits)), 0,
+                                 unit.centroid_bits, signed=True)  # fmt: skip
+                waiting[team].append((q, base[lane] + gap, centroid))
+                base[lane] += 1
+            base[lane] += gap
+        ends = field(line, unit.lanes * entry, unit.simd.bit_length())
+        if ends:
+            scales = word(images["scales"], held * unit.row_folds + turns)
+            for q, column, centroid in waiting[ends - 1]:
+                row = field(scales, q * turn_bits + unit.scales.bits, unit.place_bits) * unit.pe + q
+                weights[row, column] = centroid
+                seen.add((row, column))
+            turns, waiting[ends - 1] = turns + 1, []
+            base[(ends - 1) * unit.pe : ends * unit.pe] = [0] * unit.pe
+    assert turns == unit.row_folds
+    assert not any(waiting)
     mask = unit.arrange(design.net.mask(task, unit.layers[task]))
     assert seen == set(zip(*map(np.ndarray.tolist, np.nonzero(mask)), strict=True))
     return weights

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.turns import random_turns
+
 ROOT = Path(__file__).parents[2]
 PROGRAM = Path(__file__).parents[1] / "hls_programs" / "lists.cpp"
 TEMPLATES = ROOT / "hls_templates"
@@ -91,7 +93,6 @@ class Unit:
     def __init__(self, shape: Shape, seed: int) -> None:
         self.shape, self.rng = shape, random.Random(seed)
         self.tasks = 1 if shape.is_loaded else len(MASKS)
-        self.folds = -(-shape.row_folds // shape.simd)
         words = 1 << shape.word_bits
         self.codebook = [
             self.rng.randrange(-(1 << CENTROID - 1), 1 << CENTROID - 1) for _ in range(shape.regions * words)
@@ -109,35 +110,30 @@ class Unit:
             columns = used(kind, shape.simd * shape.column_folds, rng)
             words = {c: rng.randrange(1 << shape.word_bits) for c in columns}
             rows.append((words, rng.randrange(-200, 200), rng.randrange(-(1 << OFFSET - 1), 1 << OFFSET - 1)))
-        places = [list(range(shape.row_folds)) for _ in range(shape.pe)]
-        for each in places:
-            each += [shape.row_folds] * (self.folds * shape.simd - shape.row_folds)
-            rng.shuffle(each)
         first = len(self.lines)
-        for fold in range(self.folds):
-            self._fold(rows, [each[fold * shape.simd : (fold + 1) * shape.simd] for each in places])
+        self._add_list(rows)
         shift = rng.choice([0, 1, 8, 14])
         self.parameters.append((rng.randrange(shape.regions), shift, first, len(self.lines) - 1))
         return rows
 
-    def _fold(self, rows: list[tuple[dict[int, int], int, int]], places: list[list[int]]) -> None:
-        shape, nothing = self.shape, (1 << self.shape.gap_bits) - 1
-        lanes = []
-        for turn in range(shape.simd):
+    def _add_list(self, rows: list[tuple[dict[int, int], int, int]]) -> None:
+        """The list of a task, every remainder by pe in an order of its own, and the scales of every turn."""
+        shape, nothing = self.shape, (0, (1 << self.shape.gap_bits) - 1)
+        places = [self.rng.sample(range(shape.row_folds), shape.row_folds) for _ in range(shape.pe)]
+        own = [[rows[places[q][turn] * shape.pe + q] for q in range(shape.pe)] for turn in range(shape.row_folds)]
+        entries = [[entries_of(words, shape.gap_bits) for words, _, _ in lanes] for lanes in own]
+        turns = random_turns([max(1, *map(len, lanes)) for lanes in entries], shape.simd, self.rng)
+        lanes = [[nothing] * (turns[-1].end + 1) for _ in range(shape.pe * shape.simd)]
+        for turn, team, begin, _ in turns:
             scales = []
-            for q in range(shape.pe):
-                place = places[q][turn]
-                words, multiplier, offset = rows[place * shape.pe + q] if place < shape.row_folds else ({}, 0, 0)
-                lanes.append(entries_of(words, shape.gap_bits))
-                scales += [(multiplier, MULTIPLIER), (offset, OFFSET), (place, self.place_bits)]
+            for q, (_, multiplier, offset) in enumerate(own[turn]):
+                scales += [(multiplier, MULTIPLIER), (offset, OFFSET), (places[q][turn], self.place_bits)]
+                lanes[team * shape.pe + q][begin : begin + len(entries[turn][q])] = entries[turn][q]
             self.scales.append(packed(scales))
-        count = max(shape.simd, *(len(lane) for lane in lanes))
-        for number in range(count):
-            fields = []
-            for lane in lanes:
-                word, gap = lane[number] if number < len(lane) else (0, nothing)
-                fields += [(word, shape.word_bits), (gap, shape.gap_bits)]
-            self.lines.append(packed([*fields, (number == count - 1, 1)]))
+        ends = {end: team + 1 for _, team, _, end in turns}
+        for line, of_lanes in enumerate(zip(*lanes, strict=True)):
+            fields = [part for word, gap in of_lanes for part in ((word, shape.word_bits), (gap, shape.gap_bits))]
+            self.lines.append(packed([*fields, (ends.get(line, 0), shape.simd.bit_length())]))
 
     @property
     def place_bits(self) -> int:
@@ -150,7 +146,7 @@ class Unit:
         facts = {
             "INDEX": number, "TASKS": self.tasks, "INFERENCES": INFERENCES, "PE": shape.pe, "SIMD": shape.simd,
             "INPUT_BITS": shape.input[0], "OUTPUT_BITS": shape.output[0], "POSITIONS": shape.positions,
-            "ROW_FOLDS": shape.row_folds, "COLUMN_FOLDS": shape.column_folds, "FOLDS": self.folds,
+            "ROW_FOLDS": shape.row_folds, "COLUMN_FOLDS": shape.column_folds, "END_BITS": shape.simd.bit_length(),
             "GAP_BITS": shape.gap_bits, "WORD_BITS": shape.word_bits, "REGION_BITS": region_bits,
             "CENTROID_BITS": CENTROID, "PLACE_BITS": self.place_bits, "LINE_BITS": line_bits,
             "ACCUMULATOR_BITS": ACCUMULATOR, "MULTIPLIER_BITS": MULTIPLIER, "OFFSET_BITS": OFFSET, "VALUE_BITS": 48,
@@ -162,9 +158,10 @@ class Unit:
             packed([(1, 1), (region, region_bits), (shift, 6), (first, line_bits), (final, line_bits)])
             for region, shift, first, final in self.parameters
         ]
+        line_width = shape.pe * shape.simd * (shape.word_bits + shape.gap_bits) + shape.simd.bit_length()
         return (
             f"struct unit_{number} {{\n" + "\n".join(members) + "\n};\n"
-            + table(f"words_{number}", self.lines, shape.pe * shape.simd * (shape.word_bits + shape.gap_bits) + 1)
+            + table(f"words_{number}", self.lines, line_width)
             + table(f"codebook_{number}", [c & (1 << CENTROID) - 1 for c in self.codebook], CENTROID)
             + table(f"scales_{number}", self.scales, shape.pe * (MULTIPLIER + OFFSET + self.place_bits))
             + table(f"tasks_{number}", tasks, 7 + region_bits + 2 * line_bits)

@@ -14,7 +14,7 @@ from tsn_hw.core.errors import FoldingError
 from tsn_hw.core.memory import index_bits
 from tsn_hw.core.network import BankLayer
 from tsn_hw.hardware.kinds import MatrixUnit
-from tsn_hw.hardware.lists import Schedule, gap_widths, list_lines, schedule
+from tsn_hw.hardware.lists import Schedule, fewest_lines, gap_widths, list_lines, schedule
 from tsn_hw.hardware.memories import MIN_DEPTH, Axis, Field, Memory, MemoryLayout
 from tsn_hw.hardware.units import Parameters
 
@@ -38,11 +38,6 @@ class ListUnit(MatrixUnit):
     def module(self) -> str:
         return "lists"
 
-    @property
-    def folds(self) -> int:
-        """Times that every lane takes a row."""
-        return -(-self.row_folds // self.simd)
-
     def check_layout(self) -> None:
         simd, where = self.simd, f"layer {self.name!r}: layout='lists'"
         if simd & simd - 1:
@@ -62,10 +57,11 @@ class ListUnit(MatrixUnit):
         """Lines for the lists of so many tasks, each as long as the longest of today."""
         return int(self.list_lines.max()) * (1 if self.holds_one_task else tasks)
 
-    def schedule(self, task: int) -> Schedule:
-        """Which lane computes which row when."""
+    @cached_property
+    def schedules(self) -> list[Schedule]:
+        """Which lane computes which row when, task by task."""
         entries = self.row_lengths.entries(self.arrange, self.gap_bits)
-        return schedule(entries[task], self.pe, self.simd)
+        return [schedule(rows, self.pe, self.simd) for rows in entries]
 
     @cached_property
     def gap_bits(self) -> int:
@@ -73,17 +69,26 @@ class ListUnit(MatrixUnit):
         widths = gap_widths(self.columns)
         if self.has_room:
             return widths[-1]
-        return min(widths, key=lambda bits: self._lines_with(bits).sum() * (self.lanes * (bits + self.word_bits) + 1))
+        return min(widths, key=lambda bits: self._fewest_lines(bits) * self._line_width(bits))
 
-    def _lines_with(self, gap_bits: int) -> Ints:
-        """(tasks,) lines of every task's list."""
+    def _fewest_lines(self, gap_bits: int) -> int:
+        """Lines that the lists of all tasks take at least with gaps of so many bits."""
         entries = self.row_lengths.entries(self.arrange, gap_bits)
-        return np.array([schedule(rows, self.pe, self.simd).lines for rows in entries])
+        return sum(fewest_lines(rows, self.pe, self.simd) for rows in entries)
+
+    def _line_width(self, gap_bits: int) -> int:
+        """Bits of a line with gaps of so many."""
+        return self.lanes * (self.word_bits + gap_bits) + self.end_bits
+
+    @property
+    def end_bits(self) -> int:
+        """Width of what a line says of turns: 1 + the team whose turn ends, or 0."""
+        return index_bits(self.simd + 1)
 
     @cached_property
     def list_lines(self) -> Ints:
         """(tasks,) lines of every task's list."""
-        return self._lines_with(self.gap_bits)
+        return np.array([found.lines for found in self.schedules])
 
     @property
     def lines(self) -> int:
@@ -108,7 +113,7 @@ class ListUnit(MatrixUnit):
         return max(super()._interval(steps), self.positions * max(self.column_folds, self.row_folds))
 
     def words_bits_read(self, task: int) -> int:
-        return int(self.list_lines[task]) * (self.lanes * (self.word_bits + self.gap_bits) + 1)
+        return int(self.list_lines[task]) * self._line_width(self.gap_bits)
 
     def vector_bits_read(self, task: int) -> int:
         """Every lane reads a word of the vector a line."""
@@ -117,7 +122,7 @@ class ListUnit(MatrixUnit):
     @property
     def least_lines(self) -> int:
         """Lines of the shortest list that any task may have."""
-        return self.folds * self.simd if self.has_room else int(self.list_lines.min())
+        return self.row_folds if self.has_room else int(self.list_lines.min())
 
     @property
     def input_depth(self) -> int:
@@ -126,8 +131,8 @@ class ListUnit(MatrixUnit):
 
     @property
     def place_bits(self) -> int:
-        """Width of the place of a row; one more than there are stands for none."""
-        return index_bits(self.row_folds + 1)
+        """Width of the place of a row."""
+        return index_bits(self.row_folds)
 
     @property
     def line_bits(self) -> int:
@@ -147,7 +152,7 @@ class ListUnit(MatrixUnit):
         as a vector arrives.
         """
         lengths = [max(self.least_lines, self.column_folds)] if self.has_room else self.list_lines.tolist()
-        after = self.simd + self.row_folds + RESULT_LATENCY
+        after = self.row_folds + RESULT_LATENCY
         needed = max(-(-(lines + after) // max(lines, self.column_folds)) for lines in lengths)
         return 1 << (needed - 1).bit_length()
 
@@ -155,8 +160,8 @@ class ListUnit(MatrixUnit):
     def _own_parameters(self) -> Parameters:
         numbers = {name: value for name, value in super()._own_parameters.items() if name != "HAS_MASK"}
         return numbers | {
-            "FOLDS": self.folds,
             "GAP_BITS": self.gap_bits,
+            "END_BITS": self.end_bits,
             "PLACE_BITS": self.place_bits,
             "LINE_BITS": self.line_bits,
         }
@@ -169,21 +174,21 @@ class ListUnit(MatrixUnit):
         _, codebook, *_ = super()._word_layouts(tasks)
         fields = Field("code", self.code_bits), Field("prefix", self.prefix_bits), Field("gap", self.gap_bits)
         words = self._layout("words", (("line", self.lines),), self.lanes, fields)
-        return [replace(words, flags=(Field("last", 1),)), codebook]
+        return [replace(words, flags=(Field("ends", self.end_bits),)), codebook]
 
     @property
     def _scale_axes(self) -> tuple[Axis, ...]:
-        return ("fold", self.folds), ("turn", self.simd)
+        return (("turn", self.row_folds),)
 
     @property
     def _scale_fields(self) -> tuple[Field, ...]:
         return (Field("place", self.place_bits),)
 
     def scale_rows(self, task: int) -> Ints:
-        return self.schedule(task).rows
+        return self.schedules[task].rows
 
     def scales_besides(self, task: int) -> Mapping[str, Ints]:
-        return {"place": self.schedule(task).places}
+        return {"place": self.schedules[task].places}
 
     @property
     def _task_fields(self) -> tuple[Field, ...]:
@@ -196,7 +201,7 @@ class ListUnit(MatrixUnit):
     def word_lines(self, memory: BankLayer, task: int) -> dict[str, Ints]:
         mask = self.arrange(self.row_lengths.net.mask(task, self.layers[task])).astype(bool)
         code, prefix = self.arrange(memory.code), self.arrange(self._prefixes(memory))
-        return asdict(list_lines(self.schedule(task), self.gap_bits, mask, code, prefix))
+        return asdict(list_lines(self.schedules[task], self.lanes, self.gap_bits, mask, code, prefix))
 
     def mark_words(self, read: NDArray[np.bool_], task: int, region: int) -> None:
         """Set the lines of the task's list, in (line, lane)."""

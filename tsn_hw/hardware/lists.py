@@ -1,10 +1,11 @@
 """The lists of a matrix unit that skips zeros: which lane computes which row when, and what stands in every line.
 
-A unit of ``pe`` x ``simd`` lanes works on its rows in folds. In a fold every lane computes one row whole, or none, and
-a fold takes as many lines as its longest row. So that lanes end together, rows of about equal length share a fold:
-those of every remainder by ``pe`` are sorted by their length, task by task. Lane ``turn * pe + q`` has a row of
-remainder q; after the fold its sum is requantized in this turn, which is why a fold takes at least ``simd`` lines. The
-place of a row is its number divided by ``pe``: the word of the output that it is a part of.
+A unit has ``simd`` teams of ``pe`` lanes. Its rows make turns: the rows of every remainder by ``pe`` are sorted by
+length, task by task, and those of equal rank, one of each remainder, make a turn. A team works on one turn after the
+other: its lane q computes the row of remainder q, in as many lines as the longest of them has. Turns are dealt to teams
+so that all teams end together, and no two turns end in the same line: there the sums of one team are taken, in the
+order in which the scales stand. The place of a row is its number divided by ``pe``: the word of the output that it is a
+part of.
 
 An entry of a line is the word of a weight and the gap: the columns between it and the one before in its row. A gap of
 nothing but ones is no weight. It skips as many columns as its value: an escape where a gap is wider, and filling.
@@ -12,6 +13,7 @@ nothing but ones is no weight. It skips as many columns as its value: an escape 
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -79,65 +81,127 @@ def gap_widths(columns: int) -> range:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Who computes what in the list of a task.
+    """Who computes what in the list of a task: turns in the order in which they end.
 
-    places: (folds, simd, pe) the place of the row of every lane, turn by turn; ``row_folds`` where it has none.
-    fold_lines: (folds,) lines that each fold takes.
+    places: (turns, pe) the place of the row of every lane. teams: (turns,) who works on it. begins, ends: (turns,) its
+    first line, and its last.
     """
 
     places: Ints
-    fold_lines: Ints
-    row_folds: int
+    teams: Ints
+    begins: Ints
+    ends: Ints
 
     @property
     def lines(self) -> int:
         """Lines of the list."""
-        return int(self.fold_lines.sum())
+        return int(self.ends[-1]) + 1
 
     @cached_property
     def rows(self) -> Ints:
-        """(folds * simd * pe,) the row of every lane, fold by fold; beyond the last row where there is none."""
-        pe = self.places.shape[2]
+        """(turns * pe,) the row of every lane, turn by turn."""
+        pe = self.places.shape[1]
         rows: Ints = (self.places * pe + np.arange(pe)).ravel()
         return rows
+
+
+def _ranked(entries: Ints, pe: int) -> tuple[Ints, Ints]:
+    """(turns, pe) places of the rows of every turn, and (turns,) lines that it takes: the longest first."""
+    by_remainder = entries.reshape(-1, pe).T  # (pe, places)
+    places = np.argsort(-by_remainder, axis=1, kind="stable")
+    lengths = np.take_along_axis(by_remainder, places, axis=1).max(axis=0)
+    return places.T, np.maximum(lengths, 1)
+
+
+def fewest_lines(entries: Ints, pe: int, simd: int) -> int:
+    """Lines that no schedule of rows of so many ``entries`` (rows,) goes below."""
+    _, lengths = _ranked(entries, pe)
+    return max(-(-int(lengths.sum()) // simd), int(lengths[0]), len(lengths))
 
 
 def schedule(entries: Ints, pe: int, simd: int) -> Schedule:
     """The schedule of rows of so many ``entries`` (rows,), a multiple of ``pe``.
 
     >>> found = schedule(np.array([1, 5, 4, 0, 2, 7]), pe=2, simd=2)
-    >>> found.places.tolist(), found.fold_lines.tolist()
-    ([[[1, 2], [2, 0]], [[0, 1], [3, 3]]], [7, 2])
+    >>> found.places.tolist(), found.teams.tolist(), found.begins.tolist(), found.ends.tolist()
+    ([[2, 0], [0, 1], [1, 2]], [1, 1, 0], [0, 5, 0], [4, 5, 6])
     """
-    by_remainder = entries.reshape(-1, pe).T  # (pe, places)
-    row_folds = by_remainder.shape[1]
-    folds = -(-row_folds // simd)
-    places = np.full((pe, folds * simd), row_folds, np.int64)
-    lengths = np.zeros((pe, folds * simd), np.int64)
-    order = np.argsort(-by_remainder, axis=1, kind="stable")
-    places[:, :row_folds], lengths[:, :row_folds] = order, np.take_along_axis(by_remainder, order, axis=1)
-    fold_lines = np.maximum(simd, lengths.reshape(pe, folds, simd).max(axis=(0, 2)))
-    return Schedule(places.reshape(pe, folds, simd).transpose(1, 2, 0), fold_lines, row_folds)
+    places, lengths = _ranked(entries, pe)
+    begins, ends, teams = _shortest(lengths.tolist(), simd)
+    order = np.argsort(ends)
+    return Schedule(places[order], *(np.array(part)[order] for part in (teams, begins, ends)))
+
+
+Spans = tuple[list[int], list[int], list[int]]
+"""First line, last line and team of every turn."""
+
+
+def _shortest(lengths: list[int], simd: int) -> Spans:
+    """The shortest list of all that a search of the least room finds, by bisection; ``lengths``: the longest first."""
+    low = max(-(-sum(lengths) // simd), len(lengths))
+    high, best = low + lengths[0], None
+    while low <= high:
+        room = (low + high) // 2
+        teams = _dealt(lengths, simd, room)
+        if teams is None:
+            low = room + 1
+            continue
+        found, high = _in_time(lengths, teams), room - 1
+        if best is None or max(found[1]) < max(best[1]):
+            best = found
+    assert best is not None, "every turn fits where each team has room for its share and the longest"
+    return best
+
+
+def _dealt(lengths: list[int], simd: int, room: int) -> list[list[int]] | None:
+    """The turns of every team, each where it fits best; None if a team cannot take so many lines."""
+    rooms, teams = [(room, team) for team in range(simd)], [list[int]() for _ in range(simd)]
+    for turn, length in enumerate(lengths):
+        at = bisect.bisect_left(rooms, (length, 0))
+        if at == len(rooms):
+            return None
+        left, team = rooms.pop(at)
+        teams[team].append(turn)
+        bisect.insort(rooms, (left - length, team))
+    return teams
+
+
+def _in_time(lengths: list[int], teams: list[list[int]]) -> Spans:
+    """When every turn is worked on: a team takes the first of its turns whose end is free, or waits with the first."""
+    taken = set[int]()
+    begins, ends, owners = ([0] * len(lengths) for _ in range(3))
+    for team in sorted(range(len(teams)), key=lambda team: -sum(lengths[turn] for turn in teams[team])):
+        left, now = list(teams[team]), 0
+        while left:
+            turn = next((turn for turn in left if now + lengths[turn] - 1 not in taken), left[0])
+            left.remove(turn)
+            end = now + lengths[turn] - 1
+            while end in taken:
+                end += 1
+            taken.add(end)
+            begins[turn], ends[turn], owners[turn], now = now, end, team, end + 1
+    return begins, ends, owners
 
 
 @dataclass(frozen=True)
 class ListLines:
-    """The lines of a task's list. gap, code, prefix: (lines, lanes). last: (lines,) 1 where a fold ends."""
+    """The lines of a task's list.
+
+    gap, code, prefix: (lines, lanes). ends: (lines,) 1 + the team whose turn ends, or 0.
+    """
 
     gap: Ints
     code: Ints
     prefix: Ints
-    last: Ints
+    ends: Ints
 
 
-def list_lines(found: Schedule, gap_bits: int, mask: Mask, code: Ints, prefix: Ints) -> ListLines:
+def list_lines(found: Schedule, lanes: int, gap_bits: int, mask: Mask, code: Ints, prefix: Ints) -> ListLines:
     """The lines of a list: the words of the weights that a mask uses, all (rows, columns), as a schedule says."""
-    lanes = found.places.shape[1] * found.places.shape[2]
-    last = np.cumsum(found.fold_lines) - 1
+    pe = found.places.shape[1]
     lane, first = np.zeros((2, len(mask)), np.int64)
-    is_row = found.rows < len(mask)
-    lane[found.rows[is_row]] = np.tile(np.arange(lanes), len(last))[is_row]
-    first[found.rows[is_row]] = np.repeat(last + 1 - found.fold_lines, lanes)[is_row]
+    lane[found.rows] = (found.teams[:, None] * pe + np.arange(pe)).ravel()
+    first[found.rows] = np.repeat(found.begins, pe)
     row, column, gap = gaps_of(mask)
     skipped = escapes(gap, gap_bits)
     taken = np.cumsum(skipped + 1)  # entries of all rows so far
@@ -151,5 +215,5 @@ def list_lines(found: Schedule, gap_bits: int, mask: Mask, code: Ints, prefix: I
     )
     lines.gap[place] = gap - skipped * step
     lines.code[place], lines.prefix[place] = code[row, column], prefix[row, column]
-    lines.last[last] = 1
+    lines.ends[found.ends] = found.teams + 1
     return lines
