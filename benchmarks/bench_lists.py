@@ -2,7 +2,7 @@
 
 ``python benchmarks/bench_lists.py [NET.tsn]``; without a file a random network, 784-100-100, whose task uses a
 twentieth of the weights. Bits are those of all memories of the layer and, apart, of its buffers: every lane of a list
-has two vectors of its own.
+has two vectors of its own. ``equal``: if training made all rows of a task equally long.
 """
 
 import sys
@@ -15,6 +15,7 @@ from tsn_hw.core.network import PackedNetwork
 from tsn_hw.hardware.folding import Folding, HardwareSettings, Layout, UnitSettings
 from tsn_hw.hardware.kinds import MatrixUnit
 from tsn_hw.hardware.list_unit import ListUnit
+from tsn_hw.hardware.lists import schedule
 from tsn_hw.hardware.pipeline import least_accelerator, refold
 
 FOLDINGS: tuple[tuple[Layout, int, int], ...] = (
@@ -35,6 +36,15 @@ def told(net: PackedNetwork, unit: MatrixUnit, bits: int) -> str:
     return f"{shape:>16}{max(steps):>10}{np.mean(steps):>10.0f}{busy:>8.2f}{bits:>12}{buffers:>10}{gap:>5}"
 
 
+def equal_rows(net: PackedNetwork, unit: MatrixUnit) -> str:
+    """The cycles if every row of a task used as many weights as the others, and none of them needed an escape."""
+    used = [int(net.mask(task, unit.layers[task]).sum()) for task in range(len(net.tasks))]
+    rows = [np.array([count // unit.rows + (row < count % unit.rows) for row in range(unit.rows)]) for count in used]
+    steps = [schedule(entries, unit.pe, unit.simd).lines * unit.positions for entries in rows]
+    shape = f"equal {unit.pe} x {unit.simd}"
+    return f"{shape:>16}{max(steps):>10}{np.mean(steps):>10.0f}"
+
+
 def main() -> None:
     net = load(sys.argv[1]) if len(sys.argv) > 1 else random_mlp((784, 100, 100, 10), density=0.05)
     design = least_accelerator(net)
@@ -50,6 +60,8 @@ def main() -> None:
         unit = made.units[widest.number]
         assert isinstance(unit, MatrixUnit)
         print(told(net, unit, sum(memory.bits for memory in made.layouts_of(unit))))
+        if unit.skips_zeros:
+            print(equal_rows(net, unit))
 
 
 if __name__ == "__main__":
