@@ -21,7 +21,8 @@ from sim import Simulator
 from tsn_hw.core.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, MaxPool
 from tsn_hw.core.network import PackedNetwork
 
-ROUNDS = 15
+ROUNDS, SECONDS = 15, 1.0
+"""How often all candidates take a turn at least, and how long together where they are quick."""
 NETWORKS: dict[str, tuple[PackedNetwork, tuple[int, ...]]] = {
     "MLP 784-256-256-10": (random_mlp((784, 256, 256, 10)), (1, 64, 1024)),
     "MLP, 7-bit centroids": (random_mlp((784, 256, 256, 10), centroid_bits=7), (1, 64, 1024)),
@@ -96,13 +97,15 @@ def medians(candidates: list[Callable[[], object]]) -> np.ndarray:
     """Median seconds of every candidate, timed in turn."""
     for candidate in candidates:
         candidate()
-    seconds = np.empty((ROUNDS, len(candidates)))
-    for row in seconds:
-        for column, candidate in enumerate(candidates):
+    rows: list[list[float]] = []
+    begin = time.perf_counter()
+    while len(rows) < ROUNDS or time.perf_counter() - begin < SECONDS:
+        rows.append([])
+        for candidate in candidates:
             start = time.perf_counter()
             candidate()
-            row[column] = time.perf_counter() - start
-    return np.median(seconds, axis=0)
+            rows[-1].append(time.perf_counter() - start)
+    return np.median(rows, axis=0)
 
 
 def measure(net: PackedNetwork, batch: int) -> tuple[float, list[float]]:

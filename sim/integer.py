@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from functools import cached_property
-from typing import TYPE_CHECKING
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -43,6 +43,7 @@ class Simulator:
         task = net.task_number(task)
         self.net, self.task = net, task
         self._head = net.head(task)
+        self._keep = frozenset([self._head])
         self._plans = LayerPlans(net, task, int8_product_limit() if int8 else 0)
         self.program = kernels.compile_program(net, task, self._plans, fuse=True)
         elements = sum(math.prod(net.shapes[index]) for index, _, _ in net.run_order(task))
@@ -59,7 +60,8 @@ class Simulator:
 
     def __call__(self, x: ArrayLike) -> Int32s:
         """Logits (batch, classes) of integers ``x`` (batch, *net.input_shape) in the range of ``net.input``."""
-        return np.concatenate([self.program(chunk, {self._head})[self._head] for chunk in self.chunks(x)])
+        logits = [self.program(chunk, self._keep)[self._head] for chunk in self.chunks(x)]
+        return logits[0] if len(logits) == 1 else np.concatenate(logits)
 
     def predict(self, x: ArrayLike) -> NDArray[np.int64]:
         """Class (batch,) of integers ``x``: the first index of the largest logit."""
@@ -99,9 +101,16 @@ def _checked(net: PackedNetwork, x: ArrayLike) -> NDArray[np.integer]:
         wanted = ", ".join(map(str, net.input_shape))
         raise SettingsError(f"simulator: the input has shape {array.shape}, must be (batch, {wanted})")
     low, high = net.input.range
-    limits = np.iinfo(array.dtype)
-    if array.size and not low <= limits.min <= limits.max <= high:  # otherwise the dtype itself keeps the range
+    least, most = _limits(array.dtype)
+    if array.size and not low <= least <= most <= high:  # otherwise the dtype itself keeps the range
         smallest, largest = int(array.min()), int(array.max())
         if not low <= smallest <= largest <= high:
             raise SettingsError(f"simulator: the input holds {smallest}..{largest}, must be within {low}..{high}")
     return array
+
+
+@cache
+def _limits(dtype: np.dtype[Any]) -> tuple[int, int]:
+    """Least and largest integer of a type."""
+    limits = np.iinfo(dtype)
+    return int(limits.min), int(limits.max)

@@ -9,7 +9,7 @@ in its argument, and a maximum pooling may stand between them and spare the roun
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial, reduce
 
@@ -22,7 +22,7 @@ from torch.nn import functional
 from sim.borrowed import exact_floats
 from sim.int8 import PAIR_LIMIT
 from sim.plan import LayerPlan, LayerPlans, PartialSum, int8_pays
-from sim.proof import DTYPES, Floats, Kernel, Operation, UnprovenError, geometry, guarded
+from sim.proof import DTYPES, Floats, Guarded, Kernel, Operation, Settling, UnprovenError, case_of, geometry, held_in
 from tsn_hw.core import arithmetic
 from tsn_hw.core.arithmetic import per_channel
 from tsn_hw.core.facts import FloatRequantization
@@ -32,34 +32,85 @@ from tsn_hw.core.network import PackedNetwork, Requantization
 Compile = Callable[[], list[Operation]]
 
 
+class Chain:
+    """The operations of a stage one after the other: compiled when they first run, again where a plan was refused."""
+
+    def __init__(self, compiled: Compile) -> None:
+        self._operations = cache(compiled)
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        return self.tried(*inputs)[0]
+
+    def tried(self, *inputs: Tensor) -> tuple[Tensor, Operation]:
+        """What they give, and what gives it without a question to inputs of the same case."""
+        while True:
+            operations = self._operations()
+            try:
+                value = _one_by_one(operations, inputs)
+            except UnprovenError:
+                self._operations.cache_clear()
+                continue
+            batch = len(inputs[0])
+            return value, _composed(
+                [each.settled(batch) if isinstance(each, Settling) else each for each in operations]
+            )
+
+
 @dataclass(frozen=True)
 class Stage:
     """``values[output] = run(*values[inputs])``; after it, nothing reads the values of ``release`` again."""
 
     output: int
     inputs: tuple[int, ...]
-    run: Operation
+    run: Chain
     release: frozenset[int]
 
 
-@dataclass(frozen=True)
 class Program:
-    """The stages of one task in execution order."""
+    """The stages of one task in execution order.
 
-    stages: tuple[Stage, ...]
+    What reaches a stage follows from the case of the input. So the next batch of a case that went through all of them
+    meets the kernels that were tried, and nothing asks them again.
+    """
+
+    def __init__(self, stages: tuple[Stage, ...]) -> None:
+        self.stages = stages
+        self._tried: dict[Hashable, list[Operation]] = {}
 
     def __call__(self, x: NDArray[np.integer], keep: Collection[int]) -> dict[int, NDArray[np.int32]]:
         """Layer index -> integers, of the layers to keep, for a batch of input integers."""
         kept: dict[int, NDArray[np.int32]] = {}
         with exact_floats():
             values = {INPUT: input_tensor(x)}
-            for stage in self.stages:
-                result = values[stage.output] = stage.run(*(values[source] for source in stage.inputs))
+            case, new = case_of(values[INPUT]), list[Operation]()
+            known = self._tried.get(case)
+            for number, stage in enumerate(self.stages):
+                inputs = [values[source] for source in stage.inputs]
+                if known is None:
+                    result, operation = stage.run.tried(*inputs)
+                    new.append(operation)
+                else:
+                    result = known[number](*inputs)
+                values[stage.output] = result
                 if stage.output in keep:
-                    kept[stage.output] = result.to(torch.int32).numpy()
+                    kept[stage.output] = held_in(torch.int32, result).numpy()
                 for source in stage.release:
                     del values[source]
+            if known is None:
+                self._tried[case] = new
         return kept
+
+
+def _composed(operations: Sequence[Operation]) -> Operation:
+    return operations[0] if len(operations) == 1 else lambda *inputs: _one_by_one(operations, inputs)
+
+
+def _one_by_one(operations: Sequence[Operation], inputs: tuple[Tensor, ...]) -> Tensor:
+    first, *rest = operations
+    value = first(*inputs)
+    for operation in rest:
+        value = operation(value)
+    return value
 
 
 def input_tensor(x: NDArray[np.integer]) -> Tensor:
@@ -94,27 +145,10 @@ def compile_program(net: PackedNetwork, task: int, plans: LayerPlans, fuse: bool
     last_reader = {source: index for index, (inputs, _) in stages.items() for source in inputs}
     return Program(
         tuple(
-            Stage(index, inputs, _chain(compiled), frozenset(s for s in inputs if last_reader[s] == index))
+            Stage(index, inputs, Chain(compiled), frozenset(s for s in inputs if last_reader[s] == index))
             for index, (inputs, compiled) in stages.items()
         )
     )
-
-
-def _chain(compiled: Compile) -> Operation:
-    """The operations of a stage one after the other; compiled again where the plan was refused."""
-    operations = cache(compiled)
-
-    def run(*inputs: Tensor) -> Tensor:
-        while True:
-            first, *rest = operations()
-            try:
-                value = first(*inputs)
-            except UnprovenError:
-                operations.cache_clear()
-            else:
-                return reduce(lambda value, operation: operation(value), rest, value)
-
-    return run
 
 
 def _flattening() -> list[Operation]:
@@ -143,9 +177,9 @@ def _computing(net: PackedNetwork, task: int, index: int, plans: LayerPlans) -> 
     if isinstance(layer, Weighted):
         weights = net.weights(task, index)
 
-        def made(kernel: Kernel) -> Operation:
+        def made(kernel: Kernel) -> Guarded:
             name = "float32" if kernel.carrier == "float32" else plan.kernel
-            return guarded(kernel, weights, factor, bias, partial(plans.refuse, index, name))
+            return Guarded(kernel, weights, factor, bias, partial(plans.refuse, index, name))
 
         kernel = Kernel(geometry(layer, weights), plan.kernel)
         if plan.kernel == "int8":
@@ -160,9 +194,25 @@ def _computing(net: PackedNetwork, task: int, index: int, plans: LayerPlans) -> 
     raise refused(layer, "the simulator")
 
 
-def _in_int8(
-    kernel: Kernel, plan: LayerPlan, finish: Operation, made: Callable[[Kernel], Operation]
-) -> list[Operation]:
+@dataclass(frozen=True)
+class _BySize:
+    """A kernel for calls of many products, and one for those of few; ``macs`` are those of a sample."""
+
+    large: Guarded
+    small: Guarded | None
+    macs: int
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        return self._kernel(len(inputs[0]))(*inputs)
+
+    def settled(self, batch: int) -> Operation:
+        return self._kernel(batch).settled(batch)
+
+    def _kernel(self, batch: int) -> Guarded:
+        return self.large if self.small is None or int8_pays(batch * self.macs) else self.small
+
+
+def _in_int8(kernel: Kernel, plan: LayerPlan, finish: Operation, made: Callable[[Kernel], Guarded]) -> list[Operation]:
     """Accumulate and finish on an int8 kernel; in float32 where a call is too small for it to pay."""
     low, high = plan.facts.requantization.bounds
     small = None if "float32" in plan.refused else made(replace(kernel, carrier="float32", wide=False))
@@ -170,10 +220,10 @@ def _in_int8(
         kernel = replace(kernel, output=torch.uint8)
     large, macs = made(kernel), kernel.layer.macs(plan.facts.sources[0])
 
-    def accumulate(x: Tensor) -> Tensor:
-        return large(x) if small is None or int8_pays(len(x) * macs) else small(x)
-
-    return [accumulate, lambda value: value.clamp_(max=high) if value.dtype == torch.uint8 else finish(value)]
+    return [
+        _BySize(large, small, macs),
+        lambda value: value.clamp_(max=high) if value.dtype == torch.uint8 else finish(value),
+    ]
 
 
 def _before_rounding(requant: Requantization, plan: LayerPlan) -> tuple[Floats, Floats]:
@@ -189,7 +239,7 @@ def _before_rounding(requant: Requantization, plan: LayerPlan) -> tuple[Floats, 
 def _in_parts(layer: Weighted, factor: Floats, parts: tuple[PartialSum, ...], refuse: Callable[[], None]) -> Operation:
     """Every part is exact in float32; their sum is exact in float64."""
     operations = [
-        guarded(Kernel(geometry(layer, part.weights), "float32"), part.weights, factor, None, refuse) for part in parts
+        Guarded(Kernel(geometry(layer, part.weights), "float32"), part.weights, factor, None, refuse) for part in parts
     ]
 
     def run(x: Tensor) -> Tensor:
@@ -245,7 +295,7 @@ def _finish(requant: Requantization, plan: LayerPlan) -> Operation:
     rest = replace(requant, multiplier=np.abs(requant.multiplier))
 
     def saturate(value: Tensor) -> Tensor:
-        return value.round_().clamp_(low, high).to(dtype)
+        return held_in(dtype, value.round_().clamp_(low, high))
 
     def in_float64(acc: Tensor) -> Tensor:
         multiplier, offset = (

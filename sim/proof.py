@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -66,7 +66,12 @@ class Kernel:
             whole = weights * factor.astype(np.int64).reshape(-1, *[1] * (weights.ndim - 1))
             return lambda x: torch.from_numpy(reference.sums(self.layer, x.numpy().astype(np.int64), whole))
         kernel, operation = _scaled(weights, factor, DTYPES[self.carrier]), _operation(self.layer)
-        return lambda x: operation(x.to(kernel.dtype), kernel, add)
+        return lambda x: operation(held_in(kernel.dtype, x), kernel, add)
+
+
+def held_in(dtype: torch.dtype, x: Tensor) -> Tensor:
+    """x in a type; to ask torch costs a tenth of a small layer even where nothing is to be done."""
+    return x if x.dtype == dtype else x.to(dtype)
 
 
 def geometry(layer: Weighted, weights: Ints) -> Weighted:
@@ -76,26 +81,50 @@ def geometry(layer: Weighted, weights: Ints) -> Weighted:
     return replace(layer, name="", inputs=(INPUT,), in_channels=weights.shape[1] * layer.groups)
 
 
-def guarded(
-    kernel: Kernel, weights: Weights, factor: Floats, bias: Floats | None, refuse: Callable[[], None]
-) -> Operation:
-    """What the kernel makes, tried before it meets a new case. Where it is not right: ``refuse()``, UnprovenError."""
-    made, tried = cache(partial(kernel.make, weights, factor, bias)), set[Hashable]()
+@runtime_checkable
+class Settling(Protocol):
+    """An operation that asks something in every call, and needs not where it has been asked."""
 
-    def call(x: Tensor) -> Tensor:
-        if kernel.carrier == "int64":  # nothing that a library chooses
-            return made()(x)
-        if x.ndim == 4 and x.shape[1] == 1:
-            x = x.squeeze(1).unsqueeze(1)  # of all strides that one channel may have, those of a contiguous tensor
-        case = x.dtype, x.shape, x.stride(), torch.get_num_threads(), torch.backends.mkldnn.enabled
-        if case not in tried:
-            if not _proven(kernel, x, bias is not None, case):
-                refuse()
-                raise UnprovenError
-            tried.add(case)
-        return made()(x)
+    def __call__(self, *inputs: Tensor) -> Tensor: ...
 
-    return call
+    def settled(self, batch: int) -> Operation:
+        """What it does, unasked, in calls of this batch size of a case in which it was called before."""
+
+
+class Guarded:
+    """What a kernel makes, tried before it meets a new case. Where it is not right: ``refuse()``, UnprovenError."""
+
+    def __init__(
+        self, kernel: Kernel, weights: Weights, factor: Floats, bias: Floats | None, refuse: Callable[[], None]
+    ) -> None:
+        self._kernel, self._biased, self._refuse = kernel, bias is not None, refuse
+        self._made, self._tried = cache(partial(kernel.make, weights, factor, bias)), set[Hashable]()
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        (x,) = inputs
+        if self._kernel.carrier != "int64":  # nothing that a library chooses
+            x = self._restrided(x)
+            case = case_of(x)
+            if case not in self._tried:
+                if not _proven(self._kernel, x, self._biased, case):
+                    self._refuse()
+                    raise UnprovenError
+                self._tried.add(case)
+        return self._made()(x)
+
+    def settled(self, batch: int) -> Operation:
+        """What the kernel makes, without a question."""
+        made = self._made()
+        return made if isinstance(self._kernel.layer, Linear) else lambda x: made(self._restrided(x))
+
+    def _restrided(self, x: Tensor) -> Tensor:
+        """Of all strides that one channel may have, those of a contiguous tensor."""
+        return x.squeeze(1).unsqueeze(1) if x.ndim == 4 and x.shape[1] == 1 else x
+
+
+def case_of(x: Tensor) -> Hashable:
+    """All besides the kernel that may decide which code of a library runs."""
+    return x.dtype, x.shape, x.stride(), torch.get_num_threads(), torch.backends.mkldnn.enabled
 
 
 @cache

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sim.borrowed import exact_floats
 from sim.int8 import PAIR_LIMIT, available
-from sim.proof import Kernel, UnprovenError, guarded
+from sim.proof import Guarded, Kernel, UnprovenError
 from tsn_hw.core import arithmetic, reference
 from tsn_hw.core.arithmetic import Ints
 from tsn_hw.core.layers import INPUT, Conv2d, Linear, Weighted
@@ -121,7 +121,7 @@ def _computed(case: Case, x: Tensor, weights: Ints, offset: Ints, used: Counter[
         factor, bias = np.full(len(weights), 2.0**-shift), offset * 2.0**-shift
         if carrier == "int64":
             bias = np.zeros(len(weights))  # as planned: nothing is folded there
-        compute = guarded(Kernel(case.layer, carrier, output), weights, factor, bias, lambda: None)
+        compute = Guarded(Kernel(case.layer, carrier, output), weights, factor, bias, lambda: None)
         with exact_floats():
             soil()
             try:
