@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from tsn_hw.core.errors import ArtifactError, ExportError, FileError, shown
-from tsn_hw.core.files import write_files
+from tsn_hw.core.files import read_bytes, write_files
 from tsn_hw.core.locks import lock_of, sole_writer
 from tsn_hw.core.records import build, read_json
 
@@ -57,18 +57,41 @@ def write_folder(
             raise FileError(f"cannot write {folder}: {error.strerror or error}") from error
 
 
-def manifest_of(folder: Path, form: str = FORMAT) -> dict[str, str]:
-    """SHA-256 of every file that an export wrote into a folder, by its path; ExportError if there was none."""
+def manifest_of(folder: Path, form: str | None = FORMAT) -> dict[str, str]:
+    """SHA-256 of every file that an export wrote into a folder, by its path; ExportError if there was none.
+
+    ``form``: the kind of export that it must be, None for any.
+    """
     path = folder / MANIFEST
     if not path.is_file():
         raise ExportError(f"{folder}: is not empty and no earlier export; choose another folder")
     manifest = build(_Manifest, read_json(path, ArtifactError), str(path), ArtifactError)
-    if manifest.format != form:
+    if form is not None and manifest.format != form:
         raise ExportError(f"{folder}: {MANIFEST} is not of a {form!r}; choose another folder")
     for name in manifest.files:
         if _leads_out(name):
             raise ArtifactError(f"{path}: {shown(name)} leads out of the folder")
     return manifest.files
+
+
+def exported_files(folder: Path) -> dict[str, bytes]:
+    """The files of an export of any kind by their path in its folder; without a manifest, all files that are there.
+
+    Raises ExportError if there are none, or one is not as it was exported.
+    """
+    if not folder.is_dir():
+        raise ExportError(f"{folder}: is no folder; name one that an export was written into")
+    if not (folder / MANIFEST).is_file():
+        paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+        if not paths:
+            raise ExportError(f"{folder}: holds no file")
+        return {path.relative_to(folder).as_posix(): read_bytes(path) for path in paths}
+    digests = manifest_of(folder, None)
+    found = {name: read_bytes(folder / name) for name in digests}
+    for name, content in found.items():
+        if hashlib.sha256(content).hexdigest() != digests[name]:
+            raise ExportError(f"{folder}: {shown(name)} is not as it was exported; export it anew")
+    return found | {MANIFEST: read_bytes(folder / MANIFEST)}
 
 
 def _leads_out(name: str) -> bool:

@@ -28,6 +28,7 @@ LEAST = {
     "onnx": "net.tsn -o graphs",
     "run": "task_00.onnx x.npy",
     "c": "net.tsn -o c --samples 1",
+    "release": "net.tsn -o release",
     "check": "net.tsn",
     "hls": "net.tsn -o hls --samples 1",
     "cost": "net.tsn --device xc7z020",

@@ -1,4 +1,4 @@
-"""The commands around what runs without an FPGA: onnx, run, c."""
+"""The commands around what runs without an FPGA: onnx, run, c; and release, for what goes out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from tsn_hw.app.cli.command import File, Folder, Out, flag, paths, whole
+from tsn_hw.app.cli.command import File, Folder, Out, flag, path, paths, whole
 from tsn_hw.app.output import CommandResult
 from tsn_hw.core.errors import SettingsError
 
@@ -123,3 +123,25 @@ def c(
         if getattr(how, option) is not None:
             raise SettingsError(f"{flag(option)}: is decided by the firmware that a patch is for")
     return write_c_tasks(Firmware(how.patch, how.base), network, out, how.optimize, how.samples)
+
+
+def release(
+    network: File,
+    /,
+    *exports: Annotated[Path, Parameter(converter=path, metavar="FOLDER")],
+    out: Out,
+    license: str | None = None,
+) -> CommandResult:
+    """Gather what goes out: network, exports, model card, bill of materials (CycloneDX), licence, digests.
+
+    The same input gives the same bytes.
+
+    Args:
+        network: .tsn file, or the folder of a run, whose accuracies the model card then tells
+        exports: folders that onnx, c, hls, rtl or memories wrote
+        out: folder for MODEL_CARD.md, sbom.cdx.json, SHA256SUMS, net.tsn, and every export under its name
+        license: SPDX name of the licence of the network, such as CC-BY-4.0 (default: the model card says none)
+    """
+    from tsn_hw.app.deploy.release import write_release
+
+    return write_release(network, exports, out, license)

@@ -54,7 +54,7 @@ def completion(shell: Literal["bash", "zsh", "fish"], /) -> CommandResult:
 
 COMMANDS: dict[str, tuple[Callable[..., CommandResult], ...]] = {
     "Networks": (learning.demo, learning.init, learning.train, learning.show, learning.simulate, learning.verify),
-    "Deployment": (hardware.check, deploy.onnx, deploy.run, deploy.c),
+    "Deployment": (hardware.check, deploy.onnx, deploy.run, deploy.c, deploy.release),
     "Hardware": (
         *(hardware.hls, hardware.rtl, hardware.memories),
         *(hardware.cost, hardware.synth, hardware.calibrate),

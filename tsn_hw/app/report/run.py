@@ -93,8 +93,7 @@ def render(subject: Subject) -> str:
     if subject.measured:
         parts.append(costs.gates(subject.measured))
     parts += [sections.verification(subject), sections.provenance(subject)]
-    title = subject.path.parent.resolve().name if subject.run else subject.path.name
     shape = " × ".join(map(str, net.input_shape))
     of_layers = f"{len(net.body)} layers with weights, input {shape} of {net.input.bits} bits"
     subtitle = f"{len(net.tasks)} tasks in {len(net.banks)} bank{'s' if len(net.banks) > 1 else ''}, {of_layers}"
-    return render_page(title, subtitle, parts)
+    return render_page(subject.title, subtitle, parts)

@@ -58,6 +58,11 @@ class Subject:
     chosen: Chosen | str | None = None
     measured: tuple[Synthesis, ...] = ()
 
+    @property
+    def title(self) -> str:
+        """Name of the run, or of the file."""
+        return self.path.parent.resolve().name if self.run else self.path.name
+
     @cached_property
     def metrics(self) -> Metrics | None:
         """Accuracies, measured now."""
