@@ -19,7 +19,8 @@ OLD_STAMP := $(OLD_VENV)/.installed-$(VERSION)
 PEERS_STAMP := $(PEERS_VENV)/.installed-$(VERSION)
 PIP := -m pip install --disable-pip-version-check $(PIP_FLAGS)
 TEST_TOOLS := g++ clang++ valgrind iverilog verilator yosys yosys-config nextpnr-ice40 icepack tclsh chromium \
-	clang-tidy arm-none-eabi-gcc qemu-system-arm i686-linux-gnu-gcc powerpc-linux-gnu-gcc riscv64-unknown-elf-gcc qemu-ppc cmake
+	clang-tidy arm-none-eabi-gcc qemu-system-arm i686-linux-gnu-gcc powerpc-linux-gnu-gcc riscv64-unknown-elf-gcc qemu-ppc cmake \
+	/usr/include/event2/event.h
 
 # $(call environment,FOLDER): an empty virtual environment of $(PYTHON); an existing one of that version is kept
 define environment
@@ -78,18 +79,20 @@ $(OLD_STAMP): Makefile
 	$(OLD_VENV)/bin/python $(PIP) onnxruntime==1.17.3 onnx==1.16.2 numpy==1.26.4
 	@touch $@
 
-# The tool chains that read our QONNX files: qonnx cannot execute with onnx 1.23 or newer.
+# The tool chains that read our QONNX files: qonnx cannot execute with onnx 1.23 or newer; and LiteX, which builds systems.
 $(PEERS_STAMP): Makefile
 	@rm -f $@
 	$(call environment,$(PEERS_VENV))
-	$(PEERS_VENV)/bin/python $(PIP) qonnx==1.0.0 hls4ml==1.3.0 onnx==1.22.0 onnxruntime==1.31.1 numpy==2.4.6
+	$(PEERS_VENV)/bin/python $(PIP) qonnx==1.0.0 hls4ml==1.3.0 onnx==1.22.0 onnxruntime==1.31.1 numpy==2.4.6 \
+		litex==2024.12 migen==0.10.0 pythondata-cpu-vexriscv==1.0.1.post407 pythondata-misc-tapcfg==0.0.post517 \
+		pythondata-software-picolibc==1.7.9.post181 pythondata-software-compiler-rt==0.0.post6206
 	@touch $@
 
 # A tool that cannot be had is no error: its tests are skipped by name. Debian's packages are named like the tools.
 tools:
 	@for tool in $(TEST_TOOLS); do \
-		command -v $$tool >/dev/null && continue; \
-		package=$$(echo $$tool | sed -e 's/^clang++$$/clang/; s/^tclsh$$/tcl/; s/^icepack$$/fpga-icestorm/; s/^yosys-config$$/yosys-dev/' \
+		{ [ -e $$tool ] || command -v $$tool >/dev/null; } && continue; \
+		package=$$(echo $$tool | sed -e 's/^clang++$$/clang/; s/^tclsh$$/tcl/; s#^/usr/include/event2/.*#libevent-dev libjson-c-dev zlib1g-dev#; s/^icepack$$/fpga-icestorm/; s/^yosys-config$$/yosys-dev/' \
 			-e 's/^arm-none-eabi-gcc$$/gcc-arm-none-eabi libnewlib-arm-none-eabi/' \
 			-e 's/^i686-linux-gnu-gcc$$/gcc-i686-linux-gnu libc6-dev-i386-cross/; s/^qemu-ppc$$/qemu-user/' \
 			-e 's/^powerpc-linux-gnu-gcc$$/gcc-powerpc-linux-gnu libc6-dev-powerpc-cross/; s/^riscv64-unknown-elf-gcc$$/gcc-riscv64-unknown-elf/'); \

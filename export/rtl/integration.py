@@ -15,10 +15,19 @@ FOLDERS = {
     "tsn_registers.h": "driver",
     "tsn_driver.h": "driver",
     "tsn_driver.c": "driver",
+    "tsn_mapped.rdl": "driver",
+    "tsn_mapped.h": "driver",
+    "tsn_classify.h": "driver",
+    "tsn_classify.c": "driver",
     "tsn_accelerator.xdc": "constraints",
     "tsn_accelerator.sdc": "constraints",
     "tsn_accelerator.lpf": "constraints",
     "tsn_instance.sv": "integration",
+    "tsn_mapped.sv": "integration",
+    "tsn_litex.py": "integration",
+    "tsn_litex.h": "integration",
+    "tsn_litex.ld": "integration",
+    "tsn_litex_start.c": "integration",
 }
 """Where a file of the templates lies in the project."""
 CONSTRAINTS = "constraints/tsn_accelerator.xdc"
@@ -27,7 +36,22 @@ CONSTRAINTS = "constraints/tsn_accelerator.xdc"
 def integration_files(accelerator: Accelerator) -> dict[str, bytes]:
     """Path in the folder → content."""
     files = {f"{folder}/{name}": (IP_TEMPLATES / name).read_bytes() for name, folder in FOLDERS.items()}
-    return files | {"README.md": _readme(accelerator).encode()}
+    made = {
+        "README.md": _readme(accelerator),
+        "driver/tsn_numbers.h": render("ip/tsn_numbers.h.in", **_numbers(accelerator)),
+    }
+    return files | {name: text.encode() for name, text in made.items()}
+
+
+def _numbers(accelerator: Accelerator) -> dict[str, int]:
+    """What software must know of a network."""
+    return {
+        "inputs": accelerator.input.elements,
+        "container_bits": accelerator.container_bits,
+        "beats": accelerator.input_beats,
+        "outputs": accelerator.head.rows,
+        "tasks": len(accelerator.net.tasks),
+    }
 
 
 def _readme(accelerator: Accelerator) -> str:
@@ -36,9 +60,6 @@ def _readme(accelerator: Accelerator) -> str:
         "ip/README.md.in",
         summary=summary(accelerator),
         units="\n".join(f"{unit.title}: {unit.cycles} cycles" for unit in accelerator.units),
-        inputs=source.elements,
         format=f"{source.bits} bits, {'signed' if source.signed else 'unsigned'}",
-        container_bits=accelerator.container_bits,
-        beats=accelerator.input_beats,
-        outputs=accelerator.head.rows,
+        **_numbers(accelerator),
     )
