@@ -23,8 +23,8 @@ from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.loads import ALL_TASKS
 from tsn_hw.hardware.units import ActivationStream
 
-RUN, LOAD = 0, 1
-DONE, BAD_PACKET = 0, 4
+RUN, LOAD, RUN_TASKS = 0, 1, 2
+DONE, BAD_PACKET, REFUSED_HEADERS = 0, 4, 5
 WATCH = "-DTSN_WATCH"
 """Lets the accelerator show what its units send."""
 UNKNOWN = 16
@@ -33,11 +33,29 @@ UNKNOWN = 16
 
 @dataclass(frozen=True, eq=False)
 class RtlCall:
-    """A call of the accelerator for a task: inputs (batch, *input_shape), or with LOAD the beats of a load."""
+    """A call of the accelerator for a task: inputs (batch, *input_shape), or with LOAD the beats of a load.
+
+    With RUN_TASKS every input has a header that names its task, and ``task`` tells nothing.
+    """
 
     task: int
     inputs: Ints
     command: int = RUN
+    headers: tuple[int, ...] = ()
+
+    def beats(self, design: Accelerator) -> NDArray[np.uint64]:
+        """What the input stream carries."""
+        if self.command == LOAD:
+            return self.inputs.view(np.uint64)
+        beats = bus_beats(design, self.inputs)
+        if self.command == RUN_TASKS:
+            beats = np.hstack([np.array(self.headers, np.uint64).reshape(-1, 1), beats])
+        return beats
+
+
+def tagged_call(tasks: Sequence[int], inputs: Ints) -> RtlCall:
+    """A call whose inputs (batch, *input_shape) are each of a task of their own."""
+    return RtlCall(0, inputs, RUN_TASKS, tuple(tasks))
 
 
 def loading_calls(accelerator: Accelerator, task: int) -> list[RtlCall]:
@@ -50,7 +68,8 @@ def loading_calls(accelerator: Accelerator, task: int) -> list[RtlCall]:
 class RtlResult:
     """What a call gave.
 
-    layers: (batch, ...) integers of every unit, by name of the layer that the task runs there.
+    layers: (batch, ...) integers of every unit, by name of the layer that the task runs there; of a call of many tasks
+    the logits are those of the first task's head, with zeros behind those of smaller ones.
     steps: (unit's name, "unit" or "window") → steps that the loop took. cycles: of the whole call.
     """
 
@@ -75,10 +94,7 @@ class RtlSimulation:
         stall_percent: how often a beat comes late, and a logit is taken late; below 100. Equal seeds, equal cycles,
         in every simulator. EngineError if the simulation fails.
         """
-        design = self.accelerator
-        beats = [
-            call.inputs.view(np.uint64) if call.command == LOAD else bus_beats(design, call.inputs) for call in calls
-        ]
+        beats = [call.beats(self.accelerator) for call in calls]
         lines = [f"{stall_percent} {seed} 0\n"]
         lines += [
             f"{call.task} {len(call.inputs)} {call.command} {words.size} 0\n"
@@ -109,11 +125,11 @@ class RtlSimulation:
     def _result(self, call: RtlCall, beats: int, told: Sequence[list[str]], end: Sequence[str]) -> RtlResult:
         """The result of a call, from the lines of its words and logits and the values of its end."""
         status, cycles, taken = map(int, end[:3])
-        wanted = beats if status in (DONE, BAD_PACKET) else 0
+        wanted = beats if status in (DONE, BAD_PACKET, REFUSED_HEADERS) else 0
         if taken != wanted:
             raise EngineError(f"RTL simulation: {taken} of {wanted} beats were taken")
         result = RtlResult(status, cycles)
-        if call.command != RUN or status != DONE:
+        if call.command == LOAD or status not in (DONE, REFUSED_HEADERS):
             return result
         words = [values for kind, *values in told if kind == "words"]
         logits = [values for kind, *values in told if kind == "logit"]
@@ -126,7 +142,7 @@ class RtlSimulation:
             raise EngineError("RTL simulation: TLAST is not on the last logit alone, or bytes are missing in TKEEP")
         digits = _digits([value for value, _, _ in logits], 8)
         layer = _integers(head.output, 1, len(call.inputs), digits, name)
-        result.layers[name] = layer[:, : len(task.classes)]
+        result.layers[name] = layer if call.command == RUN_TASKS else layer[:, : len(task.classes)]
         return result
 
     def _add_watched(self, result: RtlResult, call: RtlCall, words: Sequence[list[str]], steps: str) -> None:

@@ -17,7 +17,7 @@ from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.dataflow import Channel, Dataflow, Process
 from tsn_hw.hardware.loads import packet_header
 from tsn_hw.hardware.memories import Memory
-from tsn_hw.hardware.units import Parameters, Unit
+from tsn_hw.hardware.units import Parameters
 
 RTL_TEMPLATES = TEMPLATES / "rtl"
 
@@ -68,7 +68,7 @@ def top_module(design: Accelerator) -> str:
         idle=" &&\n        ".join(idle),
         loading=_loading(design),
         channels="\n".join(map(_channel, graph.channels)),
-        processes="\n".join(_process(graph, process, design.units[process.unit]) for process in graph.processes),
+        processes="\n".join(_process(design, process) for process in graph.processes),
         watches="\n".join(_watch(graph, i, process, watch) for i, (process, watch) in pairs),
         steps=", ".join(f"{process.instance}_step" for process in graph.loops),
         **_watch_sizes(watched),
@@ -141,10 +141,10 @@ def _channel(channel: Channel) -> str:
     return wires + _instance("tsn_fifo", name, numbers, ports | {"idle": f"{name}_idle"})
 
 
-def _process(graph: Dataflow, process: Process, unit: Unit) -> str:
+def _process(design: Accelerator, process: Process) -> str:
     """The instance of a process."""
-    name, module = process.instance, f"tsn_{process.module}"
-    numbers = declared(module, {**process.parameters, **process.storage})
+    graph, name, module = design.dataflow, process.instance, f"tsn_{process.module}"
+    numbers = declared(module, {**process.parameters, **process.storage, "SLOTS": design.slots})
     inputs, outputs = graph.ends(process)
     if process.kind == "copy":
         ports = _stream("s", f"{inputs[0].name}_out") | {"m_data": f"{outputs[0].name}_in_data"}
@@ -160,14 +160,17 @@ def _process(graph: Dataflow, process: Process, unit: Unit) -> str:
     if process.kind in ("input", "output"):
         ports |= {"begin_call": "begin_call", "count": "called_count"}
     if process.layouts:
-        ports |= {"task_index": "1'b0" if unit.holds_one_task else "task_index", "load": "load"}
-    if process.kind == "unit" and unit.has_words:
-        ports["begin_call"] = "begin_call"
+        bits = design.control["TASK_BITS"]
+        one_task = design.units[process.unit].holds_one_task
+        ports |= {"named": f"{{named[{bits}], 1'b0}}" if one_task else "named", "load": "load"}
     if process.kind == "input":
-        ports |= {"s_valid": "s_axis_tvalid", "s_ready": "input_tready", "s_data": "s_axis_tdata"}
+        ports |= {"has_headers": "has_headers", "task_id": "called_task", "asks": "asks", "header": "header"}
+        ports |= {"leaves": "leaves", "s_valid": "s_axis_tvalid", "s_ready": "input_tready", "s_data": "s_axis_tdata"}
     for port, channel in zip(["s"] if len(inputs) == 1 else ["first", "second"], inputs, strict=False):
         ports |= _stream(port, f"{channel.name}_out_")
     if process.kind == "output":
+        bits = design.control["TASK_BITS"]
+        ports |= {"said": f"{{named[{bits}], named_is_refused}}", "leaves": "leaves"}
         ports |= {f"m_axis_t{end}": f"m_axis_t{end}" for end in ("valid", "ready", "data", "keep", "last")}
     for channel in outputs:
         ports |= _stream("m", f"{channel.name}_in_")

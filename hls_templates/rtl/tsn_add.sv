@@ -2,6 +2,7 @@
 // 3..7 requantization.
 module tsn_add #(
     parameter integer PE = 1,
+    parameter integer WORDS = 1,
     parameter integer FIRST_BITS = 1,
     parameter integer FIRST_SIGNED = 0,
     parameter integer SECOND_BITS = 1,
@@ -10,6 +11,7 @@ module tsn_add #(
     parameter integer OUTPUT_SIGNED = 0,
     parameter integer TASKS = 1,
     parameter integer TASK_BITS = 1,
+    parameter integer SLOTS = 2,
     parameter integer ACCUMULATOR_BITS = 1,
     parameter integer MULTIPLIER_BITS = 0,
     parameter integer OFFSET_BITS = 1,
@@ -23,7 +25,7 @@ module tsn_add #(
 ) (
     input wire clk,
     input wire reset,
-    input wire [TASK_BITS-1:0] task_index,
+    input wire [TASK_BITS:0] named,  // the task of the next inference
     input wire [128:0] load,
     input wire first_valid,
     output wire first_ready,
@@ -40,10 +42,11 @@ module tsn_add #(
     wire [18:0] parameters;
     wire unused = &{1'b0, parameters[6:0]};
     reg [7:1] done;
+    wire is_named;
     wire enable = !m_valid || m_ready;
-    assign step = enable && first_valid && second_valid;
-    assign first_ready = enable && second_valid;
-    assign second_ready = enable && first_valid;
+    assign step = enable && is_named && first_valid && second_valid;
+    assign first_ready = enable && is_named && second_valid;
+    assign second_ready = enable && is_named && first_valid;
     assign m_valid = done[7];
     assign idle = done == 0;
     always_ff @(posedge clk) begin
@@ -73,13 +76,13 @@ module tsn_add #(
         end
     endgenerate
     tsn_rescale #(
-        .PE(PE), .TASKS(TASKS), .TASK_BITS(TASK_BITS), .PARAMETER_BITS(19), .ACCUMULATOR_BITS(ACCUMULATOR_BITS),
-        .MULTIPLIER_BITS(MULTIPLIER_BITS), .OFFSET_BITS(OFFSET_BITS), .VALUE_BITS(VALUE_BITS),
+        .PE(PE), .TASKS(TASKS), .TASK_BITS(TASK_BITS), .SLOTS(SLOTS), .WORDS(WORDS), .DELAY(2), .PARAMETER_BITS(19),
+        .ACCUMULATOR_BITS(ACCUMULATOR_BITS), .MULTIPLIER_BITS(MULTIPLIER_BITS), .OFFSET_BITS(OFFSET_BITS), .VALUE_BITS(VALUE_BITS),
         .OUTPUT_BITS(OUTPUT_BITS), .OUTPUT_SIGNED(OUTPUT_SIGNED), .SCALES_FILE(SCALES_FILE),
         .SCALES_STYLE(SCALES_STYLE), .TASK_FILE(TASK_FILE), .TASK_STYLE(TASK_STYLE),
         .INDEX(INDEX), .LOADED(LOADED)
     ) i_rescale (
-        .clk(clk), .enable(enable), .task_index(task_index), .load(load), .accumulators(sums), .parameters(parameters),
-        .results(m_data)
+        .clk(clk), .reset(reset), .enable(enable), .named(named), .take(step), .is_named(is_named), .load(load),
+        .accumulators(sums), .parameters(parameters), .results(m_data)
     );
 endmodule

@@ -6,8 +6,10 @@ module tsn_average_pool #(
     parameter integer OUTPUT_BITS = 1,
     parameter integer OUTPUT_SIGNED = 0,
     parameter integer AREA = 1,
+    parameter integer WORDS = 1,  // that come out, of an inference
     parameter integer TASKS = 1,
     parameter integer TASK_BITS = 1,
+    parameter integer SLOTS = 2,
     parameter integer ACCUMULATOR_BITS = 1,
     parameter integer MULTIPLIER_BITS = 0,
     parameter integer OFFSET_BITS = 1,
@@ -21,7 +23,7 @@ module tsn_average_pool #(
 ) (
     input wire clk,
     input wire reset,
-    input wire [TASK_BITS-1:0] task_index,
+    input wire [TASK_BITS:0] named,  // the task of the next inference
     input wire [128:0] load,
     input wire s_valid,
     output wire s_ready,
@@ -35,9 +37,10 @@ module tsn_average_pool #(
     localparam integer SEEN_BITS = AREA > 1 ? $clog2(AREA) : 1;
     reg [SEEN_BITS-1:0] seen;
     reg [6:1] done;
+    wire is_named;
     wire enable = !m_valid || m_ready, is_last = seen == SEEN_BITS'(AREA - 1);
-    assign s_ready = enable;
-    assign step = enable && s_valid;
+    assign s_ready = enable && is_named;
+    assign step = enable && is_named && s_valid;
     assign m_valid = done[6];
     assign idle = done == 0 && seen == 0;
     always_ff @(posedge clk) begin
@@ -68,13 +71,13 @@ module tsn_average_pool #(
     wire [6:0] parameters;
     wire unused = &{1'b0, parameters};
     tsn_rescale #(
-        .PE(PE), .TASKS(TASKS), .TASK_BITS(TASK_BITS), .PARAMETER_BITS(7), .ACCUMULATOR_BITS(ACCUMULATOR_BITS),
-        .MULTIPLIER_BITS(MULTIPLIER_BITS), .OFFSET_BITS(OFFSET_BITS), .VALUE_BITS(VALUE_BITS),
+        .PE(PE), .TASKS(TASKS), .TASK_BITS(TASK_BITS), .SLOTS(SLOTS), .WORDS(WORDS * AREA), .PARAMETER_BITS(7),
+        .ACCUMULATOR_BITS(ACCUMULATOR_BITS), .MULTIPLIER_BITS(MULTIPLIER_BITS), .OFFSET_BITS(OFFSET_BITS), .VALUE_BITS(VALUE_BITS),
         .OUTPUT_BITS(OUTPUT_BITS), .OUTPUT_SIGNED(OUTPUT_SIGNED), .SCALES_FILE(SCALES_FILE),
         .SCALES_STYLE(SCALES_STYLE), .TASK_FILE(TASK_FILE), .TASK_STYLE(TASK_STYLE),
         .INDEX(INDEX), .LOADED(LOADED)
     ) i_rescale (
-        .clk(clk), .enable(enable), .task_index(task_index), .load(load), .accumulators(sums), .parameters(parameters),
-        .results(m_data)
+        .clk(clk), .reset(reset), .enable(enable), .named(named), .take(step), .is_named(is_named), .load(load),
+        .accumulators(sums), .parameters(parameters), .results(m_data)
     );
 endmodule

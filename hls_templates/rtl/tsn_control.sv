@@ -35,13 +35,21 @@ module tsn_control #(
     // Of the call.
     output reg [15:0] called_task,
     output reg [31:0] called_count,
-    output wire [TASK_BITS-1:0] task_index,
+    output wire has_headers,
     output reg begin_call,
     output reg begin_load,
     input wire is_refused,  // what was loaded
+    // Of an inference: its header, when it begins; then its task, the highest bit that there is one, and whether the
+    // header was refused.
+    input wire asks,
+    input wire [63:0] header,
+    output reg [TASK_BITS:0] named,
+    output reg named_is_refused,
     input wire units_idle
 );
     localparam [31:0] DONE = 0, UNKNOWN_TASK = 1, NOT_LOADED = 2, UNKNOWN_COMMAND = 3, BAD_PACKET = 4;
+    localparam [31:0] REFUSED_HEADERS = 5;
+    localparam [7:0] LOAD_CALL = 1, RUN_TASKS_CALL = 2;
     localparam [5:0] CONTROL = 6'h00, TASK_ID = 6'h10, COUNT = 6'h18, COMMAND = 6'h20;
     localparam [5:0] STATUS = 6'h28, STATUS_VALID = 6'h2C, CYCLES = 6'h30;
 
@@ -108,24 +116,46 @@ module tsn_control #(
     reg [7:0] called_command;
     wire is_listed;
     wire is_known = 32'(called_task) < 32'(MAX_TASKS) && is_listed;
-    wire is_load = (LOADS_ALL != 0 || LOADS_TASK != 0) && called_command == 1, is_all = called_task == 16'hFFFF;
+    wire is_load = (LOADS_ALL != 0 || LOADS_TASK != 0) && called_command == LOAD_CALL;
+    wire is_all = called_task == 16'hFFFF;
     reg has_all, has_task;
     reg [15:0] loaded_task;
-    wire is_missing = (LOADS_ALL != 0 && !has_all) || (LOADS_TASK != 0 && !(has_task && loaded_task == called_task));
+    reg [15:0] header_task, task_of_read, asked_task;  // of a header, in three steps
+    wire is_another = LOADS_TASK != 0 && loaded_task != (has_headers ? asked_task : called_task);
+    wire is_missing = (LOADS_ALL != 0 && !has_all) || (LOADS_TASK != 0 && !has_task);
+    assign has_headers = called_command == RUN_TASKS_CALL;
     reg [31:0] verdict;
     always_comb begin
         if (is_load) verdict = (is_all ? LOADS_ALL != 0 : LOADS_TASK != 0 && is_known) ? DONE : UNKNOWN_TASK;
+        else if (has_headers) verdict = is_missing ? NOT_LOADED : DONE;
         else if (called_command != 0) verdict = UNKNOWN_COMMAND;
         else if (!is_known) verdict = UNKNOWN_TASK;
-        else verdict = is_missing ? NOT_LOADED : DONE;
+        else verdict = is_missing || is_another ? NOT_LOADED : DONE;
     end
     assign idle = state == IDLE && !is_start;
     assign done = state == END;
-    assign task_index = TASK_BITS'(called_task);
+
+    // ---------------------------------------------------------------- headers: a step, and two in which the memory answers
+    reg [2:0] asked, fits;  // in each of the steps
+    reg has_refused;
+    wire is_good = fits[2] && is_listed && !is_another;
+    always_ff @(posedge clk) begin
+        asked <= reset ? 0 : {asked[1:0], asks && has_headers};
+        fits <= {fits[1:0], header < 64'(MAX_TASKS)};
+        {header_task, task_of_read, asked_task} <= {header[15:0], header_task, task_of_read};
+        // Without headers the task is that of the call, which is there.
+        named[TASK_BITS] <= !reset && (has_headers ? asked[2] : asks);
+        if (has_headers) named[TASK_BITS-1:0] <= is_good ? TASK_BITS'(asked_task) : 0;
+        else named[TASK_BITS-1:0] <= TASK_BITS'(called_task);
+        named_is_refused <= has_headers && !is_good;
+        if (begin_call) has_refused <= 0;
+        else if (asked[2] && !is_good) has_refused <= 1;
+    end
     generate
         if (LISTS_TASKS != 0) begin : g_tasks
             wire [PARAMETER_BITS-1:0] parameters;
             wire unused = &{1'b0, parameters};
+            wire [TASK_BITS-1:0] task_index = TASK_BITS'(state == RUN ? header_task : called_task);
             tsn_memory #(.WIDTH(PARAMETER_BITS), .DEPTH(MAX_TASKS), .STYLE(TASK_STYLE), .FILE(TASK_FILE)) i_task (
                 .clk(clk), .enable(1'b1), .address(task_index), .load(129'd0), .data(parameters)
             );
@@ -163,6 +193,7 @@ module tsn_control #(
         if (state == IDLE) {called_task, called_count, called_command} <= {task_id, count, command};
         if (state == DECIDE) status <= verdict;
         else if (state == RUN && units_idle && is_load && is_refused) status <= BAD_PACKET;
+        else if (state == RUN && units_idle && has_refused && !is_load) status <= REFUSED_HEADERS;
         if (state == END && is_load && !is_all && status == DONE) loaded_task <= called_task;
         if (state == IDLE && is_start) cycles <= 0;
         else if (state != IDLE) cycles <= cycles + 1;

@@ -16,8 +16,10 @@ module tsn_lists #(
     parameter integer OUTPUT_SIGNED = 0,
     parameter integer ROW_FOLDS = 1,
     parameter integer COLUMN_FOLDS = 1,
+    parameter integer POSITIONS = 1,
     parameter integer TASKS = 1,
     parameter integer TASK_BITS = 1,
+    parameter integer SLOTS = 2,
     parameter integer REGION_BITS = 1,
     parameter integer CODEBOOKS = 1,  // as many as regions, or one: that of the task that is loaded
     parameter integer WORD_BITS = 1,
@@ -47,8 +49,7 @@ module tsn_lists #(
 ) (
     input wire clk,
     input wire reset,
-    input wire [TASK_BITS-1:0] task_index,
-    input wire begin_call,
+    input wire [TASK_BITS:0] named,  // the task of the next inference
     input wire [128:0] load,
     input wire s_valid,
     output wire s_ready,
@@ -69,28 +70,18 @@ module tsn_lists #(
     localparam integer BANK_BITS = $clog2(VECTOR_BANKS), RESULT_BITS = RESULT_BANKS > 1 ? $clog2(RESULT_BANKS) : 1;
     localparam integer SCALES_DEPTH = TASKS * ROW_FOLDS, SCALES_ADDRESS = SCALES_DEPTH > 1 ? $clog2(SCALES_DEPTH) : 1;
 
-    // ---------------------------------------------------------------- what the task says, before the call begins
+    // ---------------------------------------------------------------- what the task of the next vector says
+    wire is_named, renew, go;
+    wire [TASK_BITS-1:0] next_task, coming;
     wire [REGION_BITS+2*LINE_BITS+6:0] parameters;
-    wire [REGION_BITS-1:0] region = parameters[REGION_BITS:1];
-    wire [5:0] shift = parameters[REGION_BITS+6:REGION_BITS+1];
-    tsn_memory #(
-        .WIDTH(REGION_BITS + 2 * LINE_BITS + 7), .DEPTH(TASKS), .STYLE(TASK_STYLE), .FILE(TASK_FILE),
-        .PLACE({8'd4, INDEX}), .LOADS(32'(LOADED[4]))
-    ) i_task (
-        .clk(clk), .enable(1'b1), .address(task_index), .load(load), .data(parameters)
+    tsn_tasks #(
+        .TASKS(TASKS), .TASK_BITS(TASK_BITS), .SLOTS(SLOTS), .VECTORS(POSITIONS),
+        .PARAMETER_BITS(REGION_BITS + 2 * LINE_BITS + 7), .TASK_FILE(TASK_FILE), .TASK_STYLE(TASK_STYLE),
+        .INDEX(INDEX), .LOADS(32'(LOADED[4]))
+    ) i_tasks (
+        .clk(clk), .reset(reset), .named(named), .load(load), .take(renew), .go(go), .coming(coming),
+        .is_there(is_named), .task_index(next_task), .parameters(parameters)
     );
-    reg [LINE_BITS-1:0] first_line, final_line;
-    reg [SCALES_ADDRESS-1:0] scales_base, scales_start;
-    integer i;
-    always_comb begin  // products with constants, without multipliers
-        scales_start = 0;
-        for (i = 0; i < TASKS; i = i + 1) if (task_index == TASK_BITS'(i)) scales_start = SCALES_ADDRESS'(i * ROW_FOLDS);
-    end
-    always_ff @(posedge clk) begin
-        first_line <= parameters[REGION_BITS+7+:LINE_BITS];
-        final_line <= parameters[REGION_BITS+7+LINE_BITS+:LINE_BITS];
-        scales_base <= scales_start;
-    end
 
     // ---------------------------------------------------------------- vectors arrive
     reg [BANK_BITS-1:0] bank_in, bank;  // that arrives; whose lists run
@@ -114,24 +105,32 @@ module tsn_lists #(
     end
 
     // ---------------------------------------------------------------- stage 0: the next line
-    reg [LINE_BITS-1:0] line;
-    reg is_running;  // in the middle of a list
+    reg [LINE_BITS-1:0] line, final_line;
+    reg [REGION_BITS-1:0] region;
+    reg [TASK_BITS-1:0] task0;
+    reg [5:0] shift0;
+    reg is_known, is_running;  // the task of the vector; in the middle of its list
     reg [RESULT_BITS:0] claimed;  // banks of results that are written, full, or still read
     wire frees;
     assign is_final = line == final_line;
-    assign step = is_running || (waiting != 0 && claimed != (RESULT_BITS + 1)'(RESULT_BANKS));
+    assign step = is_running || (is_known && waiting != 0 && claimed != (RESULT_BITS + 1)'(RESULT_BANKS));
+    assign renew = !is_known || (step && is_final);
     always_ff @(posedge clk) begin
         if (reset) begin
+            is_known <= 0;
             is_running <= 0;
             claimed <= 0;
             bank <= 0;
         end else begin
+            if (renew) is_known <= is_named;
             if (step) is_running <= !is_final;
             if (step && is_final) bank <= bank == BANK_BITS'(VECTOR_BANKS - 1) ? 0 : bank + 1;
             claimed <= claimed + (RESULT_BITS + 1)'(step && !is_running) - (RESULT_BITS + 1)'(frees);
         end
-        if (begin_call || (step && is_final)) line <= first_line;
-        else if (step) line <= line + 1;
+        if (renew) begin
+            {final_line, line, shift0, region} <= parameters[REGION_BITS+2*LINE_BITS+6:1];
+            task0 <= next_task;
+        end else if (step) line <= line + 1;
     end
     wire [LANES*ENTRY_BITS+END_BITS-1:0] entries;
     wire [END_BITS-1:0] ends_now = entries[LANES*ENTRY_BITS+:END_BITS];  // 1 + the team whose turn ends in this line, or 0
@@ -146,6 +145,9 @@ module tsn_lists #(
     reg [ADD:1] valid;
     reg [FIND:1] final_of;
     reg [FIND*BANK_BITS-1:0] bank_of;  // of stage 1 in the lowest bits
+    reg [FIND*REGION_BITS-1:0] region_of;
+    reg [(ADD-READ)*TASK_BITS-1:0] task_of;
+    reg [ADD*6-1:0] shift_of;
     reg [(ADD-READ)*END_BITS-1:0] ends_of;  // of stage FIND in the lowest bits
     integer t;
     reg [SIMD-1:0] begins;  // teams for whom the line at stage READ is the first of a turn
@@ -161,6 +163,9 @@ module tsn_lists #(
         end
         final_of <= {final_of[FIND-1:1], is_final};
         bank_of <= {bank_of[(FIND-1)*BANK_BITS-1:0], bank};
+        region_of <= {region_of[(FIND-1)*REGION_BITS-1:0], region};
+        task_of <= {task_of[(ADD-READ-1)*TASK_BITS-1:0], task0};
+        shift_of <= {shift_of[(ADD-1)*6-1:0], shift0};
         ends_of <= ((ADD - READ) * END_BITS)'({ends_of, ends_now});
     end
     wire [END_BITS-1:0] ends_soon = ends_of[(ADD-2*READ-1)*END_BITS+:END_BITS];  // of stage ADD - READ
@@ -224,7 +229,7 @@ module tsn_lists #(
             // Its centroid, which waits for the activation.
             wire [CODEBOOK_BITS-1:0] place;
             wire [CENTROID_BITS-1:0] decoded;
-            if (CODEBOOKS > 1) assign place = {region, word};
+            if (CODEBOOKS > 1) assign place = {region_of[(FIND-1)*REGION_BITS+:REGION_BITS], word};
             else assign place = word;
             tsn_codebook #(
                 .WIDTH(CENTROID_BITS), .ADDRESS_BITS(CODEBOOK_BITS), .DEPTH(CODEBOOKS << WORD_BITS),
@@ -251,7 +256,9 @@ module tsn_lists #(
     // ---------------------------------------------------------------- turns that end: the PE sums of a team
     reg [PE*ACCUMULATOR_BITS-1:0] held_sums, ended_sums;
     integer e;
-    reg is_turn, is_read;  // sums are held; their scales are read
+    reg [5:0] shift;  // of the sums that are held
+    reg is_turn;  // sums are held
+    wire turn_ends = valid[ADD-READ] && ends_soon != 0;  // soon; its scales are read in the next cycle
     always_comb begin
         ended_sums = 0;
         for (e = 0; e < SIMD; e = e + 1) begin
@@ -260,10 +267,16 @@ module tsn_lists #(
     end
     always_ff @(posedge clk) begin
         is_turn <= !reset && valid[ADD] && ends != 0;
-        is_read <= !reset && valid[ADD-READ] && ends_soon != 0;
-        held_sums <= ended_sums;
+        {held_sums, shift} <= {ended_sums, shift_of[(ADD-1)*6+:6]};
     end
-    reg [SCALES_ADDRESS-1:0] scales_address, scales_end;
+    wire [TASK_BITS-1:0] turn_task = task_of[(ADD-READ-1)*TASK_BITS+:TASK_BITS];
+    reg [PLACE_BITS-1:0] turn;  // of the vector, that ends next
+    reg [SCALES_ADDRESS-1:0] scales_address, scales_start;
+    integer i;
+    always_comb begin  // products with constants, without multipliers
+        scales_start = 0;
+        for (i = 0; i < TASKS; i = i + 1) if (turn_task == TASK_BITS'(i)) scales_start = SCALES_ADDRESS'(i * ROW_FOLDS);
+    end
     wire [PE*TURN_BITS-1:0] scales;
     tsn_memory #(
         .WIDTH(PE * TURN_BITS), .DEPTH(SCALES_DEPTH), .STYLE(SCALES_STYLE), .FILE(SCALES_FILE),
@@ -272,9 +285,9 @@ module tsn_lists #(
         .clk(clk), .enable(1'b1), .address(scales_address), .load(load), .data(scales)
     );
     always_ff @(posedge clk) begin
-        scales_end <= scales_base + SCALES_ADDRESS'(ROW_FOLDS - 1);
-        if (begin_call) scales_address <= scales_base;
-        else if (is_read) scales_address <= scales_address == scales_end ? scales_base : scales_address + 1;
+        if (reset) turn <= 0;
+        else if (turn_ends) turn <= turn == PLACE_BITS'(ROW_FOLDS - 1) ? 0 : turn + 1;
+        if (turn_ends) scales_address <= turn == 0 ? scales_start : scales_address + 1;
     end
 
     // ---------------------------------------------------------------- results, and their way out
@@ -332,5 +345,5 @@ module tsn_lists #(
         end
     endgenerate
     assign idle = filled == 0 && arriving == 0 && claimed == 0 && !m_valid;
-    wire unused = &{1'b0, parameters[0], region};
+    wire unused = &{1'b0, go, coming, parameters[0], region_of};
 endmodule

@@ -13,8 +13,10 @@ module tsn_matrix #(
     parameter integer OUTPUT_SIGNED = 0,
     parameter integer ROW_FOLDS = 1,
     parameter integer COLUMN_FOLDS = 1,
+    parameter integer POSITIONS = 1,
     parameter integer TASKS = 1,
     parameter integer TASK_BITS = 1,
+    parameter integer SLOTS = 2,
     parameter integer REGIONS = 1,
     parameter integer REGION_BITS = 1,
     parameter integer CODEBOOKS = 1,  // as many as regions, or one: that of the task that is loaded
@@ -41,8 +43,7 @@ module tsn_matrix #(
 ) (
     input wire clk,
     input wire reset,
-    input wire [TASK_BITS-1:0] task_index,
-    input wire begin_call,
+    input wire [TASK_BITS:0] named,  // the task of the next inference
     input wire [128:0] load,
     input wire s_valid,
     output wire s_ready,
@@ -62,58 +63,53 @@ module tsn_matrix #(
     localparam integer MASK_ADDRESS = MASK_DEPTH > 1 ? $clog2(MASK_DEPTH) : 1;
     localparam integer SCALES_ADDRESS = SCALES_DEPTH > 1 ? $clog2(SCALES_DEPTH) : 1;
 
-    // ---------------------------------------------------------------- what the task says, before the call begins
+    // ---------------------------------------------------------------- what the task of the next vector says
+    wire is_named, renew, go;
+    wire [TASK_BITS-1:0] next_task, coming;
     wire [REGION_BITS+6:0] parameters;
-    wire [REGION_BITS-1:0] region = parameters[REGION_BITS:1];
-    wire [5:0] shift = parameters[REGION_BITS+6:REGION_BITS+1];
-    tsn_memory #(
-        .WIDTH(REGION_BITS + 7), .DEPTH(TASKS), .STYLE(TASK_STYLE), .FILE(TASK_FILE), .PLACE({8'd4, INDEX}),
-        .LOADS(32'(LOADED[4]))
-    ) i_task (
-        .clk(clk), .enable(1'b1), .address(task_index), .load(load), .data(parameters)
+    wire [REGION_BITS-1:0] next_region = parameters[REGION_BITS:1];
+    tsn_tasks #(
+        .TASKS(TASKS), .TASK_BITS(TASK_BITS), .SLOTS(SLOTS), .VECTORS(POSITIONS), .PARAMETER_BITS(REGION_BITS + 7),
+        .TASK_FILE(TASK_FILE), .TASK_STYLE(TASK_STYLE), .INDEX(INDEX), .LOADS(32'(LOADED[4]))
+    ) i_tasks (
+        .clk(clk), .reset(reset), .named(named), .load(load), .take(renew), .go(go), .coming(coming),
+        .is_there(is_named), .task_index(next_task), .parameters(parameters)
     );
-
-    reg [WORDS_ADDRESS-1:0] words_base, words_address;
-    reg [MASK_ADDRESS-1:0] mask_base;
-    reg [SCALES_ADDRESS-1:0] scales_base, scales_address;
     reg [WORDS_ADDRESS-1:0] words_start;
     reg [MASK_ADDRESS-1:0] mask_start;
-    reg [SCALES_ADDRESS-1:0] scales_start;
     integer i;
     always_comb begin  // products with constants, without multipliers
         words_start = 0;
         mask_start = 0;
-        scales_start = 0;
-        for (i = 0; i < REGIONS; i = i + 1) if (region == REGION_BITS'(i)) words_start = WORDS_ADDRESS'(i * LINES);
-        for (i = 0; i < TASKS; i = i + 1) begin
-            if (task_index == TASK_BITS'(i)) begin
-                mask_start = MASK_ADDRESS'(i * LINES);
-                scales_start = SCALES_ADDRESS'(i * ROW_FOLDS);
-            end
+        for (i = 0; i < REGIONS; i = i + 1) begin
+            if (next_region == REGION_BITS'(i)) words_start = WORDS_ADDRESS'(i * LINES);
         end
+        for (i = 0; i < TASKS; i = i + 1) if (next_task == TASK_BITS'(i)) mask_start = MASK_ADDRESS'(i * LINES);
     end
 
     // ---------------------------------------------------------------- stage 0: which line, which word of the vector
     reg [ROW_BITS-1:0] row_fold;
     reg [COLUMN_BITS-1:0] column_fold;
+    reg [WORDS_ADDRESS-1:0] words_address;
+    reg is_known;  // the task of the vector
     wire is_first_row = row_fold == 0, is_last_row = row_fold == ROW_BITS'(ROW_FOLDS - 1);
     wire is_first = column_fold == 0, is_last = column_fold == COLUMN_BITS'(COLUMN_FOLDS - 1);
     wire enable = !m_valid || m_ready;
     wire is_read = is_first_row || DEPTHWISE != 0;
-    assign step = enable && (!is_read || s_valid);
-    assign s_ready = enable && is_read;
+    assign step = enable && is_known && (!is_read || s_valid);
+    assign s_ready = enable && is_known && is_read;
+    assign renew = !is_known || (step && is_last && is_last_row);
     always_ff @(posedge clk) begin
-        words_base <= words_start;
-        mask_base <= mask_start;
-        scales_base <= scales_start;
         if (reset) begin
             row_fold <= 0;
             column_fold <= 0;
-        end else if (step) begin
-            column_fold <= is_last ? 0 : column_fold + 1;
-            if (is_last) row_fold <= is_last_row ? 0 : row_fold + 1;
+            is_known <= 0;
+        end else begin
+            if (step) column_fold <= is_last ? 0 : column_fold + 1;
+            if (step && is_last) row_fold <= is_last_row ? 0 : row_fold + 1;
+            if (renew) is_known <= is_named;
         end
-        if (begin_call || (step && is_last && is_last_row)) words_address <= words_base;
+        if (renew) words_address <= words_start;
         else if (step) words_address <= words_address + 1;
     end
 
@@ -130,7 +126,7 @@ module tsn_matrix #(
         if (HAS_MASK != 0) begin : g_mask
             reg [MASK_ADDRESS-1:0] mask_address;
             always_ff @(posedge clk) begin
-                if (begin_call || (step && is_last && is_last_row)) mask_address <= mask_base;
+                if (renew) mask_address <= mask_start;
                 else if (step) mask_address <= mask_address + 1;
             end
             tsn_memory #(
@@ -141,7 +137,7 @@ module tsn_matrix #(
             );
         end else begin : g_full
             assign mask = {LANES{1'b1}};
-            wire unused = &{1'b0, mask_base};
+            wire unused = &{1'b0, mask_start};
         end
     endgenerate
 
@@ -171,7 +167,13 @@ module tsn_matrix #(
 
     // ---------------------------------------------------------------- what is in which stage
     reg [6:1] valid, first, last;
+    reg [4:1] first_row;
     reg [12:7] done;
+    reg [REGION_BITS-1:0] region, region1, region2;  // of stages 0, 1, 2
+    reg [TASK_BITS-1:0] task0;
+    reg [5:0] shift0;
+    reg [4*TASK_BITS-1:0] tasks;  // of stages 1 to 4, the last in the highest bits
+    reg [7*6-1:0] shifts;  // of stages 1 to 7
     always_ff @(posedge clk) begin
         if (reset) begin
             valid <= 0;
@@ -183,13 +185,23 @@ module tsn_matrix #(
         if (enable) begin
             first <= {first[5:1], is_first};
             last <= {last[5:1], is_last};
+            first_row <= {first_row[3:1], is_first_row};
+            {region1, region2} <= {region, region1};
+            tasks <= (4 * TASK_BITS)'({tasks, task0});
+            shifts <= {shifts[6*6-1:0], shift0};
         end
+        if (renew) {region, task0, shift0} <= {next_region, next_task, parameters[REGION_BITS+6:REGION_BITS+1]};
     end
     assign m_valid = done[12];
     assign idle = valid == 0 && done == 0 && is_first_row && is_first;
 
     // ---------------------------------------------------------------- scales: read in stage 5, there in stage 7
-    reg [SCALES_ADDRESS-1:0] scales_end;
+    wire [TASK_BITS-1:0] task4 = tasks[3*TASK_BITS+:TASK_BITS];
+    reg [SCALES_ADDRESS-1:0] scales_address, scales_start;
+    always_comb begin
+        scales_start = 0;
+        for (i = 0; i < TASKS; i = i + 1) if (task4 == TASK_BITS'(i)) scales_start = SCALES_ADDRESS'(i * ROW_FOLDS);
+    end
     wire [PE*(MULTIPLIER_BITS+OFFSET_BITS)-1:0] scales;
     tsn_memory #(
         .WIDTH(PE * (MULTIPLIER_BITS + OFFSET_BITS)), .DEPTH(SCALES_DEPTH), .STYLE(SCALES_STYLE), .FILE(SCALES_FILE),
@@ -198,11 +210,7 @@ module tsn_matrix #(
         .clk(clk), .enable(enable), .address(scales_address), .load(load), .data(scales)
     );
     always_ff @(posedge clk) begin
-        scales_end <= scales_base + SCALES_ADDRESS'(ROW_FOLDS - 1);
-        if (begin_call) scales_address <= scales_base;
-        else if (enable && valid[5] && last[5]) begin
-            scales_address <= scales_address == scales_end ? scales_base : scales_address + 1;
-        end
+        if (enable && valid[4] && last[4]) scales_address <= first_row[4] ? scales_start : scales_address + 1;
     end
 
     // ---------------------------------------------------------------- the rows
@@ -222,7 +230,7 @@ module tsn_matrix #(
                     if (COLUMN < SIMD) begin : g_lane
                         wire [CENTROID_BITS-1:0] decoded;
                         wire [CODEBOOK_BITS-1:0] place;
-                        if (CODEBOOKS > 1) assign place = {region, words[LANE*WORD_BITS+:WORD_BITS]};
+                        if (CODEBOOKS > 1) assign place = {region2, words[LANE*WORD_BITS+:WORD_BITS]};
                         else assign place = words[LANE*WORD_BITS+:WORD_BITS];
                         tsn_codebook #(
                             .WIDTH(CENTROID_BITS), .ADDRESS_BITS(CODEBOOK_BITS), .DEPTH(CODEBOOKS << WORD_BITS),
@@ -276,11 +284,11 @@ module tsn_matrix #(
                 .ACCUMULATOR_BITS(ACCUMULATOR_BITS), .MULTIPLIER_BITS(MULTIPLIER_BITS), .OFFSET_BITS(OFFSET_BITS),
                 .VALUE_BITS(VALUE_BITS), .OUTPUT_BITS(OUTPUT_BITS), .OUTPUT_SIGNED(OUTPUT_SIGNED)
             ) i_requantize (
-                .clk(clk), .enable(enable), .shift(shift), .accumulator(accumulator),
+                .clk(clk), .enable(enable), .shift(shifts[6*6+:6]), .accumulator(accumulator),
                 .multiplier(scale[MULTIPLIER_PORT-1:0]), .offset(scale[MULTIPLIER_BITS+:OFFSET_BITS]),
                 .result(m_data[p*OUTPUT_BITS+:OUTPUT_BITS])
             );
         end
     endgenerate
-    wire unused_known = parameters[0];
+    wire unused_named = &{1'b0, go, coming, parameters[0], region2};
 endmodule

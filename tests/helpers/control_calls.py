@@ -73,7 +73,7 @@ class Caller:
         """One that ends by itself, more often than not of what has been loaded last."""
         kind = self.rng.choice(["run", "load", "wrong", "unknown"], p=[0.5, 0.25, 0.2, 0.05])
         if kind == "unknown":
-            return Call(int(self.rng.integers(2, 256)), self.task(), int(self.rng.integers(3)), self.inputs[0])
+            return Call(int(self.rng.integers(3, 256)), self.task(), int(self.rng.integers(3)), self.inputs[0])
         if kind == "run" or not self.loads:
             return self.run(RUN if kind == "run" else LOAD)
         task = int(self.rng.choice(list(self.loads)))

@@ -13,7 +13,17 @@ from tests.helpers.turns import random_turns
 from tests.rtl.test_rtl import needs_verilator
 
 RTL = Path(__file__).parents[2] / "hls_templates" / "rtl"
-SOURCES = ("tsn_lists", "tsn_memory", "tsn_part", "tsn_buffer", "tsn_codebook", "tsn_requantize", "tsn_sum")
+SOURCES = (
+    "tsn_lists",
+    "tsn_tasks",
+    "tsn_slots",
+    "tsn_memory",
+    "tsn_part",
+    "tsn_buffer",
+    "tsn_codebook",
+    "tsn_requantize",
+    "tsn_sum",
+)
 WORD_BITS, CENTROID_BITS, MULTIPLIER_BITS, OFFSET_BITS, SHIFT = 3, 6, 7, 14, 7
 
 TOOLS = {
@@ -38,14 +48,15 @@ MEMORIES = '-DTSN_MEMORIES="./"'
 
 BENCH = """
 module bench;
-    reg clk = 0, reset = 1, begin_call = 0, s_valid = 0, m_ready = 0;
+    reg clk = 0, reset = 1, s_valid = 0, m_ready = 0;
     wire s_ready, m_valid, step, idle;
-    reg [{task_bits}-1:0] task_index = 0;
+    reg [{task_bits}:0] named = 0;
     wire [{input_width}-1:0] s_data;
     wire [{output_width}-1:0] m_data;
     reg [{input_width}-1:0] inputs[0:{words}-1];
     reg [31:0] calls[0:{calls}*2-1];
     integer stalls, seen;
+    integer unnamed = 0;
     integer call = 0, waited = 0, given = 0, left_in = 0, left_out = 0, steps = 0, cycle = 0;
     initial begin
         seen = $value$plusargs("stalls=%d", stalls);
@@ -55,7 +66,7 @@ module bench;
     assign s_data = s_valid ? inputs[given] : {{{input_width}{{1'bx}}}};
     always #5 clk = !clk;
     tsn_lists #({parameters}) unit (
-        .clk(clk), .reset(reset), .task_index(task_index), .begin_call(begin_call), .load(129'd0),
+        .clk(clk), .reset(reset), .named(named), .load(129'd0),
         .s_valid(s_valid), .s_ready(s_ready), .s_data(s_data),
         .m_valid(m_valid), .m_ready(m_ready), .m_data(m_data), .step(step), .idle(idle)
     );
@@ -63,10 +74,11 @@ module bench;
         cycle <= cycle + 1;
         reset <= cycle < 3;
         waited <= waited + 1;
-        begin_call <= 0;
+        named <= {{unnamed != 0, {task_bits}'(calls[2*call])}};
+        if (unnamed != 0) unnamed <= unnamed - 1;
         if (cycle > 5) begin
             if (waited == 8) begin
-                begin_call <= 1;
+                unnamed <= calls[2*call+1];
                 steps <= 0;
                 left_in <= calls[2*call+1] * {column_folds};
                 left_out <= calls[2*call+1] * {row_folds};
@@ -88,12 +100,10 @@ module bench;
                     $display("call %0d", steps);
                     if (call == {calls} - 1) $finish;
                     call <= call + 1;
-                    task_index <= calls[2*(call + 1 < {calls} ? call + 1 : 0)];
                     waited <= 0;
                 end
             end
         end else begin
-            task_index <= calls[0];
             waited <= 0;
         end
         if (cycle > 200000) begin
@@ -246,7 +256,7 @@ def parameters_of(shape: Shape, built: Built) -> dict[str, int | str]:
     return {
         "PE": shape.pe, "SIMD": shape.simd, "INPUT_BITS": 4, "INPUT_SIGNED": int(shape.signed_input),
         "OUTPUT_BITS": 8, "OUTPUT_SIGNED": int(shape.signed_output), "ROW_FOLDS": shape.row_folds,
-        "COLUMN_FOLDS": shape.column_folds, "END_BITS": shape.simd.bit_length(), "TASKS": tasks,
+        "COLUMN_FOLDS": shape.column_folds, "END_BITS": shape.simd.bit_length(), "TASKS": tasks, "SLOTS": 16,
         "TASK_BITS": max(1, (tasks - 1).bit_length()), "REGION_BITS": max(1, (shape.regions - 1).bit_length()),
         "CODEBOOKS": shape.regions, "WORD_BITS": WORD_BITS, "GAP_BITS": shape.gap_bits,
         "PLACE_BITS": place_bits(shape), "LINE_BITS": max(1, (len(built.lines) - 1).bit_length()),

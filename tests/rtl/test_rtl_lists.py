@@ -16,7 +16,7 @@ from tests.helpers.rtl_designs import different_integers, icarus, needs_iverilog
 from tests.rtl.test_rtl import CONV, MLP, RESIDUAL, needs_verilator
 from tsn_hw.hardware.pipeline import accelerator
 
-LAYOUTS = {"all": ("lists",), "mixed": ("lists", "dense"), "mixed otherwise": ("dense", "lists")}
+LAYOUTS = {"all": ("lists",), "dense": ("dense",), "mixed": ("lists", "dense"), "mixed otherwise": ("dense", "lists")}
 
 
 def design(recipe: Recipe, pe: int, simd: int, mask="deep", layout="all", **room: int):

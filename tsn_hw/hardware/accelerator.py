@@ -17,6 +17,8 @@ from tsn_hw.hardware.loads import ALL_TASKS, Load, load
 from tsn_hw.hardware.memories import MIN_DEPTH, Memory, MemoryLayout
 from tsn_hw.hardware.units import Parameters, Unit
 
+STAGES = 48
+"""Most cycles that a word takes through a unit with its window, converter and FIFOs, besides the steps of loops."""
 MAX_BITS = 2**32
 """Most bits of all memories of an accelerator; the largest parts have an eighth of that on chip."""
 
@@ -67,6 +69,19 @@ class Accelerator(Design):
                 deep = (channel for channel in channels if channel.depth > MIN_DEPTH)
                 found[process.unit] = tuple(Memory(name, "fifo", c.depth, c.width_bits, writable=True) for c in deep)
         return found
+
+    @cached_property
+    def slots(self) -> int:
+        """Places for what is said of an inference when it begins, a power of two; one fewer are under way at most.
+
+        So many that this slows nobody down: in a unit an inference arrives, is worked on and leaves, each in at most
+        an interval, and a word takes :data:`STAGES` cycles to the next unit.
+        """
+        loops, tasks = len(self.units), range(len(self.net.tasks))
+        busiest = min(max(unit.cycles_of(task) for unit in self.units) for task in tasks)
+        interval = max(self.input_beats, self.head.rows, busiest)
+        under_way = 2 + 3 * loops + -(-STAGES * loops // interval)
+        return 1 << under_way.bit_length()
 
     @cached_property
     def control(self) -> Parameters:
