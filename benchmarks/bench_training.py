@@ -2,7 +2,8 @@
 
     python benchmarks/bench_training.py [--threads 1] [--rounds 15]
 
-Plain torch is the float network with biases and ReLUs, no masks, no quantizers. The ratio is of the medians.
+Plain torch is the float network with biases and ReLUs, no masks, no quantizers, in the same memory format. The ratio
+is of the medians.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from tsn_hw.learn.freezing import commit
 from tsn_hw.learn.models import SubnetModel
 from tsn_hw.learn.quantize import refit
 from tsn_hw.learn.settings import Formats, TrainSettings
-from tsn_hw.learn.training import generator_of, start_task, to_real
+from tsn_hw.learn.training import generator_of, reproducible, start_task, to_real
 
 CASES: list[tuple[str, Architecture, int, float]] = [
     ("784-100-100-10, batch 256", mlp((1, 28, 28), (100, 100)), 256, 4.0),
@@ -87,10 +88,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
     print(f"{'network':36} {'TSN ms':>9} {'torch ms':>9} {'ratio':>6} {'aim':>5}")
     for name, architecture, batch, aim in CASES:
-        ours, dense = interleaved(*steps(architecture, batch), options.rounds)
+        with reproducible(options.threads):
+            ours, dense = interleaved(*steps(architecture, batch), options.rounds)
         print(f"{name:36} {1e3 * ours:9.2f} {1e3 * dense:9.2f} {ours / dense:6.2f} {aim:5.1f}")
 
 

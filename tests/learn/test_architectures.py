@@ -4,11 +4,13 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from tests.helpers.learning import model_of, residual
 from tsn_hw.core.errors import NetworkError, SettingsError
 from tsn_hw.core.layers import INPUT, Add, Conv2d, Linear, MaxPool, Shape, Weighted
 from tsn_hw.learn.architectures import Architecture
+from tsn_hw.learn.baselines import DenseModel
 from tsn_hw.learn.bodies import alexnet, mlp, resnet18, tinynet
 
 
@@ -190,3 +192,28 @@ def test_what_is_no_body_is_refused(build: Callable[[], Architecture], message: 
     with pytest.raises(SettingsError) as error:
         build()
     assert str(error.value) == message
+
+
+def test_channels_lie_last_in_memory_only_where_torch_is_right_about_it() -> None:
+    assert alexnet((3, 32, 32)).channels_last
+    assert tinynet((8, 64, 64), hidden=(8,)).channels_last
+    assert not alexnet((2, 32, 32)).channels_last  # torch 2.13 corrupts its heap with two channels
+    assert not alexnet((3, 32, 32), channels=(64, 12)).channels_last
+    assert not tinynet((3, 1, 64), hidden=(8,)).channels_last  # and computes garbage where maps are one pixel high
+    assert not mlp((3, 8, 8), (8,)).channels_last
+
+
+@pytest.mark.parametrize("batch", [2, 5])
+def test_gradients_are_the_same_with_channels_first_or_last(batch: int) -> None:
+    bodies = [alexnet((3, 16, 16), (8, 16), (16,), dropout=0.0) for _ in range(2)]
+    bodies[1].__dict__["channels_last"] = False  # a cached property
+    images = torch.rand(batch, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    gradients, layouts = [], []
+    for body in bodies:
+        model = DenseModel(body, 3, torch.Generator().manual_seed(0))
+        layouts.append(model.laid_out(images).is_contiguous())
+        F.cross_entropy(model(images), torch.arange(batch) % 3).backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    assert layouts == [False, True]
+    for last, first in zip(*gradients, strict=True):
+        torch.testing.assert_close(last, first, rtol=1e-3, atol=1e-5)

@@ -16,7 +16,7 @@ from tsn_hw.core.arithmetic import ActFormat
 
 AnyTensor: TypeAlias = Tensor | IntQuantTensor
 """Plain numbers in training, numbers with scale and bit width in evaluation."""
-CALIBRATION_VALUES = 1 << 22
+CALIBRATION_VALUES = 1 << 20
 """Values, about, on which the grid of an activation is tried; large feature maps have fifty million."""
 
 

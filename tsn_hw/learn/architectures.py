@@ -75,6 +75,18 @@ class Architecture:
             shapes.append(layer.output_shape(*(self.input_shape if i == INPUT else shapes[i] for i in layer.inputs)))
         return tuple(shapes)
 
+    @cached_property
+    def channels_last(self) -> bool:
+        """Whether training may keep the channels of maps side by side in memory, which pools and convolutions prefer.
+
+        Only for maps that torch is known to be right about: with two channels, or maps one pixel high or wide, 2.13
+        corrupts its heap or computes garbage. Inputs have 3 channels or 8, maps a multiple of 8.
+        """
+        maps = [shape for shape in self.shapes() if len(shape) == 3]
+        grouped = any(layer.groups > 1 for layer in self.layers if isinstance(layer, Conv2d))
+        inputs = len(self.input_shape) == 3 and (self.input_shape[0] == 3 or self.input_shape[0] % 8 == 0)
+        return bool(maps) and inputs and not grouped and all(c % 8 == 0 and min(h, w) > 1 for c, h, w in maps)
+
     @property
     def features(self) -> int:
         """Number of features that a head reads."""

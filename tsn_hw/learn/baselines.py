@@ -46,7 +46,7 @@ class DenseModel(Interpreter):
 
     def features(self, x: Tensor) -> Tensor:
         """What the head reads (batch, features)."""
-        return self.walk(x, self._compute)
+        return self.walk(self.laid_out(x), self._compute)
 
     def forward(self, x: Tensor, task: int = 0) -> Tensor:
         """Logits (batch, classes). ``task`` is ignored: the network has one."""

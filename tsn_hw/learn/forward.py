@@ -27,6 +27,12 @@ class Interpreter(nn.Module):
         self.dropout_generator: torch.Generator | None = None  # None: nothing is dropped
         self.callbacks = Callbacks()
 
+    def laid_out(self, x: Tensor) -> Tensor:
+        """Inputs (batch, ...) in the memory format in which the body is computed fastest on CPUs, in float32."""
+        if self.architecture.channels_last and x.device.type == "cpu" and x.dtype == torch.float32:
+            return x.contiguous(memory_format=torch.channels_last)
+        return x
+
     def walk(self, x: T, compute: Callable[[int, Layer, list[T]], T]) -> T:
         """The features of an input; ``compute`` gives the output of a layer from its index and its operands."""
         outputs = {INPUT: x}

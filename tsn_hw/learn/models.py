@@ -254,7 +254,7 @@ class SubnetModel(Interpreter):
                 taps[layer.name] = value
             return value
 
-        logits: Tensor = private.affine(private.head(self.walk(self.input(x), compute)))
+        logits: Tensor = private.affine(private.head(self.walk(self.input(self.laid_out(x)), compute)))
         if taps is not None:
             taps[HEAD] = logits
         return logits
