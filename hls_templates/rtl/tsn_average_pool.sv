@@ -1,4 +1,4 @@
-// The sum of every AREA words, lane by lane, requantized: 1 sum, 2..6 requantization.
+// The sum of every AREA words, lane by lane, requantized: 1 sum, 2..8 requantization.
 module tsn_average_pool #(
     parameter integer PE = 1,
     parameter integer INPUT_BITS = 1,
@@ -36,12 +36,12 @@ module tsn_average_pool #(
 );
     localparam integer SEEN_BITS = AREA > 1 ? $clog2(AREA) : 1;
     reg [SEEN_BITS-1:0] seen;
-    reg [6:1] done;
+    reg [8:1] done;
     wire is_named;
     wire enable = !m_valid || m_ready, is_last = seen == SEEN_BITS'(AREA - 1);
     assign s_ready = enable && is_named;
     assign step = enable && is_named && s_valid;
-    assign m_valid = done[6];
+    assign m_valid = done[8];
     assign idle = done == 0 && seen == 0;
     always_ff @(posedge clk) begin
         if (reset) begin
@@ -49,7 +49,7 @@ module tsn_average_pool #(
             done <= 0;
         end else if (enable) begin
             if (step) seen <= is_last ? 0 : seen + 1;
-            done <= {done[5:1], step && is_last};
+            done <= {done[7:1], step && is_last};
         end
     end
 

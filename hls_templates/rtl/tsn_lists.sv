@@ -31,6 +31,8 @@ module tsn_lists #(
     parameter integer VECTOR_BANKS = 2,
     parameter integer RESULT_BANKS = 2,
     parameter integer CENTROID_BITS = 1,
+    parameter integer READ_CYCLES = 2,  // of words, and PART: see tsn_memory
+    parameter integer WORDS_PART = 1,
     parameter integer ACCUMULATOR_BITS = 1,
     parameter integer MULTIPLIER_BITS = 0,
     parameter integer OFFSET_BITS = 1,
@@ -60,7 +62,7 @@ module tsn_lists #(
     output wire step,
     output wire idle
 );
-    localparam integer READ = 2, REQUANTIZE = 5;  // steps of tsn_memory and of tsn_requantize
+    localparam integer READ = READ_CYCLES, SCALE = 2, REQUANTIZE = 7;  // steps of tsn_memory and of tsn_requantize
     localparam integer FIND = READ + 1, HOLD = READ + 3, CHOOSE = READ + 4, MULTIPLY = READ + 5, ADD = READ + 6;
     localparam integer LANES = PE * SIMD, ENTRY_BITS = WORD_BITS + GAP_BITS;
     localparam integer WORD_WIDTH = SIMD * INPUT_BITS;
@@ -135,8 +137,8 @@ module tsn_lists #(
     wire [LANES*ENTRY_BITS+END_BITS-1:0] entries;
     wire [END_BITS-1:0] ends_now = entries[LANES*ENTRY_BITS+:END_BITS];  // 1 + the team whose turn ends in this line, or 0
     tsn_memory #(
-        .WIDTH(LANES * ENTRY_BITS + END_BITS), .DEPTH(LIST_DEPTH), .STYLE(WORDS_STYLE), .FILE(WORDS_FILE),
-        .PLACE({8'd0, INDEX}), .LOADS(32'(LOADED[0]))
+        .WIDTH(LANES * ENTRY_BITS + END_BITS), .DEPTH(LIST_DEPTH), .PART(WORDS_PART), .READ_CYCLES(READ),
+        .STYLE(WORDS_STYLE), .FILE(WORDS_FILE), .PLACE({8'd0, INDEX}), .LOADS(32'(LOADED[0]))
     ) i_words (
         .clk(clk), .enable(1'b1), .address(line), .load(load), .data(entries)
     );
@@ -146,7 +148,7 @@ module tsn_lists #(
     reg [FIND:1] final_of;
     reg [FIND*BANK_BITS-1:0] bank_of;  // of stage 1 in the lowest bits
     reg [FIND*REGION_BITS-1:0] region_of;
-    reg [(ADD-READ)*TASK_BITS-1:0] task_of;
+    reg [(ADD-SCALE)*TASK_BITS-1:0] task_of;
     reg [ADD*6-1:0] shift_of;
     reg [(ADD-READ)*END_BITS-1:0] ends_of;  // of stage FIND in the lowest bits
     integer t;
@@ -164,11 +166,11 @@ module tsn_lists #(
         final_of <= {final_of[FIND-1:1], is_final};
         bank_of <= {bank_of[(FIND-1)*BANK_BITS-1:0], bank};
         region_of <= {region_of[(FIND-1)*REGION_BITS-1:0], region};
-        task_of <= {task_of[(ADD-READ-1)*TASK_BITS-1:0], task0};
+        task_of <= {task_of[(ADD-SCALE-1)*TASK_BITS-1:0], task0};
         shift_of <= {shift_of[(ADD-1)*6-1:0], shift0};
         ends_of <= ((ADD - READ) * END_BITS)'({ends_of, ends_now});
     end
-    wire [END_BITS-1:0] ends_soon = ends_of[(ADD-2*READ-1)*END_BITS+:END_BITS];  // of stage ADD - READ
+    wire [END_BITS-1:0] ends_soon = ends_of[(ADD-READ-SCALE-1)*END_BITS+:END_BITS];  // of stage ADD - SCALE
     wire [END_BITS-1:0] ends = ends_of[(ADD-READ-1)*END_BITS+:END_BITS];  // of stage ADD
     wire [BANK_BITS-1:0] bank_read = bank_of[(FIND-1)*BANK_BITS+:BANK_BITS];
     assign release_bank = valid[FIND] && final_of[FIND];
@@ -239,14 +241,16 @@ module tsn_lists #(
             );
             reg signed [CENTROID_BITS-1:0] centroid_read, centroid_held, centroid;
             /* verilator lint_off UNUSEDSIGNAL */  // sums may be narrower than products of such widths can be
-            reg signed [PRODUCT_BITS-1:0] product;
+            wire signed [PRODUCT_BITS-1:0] product;
             /* verilator lint_on UNUSEDSIGNAL */
             reg signed [ACCUMULATOR_BITS-1:0] sum;
+            tsn_multiply #(.FIRST_BITS(FACTOR_BITS), .SECOND_BITS(CENTROID_BITS), .FACTORS_HELD(0)) i_product (
+                .clk(clk), .enable(1'b1), .first(factor), .second(centroid), .product(product)
+            );
             always_ff @(posedge clk) begin
                 centroid_read <= decoded;
                 centroid_held <= centroid_read;
                 centroid <= centroid_held;
-                product <= factor * centroid;
                 if (valid[MULTIPLY]) sum <= (first[MULTIPLY] ? 0 : sum) + ACCUMULATOR_BITS'(product);
             end
             assign sums[l*ACCUMULATOR_BITS+:ACCUMULATOR_BITS] = sum;
@@ -258,7 +262,7 @@ module tsn_lists #(
     integer e;
     reg [5:0] shift;  // of the sums that are held
     reg is_turn;  // sums are held
-    wire turn_ends = valid[ADD-READ] && ends_soon != 0;  // soon; its scales are read in the next cycle
+    wire turn_ends = valid[ADD-SCALE] && ends_soon != 0;  // soon; its scales are read in the next cycle
     always_comb begin
         ended_sums = 0;
         for (e = 0; e < SIMD; e = e + 1) begin
@@ -269,7 +273,7 @@ module tsn_lists #(
         is_turn <= !reset && valid[ADD] && ends != 0;
         {held_sums, shift} <= {ended_sums, shift_of[(ADD-1)*6+:6]};
     end
-    wire [TASK_BITS-1:0] turn_task = task_of[(ADD-READ-1)*TASK_BITS+:TASK_BITS];
+    wire [TASK_BITS-1:0] turn_task = task_of[(ADD-SCALE-1)*TASK_BITS+:TASK_BITS];
     reg [PLACE_BITS-1:0] turn;  // of the vector, that ends next
     reg [SCALES_ADDRESS-1:0] scales_address, scales_start;
     integer i;

@@ -2,8 +2,8 @@
 // schedule is that of hls_templates/tsn/matrix.hpp: a line of weights a step, a vector is held while row folds go on; of
 // a depthwise convolution every line has a word of its own.
 //
-// A line passes 12 stages: 1 memory, 2 its output register, 3 centroids, 4 products, 5 sums of four of them, 6 sum of a
-// row, 7 accumulator, 8..12 requantization. All of them stand still while nobody takes what the last one holds.
+// A line passes these stages: READ of its memories; then 1 centroids, 2 factors, 3 products, 4 sums of four of them,
+// 5 sum of a row, 6 accumulator, 7..13 requantization. All of them stand still while nobody takes what the last one holds.
 module tsn_matrix #(
     parameter integer PE = 1,
     parameter integer SIMD = 1,
@@ -23,6 +23,9 @@ module tsn_matrix #(
     parameter integer WORD_BITS = 1,
     parameter integer CENTROID_BITS = 1,
     parameter integer HAS_MASK = 1,
+    parameter integer READ_CYCLES = 2,  // of words and masks, and PART of each: see tsn_memory
+    parameter integer WORDS_PART = 1,
+    parameter integer MASK_PART = 1,
     parameter integer DEPTHWISE = 0,  // row p reads activation p of a word, SIMD is 1, and no vector is held
     parameter integer ACCUMULATOR_BITS = 1,
     parameter integer MULTIPLIER_BITS = 0,
@@ -54,6 +57,7 @@ module tsn_matrix #(
     output wire step,
     output wire idle
 );
+    localparam integer READ = READ_CYCLES, ROW = READ + 5, END = ROW + 8, SCALE = ROW - 2;  // stage behind which scales are read
     localparam integer LINES = ROW_FOLDS * COLUMN_FOLDS, LANES = PE * SIMD;
     localparam integer VECTOR_BITS = (DEPTHWISE != 0 ? PE : SIMD) * INPUT_BITS;
     localparam integer ROW_BITS = ROW_FOLDS > 1 ? $clog2(ROW_FOLDS) : 1;
@@ -113,12 +117,12 @@ module tsn_matrix #(
         else if (step) words_address <= words_address + 1;
     end
 
-    // ---------------------------------------------------------------- stages 1 and 2: words, masks, the vector
+    // ---------------------------------------------------------------- up to stage READ: words, masks, the vector
     wire [LANES*WORD_BITS-1:0] words;
     wire [LANES-1:0] mask;
     tsn_memory #(
-        .WIDTH(LANES * WORD_BITS), .DEPTH(WORDS_DEPTH), .STYLE(WORDS_STYLE), .FILE(WORDS_FILE), .PLACE({8'd0, INDEX}),
-        .LOADS(32'(LOADED[0]))
+        .WIDTH(LANES * WORD_BITS), .DEPTH(WORDS_DEPTH), .PART(WORDS_PART), .READ_CYCLES(READ), .STYLE(WORDS_STYLE),
+        .FILE(WORDS_FILE), .PLACE({8'd0, INDEX}), .LOADS(32'(LOADED[0]))
     ) i_words (
         .clk(clk), .enable(enable), .address(words_address), .load(load), .data(words)
     );
@@ -130,8 +134,8 @@ module tsn_matrix #(
                 else if (step) mask_address <= mask_address + 1;
             end
             tsn_memory #(
-                .WIDTH(LANES), .DEPTH(MASK_DEPTH), .STYLE(MASK_STYLE), .FILE(MASK_FILE), .PLACE({8'd2, INDEX}),
-                .LOADS(32'(LOADED[2]))
+                .WIDTH(LANES), .DEPTH(MASK_DEPTH), .PART(MASK_PART), .READ_CYCLES(READ), .STYLE(MASK_STYLE),
+                .FILE(MASK_FILE), .PLACE({8'd2, INDEX}), .LOADS(32'(LOADED[2]))
             ) i_mask (
                 .clk(clk), .enable(enable), .address(mask_address), .load(load), .data(mask)
             );
@@ -141,66 +145,78 @@ module tsn_matrix #(
         end
     endgenerate
 
-    reg [VECTOR_BITS-1:0] arrived, vector2, vector3;
-    wire [VECTOR_BITS-1:0] vector1;
+    reg [VECTOR_BITS-1:0] arrived1, arrived2;
+    wire [VECTOR_BITS-1:0] vector2;
     generate
         if (ROW_FOLDS > 1 && DEPTHWISE == 0) begin : g_held
-            reg is_first_row1;
-            wire [VECTOR_BITS-1:0] held;
+            reg is_first_row1, is_first_row2;
+            wire [VECTOR_BITS-1:0] held1;
+            reg [VECTOR_BITS-1:0] held2;
             tsn_buffer #(.WIDTH(VECTOR_BITS), .DEPTH(COLUMN_FOLDS), .STYLE(VECTOR_STYLE)) i_vector (
                 .clk(clk), .write(step && is_first_row), .write_address(column_fold), .write_data(s_data),
-                .read(enable && !is_first_row), .read_address(column_fold), .read_data(held)
+                .read(enable && !is_first_row), .read_address(column_fold), .read_data(held1)
             );
-            always_ff @(posedge clk) if (enable) is_first_row1 <= is_first_row;
-            assign vector1 = is_first_row1 ? arrived : held;
+            always_ff @(posedge clk) begin
+                if (enable) begin
+                    is_first_row1 <= is_first_row;
+                    is_first_row2 <= is_first_row1;
+                    held2 <= held1;
+                end
+            end
+            assign vector2 = is_first_row2 ? arrived2 : held2;
         end else begin : g_passed
-            assign vector1 = arrived;
+            assign vector2 = arrived2;
         end
     endgenerate
+    reg [(READ-1)*VECTOR_BITS-1:0] delayed;  // the vector of stage 3 in the lowest bits
+    wire [VECTOR_BITS-1:0] vector = delayed[(READ-2)*VECTOR_BITS+:VECTOR_BITS];  // whose centroids are there
     always_ff @(posedge clk) begin
         if (enable) begin
-            arrived <= s_data;
-            vector2 <= vector1;
-            vector3 <= vector2;
+            arrived1 <= s_data;
+            arrived2 <= arrived1;
+            delayed <= ((READ-1)*VECTOR_BITS)'({delayed, vector2});
         end
     end
 
     // ---------------------------------------------------------------- what is in which stage
-    reg [6:1] valid, first, last;
-    reg [4:1] first_row;
-    reg [12:7] done;
-    reg [REGION_BITS-1:0] region, region1, region2;  // of stages 0, 1, 2
+    reg [ROW:1] valid, first, last;
+    reg [SCALE:1] first_row;
+    reg [END:ROW+1] done;
+    reg [REGION_BITS-1:0] region0;
+    reg [READ*REGION_BITS-1:0] regions;  // of stages 1 to READ, the last in the highest bits
     reg [TASK_BITS-1:0] task0;
     reg [5:0] shift0;
-    reg [4*TASK_BITS-1:0] tasks;  // of stages 1 to 4, the last in the highest bits
-    reg [7*6-1:0] shifts;  // of stages 1 to 7
+    reg [SCALE*TASK_BITS-1:0] tasks;  // of stages 1 to SCALE
+    reg [(ROW+1)*6-1:0] shifts;  // of stages 1 to ROW + 1
     always_ff @(posedge clk) begin
         if (reset) begin
             valid <= 0;
             done <= 0;
         end else if (enable) begin
-            valid <= {valid[5:1], step};
-            done <= {done[11:7], valid[6] && last[6]};
+            valid <= {valid[ROW-1:1], step};
+            done <= {done[END-1:ROW+1], valid[ROW] && last[ROW]};
         end
         if (enable) begin
-            first <= {first[5:1], is_first};
-            last <= {last[5:1], is_last};
-            first_row <= {first_row[3:1], is_first_row};
-            {region1, region2} <= {region, region1};
-            tasks <= (4 * TASK_BITS)'({tasks, task0});
-            shifts <= {shifts[6*6-1:0], shift0};
+            first <= {first[ROW-1:1], is_first};
+            last <= {last[ROW-1:1], is_last};
+            first_row <= {first_row[SCALE-1:1], is_first_row};
+            regions <= (READ * REGION_BITS)'({regions, region0});
+            tasks <= (SCALE * TASK_BITS)'({tasks, task0});
+            shifts <= {shifts[ROW*6-1:0], shift0};
         end
-        if (renew) {region, task0, shift0} <= {next_region, next_task, parameters[REGION_BITS+6:REGION_BITS+1]};
+        if (renew) {region0, task0, shift0} <= {next_region, next_task, parameters[REGION_BITS+6:REGION_BITS+1]};
     end
-    assign m_valid = done[12];
+    assign m_valid = done[END];
     assign idle = valid == 0 && done == 0 && is_first_row && is_first;
 
-    // ---------------------------------------------------------------- scales: read in stage 5, there in stage 7
-    wire [TASK_BITS-1:0] task4 = tasks[3*TASK_BITS+:TASK_BITS];
+    // ---------------------------------------------------------------- scales: there with the accumulator
+    wire [TASK_BITS-1:0] task_of_scales = tasks[(SCALE-1)*TASK_BITS+:TASK_BITS];
     reg [SCALES_ADDRESS-1:0] scales_address, scales_start;
     always_comb begin
         scales_start = 0;
-        for (i = 0; i < TASKS; i = i + 1) if (task4 == TASK_BITS'(i)) scales_start = SCALES_ADDRESS'(i * ROW_FOLDS);
+        for (i = 0; i < TASKS; i = i + 1) begin
+            if (task_of_scales == TASK_BITS'(i)) scales_start = SCALES_ADDRESS'(i * ROW_FOLDS);
+        end
     end
     wire [PE*(MULTIPLIER_BITS+OFFSET_BITS)-1:0] scales;
     tsn_memory #(
@@ -210,13 +226,14 @@ module tsn_matrix #(
         .clk(clk), .enable(enable), .address(scales_address), .load(load), .data(scales)
     );
     always_ff @(posedge clk) begin
-        if (enable && valid[4] && last[4]) scales_address <= first_row[4] ? scales_start : scales_address + 1;
+        if (enable && valid[SCALE] && last[SCALE]) scales_address <= first_row[SCALE] ? scales_start : scales_address + 1;
     end
 
     // ---------------------------------------------------------------- the rows
     localparam integer FACTOR_BITS = INPUT_BITS + (INPUT_SIGNED != 0 ? 0 : 1);
     localparam integer PRODUCT_BITS = FACTOR_BITS + CENTROID_BITS;
     localparam integer GROUPS = (SIMD + 3) / 4;
+    wire [REGION_BITS-1:0] region = regions[(READ-1)*REGION_BITS+:REGION_BITS];
     localparam integer CODEBOOK_BITS = CODEBOOKS > 1 ? REGION_BITS + WORD_BITS : WORD_BITS;
     genvar p, s, g;
     generate
@@ -230,7 +247,7 @@ module tsn_matrix #(
                     if (COLUMN < SIMD) begin : g_lane
                         wire [CENTROID_BITS-1:0] decoded;
                         wire [CODEBOOK_BITS-1:0] place;
-                        if (CODEBOOKS > 1) assign place = {region2, words[LANE*WORD_BITS+:WORD_BITS]};
+                        if (CODEBOOKS > 1) assign place = {region, words[LANE*WORD_BITS+:WORD_BITS]};
                         else assign place = words[LANE*WORD_BITS+:WORD_BITS];
                         tsn_codebook #(
                             .WIDTH(CENTROID_BITS), .ADDRESS_BITS(CODEBOOK_BITS), .DEPTH(CODEBOOKS << WORD_BITS),
@@ -248,11 +265,12 @@ module tsn_matrix #(
                         end
                         localparam integer PLACE = DEPTHWISE != 0 ? p : COLUMN;
                         wire signed [FACTOR_BITS-1:0] factor;
-                        if (INPUT_SIGNED != 0) assign factor = vector3[PLACE*INPUT_BITS+:INPUT_BITS];
-                        else assign factor = {1'b0, vector3[PLACE*INPUT_BITS+:INPUT_BITS]};
-                        reg signed [PRODUCT_BITS-1:0] product;
-                        always_ff @(posedge clk) if (enable) product <= factor * centroid;
-                        assign products[s*PRODUCT_BITS+:PRODUCT_BITS] = product;
+                        if (INPUT_SIGNED != 0) assign factor = vector[PLACE*INPUT_BITS+:INPUT_BITS];
+                        else assign factor = {1'b0, vector[PLACE*INPUT_BITS+:INPUT_BITS]};
+                        tsn_multiply #(.FIRST_BITS(FACTOR_BITS), .SECOND_BITS(CENTROID_BITS)) i_product (
+                            .clk(clk), .enable(enable), .first(factor), .second(centroid),
+                            .product(products[s*PRODUCT_BITS+:PRODUCT_BITS])
+                        );
                     end else begin : g_nothing
                         assign products[s*PRODUCT_BITS+:PRODUCT_BITS] = 0;
                     end
@@ -272,7 +290,7 @@ module tsn_matrix #(
             always_ff @(posedge clk) begin
                 if (enable) begin
                     row <= total;
-                    if (valid[6]) accumulator <= first[6] ? row : accumulator + row;
+                    if (valid[ROW]) accumulator <= first[ROW] ? row : accumulator + row;
                 end
             end
 
@@ -284,11 +302,11 @@ module tsn_matrix #(
                 .ACCUMULATOR_BITS(ACCUMULATOR_BITS), .MULTIPLIER_BITS(MULTIPLIER_BITS), .OFFSET_BITS(OFFSET_BITS),
                 .VALUE_BITS(VALUE_BITS), .OUTPUT_BITS(OUTPUT_BITS), .OUTPUT_SIGNED(OUTPUT_SIGNED)
             ) i_requantize (
-                .clk(clk), .enable(enable), .shift(shifts[6*6+:6]), .accumulator(accumulator),
+                .clk(clk), .enable(enable), .shift(shifts[ROW*6+:6]), .accumulator(accumulator),
                 .multiplier(scale[MULTIPLIER_PORT-1:0]), .offset(scale[MULTIPLIER_BITS+:OFFSET_BITS]),
                 .result(m_data[p*OUTPUT_BITS+:OUTPUT_BITS])
             );
         end
     endgenerate
-    wire unused_named = &{1'b0, go, coming, parameters[0], region2};
+    wire unused_named = &{1'b0, go, coming, parameters[0], region};
 endmodule

@@ -1,4 +1,4 @@
-// Requantization of PE lanes that all have the same scale: that of the task. In 5 steps of `enable`. The task of a word is
+// Requantization of PE lanes that all have the same scale: that of the task. In 7 steps of `enable`. The task of a word is
 // there before it (`is_named`, with `parameters`) until `take`; the word's accumulators come DELAY steps later.
 module tsn_rescale #(
     parameter integer PE = 1,

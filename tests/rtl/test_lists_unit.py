@@ -18,10 +18,10 @@ SOURCES = (
     "tsn_tasks",
     "tsn_slots",
     "tsn_memory",
-    "tsn_part",
     "tsn_buffer",
     "tsn_codebook",
     "tsn_requantize",
+    "tsn_multiply",
     "tsn_sum",
 )
 WORD_BITS, CENTROID_BITS, MULTIPLIER_BITS, OFFSET_BITS, SHIFT = 3, 6, 7, 14, 7
@@ -260,7 +260,8 @@ def parameters_of(shape: Shape, built: Built) -> dict[str, int | str]:
         "TASK_BITS": max(1, (tasks - 1).bit_length()), "REGION_BITS": max(1, (shape.regions - 1).bit_length()),
         "CODEBOOKS": shape.regions, "WORD_BITS": WORD_BITS, "GAP_BITS": shape.gap_bits,
         "PLACE_BITS": place_bits(shape), "LINE_BITS": max(1, (len(built.lines) - 1).bit_length()),
-        "LIST_DEPTH": len(built.lines), "VECTOR_BANKS": shape.vector_banks, "RESULT_BANKS": shape.result_banks,
+        "LIST_DEPTH": len(built.lines), "WORDS_PART": len(built.lines),
+        "VECTOR_BANKS": shape.vector_banks, "RESULT_BANKS": shape.result_banks,
         "CENTROID_BITS": CENTROID_BITS, "ACCUMULATOR_BITS": 20, "MULTIPLIER_BITS": MULTIPLIER_BITS,
         "OFFSET_BITS": OFFSET_BITS, "VALUE_BITS": 28,
         "WORDS_FILE": '"words.mem"', "CODEBOOK_FILE": '"codebook.mem"', "SCALES_FILE": '"scales.mem"',

@@ -20,7 +20,7 @@ from tsn_hw.core.arithmetic import Ints
 from tsn_hw.core.layers import INPUT
 from tsn_hw.core.memory import index_bits
 from tsn_hw.hardware.design import BUS_BITS, Design
-from tsn_hw.hardware.memories import KINDS, MIN_DEPTH, Memory, MemoryLayout
+from tsn_hw.hardware.memories import IN_PARTS, KINDS, MIN_DEPTH, Memory, MemoryLayout
 from tsn_hw.hardware.ring import ring_steps
 from tsn_hw.hardware.units import ActivationStream, Parameters, Unit
 from tsn_hw.hardware.window import Window
@@ -87,8 +87,11 @@ class Process:
     def storage(self) -> Parameters:
         """Sizes of its memories, what they are stored in, and the files of those that are constant."""
         found = _sizes(self.layouts) if self.layouts else {}
+        parts = {layout.kind: layout.memory.part_words for layout in self.layouts}
+        found |= {f"{kind.upper()}_PART": parts.get(kind, 1) for kind in IN_PARTS}
+        found["READ_CYCLES"] = max((layout.memory.read_cycles for layout in self.layouts), default=0)
         for layout in self.layouts:
-            found |= {} if layout.is_loaded else {f"{layout.kind.upper()}_FILE": f"{layout.name}.mem"}
+            found |= {} if layout.is_loaded else {f"{layout.kind.upper()}_FILE": layout.file}
         memories = [*(layout.memory for layout in self.layouts), *self.buffers]
         return found | {f"{memory.kind.upper()}_STYLE": memory.storage for memory in memories} | dict(self.banks)
 

@@ -20,7 +20,7 @@ from tsn_hw.hardware.units import Parameters
 
 VECTOR_BANKS = 2
 """Vectors that a unit with lists holds: the one that it works on, and the next."""
-RESULT_LATENCY = 24
+RESULT_LATENCY = 30
 """Cycles from the last line of a list to its results, and to the first that leaves; no fewer than the modules take."""
 
 

@@ -21,6 +21,14 @@ Storage = Literal["ultra", "block", "logic", "auto"]
 LIMB_BITS = 64
 MIN_DEPTH = 2
 """Depth of a FIFO that need not hold anything back: a word comes while one goes."""
+IN_PARTS: tuple[MemoryKind, ...] = ("words", "mask")
+"""Kinds of images that units read a line at a time, whose deep ones lie in parts side by side."""
+BLOCK_SHAPES = ((16384, 1), (8192, 2), (4096, 4), (2048, 9), (1024, 18), (512, 36))
+"""Depths and widths of a block RAM of 18 kbit."""
+BLOCK_LUTS = 128
+"""LUTs that a block RAM is worth, as yosys reckons it."""
+CHOICES = 4
+"""Words of which a register behind a memory takes one: as many as two LUTs of four inputs choose from."""
 SMALL_MEMORY_BITS = 1024
 """Memories up to this size become LUTs unless told otherwise: the default of Vitis HLS for FIFOs (UG1399)."""
 
@@ -44,6 +52,36 @@ class Memory:
     def bits(self) -> int:
         """Bits of one copy."""
         return self.depth * self.width_bits
+
+    @property
+    def part_words(self) -> int:
+        """How many words lie behind one another in RTL; further ones lie beside them, and registers choose among those.
+
+        Of the depths of a block RAM that which costs least, as synthesis would place it. So blocks are as many as
+        without parts, and no longer way leads through a choice among many.
+        """
+
+        def cost(shape: tuple[int, int]) -> float:
+            parts = -(-self.depth // shape[0])
+            chosen = (parts - 1) * self.width_bits / 2  # a multiplexer of two is reckoned half a LUT
+            return BLOCK_LUTS * -(-parts * self.width_bits // shape[1]) + chosen
+
+        if self.kind not in IN_PARTS or self.storage != "block" or self.writable:
+            return self.depth
+        return min(self.depth, min(BLOCK_SHAPES, key=cost)[0])
+
+    @property
+    def choices(self) -> tuple[int, ...]:
+        """Words that are left behind each register of the choice among parts; none where there is one part."""
+        found = [-(-self.depth // self.part_words)]
+        while found[-1] > 1:
+            found.append(-(-found[-1] // CHOICES))
+        return tuple(found[1:])
+
+    @property
+    def read_cycles(self) -> int:
+        """Cycles until a word is there in RTL: the memory, its output register, and those that choose among parts."""
+        return 2 + len(self.choices)
 
     @property
     def storage(self) -> Storage:
@@ -118,6 +156,11 @@ class MemoryLayout:
     def is_loaded(self) -> bool:
         """Whether load packets write it; if not, its content is constant."""
         return self.loaded != "never"
+
+    @property
+    def file(self) -> str:
+        """Name of the file that RTL reads: of its words, or of lines of as many as lie side by side."""
+        return f"{self.name}.parts.mem" if self.memory.choices else f"{self.name}.mem"
 
     @property
     def memory(self) -> Memory:
