@@ -273,7 +273,7 @@ def test_one_changed_code_in_the_trained_model_is_found(verified: Callable[..., 
     subnet.code[row, column] = int((book - book[int(subnet.code[row, column])]).abs().argmax())
     restored = read_checkpoint(run, [settings_digest(TINY)])
     assert restored is not None
-    save_checkpoint(run, restored[0], model, None)
+    save_checkpoint(run, replace(restored[0], committed=()), model, None)
     found = verified(run / "net.tsn")
     assert found.code == 1
     assert counted(found.data) == found.data["engines"]["brevitas"]["mismatches"] > 0

@@ -13,10 +13,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.helpers.tiny_run import EVERYTHING, TINY, finished_run, learn
+from tests.helpers.tiny_run import EVERYTHING, TINY, finished_run, learn, networks_of
 from tsn_hw.core.errors import TrainingError, TsnError
 from tsn_hw.learn import checkpoint, run
-from tsn_hw.learn.checkpoint import FILE, read_tensors, write_tensors
+from tsn_hw.learn.callbacks import Callbacks, RunOptions
+from tsn_hw.learn.checkpoint import COMMITTED, FILE, read_checkpoint, read_tensors, write_tensors
+from tsn_hw.learn.config import stream_of
+from tsn_hw.learn.folder import settings_digest
 from tsn_hw.learn.settings import Settings
 
 SHORT = replace(TINY, train=replace(TINY.train, transfer=False))
@@ -49,13 +52,60 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def forged(source: Path, folder: Path, change: Callable[[dict[str, Tensor], dict[str, Any]], None]) -> Path:
-    """A copy of a run whose checkpoint was changed, with a digest that fits."""
+    """A copy of a run whose checkpoint was changed, all of it in one file as in older runs, with a digest that fits."""
     shutil.copytree(source, folder)
-    tensors, metadata = read_tensors(folder / FILE, "checkpoint", "")
-    position = json.loads(metadata["position"])
+    told, tensors = read_checkpoint(folder, [settings_digest(SHORT)])
+    position = json.loads(json.dumps(replace(told, committed=()), default=vars))
     change(tensors, position)
     write_tensors(folder / FILE, tensors, {"position": json.dumps(position)})
     return folder
+
+
+def test_a_checkpoint_in_one_file_is_read_as_one_in_many(tmp_path: Path) -> None:
+    folder = forged(finished_run(SHORT), tmp_path / "run", lambda *_: None)
+    shutil.rmtree(folder / "committed")
+    learn(SHORT, folder, resume=True)
+    expected = networks_of(finished_run(SHORT))
+    assert networks_of(folder) == {name: data for name, data in expected.items() if not name.startswith("committed")}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ("missing", "cannot read {}: No such file or directory"),
+        ("another", "checkpoint {}: is not the one of this run; start again in another folder"),
+        (
+            "cut",
+            "checkpoint {}: damaged (Error while deserializing: incomplete metadata, file not fully covered); "
+            "start again in another folder",
+        ),
+    ],
+)
+def test_a_file_of_a_finished_task_that_is_not_the_one_is_refused(wrong: str, told: str, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(finished_run(SHORT), tmp_path / "run"))
+    first, second = (folder / COMMITTED.replace("*", number) for number in ("00", "01"))
+    if wrong == "missing":
+        second.unlink()
+    else:
+        second.write_bytes(first.read_bytes() if wrong == "another" else second.read_bytes()[:-1])
+    with pytest.raises(TsnError) as error:
+        learn(SHORT, folder, resume=True)
+    assert str(error.value) == told.format(second)
+
+
+def test_a_network_that_grew_otherwise_than_its_model_is_told_at_the_end(tmp_path: Path) -> None:
+    def spoil(record: dict[str, Any]) -> None:
+        learned.append(record)
+        if len(learned) == 2:
+            affine = running.model.modules_of(0).affine
+            affine.offset += 1
+
+    learned: list[dict[str, Any]] = []
+    running = run.Run(SHORT, stream_of(SHORT), tmp_path, RunOptions(quiet=True), Callbacks(on_task=spoil))
+    with pytest.raises(
+        TrainingError, match=r"net\.tsn: is not the network of the model; start again in another folder"
+    ):
+        running.execute()
 
 
 def refusal(settings: Settings, folder: Path) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import InitVar, dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -61,17 +61,21 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 @dataclass(frozen=True, eq=False)
 class PackedNetwork:
-    """Layers in execution order, banks of words, and the tasks that read them. See the module's docstring."""
+    """Layers in execution order, banks of words, and the tasks that read them. See the module's docstring.
+
+    ``earlier`` is a network that this one has grown from: tasks that are the same there are not checked again.
+    """
 
     input_shape: Shape
     input: ActFormat
     layers: tuple[Layer, ...]
     banks: tuple[Bank, ...]
     tasks: tuple[Task, ...]
+    earlier: InitVar[PackedNetwork | None] = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, earlier: PackedNetwork | None) -> None:
         exact(self)
-        _check(self)
+        _check(self, earlier)
 
     def __repr__(self) -> str:
         """One screen at most: shapes, tasks, banks and bits."""
@@ -258,7 +262,8 @@ def _first_tasks(net: PackedNetwork, count: int) -> PackedNetwork:
     tasks = net.tasks[:count]
     kept = [i for i in range(len(net.layers)) if any(task.steps[i] is not None for task in tasks)]
     number = {INPUT: INPUT} | {old: new for new, old in enumerate(kept)}
-    layers = tuple(_renumbered(net.layers[i], number) for i in kept)
+    inputs = [tuple(number[source] for source in net.layers[i].inputs) for i in kept]
+    layers = tuple(replace(net.layers[i], inputs=new) for i, new in zip(kept, inputs, strict=True))  # type: ignore[type-var]
     banks = []
     for index in range(max(task.bank for task in tasks) + 1):
         owners = sum(task.bank == index for task in tasks)
@@ -268,14 +273,10 @@ def _first_tasks(net: PackedNetwork, count: int) -> PackedNetwork:
     return PackedNetwork(net.input_shape, net.input, layers, tuple(banks), cut)
 
 
-def _renumbered(layer: Layer, number: dict[int, int]) -> Layer:
-    return replace(layer, inputs=tuple(number[source] for source in layer.inputs))  # type: ignore[type-var]
-
-
 # What makes a network consistent: every contradiction is refused with place, rule and value.
 
 
-def _check(net: PackedNetwork) -> None:
+def _check(net: PackedNetwork, earlier: PackedNetwork | None) -> None:
     """Refuse a network that contradicts itself."""
     names = [layer.name for layer in net.layers]
     for what, values in (("layer", names), ("task", [task.name for task in net.tasks])):
@@ -299,33 +300,44 @@ def _check(net: PackedNetwork) -> None:
             raise NetworkError(f"task {task.name!r}: bank {task.bank}, the network has {len(net.banks)}")
         if len(task.steps) != len(net.layers):
             raise NetworkError(f"task {task.name!r}: {len(task.steps)} steps for {len(net.layers)} layers")
-    for index in range(len(net.tasks)):
-        _check_task(net, index)
+    kept = 0 if earlier is None else _kept_tasks(net, earlier)
+    for index, task in enumerate(net.tasks):
+        if index >= kept:
+            _check_task(net, index)
+        head = net.head(index)
+        if sum(len(net.runners(bank, head)) for bank in range(len(net.banks))) > 1:
+            raise NetworkError(f"task {task.name!r}: its head {net.layers[head].name!r} is run by another task too")
     _check_owners(net)
 
 
+def _kept_tasks(net: PackedNetwork, earlier: PackedNetwork) -> int:
+    """How many first tasks compute what they do in an earlier network, whose facts of them are taken over."""
+    count, banks = len(earlier.layers), zip(net.banks, earlier.banks, strict=False)
+    words = [pair for bank, then in banks for pair in zip(bank.layers, then.layers, strict=False)]
+    same = (net.input_shape, net.input, net.layers[:count]) == (earlier.input_shape, earlier.input, earlier.layers)
+    if not same or not all(old is None or (new is not None and new.extends(old)) for new, old in words):
+        return 0
+    kept = 0
+    for task, then in zip(net.tasks, earlier.tasks, strict=False):
+        known = (then.bank, then.classes, (*then.steps, *[None] * (len(net.layers) - count)))
+        if (task.bank, task.classes, task.steps) != known:
+            break
+        kept += 1
+    net._facts.update((key, facts) for key, facts in earlier._facts.items() if key[0] < kept)
+    return kept
+
+
 def _check_bank(net: PackedNetwork, bank: int) -> None:
-    if len(net.banks[bank].layers) != len(net.layers):
-        raise NetworkError(f"bank {bank}: {len(net.banks[bank].layers)} entries for {len(net.layers)} layers")
-    owners = len(net.bank_tasks(bank))
-    for layer, words in zip(net.layers, net.banks[bank].layers, strict=True):
+    held, owners = net.banks[bank].layers, len(net.bank_tasks(bank))
+    if len(held) != len(net.layers):
+        raise NetworkError(f"bank {bank}: {len(held)} entries for {len(net.layers)} layers")
+    for layer, words in zip(net.layers, held, strict=True):
         if words is None:
             continue
         where = f"bank {bank}, layer {layer.name!r}"
         if not isinstance(layer, Weighted):
             raise NetworkError(f"{where}: {layer.kind} has no weights")
-        for what, plane in (("owner", words.owner), ("code", words.code)):
-            if plane.shape != layer.weight_shape:
-                raise NetworkError(f"{where}: {what} plane has shape {plane.shape}, the weights {layer.weight_shape}")
-        if not 4 <= words.centroid_bits <= 16:
-            raise NetworkError(f"{where}: {words.centroid_bits} centroid bits, must be 4..16")
-        if not -64 <= words.exponent <= 64:
-            raise NetworkError(f"{where}: exponent {words.exponent}, must be -64..64")
-        if len(words.codebooks) != owners:
-            raise NetworkError(f"{where}: {len(words.codebooks)} codebooks for {owners} tasks")
-        if words.owner.min() < UNUSED or words.owner.max() >= owners:
-            raise NetworkError(f"{where}: owners {words.owner.min()}..{words.owner.max()}, the bank has {owners} tasks")
-        words.check_codes(where)
+        words.check(where, layer.weight_shape, owners)
 
 
 def _check_task(net: PackedNetwork, index: int) -> None:
@@ -354,22 +366,12 @@ def _check_task(net: PackedNetwork, index: int) -> None:
         raise NetworkError(
             f"task {task.name!r}: its last layer {net.layers[head].name!r} must be a Linear with raw output"
         )
-    if sum(len(net.runners(bank, head)) for bank in range(len(net.banks))) > 1:
-        raise NetworkError(f"task {task.name!r}: its head {net.layers[head].name!r} is run by another task too")
     if net.shapes[head] != (len(task.classes),):
         raise NetworkError(f"task {task.name!r}: {len(task.classes)} classes, its head gives {net.shapes[head]}")
 
 
 def _check_requantization(net: PackedNetwork, task: int, index: int, requant: Requantization, where: str) -> None:
-    entries = net.layers[index].multipliers
-    for what, vector in (("multiplier", requant.multiplier), ("offset", requant.offset)):
-        if vector.shape != (entries,):
-            raise NetworkError(f"{where}: {what} has shape {vector.shape}, must be ({entries},)")
-    for multiplier in (int(requant.multiplier.min()), int(requant.multiplier.max())):
-        if not -(1 << 15) <= multiplier < 1 << 15:
-            raise NetworkError(f"{where}: multiplier {multiplier} needs more than 16 bits")
-    if not 0 <= requant.shift <= arithmetic.MAX_SHIFT:
-        raise NetworkError(f"{where}: shift {requant.shift}, must be 0..{arithmetic.MAX_SHIFT}")
+    requant.check(where, net.layers[index].multipliers)
     if requant.output is None and index != net.head(task):
         raise NetworkError(f"{where}: only a task's last layer gives raw logits")
     largest = net.facts(task, index).bound

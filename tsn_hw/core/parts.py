@@ -105,7 +105,35 @@ class BankLayer:
         owner, code = np.where(kept, self.owner, UNUSED), np.where(kept, self.code, 0)
         return BankLayer(owner, code, self.codebooks[:count], self.centroid_bits, self.exponent)
 
-    def check_codes(self, where: str) -> None:
+    def extends(self, earlier: BankLayer) -> bool:
+        """Whether all that owners of an earlier memory wrote stands here as it stood there."""
+        if (self.centroid_bits, self.exponent) != (earlier.centroid_bits, earlier.exponent):
+            return False
+        then, count = earlier.owner != UNUSED, len(earlier.codebooks)
+        planes = ((self.owner, earlier.owner), (self.code, earlier.code))
+        books = zip(self.codebooks, earlier.codebooks, strict=False)
+        return (
+            (self.owner.shape, len(self.codebooks[:count])) == (earlier.owner.shape, count)
+            and all(new is old or np.array_equal(new[then], old[then]) for new, old in planes)
+            and all(new is old or np.array_equal(new, old) for new, old in books)
+        )
+
+    def check(self, where: str, shape: tuple[int, ...], owners: int) -> None:
+        """Refuse a memory that is not one of weights of this shape and so many owners."""
+        for what, plane in (("owner", self.owner), ("code", self.code)):
+            if plane.shape != shape:
+                raise NetworkError(f"{where}: {what} plane has shape {plane.shape}, the weights {shape}")
+        if not 4 <= self.centroid_bits <= 16:
+            raise NetworkError(f"{where}: {self.centroid_bits} centroid bits, must be 4..16")
+        if not -64 <= self.exponent <= 64:
+            raise NetworkError(f"{where}: exponent {self.exponent}, must be -64..64")
+        if len(self.codebooks) != owners:
+            raise NetworkError(f"{where}: {len(self.codebooks)} codebooks for {owners} tasks")
+        if self.owner.min() < UNUSED or self.owner.max() >= owners:
+            raise NetworkError(f"{where}: owners {self.owner.min()}..{self.owner.max()}, the bank has {owners} tasks")
+        self._check_codes(where)
+
+    def _check_codes(self, where: str) -> None:
         """Refuse codebooks that are too large or leave the range of centroids, and codes beyond their codebook."""
         low, high = self.centroid_range
         for owner, book in self.owned:
@@ -177,6 +205,17 @@ class Requantization:
         exact(self)
         object.__setattr__(self, "multiplier", _exactly(self.multiplier, np.int64, "multiplier"))
         object.__setattr__(self, "offset", _exactly(self.offset, np.int64, "offset"))
+
+    def check(self, where: str, entries: int) -> None:
+        """Refuse vectors of another number of entries, and numbers that no engine holds."""
+        for what, vector in (("multiplier", self.multiplier), ("offset", self.offset)):
+            if vector.shape != (entries,):
+                raise NetworkError(f"{where}: {what} has shape {vector.shape}, must be ({entries},)")
+        for multiplier in (int(self.multiplier.min()), int(self.multiplier.max())):
+            if not -(1 << 15) <= multiplier < 1 << 15:
+                raise NetworkError(f"{where}: multiplier {multiplier} needs more than 16 bits")
+        if not 0 <= self.shift <= arithmetic.MAX_SHIFT:
+            raise NetworkError(f"{where}: shift {self.shift}, must be 0..{arithmetic.MAX_SHIFT}")
 
     @property
     def bounds(self) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""The content of a .tsn file: of a network, and of the network as it stood after each of its tasks.
+"""The content of a .tsn file: of a network, of the network as it stood after each of its tasks, and of one that grows.
 
 The file after one more task differs in the words of the layers that tasks share, and in the last group of their masks.
 All else is made once, so the files of all moments together cost little more than their bytes. The format stands in
@@ -8,7 +8,7 @@ All else is made once, so the files of all moments together cost little more tha
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -22,7 +22,7 @@ from tsn_hw.core.header import format_json, layer_json, scaling_bits, task_json,
 from tsn_hw.core.layers import INPUT
 from tsn_hw.core.masks import GROUP, encode_masks
 from tsn_hw.core.memory import pack_fields
-from tsn_hw.core.network import UNUSED, BankLayer, PackedNetwork, code_bits
+from tsn_hw.core.network import UNUSED, BankLayer, PackedNetwork, Step, code_bits
 
 T = TypeVar("T")
 Sections = tuple[bytes, ...]
@@ -30,23 +30,23 @@ Sections = tuple[bytes, ...]
 
 def file_of(net: PackedNetwork) -> bytes:
     """The file of a network."""
-    return _Writer(net).file(_whole(net))
+    return Writer().file(net)
 
 
 def header_json(net: PackedNetwork) -> dict[str, Any]:
     """The header of the file of a network, as JSON values, without the sizes of sections."""
-    return _Writer(net).header(_whole(net))
+    return Writer().header(net, _whole(net))
 
 
 def files_after_each_task(net: PackedNetwork) -> Iterator[bytes]:
     """The file of ``net.first_tasks(count)`` for every count from 1 on."""
-    writer, run = _Writer(net), dict[int, None]()
+    writer, run = Writer(), dict[int, None]()
     owners = [0] * len(net.banks)
     for number, task in enumerate(net.tasks):
         run |= dict.fromkeys(index for index, _, _ in net.run_order(number))
         owners[task.bank] += 1
         banks = max(bank for bank, count in enumerate(owners) if count) + 1
-        yield writer.file(_Moment(number + 1, tuple(sorted(run)), tuple(owners[:banks])))
+        yield writer.file(net, _Moment(number + 1, tuple(sorted(run)), tuple(owners[:banks])))
 
 
 @dataclass(frozen=True)
@@ -63,31 +63,30 @@ def _whole(net: PackedNetwork) -> _Moment:
     return _Moment(len(net.tasks), tuple(range(len(net.layers))), owners)
 
 
-class _Writer:
-    """What was made of a network so far: the newest of every thing, and what it was made of."""
+class Writer:
+    """Files of a network that grows: what is the same object as in the file before is not made again."""
 
-    def __init__(self, net: PackedNetwork) -> None:
-        self.net = net
+    def __init__(self) -> None:
         self._made: dict[Hashable, tuple[Hashable, Any]] = {}
-        self._groups: dict[tuple[int, int], list[bytes]] = {}
 
-    def file(self, moment: _Moment) -> bytes:
-        """The file of a moment."""
-        banks = (part for bank, index in self._held(moment) for part in self._of_words(moment, bank, index)[1])
-        tasks = (part for task in range(moment.tasks) for part in self._of_task(task))
-        return pack(self.header(moment), [*banks, *tasks])
+    def file(self, net: PackedNetwork, moment: _Moment | None = None) -> bytes:
+        """The file of a network, or of a moment in its life."""
+        moment = _whole(net) if moment is None else moment
+        banks = (part for bank, index in _held(net, moment) for part in self._of_words(net, moment, bank, index)[1])
+        tasks = (part for task in range(moment.tasks) for part in self._of_task(net, task))
+        return pack(self.header(net, moment), [*banks, *tasks])
 
-    def header(self, moment: _Moment) -> dict[str, Any]:
+    def header(self, net: PackedNetwork, moment: _Moment) -> dict[str, Any]:
         """The header of a moment, without the sizes of sections."""
         number = {INPUT: INPUT} | {index: place for place, index in enumerate(moment.layers)}
         banks: list[list[dict[str, Any]]] = [[] for _ in moment.owners]
-        for bank, index in self._held(moment):
-            banks[bank].append({"layer": number[index]} | self._of_words(moment, bank, index)[0])
+        for bank, index in _held(net, moment):
+            banks[bank].append({"layer": number[index]} | self._of_words(net, moment, bank, index)[0])
         return {
-            "input": {"shape": self.net.input_shape, "format": format_json(self.net.input)},
-            "layers": [self._layer(index, number) for index in moment.layers],
+            "input": {"shape": net.input_shape, "format": format_json(net.input)},
+            "layers": [self._layer(net, index, number) for index in moment.layers],
             "banks": banks,
-            "tasks": [self._task(task, number) for task in range(moment.tasks)],
+            "tasks": [self._task(net, task, number) for task in range(moment.tasks)],
         }
 
     def _once(self, name: Hashable, made_of: Hashable, make: Callable[[], T]) -> T:
@@ -97,49 +96,80 @@ class _Writer:
         result: T = known[1]
         return result
 
-    def _layer(self, index: int, number: dict[int, int]) -> dict[str, Any]:
-        layer = self.net.layers[index]
+    def _layer(self, net: PackedNetwork, index: int, number: dict[int, int]) -> dict[str, Any]:
+        layer = net.layers[index]
         inputs = tuple(number[source] for source in layer.inputs)
 
         def moved() -> dict[str, Any]:
             return layer_json(replace(layer, inputs=inputs))  # type: ignore[type-var]
 
-        return self._once(("layer", index), inputs, moved)
+        return self._once(("layer", index), (layer, inputs), moved)
 
-    def _task(self, task: int, number: dict[int, int]) -> dict[str, Any]:
-        places = tuple(number[index] for index, _, _ in self.net.run_order(task))
-        return self._once(("task", task), places, lambda: task_json(self.net, task, places))
+    def _task(self, net: PackedNetwork, task: int, number: dict[int, int]) -> dict[str, Any]:
+        places = tuple(number[index] for index, _, _ in net.run_order(task))
+        told = net.tasks[task].name, net.tasks[task].bank, net.tasks[task].classes, _steps(net, task)
+        return self._once(("task", task), (places, told), lambda: task_json(net, task, places))
 
-    def _held(self, moment: _Moment) -> Iterator[tuple[int, int]]:
-        """Bank and index of every layer that a bank holds words of."""
-        for bank in range(len(moment.owners)):
-            held = self.net.banks[bank].layers
-            yield from ((bank, index) for index in moment.layers if held[index] is not None)
-
-    def _of_words(self, moment: _Moment, bank: int, index: int) -> tuple[dict[str, Any], Sections]:
+    def _of_words(self, net: PackedNetwork, moment: _Moment, bank: int, index: int) -> tuple[dict[str, Any], Sections]:
         """What the header says of a layer in a bank, and its sections."""
-        owners, runners = moment.owners[bank], self.net.runners(bank, index)
+        owners, runners = moment.owners[bank], net.runners(bank, index)
         running = bisect_left(runners, owners, key=lambda runner: runner[0])
-        words = self.net.banks[bank].layers[index]
+        words = net.banks[bank].layers[index]
         assert words is not None
         owning = min(owners, words.owned[-1][0] + 1 if words.owned else 0)  # codebooks up to the last that is one
 
+        steps = tuple(step for _, step in runners[:running])
+
         def made() -> tuple[dict[str, Any], Sections]:
-            return words_json(words, owning), (self._masks(bank, index, running), *_words(words, owning))
+            return words_json(words, owning), (self._masks(bank, index, steps), *_words(words, owning))
 
-        return self._once(("words", bank, index), (running, owning), made)
+        planes = _Same(words.owner), _Same(words.code), tuple(_Same(book) for _, book in words.owned)
+        made_of = owning, words.centroid_bits, words.exponent, planes, steps
+        return self._once(("words", bank, index), made_of, made)
 
-    def _masks(self, bank: int, index: int, running: int) -> bytes:
-        """The masks of the first tasks that run a layer; whole groups are coded once."""
-        masks = [step.mask.ravel() for _, step in self.net.runners(bank, index)[:running] if step.mask is not None]
-        groups = self._groups.setdefault((bank, index), [])
-        while len(masks) >= (len(groups) + 1) * GROUP:
-            groups.append(encode_masks(np.array(masks[len(groups) * GROUP :][:GROUP])))
-        rest = masks[len(groups) * GROUP :]
-        return b"".join([*groups, encode_masks(np.array(rest)) if rest else b""])
+    def _masks(self, bank: int, index: int, steps: Sequence[Step]) -> bytes:
+        """The masks of the tasks that run a layer; whole groups are coded once."""
+        groups = []
+        for start in range(0, len(steps), GROUP):
+            members = tuple(steps[start : start + GROUP])
+            coded = partial(_coded, members)
+            groups.append(
+                self._once(("masks", bank, index, start), members, coded) if len(members) == GROUP else coded()
+            )
+        return b"".join(groups)
 
-    def _of_task(self, task: int) -> Sections:
-        return self._once(("scales", task), None, partial(_task_sections, self.net, task))
+    def _of_task(self, net: PackedNetwork, task: int) -> Sections:
+        made_of = net.tasks[task].routing, _steps(net, task)
+        return self._once(("scales", task), made_of, partial(_task_sections, net, task))
+
+
+class _Same:
+    """An array as what it is, not as what it holds."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self.array = array
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.array is other.array
+
+    def __hash__(self) -> int:
+        return id(self.array)
+
+
+def _steps(net: PackedNetwork, task: int) -> tuple[Step, ...]:
+    return tuple(step for _, _, step in net.run_order(task))
+
+
+def _held(net: PackedNetwork, moment: _Moment) -> Iterator[tuple[int, int]]:
+    """Bank and index of every layer that a bank holds words of."""
+    for bank in range(len(moment.owners)):
+        held = net.banks[bank].layers
+        yield from ((bank, index) for index in moment.layers if held[index] is not None)
+
+
+def _coded(steps: Sequence[Step]) -> bytes:
+    masks = [step.mask.ravel() for step in steps if step.mask is not None]
+    return encode_masks(np.array(masks)) if masks else b""
 
 
 def _words(words: BankLayer, owners: int) -> Sections:

@@ -1,4 +1,9 @@
-"""Checkpoints: all that a killed run needs to end in the same bytes. One safetensors file, whole or not at all."""
+"""Checkpoints: all that a killed run needs to end in the same bytes. Safetensors files, each whole or not at all.
+
+What a task leaves behind never changes again, and is written once, to a file of its own. The checkpoint proper holds
+banks, the task in training, and the digests of these files; it is written after them, so where it is, they are.
+Checkpoints of older runs hold everything in one file, and name no other.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +35,9 @@ from tsn_hw.learn.training import Fit
 
 Stored = dict[str, NDArray[Any]] | dict[str, Tensor]
 FILE = "checkpoint.safetensors"
+COMMITTED = "committed/task_*.safetensors"
+"""Of every finished task its modules, and its rows of what grows in the layers of its bank."""
+DIGEST = "sha256"
 RESTART = "start again in another folder"
 FIT = {"lr": int | float, "epoch": int, "best_loss": int | float, "wait": int, "stopped": bool}
 """What is kept of the training of a task, beside tensors."""
@@ -60,7 +68,8 @@ class Position:
     """Where a run stands: the task being learned, its epoch, and what earlier tasks left behind.
 
     ``labels`` and ``routes`` are those of every task begun, ``records`` (JSON values) of every task finished.
-    ``tasks`` are those of the stream, ``grown_from`` those that it had when it was finished, before it grew.
+    ``committed`` are digests of the files of finished tasks. ``tasks`` are those of the stream, ``grown_from`` those
+    that it had when it was finished, before it grew.
     """
 
     settings: str  # digest of the settings, which a resumed run must share
@@ -72,10 +81,12 @@ class Position:
     fit: dict[str, Any] | None = None
     tasks: int = 0
     grown_from: int = 0
+    committed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         begun = len(self.labels)
         _require(0 <= self.task == len(self.records) and self.task <= begun <= self.task + 1, "numbers of tasks")
+        _require(len(self.committed) <= self.task, "numbers of tasks")
         _require(len(self.routes) == begun and 0 <= self.grown_from <= self.task, "numbers of tasks")
         banks = 0
         for route in self.routes:
@@ -91,7 +102,9 @@ class Position:
 
 def save_checkpoint(folder: Path, position: Position, model: SubnetModel, fit: Fit | None) -> None:
     """Write the model, and the optimiser and best state of a task in training."""
-    tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
+    for task in range(len(position.committed), position.task):
+        position.committed += (write_tensors(_committed_path(folder, task), _of_task(model, task), {}),)
+    tensors = {f"model/{name}": tensor for name, tensor in _of_all(model, position.task).items()}
     position.fit = None
     if fit is not None:
         position.fit = {name: getattr(fit, name) for name in FIT}
@@ -111,6 +124,7 @@ def read_checkpoint(folder: Path, digests: Sequence[str]) -> tuple[Position, dic
     tensors, metadata = read_tensors(path, "checkpoint", RESTART)
     with refused_as_damaged(path):
         position = build(Position, json.loads(metadata["position"]), "position")
+        _add_committed(tensors, folder, position.committed)
     if position.settings not in digests:
         raise TrainingError(f"checkpoint {path}: belongs to a run with other settings; use another folder")
     return position, tensors
@@ -125,19 +139,25 @@ def refused_as_damaged(path: Path) -> Iterator[None]:
         raise TrainingError(f"checkpoint {path}: damaged ({error}); {RESTART}") from error
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write tensors and what is to be said about them, with a digest over both."""
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
+    """Write tensors and what is to be said about them, with a digest over both, which is returned."""
     stored = _stored(tensors)
-    write_atomically(path, _container(stored, metadata | {"sha256": _digest(stored, metadata)}))
+    digest = _digest(stored, metadata)
+    write_atomically(path, _container(stored, metadata | {DIGEST: digest}))
+    return digest
 
 
 def read_tensors(path: Path, what: str, remedy: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of :func:`write_tensors`; TrainingError, which ends in the remedy, for anything else."""
+    """Tensors and metadata of :func:`write_tensors`; TrainingError, which ends in the remedy, for anything else.
+
+    The digest is among the metadata.
+    """
     data = read_bytes(path)
     try:
         tensors = load(data)
         metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
-        intact = metadata.pop("sha256") == _digest(_stored(tensors), metadata)
+        told = {name: text for name, text in metadata.items() if name != DIGEST}
+        intact = metadata[DIGEST] == _digest(_stored(tensors), told)
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise TrainingError(f"{what} {path}: damaged ({error}); {remedy}") from error
     if not intact:
@@ -165,11 +185,55 @@ def _container(stored: Stored, metadata: dict[str, str]) -> bytes:
     return content
 
 
+def _of_all(model: SubnetModel, finished: int) -> dict[str, Tensor]:
+    """The state of a model without what its finished tasks left behind; no row of what grows in the layers of banks."""
+    state: dict[str, Tensor] = {}
+    for name, part in model.named_children():
+        if part is model.tasks:
+            for task in range(finished, len(model.tasks)):
+                model.modules_of(task).state_dict(destination=state, prefix=f"{name}.{task}.")
+        else:
+            part.state_dict(destination=state, prefix=f"{name}.")
+    return {name: tensor[:0] if _grows(name) else tensor for name, tensor in state.items()}
+
+
+def _of_task(model: SubnetModel, task: int) -> dict[str, Tensor]:
+    """What a finished task left behind, by the names of the model's state."""
+    state: dict[str, Tensor] = model.modules_of(task).state_dict(prefix=f"tasks.{task}.")
+    row = model.prefix(task)
+    for index, layer in model.body_layers(task).items():
+        of_layer = layer.state_dict(prefix=f"banks.{model.bank_of[task]}.{index}.")
+        state |= {name: tensor[row : row + 1] for name, tensor in of_layer.items() if _grows(name)}
+    return state
+
+
+def _add_committed(tensors: dict[str, Tensor], folder: Path, digests: Sequence[str]) -> None:
+    """Add what finished tasks left behind to the tensors of a checkpoint, row by row to what grows."""
+    rows: dict[str, list[Tensor]] = {}
+    for task, digest in enumerate(digests):
+        path = _committed_path(folder, task)
+        found, metadata = read_tensors(path, "checkpoint", RESTART)
+        if metadata[DIGEST] != digest:
+            raise TrainingError(f"checkpoint {path}: is not the one of this run; {RESTART}")
+        for name, tensor in found.items():
+            rows.setdefault(f"model/{name}", []).append(tensor)
+    for name, parts in rows.items():
+        tensors[name] = torch.cat([tensors[name], *parts]) if name in tensors else parts[0]
+
+
+def _grows(name: str) -> bool:
+    return name.rsplit(".", 1)[-1] in GROWING
+
+
+def _committed_path(folder: Path, task: int) -> Path:
+    return folder / COMMITTED.replace("*", f"{task:02d}")
+
+
 def load_model(model: SubnetModel, position: Position, tensors: Mapping[str, Tensor]) -> None:
     """Put a checkpoint's tensors into a model that has its banks and tasks; SettingsError if they are not of it."""
     expected = model.state_dict()
     for name, tensor in expected.items():
-        if name.rsplit(".", 1)[-1] in GROWING:
+        if _grows(name):
             expected[name] = tensor.new_empty(_committed(name, position), *tensor.shape[1:])
     state = _named("model/", tensors)
     _require_alike(state, expected)

@@ -11,8 +11,8 @@ from pathlib import Path
 from torch import Tensor
 
 from tsn_hw.core.errors import TrainingError
+from tsn_hw.learn.checkpoint import COMMITTED, Position, read_checkpoint
 from tsn_hw.learn.checkpoint import FILE as CHECKPOINT
-from tsn_hw.learn.checkpoint import Position, read_checkpoint
 from tsn_hw.learn.settings import DataSettings, Formats, ModelSettings, Settings
 
 SETTINGS = "settings.json"
@@ -27,6 +27,7 @@ LATER |= {"normalize", "fill", "test_share"}
 """Keys that settings did not have when the first runs were made."""
 FILES = (
     CHECKPOINT,
+    COMMITTED,
     NETWORK,
     RECORDS,
     SETTINGS,

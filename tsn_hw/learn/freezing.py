@@ -6,7 +6,7 @@ And what Brevitas computes, as integers: the trained model as an engine that can
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -60,16 +60,18 @@ def _commit_weights(layer: WeightLayer) -> Tensor:
     return layer.subnet.mask() * layer.subnet.stored()
 
 
-def freeze(model: SubnetModel, labels: Sequence[TaskLabel]) -> PackedNetwork:
+def freeze(model: SubnetModel, labels: Sequence[TaskLabel], earlier: PackedNetwork | None = None) -> PackedNetwork:
     """The packed network of a model's committed tasks, one label each.
 
-    Labels may be those of the first tasks alone. Raises NetworkError for numbers that no format holds.
+    Labels may be those of the first tasks alone. Heads and steps that an ``earlier`` network of the same model has are
+    taken from there: those of committed tasks never change. Raises NetworkError for numbers that no format holds.
     """
     architecture = model.architecture
     heads = tuple(architecture.head(f"head_{label.name}", len(label.classes)) for label in labels)
-    banks = tuple(_bank(model, index, len(labels)) for index in range(max(model.bank_of[: len(labels)]) + 1))
-    tasks = tuple(_task(model, number, label, len(labels)) for number, label in enumerate(labels))
-    return PackedNetwork(architecture.input_shape, model.formats.input, (*architecture.layers, *heads), banks, tasks)
+    banks = tuple(_bank(model, index, len(labels), earlier) for index in range(max(model.bank_of[: len(labels)]) + 1))
+    tasks = tuple(_task(model, number, label, len(labels), earlier) for number, label in enumerate(labels))
+    layers = (*architecture.layers, *heads)
+    return PackedNetwork(architecture.input_shape, model.formats.input, layers, banks, tasks, earlier)
 
 
 def requantization(model: SubnetModel, task: int, index: int) -> Requantization:
@@ -84,14 +86,19 @@ def requantization(model: SubnetModel, task: int, index: int) -> Requantization:
     return Requantization(np.array([multiplier]), np.zeros(1, np.int64), shift + own_shift, output)
 
 
-def _bank(model: SubnetModel, bank: int, tasks: int) -> Bank:
+def _bank(model: SubnetModel, bank: int, tasks: int, earlier: PackedNetwork | None) -> Bank:
     members = [t for t in range(tasks) if model.bank_of[t] == bank]
     body, centroid_bits = len(model.architecture.layers), model.formats.centroid_bits
     layers: list[BankLayer | None] = [None] * (body + tasks)
     for index, layer in model.body_layers(members[0]).items():
         layers[index] = _words(layer, len(members), centroid_bits, first=0)
     for prefix, task in enumerate(members):
-        layers[body + task] = _words(model.modules_of(task).head, len(members), centroid_bits, first=prefix)
+        known = earlier.words(task, body + task) if earlier is not None and task < len(earlier.tasks) else None
+        if known is not None:
+            books = (*known.codebooks, *[NO_CODEBOOK] * (len(members) - len(known.codebooks)))
+            layers[body + task] = replace(known, codebooks=books)
+        else:
+            layers[body + task] = _words(model.modules_of(task).head, len(members), centroid_bits, first=prefix)
     return Bank(tuple(layers))
 
 
@@ -110,7 +117,11 @@ def _words(layer: WeightLayer, owners: int, centroid_bits: int, first: int) -> B
     )
 
 
-def _task(model: SubnetModel, task: int, label: TaskLabel, tasks: int) -> Task:
+def _task(model: SubnetModel, task: int, label: TaskLabel, tasks: int, earlier: PackedNetwork | None) -> Task:
+    if earlier is not None and task < len(earlier.tasks):
+        known = earlier.tasks[task].steps
+        later: list[Step | None] = [None] * (tasks - len(earlier.tasks))
+        return Task(label.name, model.bank_of[task], label.classes, (*known, *later), label.routing)
     private, body, weights = model.modules_of(task), model.architecture.layers, model.body_layers(task)
     steps: list[Step | None] = [None] * (len(body) + tasks)
     for index, layer in enumerate(body):

@@ -26,6 +26,7 @@ from tsn_hw.core.errors import SettingsError, TrainingError, warn
 from tsn_hw.core.files import StrPath, read_bytes, write_atomically
 from tsn_hw.core.locks import LOCK, sole_writer
 from tsn_hw.core.network import PackedNetwork
+from tsn_hw.core.writing import Writer
 from tsn_hw.learn.architectures import Weights
 from tsn_hw.learn.baselines import float_body_percent
 from tsn_hw.learn.bodies import read_onnx
@@ -171,6 +172,8 @@ class Run:
         self.weights = weights_of(self.settings.model, folder, weights)
         self.model = self._new_model()
         self.position = Position(settings_digest(self.settings), tasks=len(stream))
+        self._frozen: PackedNetwork | None = None
+        self._writer = Writer()
         self.saved, self.pause = time.monotonic(), CHECKPOINT_SECONDS
 
     def _new_model(self) -> SubnetModel:
@@ -222,10 +225,11 @@ class Run:
                 tensors = {}
                 told.advance()
 
-    def network(self) -> PackedNetwork:
-        """The packed network of the finished tasks."""
+    def network(self, earlier: PackedNetwork | None = None) -> PackedNetwork:
+        """The packed network of the finished tasks, all read from the model but what an earlier one says."""
         labels = self.position.labels[: self.position.task]
-        return freeze(self.model, [TaskLabel(x.name, x.classes, bytes.fromhex(x.routing)) for x in labels])
+        told = [TaskLabel(x.name, x.classes, bytes.fromhex(x.routing)) for x in labels]
+        return freeze(self.model, told, earlier)
 
     def _check_files(self) -> None:
         """Hold data and networks of finished tasks against the checkpoint; networks that are missing are written."""
@@ -246,11 +250,18 @@ class Run:
                 raise TrainingError(f"{path}: is not the network of the checkpoint; delete it, and --resume writes it")
 
     def _prove(self) -> None:
-        """A stream that grew left the network of its first tasks as it was, byte for byte."""
+        """Read as a whole, the model is what was written task by task, and what it was before its stream grew."""
         grown_from = self.position.grown_from
-        if grown_from and self.model.method.codes:
+        if not self.model.method.codes or not (grown_from or self._frozen):
+            return
+        net = self.network()
+        if self._frozen and artifact.to_bytes(net) != read_bytes(self.folder / NETWORK):
+            raise TrainingError(
+                f"{self.folder / NETWORK}: is not the network of the model; start again in another folder"
+            )
+        if grown_from:
             old = artifact.renewed(read_bytes(snapshot_path(self.folder, grown_from - 1)))
-            if artifact.to_bytes(self.network().first_tasks(grown_from)) != old:
+            if artifact.to_bytes(net.first_tasks(grown_from)) != old:
                 raise TrainingError(f"{self.folder}: later tasks have changed what the first {grown_from} compute")
 
     def _add_task(self, number: int) -> None:
@@ -284,13 +295,18 @@ class Run:
         self.position.records += ({"task": data.name} | taken | record,)
         self.position.task += 1
         with numbers_held(data.name, state):
-            written = artifact.to_bytes(self.network()) if self.model.method.codes else b""
+            written = self._next_network() if self.model.method.codes else b""
         self._save(None)  # what is written below follows from it, also after a kill
         if written:
             write_atomically(snapshot_path(self.folder, number), written)
             write_atomically(self.folder / NETWORK, written)
         if self.callbacks.on_task is not None:
             self.callbacks.on_task(self.position.records[-1])
+
+    def _next_network(self) -> bytes:
+        """The file of the network with the task that was just finished; of earlier tasks nothing is made again."""
+        self._frozen = self.network(self._frozen)
+        return self._writer.file(self._frozen)
 
     def _fit(self, name: str, data: Tensors, tensors: dict[str, Tensor]) -> Fit:
         """Train the task, from its start or from where a checkpoint's tensors leave it."""
