@@ -31,19 +31,22 @@ module tsn_fifo #(
                 if (read || count == 0) first <= count[1] ? second : s_data;
             end
         end else begin : g_memory
-            // One more word waits in the output register of the memory.
+            // Two more words wait: in the memory's read register and in its output register.
             localparam integer BITS = $clog2(DEPTH);
             localparam [BITS-1:0] LAST = BITS'(DEPTH - 1);
             reg [BITS-1:0] write_address, read_address;
             reg [BITS:0] count;
-            reg is_fetched;
+            reg is_fetched, is_there;
+            reg [WIDTH-1:0] there;
+            wire [WIDTH-1:0] fetched;
             assign s_ready = count != (BITS + 1)'(DEPTH);
-            assign m_valid = is_fetched;
-            assign idle = count == 0 && !is_fetched;
-            wire write = s_valid && s_ready, fetch = count != 0 && (!is_fetched || m_ready);
+            assign m_valid = is_there;
+            assign m_data = there;
+            assign idle = count == 0 && !is_fetched && !is_there;
+            wire write = s_valid && s_ready, pass = !is_there || m_ready, fetch = count != 0 && (!is_fetched || pass);
             tsn_buffer #(.WIDTH(WIDTH), .DEPTH(DEPTH), .STYLE(STYLE)) i_buffer (
                 .clk(clk), .write(write), .write_address(write_address), .write_data(s_data),
-                .read(fetch), .read_address(read_address), .read_data(m_data)
+                .read(fetch), .read_address(read_address), .read_data(fetched)
             );
             always_ff @(posedge clk) begin
                 if (reset) begin
@@ -51,14 +54,17 @@ module tsn_fifo #(
                     read_address <= 0;
                     count <= 0;
                     is_fetched <= 0;
+                    is_there <= 0;
                 end else begin
                     if (write) write_address <= write_address == LAST ? 0 : write_address + 1;
                     if (fetch) read_address <= read_address == LAST ? 0 : read_address + 1;
                     if (write && !fetch) count <= count + 1;
                     if (fetch && !write) count <= count - 1;
                     if (fetch) is_fetched <= 1;
-                    else if (m_ready) is_fetched <= 0;
+                    else if (pass) is_fetched <= 0;
+                    if (pass) is_there <= is_fetched;
                 end
+                if (pass) there <= fetched;
             end
         end
     endgenerate

@@ -2,8 +2,8 @@
 // schedule is that of hls_templates/tsn/matrix.hpp: a line of weights a step, a vector is held while row folds go on; of
 // a depthwise convolution every line has a word of its own.
 //
-// A line passes these stages: READ of its memories; then 1 centroids, 2 factors, 3 products, 4 sums of four of them,
-// 5 sum of a row, 6 accumulator, 7..13 requantization. All of them stand still while nobody takes what the last one holds.
+// A line passes these stages: READ of its memories; then 1 centroids, 2 factors, 3 products, 4 and 5 sums of two and
+// of four of them, 6 sum of a row, 7 accumulator, 8..14 requantization. All of them stand still while nobody takes what the last one holds.
 module tsn_matrix #(
     parameter integer PE = 1,
     parameter integer SIMD = 1,
@@ -57,7 +57,7 @@ module tsn_matrix #(
     output wire step,
     output wire idle
 );
-    localparam integer READ = READ_CYCLES, ROW = READ + 5, END = ROW + 8, SCALE = ROW - 2;  // stage behind which scales are read
+    localparam integer READ = READ_CYCLES, ROW = READ + 6, END = ROW + 8, SCALE = ROW - 2;  // stage behind which scales are read
     localparam integer LINES = ROW_FOLDS * COLUMN_FOLDS, LANES = PE * SIMD;
     localparam integer VECTOR_BITS = (DEPTHWISE != 0 ? PE : SIMD) * INPUT_BITS;
     localparam integer ROW_BITS = ROW_FOLDS > 1 ? $clog2(ROW_FOLDS) : 1;
@@ -241,6 +241,7 @@ module tsn_matrix #(
             reg [GROUPS*ACCUMULATOR_BITS-1:0] sums;
             for (g = 0; g < GROUPS; g = g + 1) begin : g_group
                 wire [4*PRODUCT_BITS-1:0] products;
+                reg [2*ACCUMULATOR_BITS-1:0] pairs;
                 wire [ACCUMULATOR_BITS-1:0] sum;
                 for (s = 0; s < 4; s = s + 1) begin : g_column
                     localparam integer COLUMN = g * 4 + s, LANE = p * SIMD + COLUMN;
@@ -275,8 +276,15 @@ module tsn_matrix #(
                         assign products[s*PRODUCT_BITS+:PRODUCT_BITS] = 0;
                     end
                 end
-                tsn_sum #(.COUNT(4), .BITS(PRODUCT_BITS), .SUM_BITS(ACCUMULATOR_BITS)) i_sum (
-                    .numbers(products), .sum(sum)
+                for (s = 0; s < 2; s = s + 1) begin : g_pair
+                    wire [ACCUMULATOR_BITS-1:0] pair;
+                    tsn_sum #(.COUNT(2), .BITS(PRODUCT_BITS), .SUM_BITS(ACCUMULATOR_BITS)) i_sum (
+                        .numbers(products[2*s*PRODUCT_BITS+:2*PRODUCT_BITS]), .sum(pair)
+                    );
+                    always_ff @(posedge clk) if (enable) pairs[s*ACCUMULATOR_BITS+:ACCUMULATOR_BITS] <= pair;
+                end
+                tsn_sum #(.COUNT(2), .BITS(ACCUMULATOR_BITS), .SUM_BITS(ACCUMULATOR_BITS)) i_sum (
+                    .numbers(pairs), .sum(sum)
                 );
                 always_ff @(posedge clk) if (enable) sums[g*ACCUMULATOR_BITS+:ACCUMULATOR_BITS] <= sum;
             end
