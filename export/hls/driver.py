@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from export.hls.scripts import Target
 from tsn_hw.core.arithmetic import Ints
 from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.loads import ALL_TASKS, load_path
@@ -21,10 +20,11 @@ MAX_TRANSFER_BYTES = (1 << 26) - 1
 """Longest transfer of the DMA, whose length register has 26 bits."""
 
 
-def driver_json(accelerator: Accelerator, target: Target, interval_cycles: int, latency_cycles: int) -> str:
+def driver_json(accelerator: Accelerator, clock_mhz: float, interval_cycles: int, latency_cycles: int) -> str:
     """Text of ``driver/accelerator.json``; its keys are the fields of ``Numbers`` in ``driver.py``.
 
-    interval_cycles, latency_cycles: of an inference, as estimated; the driver waits accordingly.
+    clock_mhz: of the accelerator; interval_cycles, latency_cycles: of an inference, as estimated; the driver waits
+    accordingly.
     """
     stream = accelerator.input
     files = {path: _load_file(path, data) for path, data in accelerator.load_files.items()}
@@ -44,7 +44,7 @@ def driver_json(accelerator: Accelerator, target: Target, interval_cycles: int, 
         "accelerator_cell": ACCELERATOR_CELL,
         "dma_cell": DMA_CELL,
         "max_transfer_bytes": MAX_TRANSFER_BYTES,
-        "clock_mhz": target.clock_mhz,
+        "clock_mhz": clock_mhz,
         "interval_cycles": interval_cycles,
         "latency_cycles": latency_cycles,
     }

@@ -93,13 +93,13 @@ def place_and_route(folder: Path, device: str, clock_mhz: float, seed: int = 1) 
     run_tool([program, size, "--package", package, *files, *options], folder, see=folder / "synthesis")
     run_tool([packer, layout, bitstream], folder, see=folder / "synthesis")
     report = read_json(folder / f"{name}.report")
-    return Routed(device, package, _version(program), seed, *_figures(report), bitstream)
+    return Routed(device, package, _version(program), seed, *figures(report), bitstream)
 
 
-def _figures(report: Any) -> tuple[float, dict[str, int]]:
+def figures(report: Any) -> tuple[float, dict[str, int]]:
     """Clock and cells of nextpnr's report.
 
-    >>> _figures({"fmax": {"aclk": {"achieved": 91.25}}, "utilization": {"A": {"used": 2}, "B": {"used": 0}}})
+    >>> figures({"fmax": {"aclk": {"achieved": 91.25}}, "utilization": {"A": {"used": 2}, "B": {"used": 0}}})
     (91.25, {'A': 2})
     """
     (clock,) = report["fmax"].values()

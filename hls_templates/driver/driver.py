@@ -207,8 +207,8 @@ class TsnAccelerator:
 
     ``registers`` and ``dma`` have ``read(offset)`` and ``write(offset, value)``; ``allocate(shape, dtype)`` gives
     arrays that the DMA sees, with ``device_address``, ``flush()``, ``invalidate()`` and ``freebuffer()``. :meth:`load`
-    takes them from pynq. ``timeout_s`` is what a call may take beyond twice its estimated time; ``batch`` inputs go
-    into one call.
+    takes them from pynq. ``dma`` may also be what has the methods of :class:`Dma` itself. ``timeout_s`` is what a call
+    may take beyond twice its estimated time; ``batch`` inputs go into one call.
     """
 
     def __init__(
@@ -224,7 +224,7 @@ class TsnAccelerator:
             raise DriverError(f"timeout_s={timeout_s}, batch={batch}: both must be above 0")
         self.folder, self.registers, self.allocate, self.timeout_s = folder, registers, allocate, timeout_s
         self.numbers = read_numbers(folder / "driver" / "accelerator.json")
-        self.dma = Dma(dma, timeout_s)
+        self.dma = dma if hasattr(dma, "received_bytes") else Dma(dma, timeout_s)
         most = self.numbers.max_transfer_bytes // max(BEAT_BYTES * self.numbers.beats, 4 * self.numbers.outputs)
         if not most:
             raise DriverError(f"an input of {self.numbers.elements} activations is longer than a transfer may be")
@@ -439,10 +439,19 @@ def check_hardware(cells: dict[str, Any], numbers: Numbers) -> None:
             )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line of the board."""
-    parser = argparse.ArgumentParser(description="Run an exported accelerator on a PYNQ board.")
-    parser.add_argument("--folder", default=str(Path(__file__).resolve().parent.parent), help="the exported folder")
+def _load(options: argparse.Namespace) -> TsnAccelerator:
+    return TsnAccelerator.load(options.folder, options.timeout)
+
+
+def main(
+    arguments: Sequence[str] | None = None,
+    parser: argparse.ArgumentParser | None = None,
+    load: Callable[[argparse.Namespace], TsnAccelerator] = _load,
+) -> None:
+    """The command line of the board; with the parser and the accelerator of another one, that of its host."""
+    if parser is None:
+        parser = argparse.ArgumentParser(description="Run an exported accelerator on a PYNQ board.")
+        parser.add_argument("--folder", default=str(Path(__file__).resolve().parent.parent), help="the exported folder")
     parser.add_argument("--timeout", type=float, default=5.0, metavar="SECONDS", help="beyond twice the estimated time")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("verify", help="golden inputs of every task, integer by integer")
@@ -452,7 +461,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run.add_argument("input", help=".npy file of integers (inputs, *shape)")
     run.add_argument("--task", default="0", help="name or number (default: %(default)s)")
     options = parser.parse_args(arguments)
-    accelerator = TsnAccelerator.load(options.folder, options.timeout)
+    accelerator = load(options)
     if options.command == "verify":
         print(json.dumps(accelerator.verify(), indent=1))
     elif options.command == "throughput":

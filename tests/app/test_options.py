@@ -35,6 +35,7 @@ LEAST = {
     "memories": "net.tsn --folding folding.json -o memories --formats mem",
     "rtl": "net.tsn --folding folding.json -o rtl",
     "synth": "rtl --target ecp5",
+    "board": "net.tsn --board ulx3s -o board",
     "calibrate": "-o mine.json --runs runs.jsonl",
     "simulate": "net.tsn --task 0 --input x.npy",
     "sweep": "sweep.toml -o sweep",
@@ -77,6 +78,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setattr(f"tsn_hw.{user}", refuse(TrainingError))
     monkeypatch.setattr("tsn_hw.app.sweep.run._bases", refuse(TrainingError))
     monkeypatch.setattr("tsn_hw.app.hardware.synth.synthesize", refuse(EngineError))
+    monkeypatch.setattr("tsn_hw.app.hardware.board.make_bitstream", refuse(EngineError))
     monkeypatch.setattr("tsn_hw.app.hardware.calibrate.synthesize_trial", refuse(EngineError))
     return tmp_path
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from export.hls.driver import REGISTERS, driver_json, golden_npz
-from export.hls.scripts import TEMPLATES, Target
+from export.hls.scripts import TEMPLATES
 from tests.helpers.fake_board import Board, Model, Top
 from tests.helpers.networks import Recipe, adversarial_inputs, random_network
 from tsn_hw.core import reference
@@ -38,7 +38,7 @@ def exported(design: Accelerator, folder: Path, clock_mhz: float = 100) -> Path:
     (folder / "tasks").mkdir(exist_ok=True)
     shutil.copy(SOURCE, folder / "driver")
     cycles = max(unit.cycles for unit in design.units), sum(unit.cycles for unit in design.units)
-    (folder / "driver/accelerator.json").write_text(driver_json(design, Target("xc7z020clg400-1", clock_mhz), *cycles))
+    (folder / "driver/accelerator.json").write_text(driver_json(design, clock_mhz, *cycles))
     inputs = np.stack([adversarial_inputs(net, 6, seed=task) for task in range(len(net.tasks))])
     logits = np.zeros((*inputs.shape[:2], design.head.rows), np.int64)
     for task, x in enumerate(inputs):

@@ -1,4 +1,4 @@
-"""The commands around hardware: check, hls, cost, memories, rtl, synth, calibrate."""
+"""The commands around hardware: check, hls, cost, memories, rtl, synth, board, calibrate."""
 
 from __future__ import annotations
 
@@ -277,6 +277,33 @@ def synth(
     placed = None if not place_and_route else 1 if seed is None else seed
     device = platform(part.device or PARTS[target], device_file=part.device_file).device
     return synthesize_project(folder, target, device, placed)
+
+
+def board(
+    network: File,
+    /,
+    *,
+    out: Out,
+    board: Annotated[str, Parameter(metavar="NAME")],
+    folding: File | None = None,
+    board_file: File | None = None,
+) -> CommandResult:
+    """From a network to a bitstream for a board, by open tools alone, with a driver for its host.
+
+    Boards: ulx3s, colorlight-i5, icebreaker, ice40hx8k-b-evn. The host classifies over the board's serial line, with a
+    program that runs the whole board in simulation, too. Where a tool is missing the project is written all the same.
+    docs/boards.md tells more.
+
+    Args:
+        network: .tsn file
+        out: folder of the project; an earlier one is replaced
+        board: name of the board
+        folding: take PE, SIMD and memories from this file (default: the smallest that is as fast as the line)
+        board_file: TOML file with further boards, in the form of hls_templates/boards/boards.toml
+    """
+    from tsn_hw.app.hardware.board import write_board
+
+    return write_board(network, out, board, folding, board_file)
 
 
 def calibrate(

@@ -57,7 +57,7 @@ COMMANDS: dict[str, tuple[Callable[..., CommandResult], ...]] = {
     "Deployment": (hardware.check, deploy.onnx, deploy.run, deploy.c, deploy.release),
     "Hardware": (
         *(hardware.hls, hardware.rtl, hardware.memories),
-        *(hardware.cost, hardware.synth, hardware.calibrate),
+        *(hardware.cost, hardware.synth, hardware.board, hardware.calibrate),
     ),
     "Results": (learning.report, learning.page, learning.sweep, learning.bench),
     "Shell": (completion,),

@@ -72,8 +72,8 @@ def write_project(path: Path, folder: Path, request: HardwareRequest, samples: i
     target = Target(platform.part, clock_of(platform.device, request.clock_mhz))
     chosen = choose(net, request)
     if not chosen.estimate.fits:
-        raise FoldingError(f"{chosen.how}: {_too_large(chosen.estimate)}; fold more, or choose a larger --device")
-    golden = [_golden(net, task, samples) for task in range(len(net.tasks))]
+        raise FoldingError(f"{chosen.how}: {too_large(chosen.estimate)}; fold more, or choose a larger --device")
+    golden = [golden_run(net, task, samples) for task in range(len(net.tasks))]
     write_hls(chosen.accelerator, folder, golden=golden, extra_files=_extra_files(chosen, target, golden))
     return _result(chosen, target, folder)
 
@@ -117,7 +117,8 @@ def _searched(net: PackedNetwork, request: HardwareRequest) -> Found:
         raise FoldingError(f"{error}; with --masks runtime, one task at a time on chip, there is one") from error
 
 
-def _golden(net: PackedNetwork, task: int, samples: int) -> GoldenRun:
+def golden_run(net: PackedNetwork, task: int, samples: int) -> GoldenRun:
+    """Adversarial inputs of a task with all that follows from them in the int64 loop."""
     x = adversarial_integers(net, samples, seed=task)
     return GoldenRun(task, x, reference.run(net, task, x))
 
@@ -134,16 +135,18 @@ def _extra_files(chosen: Chosen, target: Target, golden: Sequence[GoldenRun]) ->
         "folding.json": folding_json(made.settings, net),
         "final_hw_config.json": final_config_json(made),
         "driver/driver.py": (TEMPLATES / "driver" / "driver.py").read_text(),
-        "driver/accelerator.json": driver_json(made, target, estimate.interval_cycles, estimate.latency_cycles),
+        "driver/accelerator.json": driver_json(
+            made, target.clock_mhz, estimate.interval_cycles, estimate.latency_cycles
+        ),
         **{f"scripts/{name}": text for name, text in scripts(target).items()},
         **{f"report/{name}.json": json.dumps(values, indent=1) + "\n" for name, values in reports(estimate).items()},
     }
     files = {name: text.encode() for name, text in texts.items()}
-    files["driver/golden.npz"] = golden_npz(*_driver_golden(made, golden))
+    files["driver/golden.npz"] = golden_npz(*driver_golden(made, golden))
     return files | {f"memories/{name}": content for name, content in memory_files(made).items()}
 
 
-def _driver_golden(made: Accelerator, golden: Sequence[GoldenRun]) -> tuple[Ints, Ints]:
+def driver_golden(made: Accelerator, golden: Sequence[GoldenRun]) -> tuple[Ints, Ints]:
     """Inputs (tasks, n, *shape) and logits (tasks, n, outputs) of the first golden inputs."""
     inputs = np.stack([run.inputs[:GOLDEN_INPUTS] for run in golden])
     logits = np.zeros((*inputs.shape[:2], made.head.rows), np.int64)
@@ -227,7 +230,7 @@ def _shares(estimate: Estimate) -> str:
     return ", ".join(f"{RESOURCE_NAMES[key]} {percent:.1f} %" for key, percent in estimate.utilization_percent.items())
 
 
-def _too_large(estimate: Estimate) -> str:
+def too_large(estimate: Estimate) -> str:
     """Of what there is too little, and by how much."""
     name, device = estimate.binding, estimate.device
     used, whole = getattr(estimate.resources, name), getattr(capacities(device), name)
