@@ -13,10 +13,12 @@ CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 VENV := .venv
 OLD_VENV := .venv-onnxruntime-1.17
 PEERS_VENV := .venv-peers
+FINN_VENV := .venv-finn
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 STAMP := $(VENV)/.installed-$(VERSION)
 OLD_STAMP := $(OLD_VENV)/.installed-$(VERSION)
 PEERS_STAMP := $(PEERS_VENV)/.installed-$(VERSION)
+FINN_STAMP := $(FINN_VENV)/.installed-$(VERSION)
 PIP := -m pip install --disable-pip-version-check $(PIP_FLAGS)
 TEST_TOOLS := g++ clang++ valgrind iverilog verilator yosys yosys-config nextpnr-ice40 icepack tclsh chromium \
 	clang-tidy arm-none-eabi-gcc qemu-system-arm i686-linux-gnu-gcc powerpc-linux-gnu-gcc riscv64-unknown-elf-gcc qemu-ppc cmake \
@@ -31,7 +33,7 @@ define environment
 		{ echo "$(PYTHON) -m venv --clear $(1)"; $(PYTHON) -m venv --clear $(1); }
 endef
 
-.PHONY: help demo test check format bench site tools peers clean
+.PHONY: help demo test check format bench site tools peers finn clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / { printf "make %-24s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +44,7 @@ demo: $(STAMP) ## learn, freeze, export and verify on bundled data (3 minutes); 
 test: $(STAMP) tools peers ## run the tests
 	@[ ! -f $(OLD_STAMP) ] || export TSN_HW_OLD_PYTHON="$(CURDIR)/$(OLD_VENV)/bin/python"; \
 	[ ! -f $(PEERS_STAMP) ] || export TSN_HW_PEERS_PYTHON="$(CURDIR)/$(PEERS_VENV)/bin/python"; \
+	[ ! -f $(FINN_STAMP) ] || export TSN_HW_FINN_PYTHON="$(CURDIR)/$(FINN_VENV)/bin/python"; \
 	set -x; $(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 check: $(STAMP) ## formatting, lint, types
@@ -88,6 +91,15 @@ $(PEERS_STAMP): Makefile
 		pythondata-software-picolibc==1.7.9.post181 pythondata-software-compiler-rt==0.0.post6206
 	@touch $@
 
+# FINN+ pins other versions of nearly everything, and its wheel forgets psutil.
+$(FINN_STAMP): Makefile
+	@rm -f $@
+	$(call environment,$(FINN_VENV))
+	@[ -n '$(TORCH_INDEX)$(findstring index,$(PIP_FLAGS))' ] || [ -e /proc/driver/nvidia ] || { \
+		set -x; $(FINN_VENV)/bin/python $(PIP) --retries 0 --timeout 15 --no-deps --index-url $(CPU_INDEX) torch==2.12.1; } || true
+	$(FINN_VENV)/bin/python $(PIP) finn-plus==1.6.1 psutil==$(shell sed -n 's/^psutil==//p' constraints.txt)
+	@touch $@
+
 # A tool that cannot be had is no error: its tests are skipped by name. Debian's packages are named like the tools.
 tools:
 	@for tool in $(TEST_TOOLS); do \
@@ -102,6 +114,8 @@ tools:
 		fi; \
 		echo "make: no $$tool here, its tests are skipped (on Debian, as root: apt-get install $$package)" >&2; \
 	done
+
+finn: $(FINN_STAMP) ## an environment with FINN+ (up to 6 GB); its tests run in `make test` from then on
 
 # An environment that cannot be had is no error either.
 peers:
