@@ -13,14 +13,11 @@ from tsn_hw.hardware.units import Unit
 
 TEMPLATES = Path(__file__).parents[2] / "hls_templates"
 STORAGE = {"auto": "", "block": " impl=bram", "distributed": " impl=lutram", "ultra": " impl=uram"}
-FUNCTIONS = {"input": "read_activations", "output": "write_logits"}
-"""Names in C++ of the modules that have another one there."""
 LOAD_PARAMETERS = ", tsn::limb_t load_head,\n                    bool &is_refused"
-EXECUTION = "        execute(s_axis, m_axis, task, number);"
+EXECUTION = "        execute(s_axis, m_axis, call, call.inferences, has_refused);"
 LOADING_EXECUTION = """\
-        const bool is_load = command.to_uint() == tsn::LOAD;
         bool is_refused = false;
-        execute(s_axis, m_axis, is_load ? 0 : task, is_load ? 0 : number, is_load ? tsn::load_head(task, number) : 0,
+        execute(s_axis, m_axis, call, call.inferences, has_refused, is_load ? tsn::load_head(task, number) : 0,
                 is_refused);
         if (is_load) {
             tsn::note(now, task, !is_refused);
@@ -47,7 +44,9 @@ def firmware_source(design: Accelerator) -> str:
         units="\n".join(unit_function(process, design.units[process.unit]) for process in held),
         channel_count=len(graph.channels),
         load_parameters=LOAD_PARAMETERS if chain else "",
-        channels="\n".join([*map(_declaration, graph.channels), *map(_load_declaration, range(load_count))]),
+        channels="\n".join(
+            [*map(_declaration, graph.channels), _said_declaration(design), *map(_load_declaration, range(load_count))]
+        ),
         calls="\n".join(_calls(design, chain)),
         is_known=_is_known(design),
         execution=LOADING_EXECUTION if chain else EXECUTION,
@@ -85,7 +84,7 @@ def unit_function(process: Process, unit: Unit) -> str:
         parameters += [f"hls::stream<tsn::load_beat> &{port}" for port in ("load_in", "load_out")]
         load = f"    tsn::load<config::{name}::INDEX>(load_in, load_out, {', '.join(arrays)});\n"
     parameters.append(f"hls::stream<ap_uint<{unit.output.bits * unit.pe}> > &out")
-    parameters += ["unsigned task", "unsigned inferences"]
+    parameters += ["hls::stream<tsn::said_t> &said", "unsigned inferences"]
     used = arrays if unit.has_words else arrays[-2:]
     return UNIT.substitute(
         comment=unit.title,
@@ -94,7 +93,7 @@ def unit_function(process: Process, unit: Unit) -> str:
         pragmas="".join(_pragmas(process, layout) for layout in process.layouts if layout.kind != "task"),
         load=load,
         function=process.module,
-        arguments=", ".join([*inputs, "out", "task", "inferences", *used]),
+        arguments=", ".join([*inputs, "out", "said", "inferences", *used]),
     )
 
 
@@ -115,6 +114,19 @@ def _declaration(channel: Channel) -> str:
     )
 
 
+def said_readers(design: Accelerator) -> list[Process]:
+    """The processes to which the input says the task of every inference."""
+    return [process for process in design.dataflow.processes if process.layouts or process.kind == "output"]
+
+
+def _said_declaration(design: Accelerator) -> str:
+    """Where it is said: so deep that nobody waits. With a depth of one already nobody waits for good (docs/hls.md)."""
+    return (
+        f"    hls::stream<tsn::said_t> said[{len(said_readers(design))}];\n"
+        f"#pragma HLS STREAM variable=said depth={design.slots}"
+    )
+
+
 def _load_declaration(number: int) -> str:
     return (
         f'    hls::stream<tsn::load_beat> load{number}("load{number}");\n'
@@ -123,11 +135,12 @@ def _load_declaration(number: int) -> str:
 
 
 def _calls(design: Accelerator, chain: list[int]) -> list[str]:
-    lines = []
+    lines, readers = [], [process.name for process in said_readers(design)]
     for process in design.dataflow.processes:
         inputs, outputs = design.dataflow.ends(process)
         names = [channel.name for channel in inputs], [channel.name for channel in outputs]
-        lines.append(f"    {_call(process, *names, chain)};")
+        said = f"said[{readers.index(process.name)}]" if process.name in readers else "said"
+        lines.append(f"    {_call(process, *names, chain, said)};")
         if process.kind == "unit":
             (channel,) = outputs
             form = f"{channel.stream.bits}, {str(channel.stream.signed).lower()}"
@@ -135,17 +148,20 @@ def _calls(design: Accelerator, chain: list[int]) -> list[str]:
     return lines + ([f"    tsn::refuse(load{len(chain)}, is_refused);"] if chain else [])
 
 
-def _call(process: Process, inputs: list[str], outputs: list[str], chain: list[int]) -> str:
+def _call(process: Process, inputs: list[str], outputs: list[str], chain: list[int], said: str) -> str:
     name = process.name
-    if process.kind == "input" and chain:
-        return f"tsn::read_input<config::{name}, config::control>(s_axis, load0, {outputs[0]}, inferences, load_head)"
+    if process.kind == "input":
+        ends = f"{outputs[0]}, said, call, has_refused"
+        if chain:
+            return f"tsn::read_input<config::{name}, tasks, config::control>(s_axis, load0, {ends}, load_head)"
+        return f"tsn::read_activations<config::{name}, tasks>(s_axis, {ends})"
     if process.layouts:
         place = chain.index(process.unit) if process.is_on_load_chain else None
         loads = [] if place is None else [f"load{place}", f"load{place + 1}"]
-        return f"{name}({', '.join([*inputs, *loads, *outputs, 'task', 'inferences'])})"
-    function = FUNCTIONS.get(process.module, process.module)
-    ends = {"input": ["s_axis", *outputs], "output": [*inputs, "m_axis"]}.get(process.kind, [*inputs, *outputs])
-    return f"tsn::{function}<config::{name}>({', '.join([*ends, 'inferences'])})"
+        return f"{name}({', '.join([*inputs, *loads, *outputs, said, 'inferences'])})"
+    if process.kind == "output":
+        return f"tsn::write_logits<config::{name}>({inputs[0]}, {said}, m_axis, inferences)"
+    return f"tsn::{process.module}<config::{name}>({', '.join([*inputs, *outputs, 'inferences'])})"
 
 
 def _table_entry(process: Process, layout: MemoryLayout) -> str:
@@ -158,12 +174,12 @@ def _table_entry(process: Process, layout: MemoryLayout) -> str:
 def _probe(process: Process) -> str:
     name = process.name
     if not process.is_on_load_chain:
-        call = f"[&](auto &in, auto &out, unsigned inferences) {{ {name}(in, out, task, inferences); }}"
+        call = f"[&](auto &in, auto &out, auto &said, unsigned inferences) {{ {name}(in, out, said, inferences); }}"
     else:
-        call = f"""[&](auto &in, auto &out, unsigned inferences) {{
+        call = f"""[&](auto &in, auto &out, auto &said, unsigned inferences) {{
                 hls::stream<load_beat> load_in("load_in"), load_out("load_out");
                 load_in.write(load_end(true));
-                {name}(in, load_in, load_out, out, task, inferences);
+                {name}(in, load_in, load_out, out, said, inferences);
                 load_out.read();
             }}"""
-    return f"    case {process.unit}:\n        return probe_unit<config::{name}>(columns, {call});"
+    return f"    case {process.unit}:\n        return probe_unit<config::{name}>(task, columns, {call});"

@@ -20,7 +20,7 @@ MAX_PROBE_PRODUCTS = 1 << 31
 """Products that the probes of one matrix unit may take in all tasks; of wider layers only some columns are probed."""
 MAX_STREAM_LANES = 1 << 24
 """Activations that all streams together may hold in a call: simulation runs one process after the other."""
-RUN, LOAD, NO_COMMAND = 0, 1, 2
+RUN, LOAD, NO_COMMAND = 0, 1, 3
 UNKNOWN_TASK, NOT_LOADED, UNKNOWN_COMMAND, BAD_PACKET = 1, 2, 3, 4
 
 

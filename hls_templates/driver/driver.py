@@ -9,6 +9,7 @@
     accelerator.set_task("digits-permuted-3")       # a name or a number
     logits = accelerator.run(integers)              # (inputs, *shape) of integers -> (inputs, classes) of int32
     names = accelerator.predict(accelerator.quantize(images / 256))
+    logits = accelerator.run_tasks([3, 0, 3], integers)  # an input of each task, in one call
 
 On the board's command line: ``python3 driver.py verify``, ``throughput``, or ``run input.npy --task 3``.
 
@@ -34,13 +35,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-RUN, LOAD = 0, 1
+RUN, LOAD, RUN_TASKS = 0, 1, 2
 ALL_TASKS = 0xFFFF
 STATUS = {
     1: "there is no such task",
     2: "the task is not loaded",
     3: "unknown command",
     4: "what was loaded did not come whole, or is for another task or accelerator; nothing is loaded any more",
+    5: "a header names no task that is there",
 }
 CONTROL, START, DONE, IDLE = 0x00, 1, 2, 4
 BEAT_BYTES = 8
@@ -225,14 +227,14 @@ class TsnAccelerator:
         self.folder, self.registers, self.allocate, self.timeout_s = folder, registers, allocate, timeout_s
         self.numbers = read_numbers(folder / "driver" / "accelerator.json")
         self.dma = dma if hasattr(dma, "received_bytes") else Dma(dma, timeout_s)
-        most = self.numbers.max_transfer_bytes // max(BEAT_BYTES * self.numbers.beats, 4 * self.numbers.outputs)
+        most = self.numbers.max_transfer_bytes // max(BEAT_BYTES * (1 + self.numbers.beats), 4 * self.numbers.outputs)
         if not most:
             raise DriverError(f"an input of {self.numbers.elements} activations is longer than a transfer may be")
         self.batch = min(batch, most)
         self.task = 0
         self._failed = ""
         self._loaded: int | None = None
-        self._sent = allocate((self.batch, self.numbers.beats), np.dtype("<u8"))
+        self._sent = allocate((self.batch * (1 + self.numbers.beats),), np.dtype("<u8"))  # a header each, or none
         self._received = allocate((self.batch, self.numbers.outputs), np.dtype("<i4"))
         if self.numbers.load_file is not None:
             self._load(ALL_TASKS, self.numbers.load_file)
@@ -261,20 +263,25 @@ class TsnAccelerator:
 
     def set_task(self, task: Any) -> None:
         """Choose the task of the inferences that follow, by name or number; loads it where it is not there."""
+        task = self._number(task)
+        load_file = self.numbers.tasks[task].load_file
+        if load_file is not None and self._loaded != task:
+            self._load(task, load_file)
+        self._call(RUN, task, 0)  # computes nothing, and tells whether the task is there
+        self.task = task
+
+    def _number(self, task: Any) -> int:
+        """The number of a task that is named, or numbered."""
         names = [known.name for known in self.numbers.tasks]
         if task in names:
-            task = names.index(task)
+            return names.index(task)
         if isinstance(task, str) and task.isdigit():
             task = int(task)
         if hasattr(task, "__index__"):
             task = int(task)  # of numpy, too
         if not isinstance(task, int) or not 0 <= task < len(names):
             raise DriverError(f"task {task!r}: must be 0..{len(names) - 1} or one of {', '.join(names)}")
-        load_file = self.numbers.tasks[task].load_file
-        if load_file is not None and self._loaded != task:
-            self._load(task, load_file)
-        self._call(RUN, task, 0)  # computes nothing, and tells whether the task is there
-        self.task = task
+        return task
 
     def _load(self, task: int, file: LoadFile) -> None:
         packets = file.read(self.folder)
@@ -323,20 +330,35 @@ class TsnAccelerator:
     def run(self, inputs: NDArray[Any]) -> NDArray[Any]:
         """Logits (inputs, classes) of the current task for integers (inputs, *shape)."""
         packed = self.pack(inputs)
-        logits = [self._infer(packed[start : start + self.batch]) for start in range(0, len(packed), self.batch)]
-        return np.concatenate(logits)
+        return self.unpack(self._infer(RUN, packed))
+
+    def run_tasks(self, tasks: Sequence[Any], inputs: NDArray[Any]) -> NDArray[Any]:
+        """Logits (inputs, outputs) for integers (inputs, *shape), each of a task of its own, zeros behind those it has.
+
+        A change of task costs no time. Where tasks are loaded, only one is there: DriverError.
+        """
+        packed, numbers = self.pack(inputs), [self._number(task) for task in tasks]
+        if len(numbers) != len(packed):
+            raise DriverError(f"tasks: {len(numbers)} of them for {len(packed)} inputs")
+        if any(self.numbers.tasks[number].load_file is not None for number in numbers):
+            raise DriverError("tasks: this accelerator holds one at a time; choose it with set_task, and call run")
+        return self._infer(RUN_TASKS, np.hstack([np.array(numbers, "<u8").reshape(-1, 1), packed]))
 
     def predict(self, inputs: NDArray[Any]) -> list[str]:
         """Names of the classes: the first of the largest logits."""
         classes = self.numbers.tasks[self.task].classes
         return [classes[index] for index in self.run(inputs).argmax(axis=1)]
 
-    def _infer(self, packed: NDArray[Any]) -> NDArray[Any]:
-        count = len(packed)
-        self._sent[:count] = packed
-        received = self._received, 4 * self.numbers.outputs * count
-        self._call(RUN, self.task, count, (self._sent, packed.nbytes), received)
-        return self.unpack(np.asarray(self._received[:count]))
+    def _infer(self, command: int, packed: NDArray[Any]) -> NDArray[Any]:
+        """Words (inputs, outputs) for (inputs, beats), in calls of a batch."""
+        words = []
+        for start in range(0, len(packed), self.batch):
+            some = packed[start : start + self.batch]
+            self._sent[: some.size] = some.ravel()
+            received = self._received, 4 * self.numbers.outputs * len(some)
+            self._call(command, self.task, len(some), (self._sent, some.nbytes), received)
+            words.append(np.array(self._received[: len(some)], np.int32))
+        return np.concatenate(words)
 
     def _call(
         self,
@@ -371,8 +393,8 @@ class TsnAccelerator:
             sent[0].flush()
             self.dma.start(Dma.SEND, *sent)
         self.registers.write(CONTROL, START)
-        cycles = numbers.latency_cycles + count * (numbers.interval_cycles if command == RUN else 1)
-        what = f"task {task}, {'inference' if command == RUN else 'load'} of {count}"
+        cycles = numbers.latency_cycles + count * (1 if command == LOAD else numbers.interval_cycles)
+        what = f"task {task}, {'load' if command == LOAD else 'inference'} of {count}"
         deadline = Deadline(self.timeout_s + 2e-6 * cycles / numbers.clock_mhz, what)
         deadline.wait(lambda: bool(self.registers.read(CONTROL) & DONE))
         status = self.registers.read(numbers.registers["status"])
@@ -412,7 +434,7 @@ class TsnAccelerator:
         calls = -(-count // len(packed))
         start = time.perf_counter()
         for _ in range(calls):
-            self._infer(packed)
+            self._infer(RUN, packed)
         seconds = time.perf_counter() - start
         done = calls * len(packed)
         return {

@@ -7,40 +7,66 @@
 
 namespace tsn {
 
-// The activations of some inferences, out of containers of CONTAINER_BITS. Every inference begins with a beat.
+// What a call runs: inferences of a task, or with headers of the tasks that they name. Of all tasks, or of `task` alone where
+// that is loaded.
+struct run {
+    unsigned task, inferences;
+    bool has_headers;
+};
+
+// The activations of some inferences, out of containers of CONTAINER_BITS, and what is said of each. Every inference
+// begins with a beat; if there are headers, with one that names its task. A header that names none that is there is refused:
+// its inference runs as task 0, and its logits are marked.
 //
-// T: BITS an activation, WORDS beats an inference.
-template <class T>
+// T: BITS an activation, WORDS beats an inference. TASKS: which tasks there are.
+template <class T, class TASKS, int READERS>
 void read_activations(hls::stream<axis64> &s_axis, hls::stream<ap_uint<64 / T::CONTAINER_BITS * T::BITS> > &out,
-                      unsigned inferences) {
+                      hls::stream<said_t> (&said)[READERS], const run &call, bool &has_refused) {
     const int lanes = 64 / T::CONTAINER_BITS;
-inferences:
-    for (unsigned inference = 0; inference < inferences; inference++) {
+    const unsigned long long beats =
+        static_cast<unsigned long long>(call.inferences) * (T::WORDS + (call.has_headers ? 1 : 0));
+    bool is_first = true, found_refused = false;
+    unsigned word = 0;
+beats:
+    for (unsigned long long i = 0; i < beats; i++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=1
-    beats:
-        for (unsigned i = 0; i < T::WORDS; i++) {
-#pragma HLS LOOP_FLATTEN
 #pragma HLS PIPELINE II=1 style=flp
-            const ap_uint<64> data = s_axis.read().data;
-            ap_uint<lanes * T::BITS> word = 0;
+        const ap_uint<64> data = s_axis.read().data;
+        const limb_t header = data.to_uint64();
+        const bool is_header = is_first && call.has_headers;
+        if (is_first) {
+            const bool is_good = !is_header || (header >> TASK_ID_BITS == 0 && TASKS::is_there(unsigned(header), call.task));
+            const said_t all = !is_good ? 1U << TASK_ID_BITS : is_header ? unsigned(header) : call.task;
+            found_refused = found_refused || !is_good;
+        readers:
+            for (int reader = 0; reader < READERS; reader++) {
+#pragma HLS UNROLL
+                said[reader].write(all);
+            }
+        }
+        if (!is_header) {
+            ap_uint<lanes * T::BITS> activations = 0;
         lanes:
             for (int lane = 0; lane < lanes; lane++) {
 #pragma HLS UNROLL
-                word.range(T::BITS * (lane + 1) - 1, T::BITS * lane) =
+                activations.range(T::BITS * (lane + 1) - 1, T::BITS * lane) =
                     data.range(T::CONTAINER_BITS * lane + T::BITS - 1, T::CONTAINER_BITS * lane);
             }
-            out.write(word);
+            out.write(activations);
+            word = word == T::WORDS - 1 ? 0 : word + 1;
         }
+        is_first = !is_header && word == 0;
     }
+    has_refused = found_refused;
 }
 
 // Load packets to the units, as they come, and the mark that there are no more; then activations. A load is whole if its
 // first beat is `load_head` and its last one the CRC-32 of all others, which begins with the number of the design. It
 // has the beats that its head says; where the head is 0 there is none.
-template <class T, class CONTROL>
+template <class T, class TASKS, class CONTROL, int READERS>
 void read_input(hls::stream<axis64> &s_axis, hls::stream<load_beat> &load,
-                hls::stream<ap_uint<64 / T::CONTAINER_BITS * T::BITS> > &out, unsigned inferences,
-                limb_t load_head) {
+                hls::stream<ap_uint<64 / T::CONTAINER_BITS * T::BITS> > &out, hls::stream<said_t> (&said)[READERS],
+                const run &call, bool &has_refused, limb_t load_head) {
     const unsigned beats = static_cast<unsigned>(load_head >> 32);
     unsigned crc = ~CONTROL::DESIGN;
     bool is_whole = false;
@@ -60,12 +86,14 @@ packets:
         crc = crc_after(crc, beat);
     }
     load.write(load_end(is_whole));
-    read_activations<T>(s_axis, out, inferences);
+    read_activations<T, TASKS>(s_axis, out, said, call, has_refused);
 }
 
-// The logits of some inferences, ROWS each.
+// The logits of some inferences, ROWS each; the lowest number where the header was refused.
 template <class T>
-void write_logits(hls::stream<ap_uint<32> > &in, hls::stream<axis32> &m_axis, unsigned inferences) {
+void write_logits(hls::stream<ap_uint<32> > &in, hls::stream<said_t> &said, hls::stream<axis32> &m_axis,
+                  unsigned inferences) {
+    bool is_refused = false;
 inferences:
     for (unsigned inference = 0; inference < inferences; inference++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=1
@@ -73,8 +101,10 @@ inferences:
         for (unsigned i = 0; i < T::ROWS; i++) {
 #pragma HLS LOOP_FLATTEN
 #pragma HLS PIPELINE II=1 style=flp
+            if (i == 0) is_refused = said.read()[TASK_ID_BITS];
+            const ap_uint<32> logit = in.read();
             axis32 beat;
-            beat.data = in.read();
+            beat.data = is_refused ? ap_uint<32>(0x80000000U) : logit;
             beat.keep = 0xF;
             beat.strb = 0xF;
             beat.last = inference == inferences - 1 && i == T::ROWS - 1;

@@ -6,8 +6,8 @@
 
 namespace tsn {
 
-enum command { RUN, LOAD };
-enum status { DONE, UNKNOWN_TASK, NOT_LOADED, UNKNOWN_COMMAND, BAD_PACKET };
+enum command { RUN, LOAD, RUN_TASKS };
+enum status { DONE, UNKNOWN_TASK, NOT_LOADED, UNKNOWN_COMMAND, BAD_PACKET, REFUSED_HEADERS };
 
 // In place of a task: LOAD what lies in UltraRAM, once, for all tasks.
 const unsigned ALL_TASKS = 0xFFFF;
@@ -29,10 +29,10 @@ status check(unsigned command, unsigned task, bool is_known, const loaded &now) 
         const bool is_loadable = task == ALL_TASKS ? T::LOADS_ALL : T::LOADS_TASK && task < T::MAX_TASKS && is_known;
         return is_loadable ? DONE : UNKNOWN_TASK;
     }
-    if (command != RUN) return UNKNOWN_COMMAND;
-    if (task >= T::MAX_TASKS || !is_known) return UNKNOWN_TASK;
+    if (command != RUN && command != RUN_TASKS) return UNKNOWN_COMMAND;
+    if (command == RUN && (task >= T::MAX_TASKS || !is_known)) return UNKNOWN_TASK;
     if (T::LOADS_ALL && !now.has_all) return NOT_LOADED;
-    if (T::LOADS_TASK && !(now.has_task && now.task == task)) return NOT_LOADED;
+    if (T::LOADS_TASK && !(now.has_task && (now.task == task || command == RUN_TASKS))) return NOT_LOADED;
     return DONE;
 }
 

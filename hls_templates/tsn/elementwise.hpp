@@ -51,13 +51,11 @@ inferences:
 // The sum of every AREA words, lane by lane, requantized.
 template <class T, class SCALES, class PARAMETERS>
 void average_pool(hls::stream<ap_uint<T::PE * T::INPUT_BITS> > &in, hls::stream<ap_uint<T::PE * T::OUTPUT_BITS> > &out,
-                  unsigned task, unsigned inferences, const SCALES &scales, const PARAMETERS &parameters_of) {
+                  hls::stream<said_t> &said, unsigned inferences, const SCALES &scales, const PARAMETERS &parameters_of) {
 #pragma HLS INLINE
-    const unsigned slot = T::IS_LOADED ? 0 : task;
-    const shift_t shift = parameters<0>{limb(parameters_of[slot][0])}.shift(0);
-    limb_t scale_line[limbs_of(T::MULTIPLIER_BITS + T::OFFSET_BITS)];
+    shift_t shift = 0;
+    limb_t scale_line[limbs_of(T::MULTIPLIER_BITS + T::OFFSET_BITS)] = {};
 #pragma HLS ARRAY_PARTITION variable=scale_line type=complete
-    read_line(scales, slot, scale_line);
     ap_int<T::ACCUMULATOR_BITS> sums[T::PE];
 #pragma HLS ARRAY_PARTITION variable=sums type=complete
     unsigned seen = 0;
@@ -70,6 +68,11 @@ inferences:
 #pragma HLS LOOP_FLATTEN
 #pragma HLS PIPELINE II=1 style=flp
             TSN_CYCLE;
+            if (i == 0) {
+                const unsigned slot = next_slot<T>(said);
+                shift = parameters<0>{limb(parameters_of[slot][0])}.shift(0);
+                read_line(scales, slot, scale_line);
+            }
             const ap_uint<T::PE * T::INPUT_BITS> word = in.read();
             ap_uint<T::PE * T::OUTPUT_BITS> y = 0;
         lanes:
@@ -103,15 +106,12 @@ stages:
 // The sum of two streams, each shifted left to the finer of their grids, requantized.
 template <class T, class SCALES, class PARAMETERS>
 void add(hls::stream<ap_uint<T::PE * T::FIRST_BITS> > &first, hls::stream<ap_uint<T::PE * T::SECOND_BITS> > &second,
-         hls::stream<ap_uint<T::PE * T::OUTPUT_BITS> > &out, unsigned task, unsigned inferences, const SCALES &scales,
+         hls::stream<ap_uint<T::PE * T::OUTPUT_BITS> > &out, hls::stream<said_t> &said, unsigned inferences, const SCALES &scales,
          const PARAMETERS &parameters_of) {
 #pragma HLS INLINE
-    const unsigned slot = T::IS_LOADED ? 0 : task;
-    const parameters<0> own = {limb(parameters_of[slot][0])};
-    const shift_t shift = own.shift(0), first_shift = own.shift(1), second_shift = own.shift(2);
-    limb_t scale_line[limbs_of(T::MULTIPLIER_BITS + T::OFFSET_BITS)];
+    shift_t shift = 0, first_shift = 0, second_shift = 0;
+    limb_t scale_line[limbs_of(T::MULTIPLIER_BITS + T::OFFSET_BITS)] = {};
 #pragma HLS ARRAY_PARTITION variable=scale_line type=complete
-    read_line(scales, slot, scale_line);
     TSN_CYCLES(T::INDEX, UNIT);
 inferences:
     for (unsigned inference = 0; inference < inferences; inference++) {
@@ -121,6 +121,14 @@ inferences:
 #pragma HLS LOOP_FLATTEN
 #pragma HLS PIPELINE II=1 style=flp
             TSN_CYCLE;
+            if (i == 0) {
+                const unsigned slot = next_slot<T>(said);
+                const parameters<0> own = {limb(parameters_of[slot][0])};
+                shift = own.shift(0);
+                first_shift = own.shift(1);
+                second_shift = own.shift(2);
+                read_line(scales, slot, scale_line);
+            }
             const ap_uint<T::PE * T::FIRST_BITS> a = first.read();
             const ap_uint<T::PE * T::SECOND_BITS> b = second.read();
             ap_uint<T::PE * T::OUTPUT_BITS> y = 0;

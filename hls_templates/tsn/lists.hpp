@@ -27,6 +27,38 @@ struct list_types {
     typedef ap_uint<T::PE * T::ACCUMULATOR_BITS> sums_t;
 };
 
+// What the task of a vector says: the lines of its list and its codebook, and its scales.
+struct list_bounds {
+    unsigned first, last, first_centroid;
+};
+struct list_scale {
+    unsigned slot;
+    shift_t shift;
+};
+
+// The task of a vector, for those that need it; an inference has POSITIONS vectors.
+template <class T, class PARAMETERS>
+void list_task(hls::stream<said_t> &said, hls::stream<list_bounds> &bounds, hls::stream<list_scale> &scale,
+               const PARAMETERS &parameters_of) {
+    typedef list_types<T> types;
+    static unsigned position = 0, slot = 0;
+    if (position == 0) slot = next_slot<T>(said);
+    position = position == T::POSITIONS - 1 ? 0 : position + 1;
+    limb_t own[limbs_of(types::TASK_BITS)];
+#pragma HLS ARRAY_PARTITION variable=own type=complete
+    read_line(parameters_of, slot, own);
+    const parameters<T::REGION_BITS> common = {own[0]};
+    list_bounds lines;
+    lines.first = field<T::LINE_BITS>(own, types::FIRST_LOW).to_uint();
+    lines.last = field<T::LINE_BITS>(own, types::FIRST_LOW + T::LINE_BITS).to_uint();
+    lines.first_centroid = T::IS_LOADED ? 0 : common.region() << T::WORD_BITS;
+    bounds.write(lines);
+    list_scale scales;
+    scales.slot = slot;
+    scales.shift = common.shift(0);
+    scale.write(scales);
+}
+
 // A vector, once for every lane: each reads a place of its own.
 template <class T>
 void list_vector(hls::stream<typename list_types<T>::word_t> &in,
@@ -47,7 +79,7 @@ columns:
 // next line begins a turn, are carried in registers from line to line; nothing else is.
 template <class T, class WORDS, class CODEBOOK>
 void list_sums(typename list_types<T>::word_t (&vectors)[list_types<T>::LANES][T::COLUMN_FOLDS],
-               hls::stream<typename list_types<T>::sums_t> &sums, unsigned first, unsigned last, unsigned first_centroid,
+               hls::stream<typename list_types<T>::sums_t> &sums, hls::stream<list_bounds> &bounds,
                const WORDS &words, const CODEBOOK &codebook) {
     typedef list_types<T> types;
     typename types::accumulator_t accumulators[types::LANES];
@@ -61,9 +93,10 @@ teams:
 #pragma HLS UNROLL
         begins[team] = true;
     }
+    const list_bounds list = bounds.read();
     TSN_CYCLES(T::INDEX, UNIT);
 lines:
-    for (unsigned line = first; line <= last; line++) {
+    for (unsigned line = list.first; line <= list.last; line++) {
 #pragma HLS PIPELINE II=1 style=flp
 #pragma HLS LOOP_TRIPCOUNT min=1 max=1
         TSN_CYCLE;
@@ -86,7 +119,7 @@ lines:
             const int low = int(column % T::SIMD) * T::INPUT_BITS;
             const typename types::input_t x = ap_uint<T::INPUT_BITS>(part.range(low + T::INPUT_BITS - 1, low));
             const typename types::accumulator_t before = is_first ? typename types::accumulator_t(0) : accumulators[lane];
-            accumulators[lane] = before + decode<T::CENTROID_BITS>(codebook, first_centroid, word, is_used) * x;
+            accumulators[lane] = before + decode<T::CENTROID_BITS>(codebook, list.first_centroid, word, is_used) * x;
             if (row == T::PE - 1) begins[team] = is_last;
             if (is_last) ended.range(T::ACCUMULATOR_BITS * (row + 1) - 1, T::ACCUMULATOR_BITS * row) = accumulators[lane];
         }
@@ -97,9 +130,10 @@ lines:
 // The sums of every turn, in the order in which they ended: results, each at the place of its row.
 template <class T, class SCALES>
 void list_results(hls::stream<typename list_types<T>::sums_t> &sums,
-                  ap_uint<T::OUTPUT_BITS> (&results)[T::PE][T::ROW_FOLDS], unsigned slot, shift_t shift,
+                  ap_uint<T::OUTPUT_BITS> (&results)[T::PE][T::ROW_FOLDS], hls::stream<list_scale> &scale,
                   const SCALES &scales) {
     typedef list_types<T> types;
+    const list_scale own = scale.read();
     TSN_ROWS(T::ROW_FOLDS * T::PE);
 turns:
     for (int turn = 0; turn < T::ROW_FOLDS; turn++) {
@@ -107,7 +141,7 @@ turns:
         const typename types::sums_t ended = sums.read();
         limb_t line[limbs_of(T::PE * types::TURN_BITS)];
 #pragma HLS ARRAY_PARTITION variable=line type=complete
-        read_line(scales, slot * T::ROW_FOLDS + turn, line);
+        read_line(scales, own.slot * T::ROW_FOLDS + turn, line);
     rows:
         for (int q = 0; q < T::PE; q++) {
 #pragma HLS UNROLL
@@ -116,7 +150,7 @@ turns:
                 ended.range(T::ACCUMULATOR_BITS * (q + 1) - 1, T::ACCUMULATOR_BITS * q));
             const unsigned place = field<T::PLACE_BITS>(line, low + T::MULTIPLIER_BITS + T::OFFSET_BITS).to_uint();
             TSN_ROW(place * T::PE + q, sum);
-            results[q][place] = requantize<T::OUTPUT_BITS, T::OUTPUT_SIGNED>(scaled<T>(sum, line, low), shift);
+            results[q][place] = requantize<T::OUTPUT_BITS, T::OUTPUT_SIGNED>(scaled<T>(sum, line, low), own.shift);
         }
     }
 }
@@ -139,17 +173,12 @@ words:
 }
 
 // All vectors of some inferences. What a vector gives never waits for a later one.
-template <class T, class WORDS, class CODEBOOK, class SCALES>
+template <class T, class WORDS, class CODEBOOK, class SCALES, class PARAMETERS>
 void list_vectors(hls::stream<typename list_types<T>::word_t> &in,
-                  hls::stream<ap_uint<T::PE * T::OUTPUT_BITS> > &out, unsigned long long vectors, unsigned slot,
-                  const limb_t (&own)[limbs_of(list_types<T>::TASK_BITS)], const WORDS &words,
-                  const CODEBOOK &codebook, const SCALES &scales) {
+                  hls::stream<ap_uint<T::PE * T::OUTPUT_BITS> > &out, hls::stream<said_t> &said,
+                  unsigned long long vectors, const WORDS &words, const CODEBOOK &codebook, const SCALES &scales,
+                  const PARAMETERS &parameters_of) {
     typedef list_types<T> types;
-    const parameters<T::REGION_BITS> common = {own[0]};
-    const unsigned first_centroid = T::IS_LOADED ? 0 : common.region() << T::WORD_BITS;
-    const unsigned first = field<T::LINE_BITS>(own, types::FIRST_LOW).to_uint();
-    const unsigned last = field<T::LINE_BITS>(own, types::FIRST_LOW + T::LINE_BITS).to_uint();
-    const shift_t shift = common.shift(0);
 vectors:
     for (unsigned long long vector = 0; vector < vectors; vector++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=1
@@ -159,10 +188,15 @@ vectors:
         ap_uint<T::OUTPUT_BITS> results[T::PE][T::ROW_FOLDS];
 #pragma HLS ARRAY_PARTITION variable=results type=complete dim=1
         hls::stream<typename types::sums_t> sums("sums");
+        hls::stream<list_bounds> bounds("bounds");
+        hls::stream<list_scale> scale("scale");
 #pragma HLS STREAM variable=sums depth=2
+#pragma HLS STREAM variable=bounds depth=2
+#pragma HLS STREAM variable=scale depth=4
+        list_task<T>(said, bounds, scale, parameters_of);
         list_vector<T>(in, copies);
-        list_sums<T>(copies, sums, first, last, first_centroid, words, codebook);
-        list_results<T>(sums, results, slot, shift, scales);
+        list_sums<T>(copies, sums, bounds, words, codebook);
+        list_results<T>(sums, results, scale, scales);
         list_output<T>(results, out);
     }
 }
@@ -170,14 +204,11 @@ vectors:
 // T says the folding, the widths, and IS_LOADED: whether lists, codebook, scales and parameters hold one task or all.
 template <class T, class WORDS, class CODEBOOK, class MASK, class SCALES, class PARAMETERS>
 void lists(hls::stream<ap_uint<T::SIMD * T::INPUT_BITS> > &in, hls::stream<ap_uint<T::PE * T::OUTPUT_BITS> > &out,
-           unsigned task, unsigned inferences, const WORDS &words, const CODEBOOK &codebook, const MASK &,
+           hls::stream<said_t> &said, unsigned inferences, const WORDS &words, const CODEBOOK &codebook, const MASK &,
            const SCALES &scales, const PARAMETERS &parameters_of) {
 #pragma HLS INLINE
-    const unsigned slot = T::IS_LOADED ? 0 : task;
-    limb_t own[limbs_of(list_types<T>::TASK_BITS)];
-#pragma HLS ARRAY_PARTITION variable=own type=complete
-    read_line(parameters_of, slot, own);
-    list_vectors<T>(in, out, static_cast<unsigned long long>(T::POSITIONS) * inferences, slot, own, words, codebook, scales);
+    list_vectors<T>(in, out, said, static_cast<unsigned long long>(T::POSITIONS) * inferences, words, codebook, scales,
+                    parameters_of);
 }
 
 }  // namespace tsn

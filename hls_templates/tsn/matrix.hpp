@@ -14,18 +14,15 @@ namespace tsn {
 // T says the folding, the widths, and IS_LOADED: whether codebook, mask, scales and parameters hold one task or all.
 template <class T, class WORDS, class CODEBOOK, class MASK, class SCALES, class PARAMETERS>
 void matrix(hls::stream<ap_uint<(T::DEPTHWISE ? T::PE : T::SIMD) * T::INPUT_BITS> > &in, hls::stream<ap_uint<T::PE * T::OUTPUT_BITS> > &out,
-            unsigned task, unsigned inferences, const WORDS &words, const CODEBOOK &codebook, const MASK &mask,
+            hls::stream<said_t> &said, unsigned inferences, const WORDS &words, const CODEBOOK &codebook, const MASK &mask,
             const SCALES &scales, const PARAMETERS &parameters_of) {
 #pragma HLS INLINE
     typedef typename integer<T::INPUT_BITS, T::INPUT_SIGNED>::type input_t;
     typedef ap_int<T::ACCUMULATOR_BITS> accumulator_t;
     const int input_lanes = T::DEPTHWISE ? T::PE : T::SIMD;
     const unsigned lines = T::ROW_FOLDS * T::COLUMN_FOLDS;
-    const unsigned slot = T::IS_LOADED ? 0 : task;
-    const parameters<T::REGION_BITS> own = {limb(parameters_of[slot][0])};
-    const unsigned first_line = own.region() * lines;
-    const unsigned first_centroid = T::IS_LOADED ? 0 : own.region() << T::WORD_BITS;
-    const shift_t shift = own.shift(0);
+    unsigned slot = 0, first_line = 0, first_centroid = 0;
+    shift_t shift = 0;
 
     ap_uint<input_lanes * T::INPUT_BITS> held[T::COLUMN_FOLDS];
     accumulator_t accumulators[T::PE];
@@ -40,6 +37,13 @@ inferences:
 #pragma HLS LOOP_FLATTEN
 #pragma HLS PIPELINE II=1 style=flp
             TSN_CYCLE;
+            if (step == 0) {
+                slot = next_slot<T>(said);
+                const parameters<T::REGION_BITS> own = {limb(parameters_of[slot][0])};
+                first_line = own.region() * lines;
+                first_centroid = T::IS_LOADED ? 0 : own.region() << T::WORD_BITS;
+                shift = own.shift(0);
+            }
             ap_uint<input_lanes * T::INPUT_BITS> x;
             if (row_fold == 0 || T::DEPTHWISE) {
                 x = in.read();

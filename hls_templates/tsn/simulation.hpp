@@ -103,11 +103,13 @@ void reset();
 unsigned probe(int unit, unsigned task, const std::vector<unsigned> &columns);
 
 template <class T, class CALL>
-unsigned probe_unit(const std::vector<unsigned> &columns, CALL call) {
+unsigned probe_unit(unsigned task, const std::vector<unsigned> &columns, CALL call) {
     const unsigned inferences = (columns.size() + T::POSITIONS - 1) / T::POSITIONS;
     const int lanes = T::DEPTHWISE ? T::PE : T::SIMD, ones = T::DEPTHWISE ? T::PE : 1;
     hls::stream<ap_uint<lanes * T::INPUT_BITS> > in("probe");
     hls::stream<ap_uint<T::PE * T::OUTPUT_BITS> > out("probed");
+    hls::stream<said_t> said("said");
+    for (unsigned inference = 0; inference < inferences; inference++) said.write(task);
     for (unsigned vector = 0; vector < inferences * T::POSITIONS; vector++) {
         for (unsigned fold = 0; fold < T::COLUMN_FOLDS * (T::DEPTHWISE ? T::ROW_FOLDS : 1); fold++) {
             ap_uint<lanes * T::INPUT_BITS> word = 0;
@@ -117,7 +119,7 @@ unsigned probe_unit(const std::vector<unsigned> &columns, CALL call) {
             in.write(word);
         }
     }
-    call(in, out, inferences);
+    call(in, out, said, inferences);
     while (!out.empty()) out.read();
     return T::ROW_FOLDS * T::PE;
 }

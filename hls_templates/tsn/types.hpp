@@ -15,6 +15,19 @@ typedef ap_axiu<64, 0, 0, 0> axis64;
 typedef ap_axiu<32, 0, 0, 0> axis32;
 typedef ap_uint<6> shift_t;
 
+// What the input says of an inference to every process that must know: its task, and above it whether its header was
+// refused.
+const int TASK_ID_BITS = 16;
+typedef ap_uint<TASK_ID_BITS + 1> said_t;
+
+// Where the memories of a unit hold the task of the next inference; those that are loaded hold one task.
+template <class T>
+unsigned next_slot(hls::stream<said_t> &said) {
+#pragma HLS INLINE
+    const said_t all = said.read();
+    return T::IS_LOADED ? 0 : all.range(TASK_ID_BITS - 1, 0).to_uint();
+}
+
 // Memories are tables of 64-bit limbs, the lowest first: a table of ap_uint takes g++ fifty times as long.
 typedef unsigned long long limb_t;
 constexpr int limbs_of(int bits) { return (bits + 63) / 64; }

@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from tests.helpers.dataflow import Loops, loops, runs_to_the_end, steps
+from tests.helpers.dataflow import Loops, loops, runs_to_the_end, steps, with_tasks
 from tests.helpers.handmade import S8, U8, network, requantization
 from tests.helpers.images import settings
 from tests.helpers.networks import Recipe, random_network
@@ -115,6 +115,16 @@ def test_nor_does_any_with_lists_whatever_their_lengths(kind, layout):
         graph = random_graph(kind, seed, layout)
         for tasks in [(task, task) for task in range(TASKS)] + [random.Random(seed).choices(range(TASKS), k=3)]:
             assert runs_to_the_end(loops(graph, tasks), seed)
+
+
+@pytest.mark.parametrize(("places", "under_way"), [(1, 9), (9, 1)])
+@pytest.mark.parametrize(("kind", "layout"), [("residual", "mixed"), ("residual", "lists"), ("conv", "dense")])
+def test_nor_does_any_where_the_input_says_the_task_of_every_inference(kind, layout, places, under_way):
+    """Through FIFOs of one place, or with one inference under way."""
+    for seed in range(2):
+        graph = random_graph(kind, seed, layout)
+        made = loops(graph, random.Random(seed).choices(range(TASKS), k=4))
+        assert runs_to_the_end(with_tasks(graph, made, places, under_way), seed)
 
 
 @pytest.mark.parametrize("layout", ["dense", "lists"])

@@ -19,7 +19,7 @@ from tests.helpers.networks import adversarial_inputs
 from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.loads import sealed
 
-RUN, LOAD = 0, 1
+RUN, LOAD, RUN_TASKS = 0, 1, 2
 LONGEST = 8
 """Calls between two resets, at most."""
 
@@ -71,7 +71,9 @@ class Caller:
 
     def call(self) -> Call:
         """One that ends by itself, more often than not of what has been loaded last."""
-        kind = self.rng.choice(["run", "load", "wrong", "unknown"], p=[0.5, 0.25, 0.2, 0.05])
+        kind = self.rng.choice(["run", "tasks", "load", "wrong", "unknown"], p=[0.3, 0.2, 0.25, 0.2, 0.05])
+        if kind == "tasks":
+            return self.run_tasks()
         if kind == "unknown":
             return Call(int(self.rng.integers(3, 256)), self.task(), int(self.rng.integers(3)), self.inputs[0])
         if kind == "run" or not self.loads:
@@ -88,6 +90,7 @@ class Caller:
         yield self.wrong(task)
         for number in self.rng.permutation(needed).tolist():
             yield self.run(RUN)
+            yield self.run_tasks()
             yield self.load(number, self.loads[number])
         yield self.run(RUN)
 
@@ -104,20 +107,31 @@ class Caller:
         beats = [beat for number in inputs for beat in self.inputs[number]]
         return Call(command, self.task(), len(inputs), (*beats, *surplus))
 
+    def run_tasks(self) -> Call:
+        """Headers of tasks that are there more often than not, of others, and with bits above them."""
+        beats = list[int]()
+        count = int(self.rng.integers(5))
+        for number in self.rng.integers(len(self.inputs), size=count).tolist():
+            above = 1 << int(self.rng.integers(16, 64)) if self.rng.random() < 0.1 else 0
+            beats += [self.task() | above, *self.inputs[number]]
+        surplus = self.inputs[0][: self.rng.integers(2)]
+        return Call(RUN_TASKS, self.task(), count, (*beats, *surplus))
+
     def task(self) -> int:
         last = [task for task in self.model.loaded if task != ALL_TASKS]
         return last[0] if last and self.rng.integers(4) else int(self.rng.choice(self.tasks))
 
     def starving(self) -> Call:
         """One that gets less than it asks for, so that nothing but a reset ends it; and one that is hardly begun."""
-        run, cycles = self.run(RUN), int(self.rng.integers(1, 400))
+        run = self.run_tasks() if self.rng.integers(2) else self.run(RUN)
+        cycles = int(self.rng.integers(1, 400))
         if self.loads and self.rng.integers(2):
             task = int(self.rng.choice(list(self.loads)))
             beats = self.loads[task][: self.rng.integers(len(self.loads[task]))]
             return Call(LOAD, task, len(self.loads[task]), tuple(beats), cycles)
-        if self.model.verdict(RUN, run.task):
+        if self.model.verdict(run.command, run.task):
             cycles = int(self.rng.integers(1, 20))  # else it were refused before
-        return Call(RUN, run.task, run.count + 2, run.beats, cycles)
+        return Call(run.command, run.task, run.count + 2, run.beats, cycles)
 
 
 Wrong = Callable[[Caller, int, list[int]], tuple[int, list[int]]]

@@ -82,6 +82,30 @@ def list_loops(unit: ListUnit, task: int, process: Process, banks: Sequence[int]
     ]
 
 
+def with_tasks(graph: Dataflow, made: Loops, places: int, under_way: int) -> Loops:
+    """The same where the input says the task of every inference to each unit that must know, and to the output.
+
+    Each hears it through a FIFO of so many places, and so many inferences are under way at most.
+    """
+    programs = [[list(one) for one in program] for program in made.programs]
+    readers, number = list[int](), 0
+    for process in graph.processes:
+        is_list = process.kind == "unit" and isinstance(graph.design.units[process.unit], ListUnit)
+        if process.layouts or process.kind == "output":
+            readers.append(number + is_list)  # the loop that works off the list
+        number += 3 if is_list else 1
+    said = range(len(made.depths), len(made.depths) + len(readers))
+    slots = len(made.depths) + len(readers)
+    for one in programs[0]:  # the input
+        one[0] = one[0][0], (slots, *said, *one[0][1])
+    for channel, reader in zip(said, readers, strict=True):
+        for one in programs[reader]:
+            one[0] = (channel, *one[0][0]), one[0][1]
+    for one in programs[-1]:  # the output
+        one[-1] = (*one[-1][0], slots), one[-1][1]
+    return Loops(programs, [*made.depths, *[places] * len(readers), under_way])
+
+
 def convert_steps(graph, inputs, outputs) -> list[Step]:
     source, target = graph.channels[inputs[0]], graph.channels[outputs[0]]
     found, waiting, written = [], 0, 0

@@ -60,7 +60,22 @@ class Model:
             return status, []
         if command == 1:
             return self._load(task, count, beats), []
+        if command == 2:
+            return self._tagged(count, beats)
         return 0, [word for _ in range(count) for word in self._logits(task, self._input(beats))]
+
+    def _tagged(self, count: int, beats: list[int]) -> tuple[int, list[int]]:
+        """Inferences whose headers name their tasks; where one names none that is there, its logits are the lowest."""
+        words, status = list[int](), 0
+        for _ in range(count):
+            task = beats.pop(0)
+            x = self._input(beats)
+            if self.verdict(0, task):
+                status = 5
+                words += [2**31] * self.accelerator.head.rows
+            else:
+                words += self._logits(task, x)
+        return status, words
 
     def verdict(self, command: int, task: int) -> int:
         """The status of a call that takes no beat; 0: it takes all that it is told of."""
@@ -70,11 +85,12 @@ class Model:
         if command == 1 and (self.loads_all or self.loads_task):
             is_there = self.loads_all if task == ALL_TASKS else self.loads_task and task < listed
             return 0 if is_there else 1
-        if command != 0:
+        if command not in (0, 2):
             return 3
-        if task >= listed:
+        if command == 0 and task >= listed:
             return 1
-        is_missing = (self.loads_all and ALL_TASKS not in self.loaded) or (self.loads_task and task not in self.loaded)
+        wanted = {task} if command == 0 else self.loaded - {ALL_TASKS}
+        is_missing = (self.loads_all and ALL_TASKS not in self.loaded) or (self.loads_task and not wanted & self.loaded)
         return 2 if is_missing else 0
 
     def _logits(self, task: int, x: np.ndarray) -> list[int]:

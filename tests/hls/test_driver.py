@@ -19,6 +19,7 @@ from tests.helpers.images import settings
 from tests.helpers.networks import Recipe, adversarial_inputs, random_network
 from tsn_hw.core import reference
 from tsn_hw.core.arithmetic import quantize
+from tsn_hw.core.network import PackedNetwork
 from tsn_hw.hardware.pipeline import accelerator
 
 
@@ -57,7 +58,22 @@ def test_the_compiled_accelerator_answers_the_driver_with_the_integers_of_the_si
         on_board.set_task(task)
         np.testing.assert_array_equal(on_board.run(x), logits_of(net, task, x))
     assert on_board.verify() == {task.name: 6 * len(task.classes) for task in net.tasks}
+    if mask == "deep":
+        check_run_tasks(net, on_board)
+    else:
+        with pytest.raises(driver.DriverError, match="holds one at a time"):
+            on_board.run_tasks([1], x[:1])
     assert board.beats == []  # the accelerator read all that it was sent
+
+
+def check_run_tasks(net: PackedNetwork, on_board: Any) -> None:
+    """Inputs of tasks in any order give the logits of each, zeros behind them."""
+    tasks = np.random.default_rng(0).integers(len(net.tasks), size=12).tolist()
+    x = adversarial_inputs(net, 12)
+    for task, one, logits in zip(tasks, x, on_board.run_tasks(tasks, x), strict=True):
+        own = len(net.tasks[task].classes)
+        np.testing.assert_array_equal(logits[:own], logits_of(net, task, one[None])[0])
+        assert not logits[own:].any()
 
 
 def test_what_lies_in_ultra_ram_is_loaded_once_before_the_first_task(driver: ModuleType, tmp_path: Path) -> None:
@@ -304,7 +320,7 @@ def test_a_transfer_is_never_longer_than_the_dma_can(driver: ModuleType, tmp_pat
     root = exported(design, tmp_path)
     path = root / "driver/accelerator.json"
     values = json.loads(path.read_text())
-    input_bytes = 8 * driver.read_numbers(path).beats
+    input_bytes = 8 * (driver.read_numbers(path).beats + 1)  # with a header
     for most, batch in ((3 * input_bytes, 3), (3 * input_bytes + 7, 3), (10**9, 256)):
         path.write_text(json.dumps(values | {"max_transfer_bytes": most}))
         board = Board(Model(design), REGISTERS)

@@ -5,61 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from export.rtl.simulation import RtlCall, loading_calls, tagged_call
-from tests.helpers.networks import Recipe, adversarial_inputs, random_network
+from export.rtl.simulation import loading_calls
+from tests.helpers.networks import Recipe, random_network
 from tests.helpers.rtl_designs import folded, icarus, loaded, needs_iverilog
+from tests.helpers.tagged_calls import REFUSED, different, every_pair, expected, tagged
 from tests.rtl.test_rtl import CONV, MLP, RESIDUAL
 from tests.rtl.test_rtl_lists import design
-from tsn_hw.core import reference
 
-REFUSED = -(2**31)
-"""Every logit of an inference whose header names no task that there is."""
 SMALL = replace(MLP, widths=(12, 6), classes=3)
 ANY_MASKS = replace(SMALL, mask_kinds=("empty", "full", "one weight", "random"))
-
-
-def every_pair(tasks: int, seed: int) -> list[int]:
-    """An order at random in which every task follows every task once, itself too."""
-    rng = np.random.default_rng(seed)
-    left = {task: rng.permutation(tasks).tolist() for task in range(tasks)}
-    way, order = [int(rng.integers(tasks))], []
-    while way:  # an Eulerian circuit
-        if left[way[-1]]:
-            way.append(left[way[-1]].pop())
-        else:
-            order.append(way.pop())
-    return order
-
-
-def expected(made, tasks, inputs) -> dict[str, np.ndarray]:
-    """The integers of every unit, from the int64 loop, an inference at a time; logits with zeros behind."""
-    net, found = made.net, {}
-    head = made.layer_name(made.head, 0)
-    for task, x in zip(tasks, inputs, strict=True):
-        is_there = task < len(net.tasks)
-        layers = [v for k, v in reference.run(net, task if is_there else 0, x[None]).items() if k != "flatten"]
-        names = [made.layer_name(unit, 0) for unit in made.body]
-        logits = np.zeros((1, made.head.rows), np.int64)
-        logits[:, : layers[-1].shape[1]] = layers[-1]
-        for name, values in zip(
-            [*names, head], [*layers[:-1], logits if is_there else logits * 0 + REFUSED], strict=True
-        ):
-            found.setdefault(name, []).append(values)
-    return {name: np.concatenate(values) for name, values in found.items()}
-
-
-def different(made, calls, results) -> int:
-    """Integers of all units that differ."""
-    wrong = 0
-    for call, result in zip(calls, results, strict=True):
-        truth = expected(made, call.headers, call.inputs) if call.headers else result.layers
-        assert list(result.layers) == list(truth)
-        wrong += sum(int((truth[name] != values).sum()) for name, values in result.layers.items())
-    return wrong
-
-
-def tagged(made, tasks, seed=0) -> RtlCall:
-    return tagged_call(tasks, adversarial_inputs(made.net, max(1, len(tasks)), seed=seed)[: len(tasks)])
 
 
 DESIGNS = {

@@ -3,6 +3,11 @@
 Every unit is a process; in front of it stand a width converter where its producer has other lanes, and a sliding window
 where it has one. A stream with several readers goes through processes that copy every word to two channels. The first
 process takes the input from a bus of 64 bits, the last gives one logit a word.
+
+The first process also says the task of every inference, when it begins, to all units that must know. It waits where
+one of them has not begun earlier ones yet (C++: its FIFO is full; RTL: as many inferences are under way as there are
+slots). What was said before belongs to inferences whose words were sent whole: they end without this one, and the units
+begin the next. So one place is enough; ``Accelerator.slots`` are so many that nobody is slowed down.
 """
 
 from __future__ import annotations
