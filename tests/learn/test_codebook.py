@@ -115,7 +115,8 @@ def test_refinement_reaches_the_optimum_of_all_cuts(kind, monkeypatch):
     values = weights(kind, 5000, seed=3)
     values = np.clip(values, -32768, 32767)
     optimum = squared_error(values, fit_codebook(values, 3, (-32768, 32767)))
-    monkeypatch.setattr(codebook_module, "MAX_CUTS", 40)
+    for name in ("MAX_CUTS", "COARSE_CUTS"):
+        monkeypatch.setattr(codebook_module, name, 40)
     assert squared_error(values, fit_codebook(values, 3, (-32768, 32767))) == pytest.approx(optimum, rel=1e-12)
 
 

@@ -10,6 +10,7 @@ between two centroids takes the larger one.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,8 @@ Indices = NDArray[np.intp]
 
 MAX_CUTS = 2**13
 """Largest number of cells that are clustered exactly; it covers the half-unit cells of 12-bit bounds."""
+COARSE_CUTS = 2**11
+"""About how many places are tried first where there are more cells."""
 REACH = 8
 """How many steps a cut may move at once when a coarse optimum is refined."""
 
@@ -33,7 +36,7 @@ def fit_codebook(values: ArrayLike, bits: int, bounds: tuple[int, int]) -> Ints:
 
     Values saturate into the bounds first. Between integer centroids every decision threshold is a multiple of one
     half, so a histogram of half-unit cells loses nothing, and the result is the global optimum for bounds of up to
-    12 bits. Wider bounds refine the optimum over about MAX_CUTS places: no small joint move of all thresholds
+    12 bits. Of more cells the optimum over about COARSE_CUTS places is refined: no small joint move of all thresholds
     improves the result, but it is not proven to be the global optimum.
     Every entry is the nearest one of some value; no values give an empty codebook.
 
@@ -107,7 +110,7 @@ def _cluster(cells: _Cells, entries: int) -> Floats:
 
 
 def _candidate_cuts(cells: _Cells) -> Indices:
-    """Where clusters may begin and end: everywhere, or at about MAX_CUTS places.
+    """Where clusters may begin and end: everywhere, or at about COARSE_CUTS places.
 
     Those are as dense as the thresholds of a good quantizer with many levels: the cube root of the density of the
     values (Panter and Dite, Proc. IRE 39, 1951), which keeps far outliers apart as well as the crowd.
@@ -117,24 +120,43 @@ def _candidate_cuts(cells: _Cells) -> Indices:
         return np.arange(n + 1)
     gaps = np.diff(cells.start, append=cells.start[-1])
     density = _prefix(np.cbrt(np.diff(cells.count) * gaps**2))
-    cuts = np.searchsorted(density, np.linspace(0, density[-1], MAX_CUTS))
+    cuts = np.searchsorted(density, np.linspace(0, density[-1], COARSE_CUTS))
     return np.union1d(cuts, [0, n])
 
 
 def _refine(cells: _Cells, cuts: Indices, chosen: Indices, least: float) -> Indices:
-    """Move the inner cuts jointly, to the best of nearby cells, at ever finer steps down to single cells."""
+    """Move the inner cuts jointly, each to the best of its nearby cells, at ever finer steps down to single cells."""
     spacing = np.diff(cuts)[np.searchsorted(cuts, chosen[1:-1]) - 1]
     step = -(-spacing // REACH)
     while True:
         nearby = chosen[1:-1, None] + step[:, None] * np.arange(-REACH, REACH + 1)
-        candidates = np.union1d(np.clip(nearby, 0, len(cells.start)), chosen)
-        moved, error = _best_cuts(cells, candidates, len(chosen) - 1)
+        moved, error = _best_nearby(cells, np.clip(nearby, 0, len(cells.start)))
         if error < least:
             chosen, least = moved, error
         elif step.max() > 1:
             step = -(-step // REACH)
         else:
             return chosen
+
+
+def _best_nearby(cells: _Cells, nearby: Indices) -> tuple[Indices, float]:
+    """The best cuts with the inner ones out of the places (inner cuts, places) of each, and their error."""
+
+    def spans(begin: Indices, end: Indices) -> Floats:
+        weight, moment = cells.count[end] - cells.count[begin], cells.total[end] - cells.total[begin]
+        return np.where(weight > 0, _errors(np.maximum(weight, 1), moment), np.inf)
+
+    ends = [*nearby, np.array([len(cells.start)])]
+    error, steps = spans(np.zeros(1, np.intp), ends[0]), []
+    for begin, end in itertools.pairwise(ends):
+        candidates = error[:, None] + spans(begin[:, None], end)
+        steps.append(candidates.argmin(axis=0))
+        error = candidates.min(axis=0)
+    place, chosen = 0, [len(cells.start)]
+    for places, where in zip(reversed(nearby), reversed(steps), strict=True):
+        place = int(where[place])
+        chosen.append(int(places[place]))
+    return np.array([0, *reversed(chosen)]), float(error[0])
 
 
 def _best_cuts(cells: _Cells, cuts: Indices, entries: int) -> tuple[Indices, float]:
