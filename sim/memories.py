@@ -2,20 +2,19 @@
 
 Of block RAMs of shape d x w, a memory of depth D and width W takes ``ceil(ceil(D / d) * W / w)``: the parts of one that
 is deeper than a block lie side by side, and LUTs choose among them. The shape is taken that costs least, a block being
-worth ``block_worth_luts`` LUTs of the family; yosys does it so. Images of deep memories lie so in RTL already
-(:class:`~tsn_hw.hardware.memories.Memory`), and registers choose. In LUTs, a read-only memory takes
+worth ``block_worth_luts`` LUTs of the family; yosys does it so. In LUTs, a read-only memory takes
 ``ceil(D / 2**inputs)`` LUTs a bit, and a writable one the least over the ``ram_shapes`` of the family; where LUTs are
 no memory, registers if a block is worth more. More LUTs than hard multiplexers join are joined by further LUTs.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from sim.devices import Device, Family
 from tsn_hw.core.errors import FoldingError
-from tsn_hw.hardware.memories import CHOICES, Memory
+from tsn_hw.hardware.memories import Memory
 
 
 @dataclass(frozen=True)
@@ -45,13 +44,10 @@ def place(memory: Memory, device: Device) -> Placed:
     if has_lut_form and memory.storage != "block":
         luts = memory.copies * lut_count(memory, family)
         return Placed(memory, "lut", lut=luts, lut_ram=luts if memory.writable else 0)
-    parts = -(-memory.depth // memory.part_words)
-    bram, luts = blocks(replace(memory, depth=memory.part_words, width_bits=parts * memory.width_bits), family)
+    bram, luts = blocks(memory, family)
     if style == "auto" and not has_lut_form and memory.bits <= bram * family.block_worth_luts:
         return Placed(memory, "register", lut=memory.copies * memory.bits, ff=memory.copies * memory.bits)
-    luts += memory.width_bits * sum(memory.choices) * choosing_luts(CHOICES, family)
-    held = memory.width_bits * (parts - 1 + sum(memory.choices))
-    return Placed(memory, "block", lut=memory.copies * luts, ff=memory.copies * held, bram=memory.copies * bram)
+    return Placed(memory, "block", lut=memory.copies * luts, bram=memory.copies * bram)
 
 
 def blocks(memory: Memory, family: Family) -> tuple[int, int]:
