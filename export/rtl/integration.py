@@ -26,6 +26,7 @@ FOLDERS = {
     "tsn_mapped.sv": "integration",
     "tsn_litex.py": "integration",
     "tsn_litex.h": "integration",
+    "tsn_cocotb.py": "integration",
     "tsn_litex.ld": "integration",
     "tsn_litex_start.c": "integration",
 }

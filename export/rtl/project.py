@@ -10,6 +10,7 @@ from export.hls.scripts import render
 from export.memories.files import memory_files
 from export.project.folder import manifest_of, write_folder
 from export.rtl.integration import CONSTRAINTS, integration_files
+from export.rtl.ipxact import component
 from export.rtl.top import RTL_TEMPLATES, bench_module, top_module
 from tsn_hw.core.errors import ExportError
 from tsn_hw.core.files import StrPath
@@ -40,7 +41,8 @@ def rtl_files(accelerator: Accelerator) -> dict[str, bytes]:
     """Path in the folder → content of everything that is simulated and synthesized."""
     check_packets(accelerator.layouts)
     sources = {f"rtl/{path.name}": path.read_bytes() for path in sorted(RTL_TEMPLATES.glob("tsn_*.sv"))}
-    sources["rtl/tsn_accelerator.sv"] = top_module(accelerator).encode()
+    top = top_module(accelerator)
+    sources["rtl/tsn_accelerator.sv"] = top.encode()
     memories = {f"memories/{name}": data for name, data in memory_files(accelerator, ["mem"]).items()}
     memories |= {
         f"memories/{layout.file}": _in_parts(layout, memories)
@@ -57,7 +59,9 @@ def rtl_files(accelerator: Accelerator) -> dict[str, bytes]:
     script = render("rtl/vivado.tcl.in", files=listed, constraints=CONSTRAINTS)
     benches = {f"testbench/{name}": (RTL_TEMPLATES / name).read_bytes() for name in ("testbench.sv", "bench.cpp")}
     benches["testbench/tsn_bench.sv"] = bench_module(accelerator).encode()
+    described = component(top, {"rtl": list(sources), "memories": contents, "constraints": [CONSTRAINTS]})
     scripts = {"tsn_accelerator.core": core.encode(), "scripts/vivado.tcl": script.encode()}
+    scripts["tsn_accelerator.xml"] = described
     return sources | memories | benches | accelerator.load_files | scripts | integration_files(accelerator)
 
 
