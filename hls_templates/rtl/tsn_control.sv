@@ -136,12 +136,15 @@ module tsn_control #(
     assign done = state == END;
 
     // ---------------------------------------------------------------- headers: a step, and two in which the memory answers
-    reg [2:0] asked, fits;  // in each of the steps
+    reg [2:0] asked;  // in each of the steps
+    reg [2:0] beyond;  // in the first: whether each part above a task's 16 bits has a one
+    reg [2:1] fits;
     reg has_refused;
     wire is_good = fits[2] && is_listed && !is_another;
     always_ff @(posedge clk) begin
         asked <= reset ? 0 : {asked[1:0], asks && has_headers};
-        fits <= {fits[1:0], header < 64'(MAX_TASKS)};
+        beyond <= {|header[63:48], |header[47:32], |header[31:16]};
+        fits <= {fits[1], beyond == 0 && 32'(header_task) < 32'(MAX_TASKS)};
         {header_task, task_of_read, asked_task} <= {header[15:0], header_task, task_of_read};
         // Without headers the task is that of the call, which is there.
         named[TASK_BITS] <= !reset && (has_headers ? asked[2] : asks);
