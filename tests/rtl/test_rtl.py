@@ -167,6 +167,7 @@ def test_a_project_has_sources_memories_test_bench_and_core_file():
         "testbench",
         "scripts",
         "tsn_accelerator.core",
+        "tsn_accelerator.xml",
     }
 
 

@@ -22,11 +22,13 @@ from tsn_hw.app.output.markdown import markdown
 from tsn_hw.app.report import costs, sections
 from tsn_hw.app.report.run import gather
 from tsn_hw.app.report.sections import Subject
-from tsn_hw.core.errors import SettingsError
+from tsn_hw.core.errors import SettingsError, shown
 
 FORMAT = "tsn-hw release 1"
 NETWORK, CARD, BILL, SUMS, LICENSE = "net.tsn", "MODEL_CARD.md", "sbom.cdx.json", "SHA256SUMS", "LICENSE.tsn-hw"
 OURS = "Apache-2.0"
+LICENSE_NAME = re.compile(r"[A-Za-z0-9.+() -]{1,200}", re.ASCII)
+"""Letters of SPDX expressions."""
 LIMITS = (
     "Each task classifies inputs that are like its training data, into the classes that it was trained with; of any "
     "other input it names one of them all the same. Whoever calls it says which task an input belongs to. Accuracies "
@@ -41,6 +43,8 @@ def write_release(source: Path, exports: Sequence[Path], out: Path, license: str
     license: SPDX name of the licence that the network is given under, or None. Raises ExportError for a folder of an
     export that is empty or not as it was written, or that is named like another.
     """
+    if license is not None and not LICENSE_NAME.fullmatch(license):
+        raise SettingsError(f"--license: must be an SPDX name such as CC-BY-4.0, found {shown(license)}")
     subject = gather(source, None, None)
     content = {NETWORK: subject.data, LICENSE: _our_license()}
     for folder in exports:
