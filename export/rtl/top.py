@@ -85,7 +85,8 @@ def _parameters_of(module: str) -> list[tuple[str, bool]]:
 
 def summary(design: Accelerator) -> str:
     """Its size in a few words."""
-    return f"{len(design.units)} units, {len(design.net.tasks)} tasks, {len(design.net.banks)} banks"
+    counts = (len(design.units), "unit"), (len(design.net.tasks), "task"), (len(design.net.banks), "bank")
+    return ", ".join(f"{count} {name}{'s' if count > 1 else ''}" for count, name in counts)
 
 
 def declared(module: str, given: Parameters) -> Parameters:

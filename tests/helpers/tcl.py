@@ -19,8 +19,10 @@ _PRELUDE = r"""
 set log [open $::env(STUB_LOG) w]
 fconfigure $log -encoding utf-8
 proc record {args} { puts $::log [join $args \x1f] }
+namespace eval ipx {}
 foreach command $::env(STUB_COMMANDS) { proc $command args "record $command {*}\$args" }
 proc current_project {} { return project }
+proc ipx::current_core {} { return core }
 proc current_fileset {} { return sources_1 }
 proc get_bd_cells {name} { return $name }
 proc get_bd_pins {name} { return $name }

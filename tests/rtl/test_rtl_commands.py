@@ -9,9 +9,11 @@ import sys
 import numpy as np
 import pytest
 
+from export.rtl.ipxact import ports_of
 from export.rtl.place import place_and_route
 from export.rtl.simulation import RtlCall, compile_rtl
 from sim.area import OWN_FILE
+from sim.resources import RESOURCE_NAMES
 from tests.helpers.handmade import U8, linear, requantization
 from tests.helpers.networks import adversarial_inputs
 from tsn_hw.app.cli.main import main
@@ -50,6 +52,7 @@ def test_rtl_writes_a_project_with_its_folding_and_estimates(files, capsys):
     assert code == 0
     assert json.loads(told)["cycles"] == {"head": 16}
     assert sorted(path.name for path in out.iterdir()) == [
+        "DATASHEET.md",
         "README.md",
         "constraints",
         "driver",
@@ -63,6 +66,7 @@ def test_rtl_writes_a_project_with_its_folding_and_estimates(files, capsys):
         "scripts",
         "testbench",
         "tsn_accelerator.core",
+        "tsn_accelerator.xml",
     ]
     estimates = json.loads((out / "report" / "estimate_resources.json").read_text())
     assert {family: estimate["resources"]["bram"] for family, estimate in estimates.items()} == {
@@ -201,6 +205,13 @@ def test_synth_tells_what_was_measured_beside_the_estimate(files, capsys):
     assert min(data["resources"]["lut"], data["resources"]["ff"]) > 100
     assert (data["device"], data["available"]["dsp"], data["routed"]) == ("ecp5-85", 156, None)
     assert json.loads((out / "report" / "synthesis_ecp5.json").read_text()) == data
+    sheet, measured = ((out / name).read_text("utf-8") for name in ("DATASHEET.md", "report/DATASHEET.md"))
+    assert measured.startswith(sheet)
+    for port in ports_of((out / "rtl" / "tsn_accelerator.sv").read_text()):
+        assert f"| {port.name} | {port.direction} | {port.bits} |" in sheet
+    for name, used in data["resources"].items():
+        assert f"| {data['device']} | {RESOURCE_NAMES[name]} | {used:,} |" in measured
+    assert "Measured" not in sheet
 
 
 @pytest.fixture(scope="module")

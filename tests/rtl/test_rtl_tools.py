@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from export.rtl.ipxact import BUSES
 from export.rtl.project import write_rtl
 from tests.helpers.networks import Recipe, random_network
 from tests.helpers.rtl_designs import folded, needs_iverilog
@@ -18,6 +19,8 @@ RECIPE = Recipe(kind="residual", tasks=3, banks=2, signed_input=True, multiplier
 MEMORIES = '-DTSN_MEMORIES="memories/"'
 VIVADO_COMMANDS = """create_project set_property set_msg_config add_files synth_design report_utilization
 write_checkpoint"""
+IPX_COMMANDS = """ipx::package_project ipx::associate_bus_interfaces ipx::create_xgui_files ipx::update_checksums
+ipx::check_integrity ipx::save_core"""
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +98,24 @@ def test_vivado_is_given_every_source_and_memory_and_told_that_none_may_be_missi
         ["synth_design", "-top", "tsn_accelerator", "-part", "xc7a35tcpg236-1", "-mode", "out_of_context"],
         ["report_utilization", "-file", f"{build}/utilization.txt"],
         ["write_checkpoint", "-force", f"{build}/tsn_accelerator.dcp"],
+        ["exit"],
+    ]
+
+
+@needs_tclsh
+def test_vivado_packages_the_accelerator_with_its_three_buses_on_its_clock(project, tmp_path):
+    commands = f"{VIVADO_COMMANDS} {IPX_COMMANDS}"
+    calls, error = run_script(project / "scripts/vivado.tcl", commands, tmp_path, TSN_STOP="ip")
+    assert error == ""
+    first = next(place for place, call in enumerate(calls) if call[0] == "ipx::package_project")
+    assert calls[first][1:3] == ["-root_dir", f"{project}/build/vivado_rtl/ip"]
+    assert calls[first + 1 :] == [
+        ["set_property", "name", "tsn_accelerator", "core"],
+        *(["ipx::associate_bus_interfaces", "-busif", bus, "-clock", "aclk", "core"] for bus in BUSES),
+        *(
+            [f"ipx::{what}", "core"]
+            for what in ("create_xgui_files", "update_checksums", "check_integrity", "save_core")
+        ),
         ["exit"],
     ]
 

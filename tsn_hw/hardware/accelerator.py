@@ -70,6 +70,10 @@ class Accelerator(Design):
                 found[process.unit] = tuple(Memory(name, "fifo", c.depth, c.width_bits, writable=True) for c in deep)
         return found
 
+    def interval_of(self, task: int) -> int:
+        """Cycles between two inferences of a task: what the slowest unit takes, or its beats, or its logits."""
+        return max(self.input_beats, self.head.rows, *(unit.cycles_of(task) for unit in self.units))
+
     @cached_property
     def slots(self) -> int:
         """Places for what is said of an inference when it begins, a power of two; one fewer are under way at most.
@@ -77,9 +81,8 @@ class Accelerator(Design):
         So many that this slows nobody down: in a unit an inference arrives, is worked on and leaves, each in at most
         an interval, and a word takes :data:`STAGES` cycles to the next unit.
         """
-        loops, tasks = len(self.units), range(len(self.net.tasks))
-        busiest = min(max(unit.cycles_of(task) for unit in self.units) for task in tasks)
-        interval = max(self.input_beats, self.head.rows, busiest)
+        loops = len(self.units)
+        interval = min(map(self.interval_of, range(len(self.net.tasks))))
         under_way = 2 + 3 * loops + -(-STAGES * loops // interval)
         return 1 << under_way.bit_length()
 

@@ -15,6 +15,7 @@ from export.rtl.simulation import RtlCall, compile_rtl, loading_calls
 from export.rtl.simulators import simulator
 from sim.resources import RESOURCES, estimate_resources
 from tsn_hw.app.deploy.verify import SimulatedRtl
+from tsn_hw.app.hardware.datasheet import SHEET, data_sheet
 from tsn_hw.app.hardware.platform import Platform, folding_of
 from tsn_hw.app.output import CommandResult, Note, Table
 from tsn_hw.core import artifact
@@ -56,6 +57,7 @@ def write_rtl_project(path: Path, folding: Path, folder: Path, platforms: Mappin
         "folding.json": folding_json(design.settings, design.net),
         "final_hw_config.json": final_config_json(design),
         ESTIMATES: json.dumps(asdict(estimates), indent=1) + "\n",
+        SHEET: data_sheet(design),
     }
     write_rtl(design, folder, {name: text.encode() for name, text in texts.items()})
     rows = [[unit.name, unit.pe, unit.simd, unit.cycles] for unit in design.units]

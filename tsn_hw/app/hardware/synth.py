@@ -12,6 +12,7 @@ from export.rtl.project import rtl_files
 from export.rtl.synthesis import synthesize
 from sim.devices import Device
 from sim.resources import RESOURCE_NAMES, RESOURCES, capacities, share
+from tsn_hw.app.hardware.datasheet import MEASURED, SHEET, write_measured
 from tsn_hw.app.hardware.platform import folding_of
 from tsn_hw.app.hardware.rtl import ESTIMATES, PARTS, Estimates, FamilyEstimate
 from tsn_hw.app.output import Block, Cell, CommandResult, Note, Table, Value, share_cell
@@ -70,7 +71,7 @@ def synthesize_project(folder: Path, target: str, chosen: Device, seed: int | No
         raise SettingsError("--place-and-route: nextpnr is used for ecp5 and ice40; xc7 takes the vendor's tools")
     if seed is not None:
         require_router(chosen.name)
-    if not (folder / ESTIMATES).is_file():
+    if not all((folder / name).is_file() for name in (ESTIMATES, SHEET)):
         raise SettingsError(f"{folder}: holds no RTL project; tsn-hw rtl writes one")
     estimates = build(Estimates, read_json(folder / ESTIMATES), str(folder / ESTIMATES))
     with stage(f"yosys synthesizes {folder} for {target}"):
@@ -88,7 +89,8 @@ def synthesize_project(folder: Path, target: str, chosen: Device, seed: int | No
             routed = place_and_route(folder, chosen.name, chosen.capacities.clock_mhz, seed)
         found = replace(found, routed=routed)
         _write(folder, found)
-    told = [f"netlist: {folder}/synthesis/{target}.v"]
+    write_measured(folder, synthesis_blocks(_measured(folder)))
+    told = [f"netlist: {folder}/synthesis/{target}.v", f"data sheet: {folder}/{MEASURED}"]
     if found.routed is not None:
         told.append(f"bitstream: {folder}/{found.routed.bitstream}")
     return CommandResult([*synthesis_blocks([found]), Note("\n".join(told))], asdict(found))
@@ -100,11 +102,16 @@ def synthesized(net: PackedNetwork, folder: Path) -> tuple[Synthesis, ...]:
     index = "memories/memories.json"
     if read_bytes(folder / index) != rtl_files(design)[index]:
         raise SettingsError(f"--rtl {folder}: is the project of another network")
-    files = [folder / f"report/synthesis_{target}.json" for target in PARTS]
-    found = tuple(build(Synthesis, read_json(file), str(file)) for file in files if file.is_file())
+    found = _measured(folder)
     if not found:
         raise SettingsError(f"--rtl {folder}: was not synthesized; tsn-hw synth {folder} does it")
     return found
+
+
+def _measured(folder: Path) -> tuple[Synthesis, ...]:
+    """What was measured of the project in a folder, by family."""
+    files = [folder / f"report/synthesis_{target}.json" for target in PARTS]
+    return tuple(build(Synthesis, read_json(file), str(file)) for file in files if file.is_file())
 
 
 def _write(folder: Path, found: Synthesis) -> None:
