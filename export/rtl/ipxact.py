@@ -48,10 +48,15 @@ def ports_of(module: str) -> list[Port]:
     ]
 
 
+def registers_xml() -> bytes:
+    """The registers in IP-XACT, as PeakRDL makes them of ``tsn_registers.rdl``."""
+    return (TEMPLATES / "ip" / "tsn_registers.xml").read_bytes()
+
+
 def component(top: str, filesets: Mapping[str, Sequence[str]]) -> bytes:
     """The component of a top module, given as text; filesets: name → files, relative to the component."""
     ElementTree.register_namespace("ipxact", NAMESPACE)
-    registers = ElementTree.parse(TEMPLATES / "ip" / "tsn_registers.xml").getroot()
+    registers = ElementTree.fromstring(registers_xml())
     ports = ports_of(top)
     root = Element(_tag("component"))
     for name, value in IDENTITY.items():

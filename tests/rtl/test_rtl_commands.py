@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import re
 import shutil
 import sys
 
@@ -212,6 +213,14 @@ def test_synth_tells_what_was_measured_beside_the_estimate(files, capsys):
     for name, used in data["resources"].items():
         assert f"| {data['device']} | {RESOURCE_NAMES[name]} | {used:,} |" in measured
     assert "Measured" not in sheet
+    header = (out / "driver" / "tsn_registers.h").read_text()
+    fields = re.findall(r"#define TSN_REGISTERS__(\w+)_bm 0x(\w+)\n#define \w+_bp (\d+)", header)
+    assert len(fields) > 9
+    for name, mask, position in fields:
+        register, _, field = name.lower().partition("__")
+        first, bits = int(position), int(mask, 16).bit_count()
+        place = str(first) if bits == 1 else f"{first + bits - 1}:{first}"
+        assert re.search(rf"\| 0x\w\w \| {register} \| {place} \| {field} \|", sheet), name
 
 
 @pytest.fixture(scope="module")
