@@ -19,6 +19,7 @@ from tsn_hw.app.hardware.choose import (
     too_large,
     unit_table,
 )
+from tsn_hw.app.hardware.datasheet import SHEET, data_sheet
 from tsn_hw.app.hardware.platform import platform
 from tsn_hw.app.output import CommandResult, Note, Table
 from tsn_hw.core import artifact
@@ -69,6 +70,7 @@ def _files(name: str, board: Board, chosen: Chosen) -> dict[str, bytes]:
     golden = [golden_run(made.net, task, GOLDEN_INPUTS) for task in range(len(made.net.tasks))]
     texts = {
         "folding.json": folding_json(made.settings, made.net),
+        SHEET: data_sheet(made),
         "final_hw_config.json": final_config_json(made),
         "driver/accelerator.json": driver_json(
             made, board.clock_mhz, estimate.interval_cycles, estimate.latency_cycles
