@@ -19,7 +19,7 @@ autodoc_member_order = "bysource"
 python_use_unqualified_type_names = True
 
 nitpick_ignore_regex = [  # in signatures: types of other packages, and those of ours that have no page
-    ("py:(class|obj)", r"(brevitas|collections|dict|numpy|onnx|os|pathlib|torch|typing)\b.*"),
+    ("py:(class|obj)", r"(brevitas|collections|dataclasses|dict|numpy|onnx|os|pathlib|torch|typing)\b.*"),
     ("py:class", r"(export|sim|tsn_hw)\..*"),
 ]
 
