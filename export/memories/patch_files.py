@@ -2,10 +2,11 @@
 
 ``patch.json`` is the patch: for every memory of the accelerator what it is, SHA-256 before and after, how many bits
 change and how many earlier tasks read (none is both), and the changed words, as address and hexadecimal digits.
-``overlay/fc1.words.mem`` ... hold the same words for ``$readmemh`` over the earlier content. ``memories/`` has the
-memories that change, whole, in every format, with their index. Memories that the bus writes get their loads, whole as
-every load is: ``tasks/all.load`` what is loaded once for all tasks, ``tasks/task_03.load`` ... what is loaded for a new
-task. All other memories cannot be written at run time: they take a new memory file or bitstream.
+``overlay/fc1.words.mem`` ... hold the same words for ``$readmemh`` over the earlier content, and
+``overlay/fc1.words.parts.mem`` the lines of a deep memory that RTL reads, with its parts side by side. ``memories/``
+has the memories that change, whole, in every format, with their index. Memories that the bus writes get their loads,
+whole as every load is: ``tasks/all.load`` what is loaded once for all tasks, ``tasks/task_03.load`` ... what is
+loaded for a new task. All other memories cannot be written at run time: they take a new memory file or bitstream.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 from export.memories.files import LayoutEntry, files_of, layout_values
 from export.memories.formats import MEMORY_FORMATS, described
 from export.memories.patch import MemoryPatch, TaskPatch
+from export.memories.sides import sides_overlay
 from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.images import Limbs
 from tsn_hw.hardware.memories import LIMB_BITS, MemoryLayout
@@ -34,6 +36,8 @@ def patch_files(
     changes = [pair for pair in zip(design.images, patch.memories, strict=True) if len(pair[1].addresses)]
     files = {f"memories/{name}": data for name, data in files_of([image for image, _ in changes], formats).items()}
     files |= {f"overlay/{image.name}.mem": _overlay(change) for image, change in changes}
+    sides = [(image, change) for image, change in changes if image.layout.memory.choices]
+    files |= {f"overlay/{image.layout.file}": sides_overlay(image, change.addresses) for image, change in sides}
     loads = [design.load(number) for number in design.loads if number not in range(patch.tasks)]
     files |= {load.path: load.data for load in loads}
     return files | {PATCH: patch_json(patch).encode()}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from export.hls.scripts import render
 from export.memories.files import memory_files
+from export.memories.sides import sides_file
 from export.project.folder import manifest_of, write_folder
 from export.rtl.integration import CONSTRAINTS, integration_files
 from export.rtl.ipxact import component
@@ -16,7 +17,6 @@ from tsn_hw.core.errors import ExportError
 from tsn_hw.core.files import StrPath
 from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.loads import check_packets
-from tsn_hw.hardware.memories import MemoryLayout
 
 RTL_FOLDER = "tsn-hw rtl project 1"
 TOP = "tsn_accelerator"
@@ -44,11 +44,8 @@ def rtl_files(accelerator: Accelerator) -> dict[str, bytes]:
     top = top_module(accelerator)
     sources["rtl/tsn_accelerator.sv"] = top.encode()
     memories = {f"memories/{name}": data for name, data in memory_files(accelerator, ["mem"]).items()}
-    memories |= {
-        f"memories/{layout.file}": _in_parts(layout, memories)
-        for layout in accelerator.layouts
-        if layout.memory.choices
-    }
+    sides = [image for image in accelerator.images if image.layout.memory.choices]
+    memories |= {f"memories/{image.layout.file}": sides_file(image) for image in sides}
     contents = [name for name in memories if name.endswith(".mem")]
     core = render(
         "rtl/tsn_accelerator.core.in",
@@ -63,16 +60,6 @@ def rtl_files(accelerator: Accelerator) -> dict[str, bytes]:
     scripts = {"tsn_accelerator.core": core.encode(), "scripts/vivado.tcl": script.encode()}
     scripts["tsn_accelerator.xml"] = described
     return sources | memories | benches | accelerator.load_files | scripts | integration_files(accelerator)
-
-
-def _in_parts(layout: MemoryLayout, files: Mapping[str, bytes]) -> bytes:
-    """The words of a memory with those side by side that are ``part_words`` apart, the first in the lowest bits."""
-    head, begin, lines = files[f"memories/{layout.name}.mem"].partition(b"@0\n")
-    words, part = [int(line, 16) for line in lines.split()], layout.memory.part_words
-    sides = [words[first::part] for first in range(part)]
-    digits = -(-layout.width_bits * -(-layout.depth // part) // 4)
-    joined = [sum(word << layout.width_bits * i for i, word in enumerate(side)) for side in sides]
-    return head + begin + "".join(f"{line:0{digits}x}\n" for line in joined).encode()
 
 
 def rtl_sources(folder: Path) -> list[str]:

@@ -16,6 +16,7 @@ from export.memories.formats import MEMORY_FORMATS, words_sha256, write_memory
 from export.memories.patch import _memory_patch, extended, task_patch
 from export.memories.patch_files import PATCH, patch_files, patch_json
 from export.project.golden import LOAD, RUN, bus_beats
+from export.rtl.project import rtl_files
 from tests.helpers.compiled_top import CompiledTop, needs_compiler
 from tests.helpers.images import decoded, own_images, settings
 from tests.helpers.networks import Recipe, adversarial_inputs, random_network, recipes
@@ -27,7 +28,7 @@ from tsn_hw.core.errors import ExportError, FoldingError
 from tsn_hw.hardware.images import MemoryImage
 from tsn_hw.hardware.kinds import MatrixUnit
 from tsn_hw.hardware.loads import ALL_TASKS, word_packets
-from tsn_hw.hardware.memories import Field, MemoryLayout
+from tsn_hw.hardware.memories import BLOCK_SHAPES, Field, MemoryLayout
 from tsn_hw.hardware.pipeline import accelerator
 from tsn_hw.hardware.units import LINES
 
@@ -185,29 +186,38 @@ def test_only_memories_that_change_are_written_and_none_of_them_in_part():
     assert all(files[f"memories/{name}.mif"] == write_memory("mif", images[name]) for name in names)
 
 
-def test_iverilog_reads_an_overlay_over_the_earlier_content(tmp_path):
+@pytest.mark.parametrize("blocks", [BLOCK_SHAPES, ((64, 2), (16, 9), (8, 18))])
+def test_iverilog_reads_an_overlay_over_the_earlier_content(tmp_path, monkeypatch, blocks):
+    """With blocks of few words, small memories have parts side by side: RTL reads those."""
+    monkeypatch.setattr("tsn_hw.hardware.memories.BLOCK_SHAPES", blocks)
     iverilog, vvp = shutil.which("iverilog"), shutil.which("vvp")
     if iverilog is None or vvp is None:
         pytest.skip("iverilog is not installed")
     old, new, room = extension(Recipe(kind="mlp", tasks=4, seed=28))
     files = patch_files(task_patch(*extended(old, new, room)), accelerator(new, room), ["mem"])
-    images = [image for image in accelerator(old, room).images if f"overlay/{image.name}.mem" in files]
+    before, after = rtl_files(accelerator(old, room)), rtl_files(accelerator(new, room))
+    changed = [image.layout for image in accelerator(old, room).images if f"overlay/{image.name}.mem" in files]
+    sides = [layout for layout in changed if layout.memory.choices]
+    assert bool(sides) == (blocks is not BLOCK_SHAPES)
+    memories = [(f"{layout.name}.mem", layout.width_bits, layout.depth) for layout in changed]
+    parts = [(layout, layout.memory.part_words) for layout in sides]
+    memories += [(layout.file, layout.width_bits * -(-layout.depth // part), part) for layout, part in parts]
     lines = []
-    for number, image in enumerate(images):
-        (tmp_path / f"{number}.old").write_bytes(write_memory("mem", image))
-        (tmp_path / f"{number}.overlay").write_bytes(files[f"overlay/{image.name}.mem"])
+    for number, (name, width, depth) in enumerate(memories):
+        (tmp_path / f"{number}.old").write_bytes(before[f"memories/{name}"])
+        (tmp_path / f"{number}.overlay").write_bytes(files[f"overlay/{name}"])
         lines += [
-            f"reg [{image.width_bits - 1}:0] m{number} [0:{image.depth - 1}];",
+            f"reg [{width - 1}:0] m{number} [0:{depth - 1}];",
             f'initial begin $readmemh("{number}.old", m{number}); $readmemh("{number}.overlay", m{number});',
             f'$writememh("{number}.new", m{number}); end',
         ]
     (tmp_path / "top.v").write_text("\n".join(["module top;", *lines, "endmodule\n"]))
     subprocess.run([iverilog, "-o", "top.vvp", "top.v"], cwd=tmp_path, check=True)
     subprocess.run([vvp, "-n", "top.vvp"], cwd=tmp_path, check=True, capture_output=True)
-    assert len(images) > 5
-    for number, image in enumerate(images):
+    assert len(memories) > 5
+    for number, (name, _, _) in enumerate(memories):
         found = (line for line in (tmp_path / f"{number}.new").read_text().splitlines() if not line.startswith("//"))
-        expected = files[f"memories/{image.name}.mem"].decode().partition("@0\n")[2]
+        expected = after[f"memories/{name}"].decode().partition("@0\n")[2]
         assert "".join(f"{line}\n" for line in found) == expected
 
 
