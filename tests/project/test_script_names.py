@@ -12,7 +12,7 @@ import pytest
 
 from export import GoldenRun, write_hls
 from export.project.folder import MANIFEST
-from export.rtl.project import write_rtl
+from export.rtl.project import TOP, write_rtl
 from export.rtl.simulation import RtlCall, compile_rtl
 from export.rtl.simulators import RtlSimulator
 from export.rtl.synthesis import synthesize
@@ -60,13 +60,14 @@ def test_a_name_that_a_manifest_was_made_to_list_is_refused(name, tmp_path):
 
 def test_yosys_is_told_names_within_the_project_alone(tmp_path, monkeypatch):
     (tmp_path / "bin").mkdir()
-    script = 'printf "%s\\n" "$@" >> $TOLD\nprintf "   LUT4 2\\n" > synthesis/ecp5.stat\necho "Yosys 1 (x)"\n'
+    netlist = json.dumps({"modules": {TOP: {"ports": {}, "cells": {"a": {"type": "LUT4", "connections": {}}}}}})
+    script = f"printf '%s\\n' \"$@\" >> $TOLD\necho '{netlist}' > synthesis/ecp5.json\necho 'Yosys 1 (x)'\n"
     (tmp_path / "bin/yosys").write_text(f"#!/bin/sh\n{script}")
     (tmp_path / "bin/yosys").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
     monkeypatch.setenv("TOLD", f"{tmp_path}/told")
     write_rtl(DESIGN, tmp_path / HOSTILE)
-    assert synthesize(tmp_path / HOSTILE, "ecp5").cells == {"LUT4": 2}
+    assert synthesize(tmp_path / HOSTILE, "ecp5").cells == {"LUT4": 1}
     told = (tmp_path / "told").read_text()
     assert re.findall(r"[^\w\s/.;-]", told.replace('-DTSN_MEMORIES="memories/"', "")) == []
     assert "rtl/tsn_accelerator.sv" in told

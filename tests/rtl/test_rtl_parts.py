@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from export.rtl.simulation import RtlCall
+from tests.helpers.ecp5_cells import MULTIPLIER
 from tests.helpers.images import settings
 from tests.helpers.networks import adversarial_inputs, random_network
 from tests.helpers.rtl_designs import different_integers, icarus, loaded, needs_iverilog
@@ -53,30 +54,6 @@ def test_units_read_memories_in_parts(tmp_path, monkeypatch, layouts):
         assert different_integers(net, calls, compiled.run(calls, stall_percent, seed=7)) == 0
 
 
-# The data sheet's MULT18X18D as far as tsn_multiply uses it: registers of factors and of the product, one enable.
-MULTIPLIER = """
-module MULT18X18D #(
-    parameter REG_INPUTA_CLK = "NONE", REG_INPUTA_CE = "CE0", REG_INPUTA_RST = "RST0", REG_INPUTB_CLK = "NONE",
-    parameter REG_INPUTB_CE = "CE0", REG_INPUTB_RST = "RST0", REG_OUTPUT_CLK = "NONE", REG_OUTPUT_CE = "CE0",
-    parameter REG_OUTPUT_RST = "RST0", GSR = "ENABLED"
-) (
-    input {inputs}, SIGNEDA, SIGNEDB, SOURCEA, SOURCEB, CLK0, CE0, RST0, output {outputs}
-);
-    wire [17:0] a = {{{a}}}, b = {{{b}}};
-    reg [17:0] a_held, b_held;
-    reg signed [35:0] p;
-    wire [17:0] left = REG_INPUTA_CLK == "CLK0" ? a_held : a, right = REG_INPUTB_CLK == "CLK0" ? b_held : b;
-    wire signed [18:0] wide_left = {{SIGNEDA & left[17], left}}, wide_right = {{SIGNEDB & right[17], right}};
-    always @(posedge CLK0) begin
-        if (RST0) {{a_held, b_held, p}} <= 0;
-        else if (CE0) begin
-            {{a_held, b_held}} <= {{a, b}};
-            p <= wide_left * wide_right;
-        end
-    end
-    assign {{{p}}} = p;
-endmodule
-"""
 BENCH = """
 module bench;
     reg clk = 0, enable = 0;
@@ -114,15 +91,9 @@ def test_the_multiplier_of_ecp5_gives_the_products_of_the_portable_one(tmp_path,
     numbers = ends + [
         [int(rng.integers(-(1 << bits - 1), 1 << bits - 1)) for bits in (first, second)] for _ in range(60)
     ]
-    pins = {
-        letter: [f"{letter}{bit}" for bit in reversed(range(bits))]
-        for letter, bits in (("A", 18), ("B", 18), ("P", 36))
-    }
-    lists = {letter.lower(): ", ".join(names) for letter, names in pins.items()}
-    model = MULTIPLIER.format(inputs=", ".join(pins["A"] + pins["B"]), outputs=lists["p"], **lists)
     lines = "\n".join(f"        numbers[{i}][{j}] = {n};" for i, pair in enumerate(numbers) for j, n in enumerate(pair))
     bench = BENCH.format(first=first, second=second, held=held, count=len(numbers), numbers=lines)
-    (tmp_path / "bench.sv").write_text(model + bench)
+    (tmp_path / "bench.sv").write_text(MULTIPLIER + bench)
     for macro in ((), ("-DTSN_ECP5",)):
         sources = ["bench.sv", str(RTL / "tsn_multiply.sv")]
         subprocess.run(
