@@ -49,6 +49,7 @@ def firmware_source(design: Accelerator) -> str:
         ),
         calls="\n".join(_calls(design, chain)),
         is_known=_is_known(design),
+        head_task=f"{design.head.identifier}_task",
         execution=LOADING_EXECUTION if chain else EXECUTION,
         memory_table=",\n".join(_table_entry(process, layout) for process, layout in memories),
         probes="\n".join(_probe(process) for process in held if design.units[process.unit].has_words),
@@ -160,7 +161,7 @@ def _call(process: Process, inputs: list[str], outputs: list[str], chain: list[i
         loads = [] if place is None else [f"load{place}", f"load{place + 1}"]
         return f"{name}({', '.join([*inputs, *loads, *outputs, said, 'inferences'])})"
     if process.kind == "output":
-        return f"tsn::write_logits<config::{name}>({inputs[0]}, {said}, m_axis, inferences)"
+        return f"tsn::write_logits<config::{name}>({inputs[0]}, {said}, m_axis, call, inferences)"
     return f"tsn::{process.module}<config::{name}>({', '.join([*inputs, *outputs, 'inferences'])})"
 
 

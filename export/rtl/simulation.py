@@ -24,9 +24,13 @@ from tsn_hw.hardware.loads import ALL_TASKS
 from tsn_hw.hardware.units import ActivationStream
 
 RUN, LOAD, RUN_TASKS = 0, 1, 2
+CLASSES = 0x80
+"""With RUN and RUN_TASKS: the class of an inference, not its logits."""
 DONE, BAD_PACKET, REFUSED_HEADERS = 0, 4, 5
 WATCH = "-DTSN_WATCH"
 """Lets the accelerator show what its units send."""
+ONE_CLASS = ActivationStream((1,), 32, True)
+"""What a call for classes gives for an input."""
 UNKNOWN = 16
 """Stands for a digit that is none: some of its bits have no value."""
 
@@ -35,7 +39,8 @@ UNKNOWN = 16
 class RtlCall:
     """A call of the accelerator for a task: inputs (batch, *input_shape), or with LOAD the beats of a load.
 
-    With RUN_TASKS every input has a header that names its task, and ``task`` tells nothing.
+    With RUN_TASKS every input has a header that names its task, and ``task`` tells nothing. With CLASSES, a bit of
+    ``command``, every input gives its class alone.
     """
 
     task: int
@@ -48,14 +53,14 @@ class RtlCall:
         if self.command == LOAD:
             return self.inputs.view(np.uint64)
         beats = bus_beats(design, self.inputs)
-        if self.command == RUN_TASKS:
+        if self.command & ~CLASSES == RUN_TASKS:
             beats = np.hstack([np.array(self.headers, np.uint64).reshape(-1, 1), beats])
         return beats
 
 
-def tagged_call(tasks: Sequence[int], inputs: Ints) -> RtlCall:
-    """A call whose inputs (batch, *input_shape) are each of a task of their own."""
-    return RtlCall(0, inputs, RUN_TASKS, tuple(tasks))
+def tagged_call(tasks: Sequence[int], inputs: Ints, flags: int = 0) -> RtlCall:
+    """A call whose inputs (batch, *input_shape) are each of a task of their own; flags: CLASSES, or 0."""
+    return RtlCall(0, inputs, RUN_TASKS | flags, tuple(tasks))
 
 
 def loading_calls(accelerator: Accelerator, task: int) -> list[RtlCall]:
@@ -69,7 +74,8 @@ class RtlResult:
     """What a call gave.
 
     layers: (batch, ...) integers of every unit, by name of the layer that the task runs there; of a call of many tasks
-    the logits are those of the first task's head, with zeros behind those of smaller ones.
+    the logits are those of the first task's head, with zeros behind those of smaller ones; of a call for classes there
+    are none. classes: (batch,) of such a call, -1 where a header was refused.
     steps: (unit's name, "unit" or "window") → steps that the loop took. cycles: of the whole call.
     """
 
@@ -77,6 +83,7 @@ class RtlResult:
     cycles: int
     layers: dict[str, Ints] = field(default_factory=dict)
     steps: dict[tuple[str, str], int] = field(default_factory=dict)
+    classes: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 @dataclass(frozen=True)
@@ -141,6 +148,9 @@ class RtlSimulation:
         if ends != [("f", "0")] * (len(ends) - 1) + [("f", "1")] * (len(ends) > 0):
             raise EngineError("RTL simulation: TLAST is not on the last logit alone, or bytes are missing in TKEEP")
         digits = _digits([value for value, _, _ in logits], 8)
+        if call.command & CLASSES:
+            result.classes = _integers(ONE_CLASS, 1, len(call.inputs), digits, name)[:, 0]
+            return result
         layer = _integers(head.output, 1, len(call.inputs), digits, name)
         result.layers[name] = layer if call.command == RUN_TASKS else layer[:, : len(task.classes)]
         return result

@@ -64,6 +64,7 @@ def top_module(design: Accelerator) -> str:
     return Template((RTL_TEMPLATES / "tsn_accelerator.sv.in").read_text()).substitute(
         summary=summary(design),
         task_bits=design.control["TASK_BITS"],
+        class_bits=design.control["CLASS_BITS"],
         control=_numbers(declared("tsn_control", design.control)),
         idle=" &&\n        ".join(idle),
         loading=_loading(design),
@@ -108,13 +109,12 @@ def _loading(design: Accelerator) -> str:
     ]
     if not shapes:
         return """\
-    wire [128:0] load = 0;
+    assign load = 0;
     wire loader_tready = 0, loader_idle = 1;
     wire unused_load = &{1'b0, begin_load, called_task, load};
     assign is_refused = 0;
 """
     return f"""\
-    wire [128:0] load;
     wire loader_tready, loader_idle;
     tsn_loader #(
         .DESIGN(32'h{design.design_number:08x}), .MEMORIES({len(shapes)}), .SHAPES({{
@@ -171,7 +171,8 @@ def _process(design: Accelerator, process: Process) -> str:
         ports |= _stream(port, f"{channel.name}_out_")
     if process.kind == "output":
         bits = design.control["TASK_BITS"]
-        ports |= {"said": f"{{named[{bits}], named_is_refused}}", "leaves": "leaves"}
+        ports |= {"said": f"{{named[{bits}], named_is_refused, named_classes}}", "leaves": "leaves"}
+        ports["wants_classes"] = "wants_classes"
         ports |= {f"m_axis_t{end}": f"m_axis_t{end}" for end in ("valid", "ready", "data", "keep", "last")}
     for channel in outputs:
         ports |= _stream("m", f"{channel.name}_in_")

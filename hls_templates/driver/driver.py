@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 RUN, LOAD, RUN_TASKS = 0, 1, 2
+CLASSES = 0x80  # with RUN and RUN_TASKS: the class of an inference, not its logits
 ALL_TASKS = 0xFFFF
 STATUS = {
     1: "there is no such task",
@@ -337,27 +338,42 @@ class TsnAccelerator:
 
         A change of task costs no time. Where tasks are loaded, only one is there: DriverError.
         """
+        return self._infer(RUN_TASKS, self._tagged(tasks, inputs))
+
+    def classes(self, inputs: NDArray[Any]) -> NDArray[Any]:
+        """Classes (inputs,) of the current task for integers (inputs, *shape): the first of the largest logits.
+
+        The accelerator compares the logits: a word an input comes back.
+        """
+        return self._infer(RUN | CLASSES, self.pack(inputs))[:, 0]
+
+    def classes_of_tasks(self, tasks: Sequence[Any], inputs: NDArray[Any]) -> NDArray[Any]:
+        """The same for inputs that are each of a task of their own."""
+        return self._infer(RUN_TASKS | CLASSES, self._tagged(tasks, inputs))[:, 0]
+
+    def predict(self, inputs: NDArray[Any]) -> list[str]:
+        """Names of the classes: the first of the largest logits."""
+        names = self.numbers.tasks[self.task].classes
+        return [names[index] for index in self.classes(inputs)]
+
+    def _tagged(self, tasks: Sequence[Any], inputs: NDArray[Any]) -> NDArray[Any]:
+        """Beats (inputs, 1 + beats), the first of each its header."""
         packed, numbers = self.pack(inputs), [self._number(task) for task in tasks]
         if len(numbers) != len(packed):
             raise DriverError(f"tasks: {len(numbers)} of them for {len(packed)} inputs")
         if any(self.numbers.tasks[number].load_file is not None for number in numbers):
             raise DriverError("tasks: this accelerator holds one at a time; choose it with set_task, and call run")
-        return self._infer(RUN_TASKS, np.hstack([np.array(numbers, "<u8").reshape(-1, 1), packed]))
-
-    def predict(self, inputs: NDArray[Any]) -> list[str]:
-        """Names of the classes: the first of the largest logits."""
-        classes = self.numbers.tasks[self.task].classes
-        return [classes[index] for index in self.run(inputs).argmax(axis=1)]
+        return np.hstack([np.array(numbers, "<u8").reshape(-1, 1), packed])
 
     def _infer(self, command: int, packed: NDArray[Any]) -> NDArray[Any]:
-        """Words (inputs, outputs) for (inputs, beats), in calls of a batch."""
-        words = []
+        """Words (inputs, outputs), or with CLASSES (inputs, 1), for (inputs, beats), in calls of a batch."""
+        width, words = 1 if command & CLASSES else self.numbers.outputs, []
         for start in range(0, len(packed), self.batch):
             some = packed[start : start + self.batch]
             self._sent[: some.size] = some.ravel()
-            received = self._received, 4 * self.numbers.outputs * len(some)
-            self._call(command, self.task, len(some), (self._sent, some.nbytes), received)
-            words.append(np.array(self._received[: len(some)], np.int32))
+            size = width * len(some)
+            self._call(command, self.task, len(some), (self._sent, some.nbytes), (self._received, 4 * size))
+            words.append(np.array(self._received.ravel()[:size], np.int32).reshape(-1, width))
         return np.concatenate(words)
 
     def _call(

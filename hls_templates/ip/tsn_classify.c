@@ -24,17 +24,22 @@ static tsn_status send(uintptr_t base, const uint64_t *beats, uint32_t count) {
     return TSN_DONE;
 }
 
-tsn_status tsn_infer(uintptr_t base, uint16_t task, const int32_t *activations, int32_t *logits) {
+static tsn_status infer(uintptr_t base, uint8_t command, uint16_t task, const int32_t *activations, int32_t *words,
+                        size_t count) {
     static uint64_t beats[TSN_BEATS];
     tsn_pack(beats, activations, TSN_ACTIVATIONS, TSN_CONTAINER_BITS);
-    tsn_status status = tsn_start(base, TSN_RUN, task, 1);
+    tsn_status status = tsn_start(base, command, task, 1);
     if (status == TSN_DONE) status = send(base, beats, TSN_BEATS);
     if (status != TSN_DONE) return status;
-    for (size_t i = 0; i < TSN_LOGITS; i++) {
+    for (size_t i = 0; i < count; i++) {
         if (!has_come(base, TSN_MAPPED__STREAMS__GIVES_bm)) return TSN_BUSY;
-        logits[i] = (int32_t)TSN_READ32(STREAM(base, logit));
+        words[i] = (int32_t)TSN_READ32(STREAM(base, logit));
     }
     return answer(base);
+}
+
+tsn_status tsn_infer(uintptr_t base, uint16_t task, const int32_t *activations, int32_t *logits) {
+    return infer(base, TSN_RUN, task, activations, logits, TSN_LOGITS);
 }
 
 tsn_status tsn_load(uintptr_t base, uint16_t task, const uint64_t *beats, uint32_t count) {
@@ -44,7 +49,7 @@ tsn_status tsn_load(uintptr_t base, uint16_t task, const uint64_t *beats, uint32
 }
 
 int tsn_classify(uintptr_t base, uint16_t task, const int32_t *activations) {
-    static int32_t logits[TSN_LOGITS];
-    const tsn_status status = tsn_infer(base, task, activations, logits);
-    return status == TSN_DONE ? (int)tsn_largest(logits, TSN_LOGITS) : -(int)status;
+    int32_t largest = 0;
+    const tsn_status status = infer(base, TSN_RUN | TSN_CLASSES, task, activations, &largest, 1);
+    return status == TSN_DONE ? (int)largest : -(int)status;
 }

@@ -20,7 +20,7 @@ extern "C" {
 #define TSN_WRITE32(address, value) (*(volatile uint32_t *)(address) = (value))
 #endif
 
-enum { TSN_RUN = 0, TSN_LOAD = 1, TSN_RUN_TASKS = 2, TSN_ALL_TASKS = 0xFFFF };
+enum { TSN_RUN = 0, TSN_LOAD = 1, TSN_RUN_TASKS = 2, TSN_CLASSES = 0x80, TSN_ALL_TASKS = 0xFFFF };
 
 typedef enum {
     TSN_DONE = 0,
@@ -28,14 +28,15 @@ typedef enum {
     TSN_NOT_LOADED = 2,
     TSN_UNKNOWN_COMMAND = 3,
     TSN_WRONG_LOAD = 4,
-    TSN_REFUSED_HEADERS = 5,  // the logits of those inferences are all TSN_REFUSED
+    TSN_REFUSED_HEADERS = 5,  // the logits of those inferences are all TSN_REFUSED, their class is -1
     TSN_BUSY = 255  // of the driver: the call still runs
 } tsn_status;
 
 #define TSN_REFUSED INT32_MIN
 
 // Begin a call: count inferences of a task, or a load of count beats. With TSN_RUN_TASKS every inference has a task of its
-// own, and begins with a beat more, the number of its task. TSN_BUSY: a call is under way, nothing was written.
+// own, and begins with a beat more, the number of its task. With the bit TSN_CLASSES in either command an inference gives
+// one beat: the class with the largest logit, the first of equal ones. TSN_BUSY: a call is under way, nothing was written.
 tsn_status tsn_start(uintptr_t base, uint8_t command, uint16_t task, uint32_t count);
 
 // The answer to the call that was begun, or TSN_BUSY after so many looks without one.

@@ -40,10 +40,14 @@ extern "C" {
 #define TSN_REGISTERS__COUNT__VALUE_reset 0x0
 
 // reg - tsn_registers::command
-#define TSN_REGISTERS__COMMAND__VALUE_bm 0xff
+#define TSN_REGISTERS__COMMAND__VALUE_bm 0x7f
 #define TSN_REGISTERS__COMMAND__VALUE_bp 0
-#define TSN_REGISTERS__COMMAND__VALUE_bw 8
+#define TSN_REGISTERS__COMMAND__VALUE_bw 7
 #define TSN_REGISTERS__COMMAND__VALUE_reset 0x0
+#define TSN_REGISTERS__COMMAND__CLASSES_bm 0x80
+#define TSN_REGISTERS__COMMAND__CLASSES_bp 7
+#define TSN_REGISTERS__COMMAND__CLASSES_bw 1
+#define TSN_REGISTERS__COMMAND__CLASSES_reset 0x0
 
 // reg - tsn_registers::status
 #define TSN_REGISTERS__STATUS__VALUE_bm 0xffffffff

@@ -7,9 +7,11 @@ module tsn_control #(
     parameter integer MAX_TASKS = 1,
     parameter integer TASK_BITS = 1,
     parameter integer PARAMETER_BITS = 8,
+    parameter integer CLASS_BITS = 1,
+    parameter [15:0] HEAD = 0,  // the unit whose task words these are
     parameter TASK_FILE = "",
     parameter TASK_STYLE = "block",
-    parameter integer LISTS_TASKS = 1,  // in a file: not where the word of a task is loaded with it
+    parameter integer LISTS_TASKS = 1,  // in a file: else there is one word, of the task that is loaded, and it comes with it
     parameter integer LOADS_ALL = 0,    // whether there is something to load once, for all tasks
     parameter integer LOADS_TASK = 0    // and whether there is something to load when the task changes
 ) (
@@ -36,20 +38,23 @@ module tsn_control #(
     output reg [15:0] called_task,
     output reg [31:0] called_count,
     output wire has_headers,
+    output wire wants_classes,
     output reg begin_call,
     output reg begin_load,
     input wire is_refused,  // what was loaded
-    // Of an inference: its header, when it begins; then its task, the highest bit that there is one, and whether the
-    // header was refused.
+    input wire [128:0] load,
+    // Of an inference: its header, when it begins; then its task, the highest bit that there is one, whether the
+    // header was refused, and the classes of the task.
     input wire asks,
     input wire [63:0] header,
     output reg [TASK_BITS:0] named,
     output reg named_is_refused,
+    output reg [CLASS_BITS-1:0] named_classes,
     input wire units_idle
 );
     localparam [31:0] DONE = 0, UNKNOWN_TASK = 1, NOT_LOADED = 2, UNKNOWN_COMMAND = 3, BAD_PACKET = 4;
     localparam [31:0] REFUSED_HEADERS = 5;
-    localparam [7:0] LOAD_CALL = 1, RUN_TASKS_CALL = 2;
+    localparam [7:0] LOAD_CALL = 1, RUN_TASKS_CALL = 2;  // and bit 7: a class an inference, not its logits
     localparam [5:0] CONTROL = 6'h00, TASK_ID = 6'h10, COUNT = 6'h18, COMMAND = 6'h20;
     localparam [5:0] STATUS = 6'h28, STATUS_VALID = 6'h2C, CYCLES = 6'h30;
 
@@ -114,6 +119,9 @@ module tsn_control #(
     localparam [3:0] IDLE = 0, DECIDE = 7, BEGIN = 8, RUN = 9, END = 10;
     reg [3:0] state;
     reg [7:0] called_command;
+    localparam integer TASK_WORDS = LISTS_TASKS != 0 ? MAX_TASKS : 1;
+    localparam integer TASK_WORD_BITS = TASK_WORDS > 1 ? $clog2(TASK_WORDS) : 1;
+    wire [PARAMETER_BITS-1:0] parameters;  // the word of the task
     wire is_listed;
     wire is_known = 32'(called_task) < 32'(MAX_TASKS) && is_listed;
     wire is_load = (LOADS_ALL != 0 || LOADS_TASK != 0) && called_command == LOAD_CALL;
@@ -123,12 +131,13 @@ module tsn_control #(
     reg [15:0] header_task, task_of_read, asked_task;  // of a header, in three steps
     wire is_another = LOADS_TASK != 0 && loaded_task != (has_headers ? asked_task : called_task);
     wire is_missing = (LOADS_ALL != 0 && !has_all) || (LOADS_TASK != 0 && !has_task);
-    assign has_headers = called_command == RUN_TASKS_CALL;
+    assign has_headers = called_command[6:0] == RUN_TASKS_CALL[6:0];
+    assign wants_classes = called_command[7];
     reg [31:0] verdict;
     always_comb begin
         if (is_load) verdict = (is_all ? LOADS_ALL != 0 : LOADS_TASK != 0 && is_known) ? DONE : UNKNOWN_TASK;
         else if (has_headers) verdict = is_missing ? NOT_LOADED : DONE;
-        else if (called_command != 0) verdict = UNKNOWN_COMMAND;
+        else if (called_command[6:0] != 0) verdict = UNKNOWN_COMMAND;
         else if (!is_known) verdict = UNKNOWN_TASK;
         else verdict = is_missing || is_another ? NOT_LOADED : DONE;
     end
@@ -151,22 +160,19 @@ module tsn_control #(
         if (has_headers) named[TASK_BITS-1:0] <= is_good ? TASK_BITS'(asked_task) : 0;
         else named[TASK_BITS-1:0] <= TASK_BITS'(called_task);
         named_is_refused <= has_headers && !is_good;
+        named_classes <= parameters[PARAMETER_BITS-1-:CLASS_BITS];
         if (begin_call) has_refused <= 0;
         else if (asked[2] && !is_good) has_refused <= 1;
     end
-    generate
-        if (LISTS_TASKS != 0) begin : g_tasks
-            wire [PARAMETER_BITS-1:0] parameters;
-            wire unused = &{1'b0, parameters};
-            wire [TASK_BITS-1:0] task_index = TASK_BITS'(state == RUN ? header_task : called_task);
-            tsn_memory #(.WIDTH(PARAMETER_BITS), .DEPTH(MAX_TASKS), .STYLE(TASK_STYLE), .FILE(TASK_FILE)) i_task (
-                .clk(clk), .enable(1'b1), .address(task_index), .load(129'd0), .data(parameters)
-            );
-            assign is_listed = parameters[0];
-        end else begin : g_all_tasks
-            assign is_listed = 1;
-        end
-    endgenerate
+    wire [TASK_BITS-1:0] task_index = LISTS_TASKS == 0 ? 0 : TASK_BITS'(state == RUN ? header_task : called_task);
+    tsn_memory #(
+        .WIDTH(PARAMETER_BITS), .DEPTH(TASK_WORDS), .STYLE(TASK_STYLE), .FILE(TASK_FILE), .PLACE({8'd4, HEAD}),
+        .LOADS(32'(LISTS_TASKS == 0))
+    ) i_task (
+        .clk(clk), .enable(1'b1), .address(task_index[TASK_WORD_BITS-1:0]), .load(load), .data(parameters)
+    );
+    assign is_listed = LISTS_TASKS == 0 || parameters[0];
+    wire unused = &{1'b0, parameters, task_index};
     always_ff @(posedge clk) begin
         if (reset) begin
             state <= IDLE;

@@ -21,6 +21,7 @@ module tsn_lists #(
     parameter integer TASK_BITS = 1,
     parameter integer SLOTS = 2,
     parameter integer REGION_BITS = 1,
+    parameter integer CLASS_BITS = 0,  // of a head's task words; tsn_control reads them
     parameter integer CODEBOOKS = 1,  // as many as regions, or one: that of the task that is loaded
     parameter integer WORD_BITS = 1,
     parameter integer GAP_BITS = 1,
@@ -75,10 +76,11 @@ module tsn_lists #(
     // ---------------------------------------------------------------- what the task of the next vector says
     wire is_named, renew, go;
     wire [TASK_BITS-1:0] next_task, coming;
-    wire [REGION_BITS+2*LINE_BITS+6:0] parameters;
+    localparam integer PARAMETER_BITS = REGION_BITS + 2 * LINE_BITS + 7 + CLASS_BITS;
+    wire [PARAMETER_BITS-1:0] parameters;
     tsn_tasks #(
         .TASKS(TASKS), .TASK_BITS(TASK_BITS), .SLOTS(SLOTS), .VECTORS(POSITIONS),
-        .PARAMETER_BITS(REGION_BITS + 2 * LINE_BITS + 7), .TASK_FILE(TASK_FILE), .TASK_STYLE(TASK_STYLE),
+        .PARAMETER_BITS(PARAMETER_BITS), .TASK_FILE(TASK_FILE), .TASK_STYLE(TASK_STYLE),
         .INDEX(INDEX), .LOADS(32'(LOADED[4]))
     ) i_tasks (
         .clk(clk), .reset(reset), .named(named), .load(load), .take(renew), .go(go), .coming(coming),
@@ -349,5 +351,5 @@ module tsn_lists #(
         end
     endgenerate
     assign idle = filled == 0 && arriving == 0 && claimed == 0 && !m_valid;
-    wire unused = &{1'b0, go, coming, parameters[0], region_of};
+    wire unused = &{1'b0, go, coming, parameters, region_of};
 endmodule

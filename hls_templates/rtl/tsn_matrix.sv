@@ -19,6 +19,7 @@ module tsn_matrix #(
     parameter integer SLOTS = 2,
     parameter integer REGIONS = 1,
     parameter integer REGION_BITS = 1,
+    parameter integer CLASS_BITS = 0,  // of a head's task words; tsn_control reads them
     parameter integer CODEBOOKS = 1,  // as many as regions, or one: that of the task that is loaded
     parameter integer WORD_BITS = 1,
     parameter integer CENTROID_BITS = 1,
@@ -70,10 +71,11 @@ module tsn_matrix #(
     // ---------------------------------------------------------------- what the task of the next vector says
     wire is_named, renew, go;
     wire [TASK_BITS-1:0] next_task, coming;
-    wire [REGION_BITS+6:0] parameters;
+    localparam integer PARAMETER_BITS = REGION_BITS + 7 + CLASS_BITS;
+    wire [PARAMETER_BITS-1:0] parameters;
     wire [REGION_BITS-1:0] next_region = parameters[REGION_BITS:1];
     tsn_tasks #(
-        .TASKS(TASKS), .TASK_BITS(TASK_BITS), .SLOTS(SLOTS), .VECTORS(POSITIONS), .PARAMETER_BITS(REGION_BITS + 7),
+        .TASKS(TASKS), .TASK_BITS(TASK_BITS), .SLOTS(SLOTS), .VECTORS(POSITIONS), .PARAMETER_BITS(PARAMETER_BITS),
         .TASK_FILE(TASK_FILE), .TASK_STYLE(TASK_STYLE), .INDEX(INDEX), .LOADS(32'(LOADED[4]))
     ) i_tasks (
         .clk(clk), .reset(reset), .named(named), .load(load), .take(renew), .go(go), .coming(coming),
@@ -316,5 +318,5 @@ module tsn_matrix #(
             );
         end
     endgenerate
-    wire unused_named = &{1'b0, go, coming, parameters[0], region};
+    wire unused_named = &{1'b0, go, coming, parameters, region};
 endmodule

@@ -1,14 +1,18 @@
 // The logits of some inferences, ROWS each, as beats of 32 bits; TLAST on the last one of a call. `said`, when an inference
-// begins: whether its header named no task that there is. Then all of its logits are the lowest number.
+// begins: whether its header named no task that there is, and the classes of its task. Refused, all of its logits are the
+// lowest number. With `wants_classes` an inference is one beat: the class with the largest logit, of equal ones the first;
+// refused, it is -1. That beat waits in a register, while the logits of the next inference arrive.
 module tsn_output #(
     parameter integer ROWS = 1,
+    parameter integer CLASS_BITS = 1,
     parameter integer SLOTS = 2
 ) (
     input wire clk,
     input wire reset,
     input wire begin_call,
     input wire [31:0] count,
-    input wire [1:0] said,
+    input wire wants_classes,
+    input wire [CLASS_BITS+1:0] said,
     output wire leaves,  // an inference, with its last logit
     input wire s_valid,
     output wire s_ready,
@@ -18,37 +22,52 @@ module tsn_output #(
     output wire [31:0] m_axis_tdata,
     output wire [3:0] m_axis_tkeep,
     output wire m_axis_tlast,
-    output reg idle
+    output wire idle
 );
     localparam integer ROW_BITS = ROWS > 1 ? $clog2(ROWS) : 1;
     reg [31:0] inferences;  // that are still to come
-    reg [ROW_BITS-1:0] row;
+    reg [ROW_BITS-1:0] row, largest_row;
+    reg [31:0] largest, told;
+    reg has_told, told_is_last, is_over;
     wire is_refused, is_said;
+    wire [CLASS_BITS-1:0] classes;
     wire unused = is_said;  // before anything of the inference arrives
     wire is_last = row == ROW_BITS'(ROWS - 1);
-    assign leaves = s_valid && m_axis_tready && is_last;
-    assign s_ready = m_axis_tready;
-    assign m_axis_tvalid = s_valid;
-    assign m_axis_tdata = is_refused ? 32'h80000000 : s_data;
+    wire is_largest = row == 0 || ($signed(s_data) > $signed(largest) && CLASS_BITS'(row) < classes);
+    wire take = s_valid && s_ready;
+    assign leaves = take && is_last;
+    assign s_ready = m_axis_tready || (wants_classes && !(is_last && has_told));
+    assign m_axis_tvalid = wants_classes ? has_told : s_valid;
+    assign m_axis_tdata = wants_classes ? told : is_refused ? 32'h80000000 : s_data;
     assign m_axis_tkeep = 4'hF;
-    assign m_axis_tlast = is_last && inferences == 1;
-    tsn_slots #(.WIDTH(1), .SLOTS(SLOTS)) i_refused (
-        .clk(clk), .reset(reset), .said(said), .take(leaves), .is_there(is_said), .data(is_refused)
+    assign m_axis_tlast = wants_classes ? told_is_last : is_last && inferences == 1;
+    assign idle = is_over && !has_told;
+    tsn_slots #(.WIDTH(CLASS_BITS + 1), .SLOTS(SLOTS)) i_said (
+        .clk(clk), .reset(reset), .said(said), .take(leaves), .is_there(is_said), .data({is_refused, classes})
     );
     always_ff @(posedge clk) begin
         if (reset) begin
             inferences <= 0;
             row <= 0;
-            idle <= 1;
-        end else if (begin_call) begin
-            inferences <= count;
-            idle <= count == 0;
-        end else if (s_valid && m_axis_tready) begin
-            row <= is_last ? 0 : row + 1;
-            if (is_last) begin
-                inferences <= inferences - 1;
-                idle <= inferences == 1;
+            is_over <= 1;
+            has_told <= 0;
+        end else begin
+            has_told <= wants_classes && (leaves || (has_told && !m_axis_tready));
+            if (begin_call) begin
+                inferences <= count;
+                is_over <= count == 0;
+            end else if (take) begin
+                row <= is_last ? 0 : row + 1;
+                if (is_last) begin
+                    inferences <= inferences - 1;
+                    is_over <= inferences == 1;
+                end
             end
+        end
+        if (take && is_largest) {largest, largest_row} <= {s_data, row};
+        if (leaves) begin
+            told <= is_refused ? 32'hFFFFFFFF : is_largest ? 32'(row) : 32'(largest_row);
+            told_is_last <= inferences == 1;
         end
     end
 endmodule

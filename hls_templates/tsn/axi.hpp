@@ -8,17 +8,17 @@
 namespace tsn {
 
 // What a call runs: inferences of a task, or with headers of the tasks that they name. Of all tasks, or of `task` alone where
-// that is loaded.
+// that is loaded; then `classes` are those of that task.
 struct run {
-    unsigned task, inferences;
-    bool has_headers;
+    unsigned task, inferences, classes;
+    bool has_headers, wants_classes;
 };
 
 // The activations of some inferences, out of containers of CONTAINER_BITS, and what is said of each. Every inference
 // begins with a beat; if there are headers, with one that names its task. A header that names none that is there is refused:
 // its inference runs as task 0, and its logits are marked.
 //
-// T: BITS an activation, WORDS beats an inference. TASKS: which tasks there are.
+// T: BITS an activation, WORDS beats an inference. TASKS: which tasks there are, and their classes.
 template <class T, class TASKS, int READERS>
 void read_activations(hls::stream<axis64> &s_axis, hls::stream<ap_uint<64 / T::CONTAINER_BITS * T::BITS> > &out,
                       hls::stream<said_t> (&said)[READERS], const run &call, bool &has_refused) {
@@ -36,7 +36,10 @@ beats:
         const bool is_header = is_first && call.has_headers;
         if (is_first) {
             const bool is_good = !is_header || (header >> TASK_ID_BITS == 0 && TASKS::is_there(unsigned(header), call.task));
-            const said_t all = !is_good ? 1U << TASK_ID_BITS : is_header ? unsigned(header) : call.task;
+            const unsigned task = !is_good ? 0 : is_header ? unsigned(header) : call.task;
+            said_t all = task;
+            all.range(TASK_ID_BITS + CLASSES_BITS - 1, TASK_ID_BITS) = ap_uint<CLASSES_BITS>(TASKS::classes(task, call.classes));
+            all[TASK_ID_BITS + CLASSES_BITS] = !is_good;
             found_refused = found_refused || !is_good;
         readers:
             for (int reader = 0; reader < READERS; reader++) {
@@ -89,11 +92,14 @@ packets:
     read_activations<T, TASKS>(s_axis, out, said, call, has_refused);
 }
 
-// The logits of some inferences, ROWS each; the lowest number where the header was refused.
+// The logits of some inferences, ROWS each; the lowest number where the header was refused. Or, if the call wants classes,
+// of each the class with the largest logit, of equal ones the first; -1 where the header was refused.
 template <class T>
 void write_logits(hls::stream<ap_uint<32> > &in, hls::stream<said_t> &said, hls::stream<axis32> &m_axis,
-                  unsigned inferences) {
+                  const run &call, unsigned inferences) {
     bool is_refused = false;
+    unsigned classes = 0, largest_class = 0;
+    ap_int<32> largest = 0;
 inferences:
     for (unsigned inference = 0; inference < inferences; inference++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=1
@@ -101,14 +107,28 @@ inferences:
         for (unsigned i = 0; i < T::ROWS; i++) {
 #pragma HLS LOOP_FLATTEN
 #pragma HLS PIPELINE II=1 style=flp
-            if (i == 0) is_refused = said.read()[TASK_ID_BITS];
+            const bool is_last = i == T::ROWS - 1;
+            if (i == 0) {
+                const said_t all = said.read();
+                is_refused = all[TASK_ID_BITS + CLASSES_BITS];
+                classes = all.range(TASK_ID_BITS + CLASSES_BITS - 1, TASK_ID_BITS).to_uint();
+            }
             const ap_uint<32> logit = in.read();
+            const ap_int<32> number = logit;
+            if (i == 0 || (i < classes && number > largest)) {
+                largest = number;
+                largest_class = i;
+            }
             axis32 beat;
-            beat.data = is_refused ? ap_uint<32>(0x80000000U) : logit;
+            if (call.wants_classes) {
+                beat.data = is_refused ? 0xFFFFFFFFU : largest_class;
+            } else {
+                beat.data = is_refused ? ap_uint<32>(0x80000000U) : logit;
+            }
             beat.keep = 0xF;
             beat.strb = 0xF;
-            beat.last = inference == inferences - 1 && i == T::ROWS - 1;
-            m_axis.write(beat);
+            beat.last = inference == inferences - 1 && is_last;
+            if (is_last || !call.wants_classes) m_axis.write(beat);
         }
     }
 }

@@ -7,6 +7,7 @@
 namespace tsn {
 
 enum command { RUN, LOAD, RUN_TASKS };
+const unsigned CLASSES = 0x80;  // with RUN and RUN_TASKS: the class of an inference, not its logits
 enum status { DONE, UNKNOWN_TASK, NOT_LOADED, UNKNOWN_COMMAND, BAD_PACKET, REFUSED_HEADERS };
 
 // In place of a task: LOAD what lies in UltraRAM, once, for all tasks.
@@ -29,10 +30,11 @@ status check(unsigned command, unsigned task, bool is_known, const loaded &now) 
         const bool is_loadable = task == ALL_TASKS ? T::LOADS_ALL : T::LOADS_TASK && task < T::MAX_TASKS && is_known;
         return is_loadable ? DONE : UNKNOWN_TASK;
     }
-    if (command != RUN && command != RUN_TASKS) return UNKNOWN_COMMAND;
-    if (command == RUN && (task >= T::MAX_TASKS || !is_known)) return UNKNOWN_TASK;
+    const unsigned run = command & ~CLASSES;
+    if (run != RUN && run != RUN_TASKS) return UNKNOWN_COMMAND;
+    if (run == RUN && (task >= T::MAX_TASKS || !is_known)) return UNKNOWN_TASK;
     if (T::LOADS_ALL && !now.has_all) return NOT_LOADED;
-    if (T::LOADS_TASK && !(now.has_task && (now.task == task || command == RUN_TASKS))) return NOT_LOADED;
+    if (T::LOADS_TASK && !(now.has_task && (now.task == task || run == RUN_TASKS))) return NOT_LOADED;
     return DONE;
 }
 

@@ -18,7 +18,7 @@ struct list_types {
     static const int ENTRY_BITS = T::WORD_BITS + T::GAP_BITS;
     static const int TURN_BITS = T::MULTIPLIER_BITS + T::OFFSET_BITS + T::PLACE_BITS;
     static const int FIRST_LOW = 1 + T::REGION_BITS + 6;  // of the first line of a list, in the word of a task
-    static const int TASK_BITS = FIRST_LOW + 2 * T::LINE_BITS;
+    static const int TASK_BITS = FIRST_LOW + 2 * T::LINE_BITS + T::CLASS_BITS;
     static const unsigned NOTHING = (1U << T::GAP_BITS) - 1;  // a gap without a weight
 
     typedef ap_int<T::ACCUMULATOR_BITS> accumulator_t;

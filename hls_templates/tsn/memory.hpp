@@ -60,6 +60,16 @@ struct parameters {
     shift_t shift(int index) const { return shift_t(line >> (1 + REGION_BITS + 6 * index)); }
 };
 
+// How many classes a task has: the highest bits of its word in the head's memory. T: PARAMETER_BITS of a word, CLASS_BITS of the classes.
+template <class T, class MEMORY>
+unsigned classes_of(const MEMORY &memory, unsigned slot) {
+#pragma HLS INLINE
+    limb_t line[limbs_of(T::PARAMETER_BITS)];
+#pragma HLS ARRAY_PARTITION variable=line type=complete
+    read_line(memory, slot, line);
+    return field<T::CLASS_BITS>(line, T::PARAMETER_BITS - T::CLASS_BITS).to_uint();
+}
+
 }  // namespace tsn
 
 #endif

@@ -15,10 +15,10 @@ typedef ap_axiu<64, 0, 0, 0> axis64;
 typedef ap_axiu<32, 0, 0, 0> axis32;
 typedef ap_uint<6> shift_t;
 
-// What the input says of an inference to every process that must know: its task, and above it whether its header was
-// refused.
-const int TASK_ID_BITS = 16;
-typedef ap_uint<TASK_ID_BITS + 1> said_t;
+// What the input says of an inference to every process that must know: its task, above it the classes of the task, and
+// above them whether its header was refused.
+const int TASK_ID_BITS = 16, CLASSES_BITS = 24;
+typedef ap_uint<TASK_ID_BITS + CLASSES_BITS + 1> said_t;
 
 // Where the memories of a unit hold the task of the next inference; those that are loaded hold one task.
 template <class T>

@@ -87,7 +87,8 @@ def test_depths_and_widths_follow_from_the_folding():
         assert found[f"{unit.name}.codebook"][:2] == ((8 if head else 4) << unit.word_bits, unit.centroid_bits)
         assert found[f"{unit.name}.mask"][:2] == (8 * unit.lines, lanes)
         assert found[f"{unit.name}.scales"][0] == 8 * unit.row_folds
-        assert found[f"{unit.name}.task"][:2] == (8, 1 + (3 if head else 2) + 6)
+        of_head = 3 + unit.rows.bit_length()  # region, classes
+        assert found[f"{unit.name}.task"][:2] == (8, 1 + (of_head if head else 2) + 6)
 
 
 @given(recipes(extremes=False))

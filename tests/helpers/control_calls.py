@@ -14,7 +14,7 @@ from export.project.golden import bus_beats
 from export.project.tools import run_tool
 from export.rtl.simulation import RtlSimulation
 from tests.helpers.compiled_top import CompiledTop
-from tests.helpers.fake_board import ALL_TASKS, Model
+from tests.helpers.fake_board import ALL_TASKS, CLASSES, Model
 from tests.helpers.networks import adversarial_inputs
 from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.loads import sealed
@@ -75,7 +75,8 @@ class Caller:
         if kind == "tasks":
             return self.run_tasks()
         if kind == "unknown":
-            return Call(int(self.rng.integers(3, 256)), self.task(), int(self.rng.integers(3)), self.inputs[0])
+            unknown = self.rng.choice([LOAD | CLASSES, *range(3, CLASSES), *range(CLASSES | 3, 256)])
+            return Call(int(unknown), self.task(), int(self.rng.integers(3)), self.inputs[0])
         if kind == "run" or not self.loads:
             return self.run(RUN if kind == "run" else LOAD)
         task = int(self.rng.choice(list(self.loads)))
@@ -105,7 +106,7 @@ class Caller:
         inputs = self.rng.integers(len(self.inputs), size=self.rng.integers(3)).tolist()
         surplus = self.inputs[0][: self.rng.integers(2)]
         beats = [beat for number in inputs for beat in self.inputs[number]]
-        return Call(command, self.task(), len(inputs), (*beats, *surplus))
+        return Call(command | self.flag(command), self.task(), len(inputs), (*beats, *surplus))
 
     def run_tasks(self) -> Call:
         """Headers of tasks that are there more often than not, of others, and with bits above them."""
@@ -115,7 +116,11 @@ class Caller:
             above = 1 << int(self.rng.integers(16, 64)) if self.rng.random() < 0.1 else 0
             beats += [self.task() | above, *self.inputs[number]]
         surplus = self.inputs[0][: self.rng.integers(2)]
-        return Call(RUN_TASKS, self.task(), count, (*beats, *surplus))
+        return Call(RUN_TASKS | self.flag(), self.task(), count, (*beats, *surplus))
+
+    def flag(self, command: int = RUN) -> int:
+        """Whether classes are asked for, not logits."""
+        return CLASSES if command != LOAD and self.rng.integers(2) else 0
 
     def task(self) -> int:
         last = [task for task in self.model.loaded if task != ALL_TASKS]

@@ -17,6 +17,7 @@ from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.images import MemoryImage
 
 ALL_TASKS = 0xFFFF
+CLASSES = 0x80
 KINDS = ("words", "codebook", "mask", "scales", "task")
 Top = Callable[[int, int, int, list[int]], tuple[int, list[int]]]
 """(command, task, count, beats of 64 bits) -> status and words of 32 bits; it takes the beats that it reads away."""
@@ -60,22 +61,25 @@ class Model:
             return status, []
         if command == 1:
             return self._load(task, count, beats), []
-        if command == 2:
-            return self._tagged(count, beats)
-        return 0, [word for _ in range(count) for word in self._logits(task, self._input(beats))]
-
-    def _tagged(self, count: int, beats: list[int]) -> tuple[int, list[int]]:
-        """Inferences whose headers name their tasks; where one names none that is there, its logits are the lowest."""
-        words, status = list[int](), 0
+        words = list[int]()
         for _ in range(count):
-            task = beats.pop(0)
-            x = self._input(beats)
-            if self.verdict(0, task):
-                status = 5
-                words += [2**31] * self.accelerator.head.rows
-            else:
-                words += self._logits(task, x)
+            of_this = beats.pop(0) if command & 2 else task
+            x, is_refused = self._input(beats), self.verdict(0, of_this) != 0
+            status = 5 if is_refused else status
+            words += self._refused(command) if is_refused else self._given(command, of_this, x)
         return status, words
+
+    def _refused(self, command: int) -> list[int]:
+        """Of an inference whose header names no task that is there: its logits are the lowest, its class is -1."""
+        return [2**32 - 1] if command & CLASSES else [2**31] * self.accelerator.head.rows
+
+    def _given(self, command: int, task: int, x: np.ndarray) -> list[int]:
+        """The logits of an inference, or the class with the largest, the first of equal ones."""
+        logits = self._logits(task, x)
+        if not command & CLASSES:
+            return logits
+        own = logits[: len(self.accelerator.net.tasks[task].classes)]
+        return [int(np.argmax(np.array(own, np.uint32).view(np.int32)))]
 
     def verdict(self, command: int, task: int) -> int:
         """The status of a call that takes no beat; 0: it takes all that it is told of."""
@@ -85,6 +89,7 @@ class Model:
         if command == 1 and (self.loads_all or self.loads_task):
             is_there = self.loads_all if task == ALL_TASKS else self.loads_task and task < listed
             return 0 if is_there else 1
+        command = {CLASSES: 0, CLASSES | 2: 2}.get(command, command)
         if command not in (0, 2):
             return 3
         if command == 0 and task >= listed:

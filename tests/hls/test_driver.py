@@ -38,6 +38,7 @@ def test_what_comes_back_are_the_integers_of_the_simulator(
         assert found.dtype == np.int32
         np.testing.assert_array_equal(found, logits_of(net, task, x))
         classes = net.tasks[task].classes
+        np.testing.assert_array_equal(on_board.classes(x), logits_of(net, task, x).argmax(axis=1))
         assert on_board.predict(x) == [classes[i] for i in logits_of(net, task, x).argmax(axis=1)]
 
 
@@ -70,9 +71,11 @@ def check_run_tasks(net: PackedNetwork, on_board: Any) -> None:
     """Inputs of tasks in any order give the logits of each, zeros behind them."""
     tasks = np.random.default_rng(0).integers(len(net.tasks), size=12).tolist()
     x = adversarial_inputs(net, 12)
-    for task, one, logits in zip(tasks, x, on_board.run_tasks(tasks, x), strict=True):
+    found = on_board.run_tasks(tasks, x), on_board.classes_of_tasks(tasks, x)
+    for task, one, logits, largest in zip(tasks, x, *found, strict=True):
         own = len(net.tasks[task].classes)
         np.testing.assert_array_equal(logits[:own], logits_of(net, task, one[None])[0])
+        assert largest == logits[:own].argmax()
         assert not logits[own:].any()
 
 

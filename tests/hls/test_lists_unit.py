@@ -148,6 +148,7 @@ class Unit:
             "INPUT_BITS": shape.input[0], "OUTPUT_BITS": shape.output[0], "POSITIONS": shape.positions,
             "ROW_FOLDS": shape.row_folds, "COLUMN_FOLDS": shape.column_folds, "END_BITS": shape.simd.bit_length(),
             "GAP_BITS": shape.gap_bits, "WORD_BITS": shape.word_bits, "REGION_BITS": region_bits,
+            "CLASS_BITS": 0,
             "CENTROID_BITS": CENTROID, "PLACE_BITS": self.place_bits, "LINE_BITS": line_bits,
             "ACCUMULATOR_BITS": ACCUMULATOR, "MULTIPLIER_BITS": MULTIPLIER, "OFFSET_BITS": OFFSET, "VALUE_BITS": 48,
         }  # fmt: skip

@@ -168,7 +168,7 @@ def test_a_patch_lists_free_words_new_owners_and_the_rows_of_the_new_task():
         "average.task": [[1, "05"]],
         "head.codebook": [[4, "f9"]],  # region 1: -7
         "head.mask": [[6, "1"], [7, "1"], [8, "1"], [9, "1"], [11, "1"]],
-        "head.task": [[1, "03"]],  # known, region 1, shift 0
+        "head.task": [[1, "303"]],  # known, region 1, shift 0, 3 classes
     }
     entry = memories[0]
     assert (entry["changed_bits"], entry["read_bits"]) == (1, 3)  # task 0 reads one word of 3 bits
@@ -347,12 +347,13 @@ def test_a_patch_that_would_change_what_an_earlier_task_reads_is_not_made():
                     )
     assert all(message == str(error) for message, error in refused)
     # task a: 1 + 2 + 3 words of 3, 3 and 2 bits; its codebooks of 4 entries of 8 bits in conv, mix and head;
-    # masks of 2 + 4 + 6 places; offsets of 16 + 16 + 17 + 12 bits in 2 + 2 + 3 rows; 5 task words
+    # masks of 2 + 4 + 6 places; offsets of 16 + 16 + 17 + 12 bits in 2 + 2 + 3 rows; 5 task words, the
+    # head's with 2 bits of its classes
     words_read = 1 * 3 + 2 * 3 + 3 * 2
     books = 3 * 4 * 8
     masks = 2 + 4 + 6
     scales = 2 * 16 + 2 * 17 + 17 + 12 + 3 * 17
-    tasks = 8 + 8 + 19 + 7 + 8
+    tasks = 8 + 8 + 19 + 7 + 10
     assert len(refused) == words_read + books + masks + scales + tasks
 
 

@@ -318,7 +318,7 @@ def test_memories_that_no_part_has_are_refused_before_they_are_built():
     net = linear([[1, 2]], requantization(None, channels=1), U8, head=False)
     with pytest.raises(FoldingError) as caught:
         memory_files(accelerator(net, settings))
-    assert str(caught.value) == "the memories of the accelerator have 124554260480 bits, at most 4294967296 are built"
+    assert str(caught.value) == "the memories of the accelerator have 124554346496 bits, at most 4294967296 are built"
 
 
 def test_two_memories_of_one_name_in_c_are_refused_where_c_is_written():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from export.rtl.project import write_rtl
-from export.rtl.simulation import RtlCall, compile_rtl, loading_calls, tagged_call
+from export.rtl.simulation import CLASSES, RtlCall, compile_rtl, loading_calls, tagged_call
 from export.rtl.simulators import SIMULATORS, RtlSimulator, simulator
 from tests.helpers.handmade import U8, linear, requantization
 from tests.helpers.networks import Recipe, adversarial_inputs, random_network
@@ -46,6 +46,7 @@ def of_icarus(tmp_path_factory):
     refused = [RtlCall(3, runs[0].inputs), runs[1]]  # there is no such task, and one that is not loaded
     calls = [*refused, *(call for run in runs for call in (*loading_calls(design, run.task), run))]
     calls.append(tagged_call([0, 1, 0], adversarial_inputs(design.net, 3)))  # of which 0 is loaded
+    calls.append(replace(calls[-1], command=calls[-1].command | CLASSES))
     compiled = icarus(tmp_path_factory.mktemp("icarus"), design)
     return design, runs, calls, {percent: compiled.run(calls, percent, seed=5) for percent in (0, 80)}
 
@@ -61,9 +62,12 @@ def test_every_simulator_gives_the_integers_of_the_reference_in_the_cycles_of_ic
     compiled = compile_rtl(design, tmp_path / "rtl", chosen=compiled_in_little_time(found))
     for stall_percent, those in wanted.items():
         results = compiled.run(calls, stall_percent, seed=5)
-        assert [result.status for result in results] == [1, 2, *[0] * 10, 5]
+        assert [result.status for result in results] == [1, 2, *[0] * 10, 5, 5]
         assert [(result.cycles, result.steps) for result in results] == [(w.cycles, w.steps) for w in those]
-        assert different_integers(design.net, runs, results[3::2]) == 0
+        assert different_integers(design.net, runs, results[3:12:2]) == 0
+        assert results[-1].classes.tolist() == those[-1].classes.tolist()
+        first = list(results[-2].layers.values())[-1][0, : len(design.net.tasks[0].classes)]
+        assert results[-1].classes[:2].tolist() == [first.argmax(), -1]
     assert all(stalled.cycles > free.cycles for free, stalled in zip(wanted[0][2:], wanted[80][2:], strict=True))
 
 
@@ -81,8 +85,8 @@ def test_stalls_are_at_random_and_a_seed_repeats_them(tmp_path):
     [
         (
             "rtl/tsn_output.sv",
-            "assign m_axis_tlast = is_last && inferences == 1;",
-            "assign m_axis_tlast = is_last;",
+            ": is_last && inferences == 1;",
+            ": is_last;",
             "RTL simulation: TLAST is not on the last logit alone, or bytes are missing in TKEEP",
         ),
         (

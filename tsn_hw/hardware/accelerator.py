@@ -97,6 +97,8 @@ class Accelerator(Design):
             "DESIGN": self.design_number,
             "TASK_BITS": index_bits(self.max_tasks),
             "PARAMETER_BITS": task.width_bits,
+            "CLASS_BITS": self.head.class_bits,
+            "HEAD": self.head.number,
             "LISTS_TASKS": not task.is_loaded,
             "TASK_STYLE": task.memory.storage,
         } | ({} if task.is_loaded else {"TASK_FILE": f"{task.name}.mem"})

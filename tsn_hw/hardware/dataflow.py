@@ -289,7 +289,7 @@ class _Builder:
             copies[unit.number] = self.copied(unit.number, self.computed(unit, tuple(inputs)))
         last = design.head.number
         logits = self.converted(copies[last][0], last, "logits", 1)
-        rows = {"ROWS": self.channels[logits].words}
+        rows = {"ROWS": self.channels[logits].words, "CLASS_BITS": design.head.class_bits}
         self.processes.append(Process("output", last, "output", "logits", (logits,), (), rows, "output"))
 
     def add(self, channel: Channel) -> int:

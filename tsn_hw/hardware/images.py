@@ -182,7 +182,7 @@ def _scales(design: Design, unit: Unit, tasks: Sequence[int]) -> dict[str, Ints]
 
 
 def _task_words(design: Design, unit: Unit, tasks: Sequence[int]) -> dict[str, Ints]:
-    """That the task is known, its region, its shift, the left shifts of an Add, and what the kind of unit adds."""
+    """That the task is known, region, shift, left shifts of an Add, what the kind of unit adds, classes of a head."""
     net, sources = design.net, design.net.layers[unit.layers[0]].inputs
     words = []
     for task in tasks:
@@ -194,6 +194,7 @@ def _task_words(design: Design, unit: Unit, tasks: Sequence[int]) -> dict[str, I
                 "shift": net.requantization(task, unit.layers[task]).shift,
                 **{f"left_shift_{i}": exponent - min(exponents) for i, exponent in enumerate(exponents)},
                 **unit.own_task_word(task),
+                **({"classes": len(net.tasks[task].classes)} if unit.is_head else {}),
             }
         )
     return {name: np.array([word[name] for word in words], np.int64) for name in words[0]}

@@ -111,6 +111,7 @@ class MatrixUnit(Unit):
             "COLUMN_FOLDS": self.column_folds,
             "WORD_BITS": self.word_bits,
             "REGION_BITS": index_bits(self.regions),
+            "CLASS_BITS": self.class_bits,
             "CENTROID_BITS": self.centroid_bits,
             "HAS_MASK": self.settings.mask != "none",
             "DEPTHWISE": self.by_part,

@@ -246,6 +246,11 @@ class Unit(ABC):
         return {"WORDS": self.output.elements // self.pe}
 
     @property
+    def class_bits(self) -> int:
+        """Width of the number of classes in the task words of a head; of other units 0."""
+        return self.rows.bit_length() if self.is_head else 0
+
+    @property
     def banks(self) -> Parameters:
         """How many vectors its buffers hold, where its module asks for that."""
         return {}
@@ -276,7 +281,7 @@ class Unit(ABC):
             )
             axes = tasks_axis, *self._scale_axes
             found.append(self._layout("scales", axes, self.scale_lanes, (*of_rows, *self._scale_fields)))
-            fields = Field("known", 1), *self._task_fields
+            fields = Field("known", 1), *self._task_fields, Field("classes", self.class_bits)
             found.append(self._layout("task", (tasks_axis,), 1, fields))
         return tuple(found)
 
