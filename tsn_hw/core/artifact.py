@@ -8,6 +8,7 @@ A .tsn file (:mod:`tsn_hw.core.container`) is a *header*, compressed JSON, and *
     ... for every layer of every bank that the header names, and then for every task
     task<t>/requantization     for every layer that task t runs: multipliers, then offsets, of the widths in the header
     task<t>/routing            what the learner keeps to route later tasks; no matter for other readers
+    task<t>/gate               where the header names one: of every component linear, map, offset, and shifts of 6 bits
 
 Bit fields stand most significant bit first, without gaps, zero-padded to a byte at the end of the section; signed
 integers in two's complement. The prefix of a weight is not stored: its owner is the first task of the bank whose mask
@@ -22,7 +23,13 @@ holds it. The header::
 A bank names the layers that it holds words of, by index, and a task those that it runs. ``entries`` are the sizes of
 the codebooks by prefix, from prefix ``first`` on, empty ones at both ends left out. A step is ``[layer]`` (the task
 runs the layer without requantization), ``[layer, shift, multiplier bits, offset bits]`` (a head), or the same followed
-by ``bits, signed, exponent`` of the output. Multipliers of 0 bits are all 1, offsets of 0 bits are all 0.
+by ``bits, signed, exponent`` of the output. Multipliers of 0 bits are all 1, offsets of 0 bits are all 0. A task with a
+gate (:mod:`tsn_hw.core.gate`) has a further key, which readers that do not know gates refuse::
+
+     "gate": {"features": [pool rows, pool columns, shift, edge rows, edge columns],
+              "components": [[bias, bits of linear, rows of the map, bits of the map, bits of offsets], ...]}
+
+Of a map only what its rows read is stored.
 
 Reading checks everything: the file rebuilt from what was parsed is the file, byte for byte; the digest matches; counts
 agree with the sizes of sections before anything is allocated; the network does not contradict itself. Nothing is ever
@@ -48,21 +55,24 @@ from tsn_hw.core.container import MARK, json_bytes, unpack
 from tsn_hw.core.errors import ArtifactError, NetworkError, shown
 from tsn_hw.core.files import StrPath, read_bytes, write_atomically
 from tsn_hw.core.first_version import read_first_version
+from tsn_hw.core.gate import SHIFT_BITS, Component, Gate, stored
 from tsn_hw.core.header import (
+    GateHeader,
     Header,
     TaskHeader,
     WordsHeader,
     format_json,
+    gate_json,
     layer_json,
     read_header,
     scaling_of,
 )
-from tsn_hw.core.layers import INPUT, Layer, Weighted
+from tsn_hw.core.layers import INPUT, Layer, Shape, Weighted
 from tsn_hw.core.masks import decode_masks
 from tsn_hw.core.memory import unpack_fields
 from tsn_hw.core.network import UNUSED, Bank, BankLayer, Bools, PackedNetwork, Requantization, Step, Task, code_bits
 from tsn_hw.core.parts import NO_CODEBOOK
-from tsn_hw.core.writing import file_of, files_after_each_task, header_json
+from tsn_hw.core.writing import file_of, files_after_each_task, gate_section, header_json
 
 MAX_ACTIVATIONS = 2**24
 """Most activations of one layer that are read."""
@@ -73,8 +83,10 @@ Weights of which each of 100 tasks uses one in a hundred take a third of that.
 """
 WORD_BYTES, WORK_BYTES, SCALE_BYTES = 3, 24, 16
 """Of a weight in a bank: its owner and code; of the largest layer besides, while it is read. Of a channel of a task."""
+GATE_BYTES = 16
+"""Of a feature in a row of a gate's map."""
 _BANK_SECTIONS = ("masks", "codes", "codebooks")
-_TASK_SECTIONS = ("requantization", "routing")
+_TASK_SECTIONS = ("requantization", "routing", "gate")
 
 
 def save(net: PackedNetwork, path: StrPath) -> None:
@@ -128,7 +140,7 @@ def bank_section(bank: int, layer: str, kind: str) -> str:
 
 
 def task_section(task: int, kind: str) -> str:
-    """Name of the section of ``requantization`` or ``routing`` of a task."""
+    """Name of the section of ``requantization``, ``routing`` or ``gate`` of a task."""
     return f"task{task}/{kind}"
 
 
@@ -137,7 +149,7 @@ def seal(net: PackedNetwork, task: int) -> str:
 
     It covers the task's name, bank and classes, the input's format and, for every layer that it runs: geometry (inputs
     by name), mask, owner and code of every weight under the mask, the codebooks of these owners, exponent,
-    requantization and output format.
+    requantization and output format; and its gate, where it has one.
     """
     entry = net.tasks[task]
     form = {"shape": net.input_shape, "format": format_json(net.input)}
@@ -156,6 +168,8 @@ def seal(net: PackedNetwork, task: int) -> str:
             books = {str(prefix): words.codebooks[prefix].tolist() for prefix in np.unique(owner)}
             digest.update(json_bytes([words.centroid_bits, words.exponent, books]))
             digest.update(np.packbits(step.mask).tobytes() + owner.astype("<i2").tobytes() + code.tobytes())
+    if entry.gate is not None:
+        digest.update(json_bytes(gate_json(entry.gate)) + gate_section(entry.gate))
     return digest.hexdigest()
 
 
@@ -209,8 +223,9 @@ def _section_names(header: Header) -> Iterator[str]:
     for bank, words in enumerate(header.banks):
         for index in words:
             yield from (bank_section(bank, header.layers[index].name, kind) for kind in _BANK_SECTIONS)
-    for task in range(len(header.tasks)):
-        yield from (task_section(task, kind) for kind in _TASK_SECTIONS)
+    for number, task in enumerate(header.tasks):
+        kinds = _TASK_SECTIONS if task.gate is not None else _TASK_SECTIONS[:-1]
+        yield from (task_section(number, kind) for kind in kinds)
 
 
 def _network(header: Header, parts: dict[str, bytes]) -> PackedNetwork:
@@ -240,7 +255,9 @@ def _network(header: Header, parts: dict[str, bytes]) -> PackedNetwork:
         for (index, *_), scale in zip(given.steps, scales, strict=True):
             steps[index] = Step(masks.get((number, index)), scale)
         routing = parts.pop(task_section(number, "routing"), b"")
-        tasks.append(Task(given.name, given.bank, given.classes, tuple(steps), routing))
+        with _at(f"task {given.name!r}, gate"):
+            gate = _gate(given.gate, header.input_shape, parts.pop(task_section(number, "gate"), b""))
+        tasks.append(Task(given.name, given.bank, given.classes, tuple(steps), routing, gate))
     return PackedNetwork(header.input_shape, header.input, header.layers, tuple(banks), tuple(tasks))
 
 
@@ -258,6 +275,9 @@ def _check_sizes(header: Header, size: int) -> None:
         promised += WORD_BYTES * sum(weights[index] for index in bank)
     for task in header.tasks:
         promised += sum(weights[index] + SCALE_BYTES * entries[index] for index, *_ in task.steps)
+        if task.gate is not None:
+            features = task.gate.made().count(header.input_shape)
+            promised += sum(GATE_BYTES * features * (1 + rows) for _, _, rows, _, _ in task.gate.components)
     most = FREE_BYTES + BYTES_PER_BYTE * size
     if promised > most:
         raise ArtifactError(
@@ -290,6 +310,31 @@ def _words(
         owner.reshape(shape), code.reshape(shape), tuple(codebooks), header.centroid_bits, header.exponent
     )
     return memory, planes.reshape(-1, *shape)
+
+
+def _gate(header: GateHeader | None, shape: Shape, packed: bytes) -> Gate | None:
+    """The gate of a task, None where its header has none."""
+    if header is None:
+        return None
+    features = header.made()
+    count = features.count(shape)
+    places, fields = [], []
+    for _, linear, rows, of_map, of_offset in header.components:
+        if rows > count:
+            raise ArtifactError(f"a map of {rows} rows, the inputs have {count} features")
+        places.append(stored(rows, count))
+        sizes = count, int(places[-1].sum()), rows, rows
+        fields += list(zip(sizes, (linear, of_map, of_offset, SHIFT_BITS), strict=True))
+    widths = np.concatenate([np.zeros(0, np.int64), *(np.full(size, bits) for size, bits in fields)])
+    vectors = iter(np.split(unpack_fields(packed, widths, len(widths)), np.cumsum([size for size, _ in fields])))
+    components = []
+    for (bias, linear, _, of_map, of_offset), read in zip(header.components, places, strict=True):
+        of_linear = _signed(next(vectors), linear)
+        of_rows = np.zeros(read.shape, np.int64)
+        of_rows[read] = _signed(next(vectors), of_map)
+        offset, shift = _signed(next(vectors), of_offset), next(vectors).astype(np.int64)
+        components.append(Component(bias, of_linear, of_rows, offset, shift))
+    return Gate(features, tuple(components))
 
 
 def _requantizations(task: TaskHeader, layers: tuple[Layer, ...], packed: bytes) -> list[Requantization | None]:

@@ -50,6 +50,7 @@ class TaskCapacity:
     owned: int  # used by no earlier task
     requantization_bits: int
     routing_bits: int
+    gate_bits: int
 
     @property
     def sparsity_percent(self) -> float:
@@ -100,9 +101,14 @@ class Capacity:
         return sum(task.routing_bits for task in self.tasks)
 
     @property
+    def gates_bits(self) -> int:
+        return sum(task.gate_bits for task in self.tasks)
+
+    @property
     def file_bits(self) -> int:
         body = self.codes_bits + self.codebooks_bits + self.masks_bits
-        return body + self.heads_bits + self.requantization_bits + self.routing_bits + self.header_bits
+        private = self.heads_bits + self.requantization_bits + self.routing_bits + self.gates_bits
+        return body + private + self.header_bits
 
     @property
     def body_percent(self) -> float:
@@ -113,6 +119,11 @@ class Capacity:
     def replay_percent(self) -> float:
         """What is kept to route later tasks, in percent of the dense float32 body."""
         return self._of_body(self.routing_bits)
+
+    @property
+    def gates_percent(self) -> float:
+        """What names the task of an input, in percent of the dense float32 body."""
+        return self._of_body(self.gates_bits)
 
     @property
     def total_percent(self) -> float:
@@ -187,6 +198,7 @@ def _task_capacity(net: PackedNetwork, task: int, sizes: dict[str, int]) -> Task
         sum(int(np.count_nonzero(net.words(task, index).owner == prefix)) for index in run),
         sizes.get(artifact.task_section(task, "requantization"), 0),
         sizes.get(artifact.task_section(task, "routing"), 0),
+        sizes.get(artifact.task_section(task, "gate"), 0),
     )
 
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 from tsn_hw.core.arithmetic import ActFormat, signed_bits
 from tsn_hw.core.errors import ArtifactError, shown
+from tsn_hw.core.gate import Features, Gate
 from tsn_hw.core.layers import LAYER_KINDS, Layer, Shape
 from tsn_hw.core.network import MAX_CODE_BITS, BankLayer, PackedNetwork, Requantization, Step
 from tsn_hw.core.records import Bounds, build, convert
@@ -48,6 +49,24 @@ class ScalingHeader:
     output: ActFormat | None
 
 
+BITS = Annotated[int, Bounds(0, 64)]
+ROWS = Annotated[int, Bounds(0, 2**24)]
+
+
+@dataclass(frozen=True)
+class GateHeader:
+    """What the header says of a gate: pool, shift and edges of its features, and for every component its bias, bits of
+    linear, rows of the map, bits of the map and of offsets."""
+
+    features: tuple[int, int, int, int, int]
+    components: Annotated[tuple[tuple[int, BITS, ROWS, BITS, BITS], ...], MAX_PARTS]
+
+    def made(self) -> Features:
+        """How inputs become features; NetworkError for what cannot be."""
+        high, wide, shift, *edges = self.features
+        return Features((high, wide), shift, (edges[0], edges[1]))
+
+
 @dataclass(frozen=True)
 class TaskHeader:
     """What the header says of a task: a step for every layer that it runs, in their order; see :func:`scaling_of`."""
@@ -56,6 +75,7 @@ class TaskHeader:
     bank: int
     classes: Annotated[tuple[str, ...], MAX_CLASSES]
     steps: Annotated[tuple[tuple[Any, ...], ...], MAX_PARTS]
+    gate: GateHeader | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +96,15 @@ def task_json(net: PackedNetwork, number: int, places: tuple[int, ...]) -> dict[
     """What the header says of a task; ``places`` are the indices of the layers that it runs, in the file."""
     task = net.tasks[number]
     steps = [[place, *_step_json(step)] for place, (_, _, step) in zip(places, net.run_order(number), strict=True)]
-    return {"name": task.name, "bank": task.bank, "classes": task.classes, "steps": steps}
+    told = {"name": task.name, "bank": task.bank, "classes": task.classes, "steps": steps}
+    return told if task.gate is None else told | {"gate": gate_json(task.gate)}
+
+
+def gate_json(gate: Gate) -> dict[str, Any]:
+    """What the header says of a gate."""
+    components = [[c.bias, c.bits[0], len(c.map), *c.bits[1:]] for c in gate.components]
+    features = gate.features
+    return {"features": [*features.pool, features.shift, *features.edges], "components": components}
 
 
 def words_json(words: BankLayer, owners: int) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from tsn_hw.core import arithmetic
 from tsn_hw.core.arithmetic import ActFormat, Ints
 from tsn_hw.core.errors import NetworkError, SettingsError, shown
 from tsn_hw.core.facts import LayerFacts
+from tsn_hw.core.gate import check_gates
 from tsn_hw.core.layers import INPUT, Layer, Linear, Shape, Weighted
 from tsn_hw.core.parts import (
     MAX_CODE_BITS,
@@ -237,10 +238,9 @@ class PackedNetwork:
 
 
 def _summary(net: PackedNetwork) -> str:
-    sign = "signed" if net.input.signed else "unsigned"
     lines = [
         f"PackedNetwork: {len(net.tasks)} tasks, {len(net.banks)} banks, {len(net.layers)} layers, "
-        f"input {net.input_shape} of {net.input.bits} {sign} bits"
+        f"input {net.input_shape} of {net.input.bits} {'signed' if net.input.signed else 'unsigned'} bits"
     ]
     for index, layer in enumerate(net.layers):
         held = [bank.layers[index] for bank in net.banks]
@@ -269,7 +269,7 @@ def _first_tasks(net: PackedNetwork, count: int) -> PackedNetwork:
         owners = sum(task.bank == index for task in tasks)
         held = (net.banks[index].layers[i] for i in kept)
         banks.append(Bank(tuple(words and words.first_owners(owners) for words in held)))
-    cut = tuple(Task(t.name, t.bank, t.classes, tuple(t.steps[i] for i in kept), t.routing) for t in tasks)
+    cut = tuple(Task(t.name, t.bank, t.classes, tuple(t.steps[i] for i in kept), t.routing, t.gate) for t in tasks)
     return PackedNetwork(net.input_shape, net.input, layers, tuple(banks), cut)
 
 
@@ -277,7 +277,6 @@ def _first_tasks(net: PackedNetwork, count: int) -> PackedNetwork:
 
 
 def _check(net: PackedNetwork, earlier: PackedNetwork | None) -> None:
-    """Refuse a network that contradicts itself."""
     names = [layer.name for layer in net.layers]
     for what, values in (("layer", names), ("task", [task.name for task in net.tasks])):
         for name, count in Counter(values).items():
@@ -308,6 +307,7 @@ def _check(net: PackedNetwork, earlier: PackedNetwork | None) -> None:
         if sum(len(net.runners(bank, head)) for bank in range(len(net.banks))) > 1:
             raise NetworkError(f"task {task.name!r}: its head {net.layers[head].name!r} is run by another task too")
     _check_owners(net)
+    check_gates({task.name: task.gate for task in net.tasks}, net.input_shape, net.input)
 
 
 def _kept_tasks(net: PackedNetwork, earlier: PackedNetwork) -> int:
@@ -319,8 +319,8 @@ def _kept_tasks(net: PackedNetwork, earlier: PackedNetwork) -> int:
         return 0
     kept = 0
     for task, then in zip(net.tasks, earlier.tasks, strict=False):
-        known = (then.bank, then.classes, (*then.steps, *[None] * (len(net.layers) - count)))
-        if (task.bank, task.classes, task.steps) != known:
+        known = (then.bank, then.classes, then.gate, (*then.steps, *[None] * (len(net.layers) - count)))
+        if (task.bank, task.classes, task.gate, task.steps) != known:
             break
         kept += 1
     net._facts.update((key, facts) for key, facts in earlier._facts.items() if key[0] < kept)

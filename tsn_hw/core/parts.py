@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tsn_hw.core import arithmetic
 from tsn_hw.core.arithmetic import ActFormat, Ints
+from tsn_hw.core.arrays import exactly, frozen
 from tsn_hw.core.errors import NetworkError
+from tsn_hw.core.gate import Gate
 from tsn_hw.core.records import exact
 
 Bools = NDArray[np.bool_]
@@ -24,30 +25,7 @@ UNUSED = -1
 """Owner of a weight that no task uses. It is never encoded in a word: the masks say it."""
 MAX_CODE_BITS = 8
 
-
-Scalar = TypeVar("Scalar", bound=np.generic)
-
-
-def _frozen(array: NDArray[Scalar]) -> NDArray[Scalar]:
-    """A read-only, C-contiguous array that nobody else can write to."""
-    if array.flags.writeable or not array.flags.owndata or not array.flags.c_contiguous:
-        array = np.array(array, order="C")
-        array.setflags(write=False)
-    return array
-
-
-def _exactly(array: NDArray[Any], dtype: type[Scalar], what: str) -> NDArray[Scalar]:
-    """A frozen array of a dtype; an error if a value would change."""
-    if isinstance(array, np.ndarray) and array.dtype == dtype:
-        return _frozen(array)
-    with np.errstate(invalid="ignore"):
-        cast = np.asarray(array).astype(dtype)
-    if not np.array_equal(cast, array) or (cast.dtype.kind == "i" and ((cast < 0) != (np.asarray(array) < 0)).any()):
-        raise NetworkError(f"{what}: holds values that are no {np.dtype(dtype).name}")
-    return _frozen(cast)
-
-
-NO_CODEBOOK: Ints = _frozen(np.zeros(0, np.int64))
+NO_CODEBOOK: Ints = frozen(np.zeros(0, np.int64))
 """The codebook of an owner that owns nothing: one array for all, because most owners own nothing of a head."""
 
 
@@ -61,7 +39,7 @@ def code_bits(codebook: Ints) -> int:
 
 
 def _codebook(book: Ints, owner: int) -> Ints:
-    book = _exactly(book, np.int64, f"codebook {owner}")
+    book = exactly(book, np.int64, f"codebook {owner}")
     return book if len(book) else NO_CODEBOOK
 
 
@@ -83,8 +61,8 @@ class BankLayer:
 
     def __post_init__(self) -> None:
         exact(self)
-        object.__setattr__(self, "owner", _exactly(self.owner, np.int16, "owner plane"))
-        object.__setattr__(self, "code", _exactly(self.code, np.uint8, "code plane"))
+        object.__setattr__(self, "owner", exactly(self.owner, np.int16, "owner plane"))
+        object.__setattr__(self, "code", exactly(self.code, np.uint8, "code plane"))
         books = tuple(
             book if book is NO_CODEBOOK else _codebook(book, owner) for owner, book in enumerate(self.codebooks)
         )
@@ -178,7 +156,7 @@ class BankLayer:
         table = np.zeros((max(1, len(self.codebooks)), columns), np.int64)
         for row, book in zip(table, self.codebooks, strict=False):
             row[: len(book)] = book
-        return _frozen(table)
+        return frozen(table)
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,8 +181,8 @@ class Requantization:
 
     def __post_init__(self) -> None:
         exact(self)
-        object.__setattr__(self, "multiplier", _exactly(self.multiplier, np.int64, "multiplier"))
-        object.__setattr__(self, "offset", _exactly(self.offset, np.int64, "offset"))
+        object.__setattr__(self, "multiplier", exactly(self.multiplier, np.int64, "multiplier"))
+        object.__setattr__(self, "offset", exactly(self.offset, np.int64, "offset"))
 
     def check(self, where: str, entries: int) -> None:
         """Refuse vectors of another number of entries, and numbers that no engine holds."""
@@ -237,7 +215,7 @@ class Step:
 
     def __post_init__(self) -> None:
         if self.mask is not None:
-            object.__setattr__(self, "mask", _exactly(self.mask, np.bool_, "mask"))
+            object.__setattr__(self, "mask", exactly(self.mask, np.bool_, "mask"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -245,7 +223,8 @@ class Task:
     """One task: its bank, its classes (in the order of the logits), and a step a layer, None where it does not run.
 
     ``routing`` is what the learner keeps to route later tasks into banks (statistics or samples, in its own
-    format). Inference never reads it; it is stored, counted, and outside the seal.
+    format). Inference never reads it; it is stored, counted, and outside the seal. ``gate`` scores how much an input
+    looks like one of this task; None where the network has no gates.
     """
 
     name: str
@@ -253,6 +232,7 @@ class Task:
     classes: tuple[str, ...]
     steps: tuple[Step | None, ...]
     routing: bytes = b""
+    gate: Gate | None = None
 
     def __post_init__(self) -> None:
         exact(self)

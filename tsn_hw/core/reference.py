@@ -7,11 +7,13 @@ saturation from :mod:`tsn_hw.core.arithmetic`. Convolution and pooling are loops
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 
-from tsn_hw.core.arithmetic import Ints
+from tsn_hw.core.arithmetic import Ints, requantize
+from tsn_hw.core.gate import NO_EDGES, SATURATED, Component, Features, gates_of
 from tsn_hw.core.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Linear, MaxPool, Pad, Pair, Weighted, refused
 from tsn_hw.core.network import PackedNetwork
 
@@ -81,3 +83,37 @@ def _windows(x: Ints, kernel: Pair, stride: Pair, dilation: Pair = (1, 1)) -> It
         for j in range(kernel[1]):
             top, left = dilation[0] * i, dilation[1] * j
             yield i, j, x[:, :, top : top + rows : stride[0], left : left + columns : stride[1]]
+
+
+def gate_scores(net: PackedNetwork, x: Ints) -> Ints:
+    """How much every input looks like one of every task, (batch, tasks): see :mod:`tsn_hw.core.gate`.
+
+    ``x``: (batch, *net.input_shape), integers of ``net.input``. Raises SettingsError where the network has no gates.
+    """
+    gates = gates_of(task.gate for task in net.tasks)
+    features = gate_features(gates[0].features, x.astype(np.int64))
+    scores = [[_component_scores(part, features) for part in gate.components] for gate in gates]
+    return np.stack([np.maximum.reduce(parts) for parts in scores], axis=1)
+
+
+def gate_features(features: Features, x: Ints) -> Ints:
+    """The features (batch, features) of inputs."""
+    if x.ndim == 2:
+        return x >> features.shift
+    pooled = np.add.reduce([window for *_, window in _windows(x, features.pool, features.pool)])
+    found = [pooled.reshape(len(x), -1) >> features.shift]
+    if features.edges != NO_EDGES:
+        for axis in (3, 2):
+            differences = np.abs(np.diff(x, axis=axis, append=np.take(x, [-1], axis)))
+            windows = _windows(differences, features.edges, features.edges)
+            sums = np.add.reduce([window for *_, window in windows]).sum(axis=1).reshape(len(x), -1)
+            found.append(np.vectorize(math.isqrt, otypes=[np.int64])(4 * sums))
+    return np.concatenate(found, axis=1)
+
+
+def _component_scores(component: Component, features: Ints) -> Ints:
+    score = component.bias + features @ component.linear
+    for row, offset, shift in zip(component.map, component.offset, component.shift, strict=True):
+        y = requantize(features @ row, np.array(1), offset, int(shift), SATURATED)
+        score = score - y * y
+    return score

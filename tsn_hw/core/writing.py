@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from tsn_hw.core.arithmetic import Ints
 from tsn_hw.core.container import pack
+from tsn_hw.core.gate import SHIFT_BITS, Gate, stored
 from tsn_hw.core.header import format_json, layer_json, scaling_bits, task_json, words_json
 from tsn_hw.core.layers import INPUT
 from tsn_hw.core.masks import GROUP, encode_masks
@@ -107,7 +108,13 @@ class Writer:
 
     def _task(self, net: PackedNetwork, task: int, number: dict[int, int]) -> dict[str, Any]:
         places = tuple(number[index] for index, _, _ in net.run_order(task))
-        told = net.tasks[task].name, net.tasks[task].bank, net.tasks[task].classes, _steps(net, task)
+        told = (
+            net.tasks[task].name,
+            net.tasks[task].bank,
+            net.tasks[task].classes,
+            net.tasks[task].gate,
+            _steps(net, task),
+        )
         return self._once(("task", task), (places, told), lambda: task_json(net, task, places))
 
     def _of_words(self, net: PackedNetwork, moment: _Moment, bank: int, index: int) -> tuple[dict[str, Any], Sections]:
@@ -139,7 +146,7 @@ class Writer:
         return b"".join(groups)
 
     def _of_task(self, net: PackedNetwork, task: int) -> Sections:
-        made_of = net.tasks[task].routing, _steps(net, task)
+        made_of = net.tasks[task].routing, net.tasks[task].gate, _steps(net, task)
         return self._once(("scales", task), made_of, partial(_task_sections, net, task))
 
 
@@ -191,7 +198,22 @@ def _task_sections(net: PackedNetwork, task: int) -> Sections:
             for vector, bits in zip((scale.multiplier, scale.offset), scaling_bits(scale), strict=True):
                 values.append(_twos_complement(vector, bits))
                 widths.append(np.full(len(vector), bits))
-    return pack_fields(np.concatenate(values), np.concatenate(widths)), net.tasks[task].routing
+    gate = net.tasks[task].gate
+    scales = pack_fields(np.concatenate(values), np.concatenate(widths))
+    return scales, net.tasks[task].routing, *([] if gate is None else [gate_section(gate)])
+
+
+def gate_section(gate: Gate) -> bytes:
+    """The numbers of a gate."""
+    values, widths = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
+    for component in gate.components:
+        linear, of_map, of_offset = component.bits
+        places = stored(*component.map.shape)
+        vectors = (component.linear, linear), (component.map[places], of_map), (component.offset, of_offset)
+        for vector, bits in (*vectors, (component.shift, SHIFT_BITS)):
+            values.append(_twos_complement(vector, bits))
+            widths.append(np.full(len(vector), bits))
+    return pack_fields(np.concatenate(values), np.concatenate(widths))
 
 
 def _twos_complement(values: Ints, bits: int) -> NDArray[np.uint64]:

@@ -145,6 +145,7 @@ def _sizes(costs: NetworkCost) -> str:
     """File and images, in words."""
     stored = costs.stored
     other = f"header {stored.header_bits}, requantization {stored.requantization_bits}, routing {stored.routing_bits}"
+    other += f", gates {stored.gates_bits}" if stored.gates_bits else ""
     shares = {
         bits: f"{100 * bits / costs.float32_bits:.2f} % of one dense float32 network with all heads, "
         f"{100 * bits / costs.separate_float32_bits:.2f} % of one a task"
@@ -162,7 +163,7 @@ def _operations(costs: NetworkCost) -> dict[str, Any]:
 
 
 def _memory(costs: NetworkCost) -> dict[str, Any]:
-    of_file = ("file_bits", "header_bits", "requantization_bits", "routing_bits")
+    of_file = ("file_bits", "header_bits", "requantization_bits", "routing_bits", "gates_bits")
     of_network = ("images_bits", "float32_bits", "separate_float32_bits")
     return (
         {"units": [with_properties(unit) for unit in costs.units]}

@@ -16,21 +16,23 @@ SECTIONS = {
     "heads": "heads",
     "requantization": "requantization",
     "routing": "routing memory",
+    "gates": "gates",
     "header": "header",
 }
 """What the bits of a file are, and what they are called."""
 
 
-def section_bits(sizes: Capacity) -> list[int]:
-    """Bits of every section of a file."""
-    return [getattr(sizes, f"{name}_bits") for name in SECTIONS]
+def section_bits(sizes: Capacity) -> dict[str, int]:
+    """Bits of every section of a file, by the keys of :data:`SECTIONS`; gates where there are some."""
+    bits = {name: getattr(sizes, f"{name}_bits") for name in SECTIONS}
+    return {name: count for name, count in bits.items() if name != "gates" or count}
 
 
 def capacity_blocks(sizes: Capacity) -> list[Block]:
     """Where the bits of a .tsn file are, and its shares of dense float32 networks."""
     dense = 32 * sizes.body_weights
-    pairs = zip(SECTIONS.values(), section_bits(sizes), strict=True)
-    rows = [[name, bits, 100 * bits / dense if dense else None] for name, bits in pairs]
+    sections = section_bits(sizes).items()
+    rows = [[SECTIONS[name], bits, 100 * bits / dense if dense else None] for name, bits in sections]
     told = (
         f"body capacity {sizes.body_percent:.2f} % of {sizes.body_weights} float32 weights "
         f"(by WSN's rule {sizes.wsn_rule_percent:.2f} %, owners instead of masks {sizes.prefix_rule_percent:.2f} %)\n"

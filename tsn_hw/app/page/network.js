@@ -10,7 +10,7 @@ const range = ([bits, signed]) => (signed ? [-(2 ** (bits - 1)), 2 ** (bits - 1)
 function openNetwork(bytes) {
   const { header, sections } = unpack(bytes);
   const names = header.banks.flatMap((bank, b) => bank.flatMap(({ layer }) => [`${b}/${layer}/masks`, `${b}/${layer}/codes`, `${b}/${layer}/codebooks`]));
-  names.push(...header.tasks.flatMap((_, task) => [`${task}/scales`, `${task}/routing`]));
+  names.push(...header.tasks.flatMap((entry, task) => [`${task}/scales`, `${task}/routing`, ...(entry.gate ? [`${task}/gate`] : [])]));
   if (names.length !== sections.length) throw new Refusal(`${sections.length} sections, must be ${names.length}`);
   const section = Object.fromEntries(names.map((name, i) => [name, sections[i]]));
   for (const layer of header.layers) {

@@ -13,7 +13,7 @@ from tsn_hw.app.hardware.choose import Chosen
 from tsn_hw.app.hardware.costs import cost_blocks, hardware_blocks
 from tsn_hw.app.hardware.microcontroller import c_blocks
 from tsn_hw.app.hardware.synth import Synthesis, synthesis_blocks
-from tsn_hw.app.learning.contents import SECTIONS, capacity_blocks, layer_table, section_bits
+from tsn_hw.app.learning.contents import capacity_blocks, layer_table, section_bits
 from tsn_hw.app.output import Block, Cell, Figure, Gallery, Note, Section, Table, Value
 from tsn_hw.app.output.plots import inline_svg, stacked_bars
 from tsn_hw.app.report.memory_map import LayerMap, evenly, layer_maps, owner_picture, picture, readers_picture, swatches
@@ -80,19 +80,21 @@ def memory(subject: Subject) -> Section:
 def _growth(grown: Sequence[Capacity], names: Sequence[str]) -> Markup:
     stages = list(zip(names, grown, strict=True))
     described = "; ".join(f"{name} {sizes.file_bits // 8:,} bytes" for name, sizes in stages)
-    stacks = {f"after {name}": [bits / 8 for bits in section_bits(sizes)] for name, sizes in stages}
-    return inline_svg(stacked_bars(stacks, list(SECTIONS), "bytes"), f"File size after every task. {described}")
+    stacks = {f"after {name}": [bits / 8 for bits in section_bits(sizes).values()] for name, sizes in stages}
+    return inline_svg(
+        stacked_bars(stacks, list(section_bits(grown[0])), "bytes"), f"File size after every task. {described}"
+    )
 
 
 def _growth_table(grown: Sequence[Capacity], names: Sequence[str], every: str) -> Table:
     rows: list[list[Value | Cell]] = []
-    before = [0] * len(SECTIONS)
+    before = dict.fromkeys(section_bits(grown[0]), 0)
     for name, sizes in zip(names, grown, strict=True):
         bits = section_bits(sizes)
-        added = [new - old for new, old in zip(bits, before, strict=True)]
+        added = [bits[section] - old for section, old in before.items()]
         rows.append([name, *added, sum(added), sizes.body_percent, sizes.total_percent])
         before = bits
-    header = ["task", *SECTIONS, "all", "body % so far", "file % so far"]
+    header = ["task", *section_bits(grown[0]), "all", "body % so far", "file % so far"]
     return Table.of_rows(header, rows, f"Bits that {every} added")
 
 
