@@ -3,6 +3,7 @@
 import subprocess
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from export.rtl.project import write_rtl
@@ -10,10 +11,12 @@ from export.rtl.simulation import RtlCall, compile_rtl, loading_calls
 from export.rtl.simulators import simulator
 from sim.devices import device
 from sim.resources import estimate_resources
+from tests.helpers.handmade import U8, linear, requantization
 from tests.helpers.images import settings
 from tests.helpers.networks import Recipe, adversarial_inputs, random_network
 from tests.helpers.rtl_designs import different_integers, icarus, needs_iverilog, predicted_steps
 from tests.rtl.test_rtl import CONV, MLP, RESIDUAL, needs_verilator
+from tsn_hw.hardware.folding import Folding, HardwareSettings, UnitSettings
 from tsn_hw.hardware.pipeline import accelerator
 
 LAYOUTS = {"all": ("lists",), "dense": ("dense",), "mixed": ("lists", "dense"), "mixed otherwise": ("dense", "lists")}
@@ -63,6 +66,19 @@ def test_a_wide_layer_takes_an_interval_of_its_lines(tmp_path):
     interval = estimate_resources(made, device("xc7z020")).interval_cycles
     slowest = max(unit.steps_of(1) for unit in made.matrices)
     assert results[1].cycles - results[0].cycles == slowest <= interval
+
+
+@needs_iverilog
+@pytest.mark.parametrize(("lines", "banks"), [(17, 2), (16, 4)])
+def test_banks_of_results_are_as_many_as_a_list_never_waits_for_and_no_more(tmp_path, lines, banks):
+    """Two are enough where a list is as long as the way of its results: 2 cycles of its memory, 14 stages, a word."""
+    weights = np.arange(20)[None] < lines
+    net = linear(weights, requantization(None, channels=1), U8, head=False)
+    made = accelerator(net, HardwareSettings({"head": UnitSettings(Folding(1, 2), layout="lists")}))
+    (unit,) = made.matrices
+    assert (unit.steps_of(0), unit.result_banks) == (lines, banks)
+    few, many = icarus(tmp_path, made).run([RtlCall(0, adversarial_inputs(net, count)) for count in (3, 13)])
+    assert many.cycles - few.cycles == 10 * lines
 
 
 @needs_iverilog

@@ -20,8 +20,8 @@ from tsn_hw.hardware.units import Parameters
 
 VECTOR_BANKS = 2
 """Vectors that a unit with lists holds: the one that it works on, and the next."""
-RESULT_LATENCY = 30
-"""Cycles from the last line of a list to its results, and to the first that leaves; no fewer than the modules take."""
+RESULT_STAGES = 14
+"""Stages of ``tsn_lists`` behind the entries of a line, up to the first of its results that leaves."""
 
 
 @dataclass(frozen=True)
@@ -148,11 +148,11 @@ class ListUnit(MatrixUnit):
     def result_banks(self) -> int:
         """Vectors of results that there is room for, a power of two: so many that no list waits for the way out.
 
-        They are held from the first line of their list on. Of lists of any length those wait longest that take as long
-        as a vector arrives.
+        They are held from the first line of their list on, until all have left. Of lists of any length those wait
+        longest that take as long as a vector arrives.
         """
         lengths = [max(self.least_lines, self.column_folds)] if self.has_room else self.list_lines.tolist()
-        after = self.row_folds + RESULT_LATENCY
+        after = self._words.memory.read_cycles + RESULT_STAGES + self.row_folds
         needed = max(-(-(lines + after) // max(lines, self.column_folds)) for lines in lengths)
         return 1 << (needed - 1).bit_length()
 
@@ -172,9 +172,13 @@ class ListUnit(MatrixUnit):
 
     def _word_layouts(self, tasks: Axis) -> list[MemoryLayout]:
         _, codebook, *_ = super()._word_layouts(tasks)
+        return [self._words, codebook]
+
+    @property
+    def _words(self) -> MemoryLayout:
         fields = Field("code", self.code_bits), Field("prefix", self.prefix_bits), Field("gap", self.gap_bits)
         words = self._layout("words", (("line", self.lines),), self.lanes, fields)
-        return [replace(words, flags=(Field("ends", self.end_bits),)), codebook]
+        return replace(words, flags=(Field("ends", self.end_bits),))
 
     @property
     def _scale_axes(self) -> tuple[Axis, ...]:
