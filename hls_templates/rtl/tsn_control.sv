@@ -37,7 +37,7 @@ module tsn_control #(
     // Of the call.
     output reg [15:0] called_task,
     output reg [31:0] called_count,
-    output wire has_headers,
+    output reg has_headers,  // long before the call begins
     output wire wants_classes,
     output reg begin_call,
     output reg begin_load,
@@ -131,7 +131,7 @@ module tsn_control #(
     reg [15:0] header_task, task_of_read, asked_task;  // of a header, in three steps
     wire is_another = LOADS_TASK != 0 && loaded_task != (has_headers ? asked_task : called_task);
     wire is_missing = (LOADS_ALL != 0 && !has_all) || (LOADS_TASK != 0 && !has_task);
-    assign has_headers = called_command[6:0] == RUN_TASKS_CALL[6:0];
+    always_ff @(posedge clk) has_headers <= called_command[6:0] == RUN_TASKS_CALL[6:0];
     assign wants_classes = called_command[7];
     reg [31:0] verdict;
     always_comb begin

@@ -98,22 +98,34 @@ module tsn_matrix #(
     reg [COLUMN_BITS-1:0] column_fold;
     reg [WORDS_ADDRESS-1:0] words_address;
     reg is_known;  // the task of the vector
-    wire is_first_row = row_fold == 0, is_last_row = row_fold == ROW_BITS'(ROW_FOLDS - 1);
-    wire is_first = column_fold == 0, is_last = column_fold == COLUMN_BITS'(COLUMN_FOLDS - 1);
-    wire enable = !m_valid || m_ready;
+    reg is_first, is_last, is_first_row, is_last_row;  // what both say
+    reg is_free;  // the last stage, for the few who decide; `enable` has thousands of readers
+    wire enable = !m_valid || m_ready, may_step = is_free || m_ready;
     wire is_read = is_first_row || DEPTHWISE != 0;
-    assign step = enable && is_known && (!is_read || s_valid);
-    assign s_ready = enable && is_known && is_read;
+    assign step = may_step && is_known && (!is_read || s_valid);
+    assign s_ready = may_step && is_known && is_read;
     assign renew = !is_known || (step && is_last && is_last_row);
     always_ff @(posedge clk) begin
         if (reset) begin
             row_fold <= 0;
             column_fold <= 0;
+            {is_first, is_last} <= {1'b1, 1'(COLUMN_FOLDS == 1)};
+            {is_first_row, is_last_row} <= {1'b1, 1'(ROW_FOLDS == 1)};
             is_known <= 0;
+            is_free <= 1;
         end else begin
-            if (step) column_fold <= is_last ? 0 : column_fold + 1;
-            if (step && is_last) row_fold <= is_last_row ? 0 : row_fold + 1;
+            if (step) begin
+                column_fold <= is_last ? 0 : column_fold + 1;
+                is_first <= is_last;
+                is_last <= COLUMN_FOLDS == 1 || column_fold == COLUMN_BITS'(COLUMN_FOLDS - 2);
+            end
+            if (step && is_last) begin
+                row_fold <= is_last_row ? 0 : row_fold + 1;
+                is_first_row <= is_last_row;
+                is_last_row <= ROW_FOLDS == 1 || row_fold == ROW_BITS'(ROW_FOLDS - 2);
+            end
             if (renew) is_known <= is_named;
+            if (enable) is_free <= !done[END-1];
         end
         if (renew) words_address <= words_start;
         else if (step) words_address <= words_address + 1;
