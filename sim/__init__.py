@@ -3,8 +3,18 @@
 import sim.borrowed  # noqa: F401  it sees only the forks that follow
 from sim.cost import estimate_cost
 from sim.devices import device
+from sim.gate import Gate
 from sim.integer import Simulator, simulate
 from sim.resources import estimate_resources
 from sim.search import SearchLimits, search_folding
 
-__all__ = ["SearchLimits", "Simulator", "device", "estimate_cost", "estimate_resources", "search_folding", "simulate"]
+__all__ = [
+    "Gate",
+    "SearchLimits",
+    "Simulator",
+    "device",
+    "estimate_cost",
+    "estimate_resources",
+    "search_folding",
+    "simulate",
+]

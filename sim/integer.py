@@ -83,9 +83,9 @@ class Simulator:
 
     def chunks(self, x: ArrayLike) -> Iterator[NDArray[np.integer]]:
         """Checked integers in batches that keep all activations within CHUNK_BYTES."""
-        checked = _checked(self.net, x)
-        for start in range(0, max(1, len(checked)), self._chunk):
-            yield checked[start : start + self._chunk]
+        inputs = checked(self.net, x)
+        for start in range(0, max(1, len(inputs)), self._chunk):
+            yield inputs[start : start + self._chunk]
 
 
 def simulate(net: PackedNetwork, task: int | str, x: ArrayLike) -> Int32s:
@@ -93,7 +93,8 @@ def simulate(net: PackedNetwork, task: int | str, x: ArrayLike) -> Int32s:
     return Simulator(net, task)(x)
 
 
-def _checked(net: PackedNetwork, x: ArrayLike) -> NDArray[np.integer]:
+def checked(net: PackedNetwork, x: ArrayLike) -> NDArray[np.integer]:
+    """Inputs of a network; SettingsError for those of another type, shape or range."""
     array = np.asarray(x)
     if array.dtype.kind not in "iu":
         raise SettingsError(f"simulator: the input has dtype {array.dtype}, must be an integer type")

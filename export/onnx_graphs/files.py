@@ -10,6 +10,7 @@ import onnx
 from export.onnx_graphs.bank import BANK_FILE, BankLayout, bank_file, bank_layout
 from export.onnx_graphs.check import uses_bank
 from export.onnx_graphs.fold import folded
+from export.onnx_graphs.gate import GATE_FILE, gate_graph
 from export.onnx_graphs.graph import input_dtype, onnx_graph
 from export.onnx_graphs.metadata import (
     TASK_LETTERS,
@@ -31,8 +32,9 @@ def write_onnx(net: PackedNetwork, folder: StrPath, *, fold: bool = False, form:
     """Write the graph of every task as ``folder/task_00.onnx``, ``task_01.onnx`` ...: same network, same bytes.
 
     ``fold`` also writes ``task_00.folded.onnx`` ...: the weights decoded, for a fast start. ``form`` forces how layers
-    compute, see :func:`export.onnx_graph`. Other graphs of ours in the folder, and the bank file that they read, are
-    removed. A file that exists is replaced as a whole or not at all.
+    compute, see :func:`export.onnx_graph`. A network with gates brings ``gate.onnx``, which names the task of an input.
+    Other graphs of ours in the folder, and the bank file that they read, are removed. A file that exists is replaced as
+    a whole or not at all.
 
     Raises ExportError where a task has no exact graph or the folder holds graphs that are not ours, FileError where a
     file cannot be written.
@@ -114,7 +116,19 @@ def _task_files(
         if layout is not None:
             model = onnx_graph(net, task, form=form, bank=layout)
         files[folder / f"task_{task:02d}.onnx"] = sealed(model, told)
+    if net.tasks[0].gate is not None:
+        files[folder / GATE_FILE] = _gate_file(net, network)
     return dict(sorted(files.items()))
+
+
+def _gate_file(net: PackedNetwork, network: str) -> bytes:
+    """The content of the gate's graph, after a run of it on onnxruntime."""
+    model, x = gate_graph(net), golden_inputs(net.input_shape, net.input)
+    golden = logits_digest(reference.gate_scores(net, x))
+    (scores,) = run_graph(model.SerializeToString(), {"x": x.astype(input_dtype(net))}, ["logits"])
+    if logits_digest(scores) != golden:
+        raise ExportError("gate: this onnxruntime gives other scores than the int64 loops; try another version of it")
+    return sealed(model, {"network": network, "golden": golden})
 
 
 def _write(files: Mapping[Path, bytes]) -> None:

@@ -24,7 +24,7 @@ from tsn_hw.core.capacity import capacity
 
 COMMANDS = [
     *("demo", "init", "train", "show", "onnx", "run", "c", "check", "hls", "cost", "memories", "rtl", "synth"),
-    *("simulate", "sweep", "report", "page", "verify", "bench", "board", "calibrate", "completion"),
+    *("gate", "simulate", "sweep", "report", "page", "verify", "bench", "board", "calibrate", "completion"),
 ]
 Say = Callable[..., tuple[int, str, str]]
 

@@ -36,7 +36,7 @@ from tsn_hw.learn.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [path.relative_to(ROOT).as_posix() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))]
-CHEAP = {"show", "check", "onnx", "run", "c", "hls", "memories", "rtl", "cost", "simulate", "report", "verify"}
+CHEAP = {"show", "check", "onnx", "run", "c", "hls", "memories", "rtl", "cost", "gate", "simulate", "report", "verify"}
 DEAR = ("--rtl", "--sweep", "build/digits/tasks/after_04.tsn")
 """Options and files that ask for what takes minutes to make."""
 HEAD = Requantization(np.ones(10, np.int64), np.zeros(10, np.int64), 0, None)

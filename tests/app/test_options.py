@@ -37,6 +37,7 @@ LEAST = {
     "synth": "rtl --target ecp5",
     "board": "net.tsn --board ulx3s -o board",
     "calibrate": "-o mine.json --runs runs.jsonl",
+    "gate": "net.tsn -o gated.tsn",
     "simulate": "net.tsn --task 0 --input x.npy",
     "sweep": "sweep.toml -o sweep",
     "report": "net.tsn",

@@ -107,7 +107,9 @@ def gate_features(features: Features, x: Ints) -> Ints:
             differences = np.abs(np.diff(x, axis=axis, append=np.take(x, [-1], axis)))
             windows = _windows(differences, features.edges, features.edges)
             sums = np.add.reduce([window for *_, window in windows]).sum(axis=1).reshape(len(x), -1)
-            found.append(np.vectorize(math.isqrt, otypes=[np.int64])(4 * sums))
+            different, place = np.unique(4 * sums, return_inverse=True)
+            roots = np.array([math.isqrt(value) for value in different.tolist()], np.int64)
+            found.append(roots[place].reshape(sums.shape))
     return np.concatenate(found, axis=1)
 
 

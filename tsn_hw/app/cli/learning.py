@@ -1,4 +1,4 @@
-"""The commands around networks: init, demo, train, show, simulate, verify, sweep, report, page, bench."""
+"""The commands around networks: init, demo, train, show, gate, simulate, verify, sweep, report, page, bench."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def simulate(
 
     Args:
         network: .tsn file
-        task: number of the task, from 0, or its name
+        task: number of the task, from 0, or its name; auto: the one that the gate names for every input
         run: training run whose test data is used (default: the file's folder)
         input: .npy file instead: uint8 images, floats, or integers of the input format
     """
@@ -88,6 +88,40 @@ def simulate(
     if run is not None and input is not None:
         raise SettingsError("--input: does not go with --run ('tsn-hw simulate --help' tells more)")
     return simulate(network, task, run, input)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class GateOptions:
+    """How gates are learned."""
+
+    kind: Literal["pixels", "images"] = "pixels"
+    """pixels: each by itself, bright or dark; images: normal distributions of sums over windows and of edges"""
+    bits: Annotated[int | None, whole(1, 8)] = None
+    """bits of a weight (default: 2 of pixels, 8 of images)"""
+    components: Annotated[int, whole(1, 64)] = 4
+    """of images: normal distributions a task, at most"""
+    pool: Annotated[int, whole(1, 10**4)] = 8
+    """of images: side of the windows over which pixels are summed"""
+    edges: Annotated[int, whole(0, 10**4)] = 4
+    """of images: side of the windows over which differences of neighbours are summed; 0: none"""
+
+
+def gate(network: File, /, *, out: Out, run: Folder | None = None, how: GateOptions = GateOptions()) -> CommandResult:
+    """Give a network gates, which tell what task an input belongs to.
+
+    They are learned from the training data of every task by itself; docs/gate.md tells more.
+
+    Args:
+        network: .tsn file
+        out: .tsn file with gates
+        run: training run whose data are used (default: the file's folder)
+    """
+    from tsn_hw.app.learning.gate import add_gates
+    from tsn_hw.learn.gates import GateSettings
+
+    bits = how.bits or {"pixels": 2, "images": 8}[how.kind]
+    return add_gates(network, run, out, GateSettings(how.kind, bits, how.components, how.pool, how.edges))
 
 
 @Parameter(name="*")

@@ -53,7 +53,10 @@ def completion(shell: Literal["bash", "zsh", "fish"], /) -> CommandResult:
 
 
 COMMANDS: dict[str, tuple[Callable[..., CommandResult], ...]] = {
-    "Networks": (learning.demo, learning.init, learning.train, learning.show, learning.simulate, learning.verify),
+    "Networks": (
+        *(learning.demo, learning.init, learning.train, learning.show),
+        *(learning.gate, learning.simulate, learning.verify),
+    ),
     "Deployment": (hardware.check, deploy.onnx, deploy.run, deploy.c, deploy.release),
     "Hardware": (
         *(hardware.hls, hardware.rtl, hardware.memories),

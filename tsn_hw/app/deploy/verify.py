@@ -12,13 +12,14 @@ import hashlib
 import importlib.util
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from export.c_code.host import HOST, CompiledC
 from export.c_code.machines import Machine, cortex_m
 from export.hls.csim import compiled, fast_settings
+from sim.gate import Gate
 from sim.integer import Simulator
 from tsn_hw.app.deploy.verification import REFERENCE, EngineResult, LayerResult, TaskResult, Verification
 from tsn_hw.core import artifact, reference
@@ -34,6 +35,9 @@ RTL_STALLS = {"rtl": 0, "rtl with stalls": 40}
 """Engine -> how often in a hundred cycles each stream of the simulated hardware stands still."""
 SLOW_ENGINES = {"onnx reference": 16, "c-arm": 16, "rtl": 16, "rtl with stalls": 16}
 """How many inputs a task the ONNX reference evaluator sees, which runs in Python, and what is simulated."""
+
+GATE = ":gate"
+"""What the scores of all gates are called beside the layers of a task: no layer is called so."""
 
 Engine = Callable[[int, Ints], dict[str, Ints]]
 """(task, inputs) -> the integers of every layer that the engine shows, by name; always the head's."""
@@ -66,6 +70,7 @@ def verify(
     absent.
     """
     results, engines = _engines(net, brevitas, rtl)
+    gates = {} if net.tasks[0].gate is None else _gate_engines(net, engines)
     seen = {"adversarial": samples, "real": 0}
     for number, task in enumerate(progress(net.tasks, "verify")):
         x = adversarial_integers(net, samples, seed=number)
@@ -74,15 +79,19 @@ def verify(
             seen["real"] = max(seen["real"], len(real))
             x = np.concatenate([x, real])
         truth = reference.run(net, number, x)
+        if gates:
+            truth = {GATE: reference.gate_scores(net, x)} | truth
         _record(results[REFERENCE], task.name, truth, truth)
         for name, engine in engines.items():
             used = slice(0, SLOW_ENGINES.get(name))
             wanted = {layer: values[used] for layer, values in truth.items()}
-            _record(results[name], task.name, wanted, engine(number, x[used]))
-    changed = changed_snapshots(net, snapshots or {})
+            scores = {GATE: gates[name](x[used])} if name in gates else {}
+            _record(results[name], task.name, wanted, scores | engine(number, x[used]))
+    net_of_run = without_gates(net)
+    changed = changed_snapshots(net_of_run, snapshots or {})
     told = [f"the first {count} tasks are not the network that was written after task {count - 1}" for count in changed]
     network = hashlib.sha256(artifact.to_bytes(net)).hexdigest()
-    return Verification.of(network, results, _broken_seals(net, changed.values()), told, seen)
+    return Verification.of(network, results, _broken_seals(net_of_run, changed.values()), told, seen)
 
 
 def _engines(
@@ -147,6 +156,27 @@ def _onnx_engines(net: PackedNetwork) -> dict[str, Engine | str]:
     if missing:
         return dict.fromkeys(("onnxruntime", "onnx reference"), f"not installed: {', '.join(missing)}")
     return {"onnxruntime": _onnxruntime(net), "onnx reference": _onnx_reference(net)}
+
+
+def without_gates(net: PackedNetwork) -> PackedNetwork:
+    """The network as its run wrote it, before it was given gates."""
+    return replace(net, tasks=tuple(replace(task, gate=None) for task in net.tasks))
+
+
+def _gate_engines(net: PackedNetwork, engines: Mapping[str, Engine]) -> dict[str, Callable[[Ints], Ints]]:
+    """What computes the scores (batch, tasks) of all gates, by the name of the engine."""
+    found: dict[str, Callable[[Ints], Ints]] = {"simulator": Gate(net)}
+    if "onnxruntime" in engines:
+        from export.onnx_graphs.gate import gate_graph
+        from export.onnx_graphs.graph import input_dtype
+        from export.onnx_graphs.session import reference_evaluator, run_graph
+
+        model, dtype = gate_graph(net), input_dtype(net)
+        content = model.SerializeToString()
+        found["onnxruntime"] = lambda x: run_graph(content, {"x": x.astype(dtype)}, ["logits"])[0]
+        evaluator = reference_evaluator(model)
+        found["onnx reference"] = lambda x: np.array(evaluator.run(["logits"], {"x": x.astype(dtype)}))[0]
+    return found
 
 
 def _onnxruntime(net: PackedNetwork) -> Engine:

@@ -21,9 +21,13 @@ from tsn_hw.core import artifact
 from tsn_hw.core.capacity import capacity
 from tsn_hw.core.errors import DataError, SettingsError
 from tsn_hw.core.files import read_bytes, write_atomically
+from tsn_hw.core.gate import gates_of
 from tsn_hw.core.network import PackedNetwork
 from tsn_hw.learn.data.files import npy_numbers
 from tsn_hw.learn.data.inputs import given
+
+AUTO = "auto"
+"""In place of a task: the one that the gate names."""
 
 
 def train_run(settings_file: Path, folder: Path, device: str, resume: bool) -> CommandResult:
@@ -66,8 +70,19 @@ def show(path: Path) -> CommandResult:
 
 
 def simulate(path: Path, wanted: int | str, run: Path | None, source: Path | None) -> CommandResult:
-    """Integer inference of one task: classes of an input file, or accuracy on a run's test data."""
+    """Integer inference of one task: classes of an input file, or accuracy on a run's test data.
+
+    The task ``auto`` is the one that the gate names for every input, where no task is called so.
+    """
     net = artifact.load(path)
+    if wanted == AUTO and AUTO not in [task.name for task in net.tasks]:
+        from tsn_hw.app.learning.gate import measure_gate, name_inputs
+        from tsn_hw.app.learning.runs import RunFolder
+
+        gates_of(task.gate for task in net.tasks)
+        if source is not None:
+            return name_inputs(net, _inputs(net, source))
+        return measure_gate(net, RunFolder(run or path.parent).stream)
     task = net.task_number(wanted)
     simulator = Simulator(net, task)
     classes = net.tasks[task].classes
@@ -114,7 +129,7 @@ def verify_network(
 
     rtl: a folding file and the name of a simulator, None for the fastest; then that hardware runs too.
     """
-    from tsn_hw.app.deploy.verify import verify
+    from tsn_hw.app.deploy.verify import verify, without_gates
     from tsn_hw.app.hardware.rtl import simulated_rtl
     from tsn_hw.app.learning.runs import SETTINGS, RunFolder
 
@@ -122,7 +137,7 @@ def verify_network(
     if run is None and (path.parent / SETTINGS).is_file():
         run = path.parent
     beside = None if run is None else RunFolder(run)
-    if beside is not None and artifact.to_bytes(beside.network) != artifact.to_bytes(net):
+    if beside is not None and artifact.to_bytes(beside.network) != artifact.to_bytes(without_gates(net)):
         raise SettingsError(f"{path}: is not the network of the run {run}")
     of_run: dict[str, Any] = {}
     if beside is not None:
