@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sim.integer import checked
-from tsn_hw.core.arithmetic import Ints
+from tsn_hw.core.arithmetic import Ints, requantize
 from tsn_hw.core.gate import NO_EDGES, SATURATED, Component, Features, gates_of
 from tsn_hw.core.gate import Gate as TaskGate
 from tsn_hw.core.network import PackedNetwork
@@ -72,7 +72,7 @@ def gate_features(features: Features, x: NDArray[np.integer]) -> Ints:
             inner = (*[slice(None)] * axis, slice(0, -1))
             differences[inner] = np.abs(np.diff(wide, axis=axis))
             sums = _sums(differences.sum(axis=1, keepdims=True), features.edges).reshape(len(x), -1)
-            parts.append(np.floor(np.sqrt(4.0 * sums)).astype(np.int64))
+            parts.append(np.sqrt(4.0 * sums).astype(np.int64))  # a root that is rounded reaches no integer above
     return np.concatenate(parts, axis=1)
 
 
@@ -86,7 +86,10 @@ def _sums(x: Ints, window: tuple[int, int]) -> Ints:
 
 def _score(part: Component, features: Floats) -> Floats:
     """Float64 carries all of it exactly: sums stay below 2**52."""
-    sums = features @ part.map.T.astype(np.float64) + part.offset
-    y = np.clip(np.rint(np.ldexp(sums, -part.shift.astype(np.int32))), *SATURATED)
-    score: Floats = part.bias + features @ part.linear.astype(np.float64) - np.square(y).sum(axis=1)
+    sums = (features @ part.map.T.astype(np.float64)).astype(np.int64)
+    score: Floats = part.bias + features @ part.linear.astype(np.float64)
+    for shift in np.unique(part.shift).tolist():
+        rows = part.shift == shift
+        y = requantize(sums[:, rows], np.array(1), part.offset[rows], shift, SATURATED)
+        score -= np.square(y).sum(axis=1)
     return score
