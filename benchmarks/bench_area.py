@@ -2,7 +2,7 @@
 
 Below them the errors of the fit, and those of points that are left out of it, each predicted by a fit of all others.
 
-SynthesisRun: python benchmarks/bench_area.py
+Run: python benchmarks/bench_area.py
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 from sim.area import Features
 from sim.calibration import fit, measured
 from sim.resources import estimate_resources
-from tsn_hw.app.hardware.calibrate import COUNTED_FF, COUNTED_LUT, SynthesisRun, read_runs
-from tsn_hw.app.hardware.trials import FIRST_WIDE, design
+from tsn_hw.app.hardware.calibrate import COUNTED_LUT, SynthesisRun, read_runs
+from tsn_hw.app.hardware.trials import design
 from tsn_hw.app.output import Table, table_text
 
 RUNS = Path(__file__).parents[1] / "tests" / "cases" / "synthesis.jsonl"
@@ -28,11 +28,13 @@ def main() -> None:
         trial, resources = run.trial, estimate_resources(design(run.trial), run.part).resources
         pairs = [f"{run.resources[name]} / {getattr(resources, name)}" for name in ("lut", "ff", "bram", "dsp")]
         off.append([100 * (getattr(resources, name) / run.resources[name] - 1) for name in ("lut", "ff")])
-        rows.append([run.target, trial.kind, f"{trial.pe} x {trial.simd}", trial.code_bits, *pairs, off[-1][0]])
+        folding = f"{trial.layout} {trial.pe} x {trial.simd}"
+        rows.append([run.target, trial.kind, folding, trial.code_bits, *pairs, *off[-1]])
     print(
         table_text(
             Table.of_rows(
-                ["family", "layer", "PE x SIMD", "code bits", "LUT", "FF", "block RAM", "DSP", "LUT off by %"], rows
+                ["family", "layer", "PE x SIMD", "code bits", "LUT", "FF", "block RAM", "DSP", "LUT off by %", "FF"],
+                rows,
             )
         )
     )
@@ -42,8 +44,10 @@ def main() -> None:
         own = [index for index, run in enumerate(runs) if run.target == family]
         of_fit = [off[index] for index in own]
         of_left_out = left_out([runs[index] for index in own])
-        wide = [place for place, index in enumerate(own) if runs[index].trial.seed >= FIRST_WIDE]
-        for name, chosen in (("all", list(range(len(own)))), ("32 lanes and more", wide)):
+        everyone = list(range(len(own)))
+        wide = [place for place in everyone if runs[own[place]].trial.pe * runs[own[place]].trial.simd >= 32]
+        lists = [place for place in everyone if runs[own[place]].trial.layout == "lists"]
+        for name, chosen in (("all", everyone), ("32 lanes and more", wide), ("lists", lists)):
             if chosen:
                 told.append([family, name, len(chosen), *errors(of_fit, chosen), *errors(of_left_out, chosen)])
     columns = ["LUT", "largest", "FF", "largest"]
@@ -57,9 +61,10 @@ def left_out(runs: list[SynthesisRun]) -> list[list[float]]:
     points = [measured(design(run.trial), run.part, run.resources["lut"], run.resources["ff"]) for run in runs]
     off = []
     for index, point in enumerate(points):
-        model = fit(points[:index] + points[index + 1 :], COUNTED_LUT, COUNTED_FF, "")
+        model = fit(points[:index] + points[index + 1 :], runs[0].part.family.lut_inputs, COUNTED_LUT, "")
         lut = point.memory_lut + total(model.lut, point.features)
-        off.append([100 * (lut / point.lut - 1), 100 * (total(model.ff, point.features) / point.ff - 1)])
+        ff = point.memory_ff + total(model.ff, point.features)
+        off.append([100 * (lut / point.lut - 1), 100 * (ff / point.ff - 1)])
     return off
 
 

@@ -1,7 +1,8 @@
 """Fits the coefficients of :mod:`sim.area` to syntheses that were measured, and says how far a fit can be trusted.
 
 Coefficients are those of least relative squared error, none negative: what comes out negative is left out, and the rest
-fitted again. The error that is told is of points that the fit has not seen: each is left out once.
+fitted again. What points do not tell apart stays near what hardware lets expect: a register is a flip-flop, a bit of a
+sum is a LUT. The error that is told is of points that the fit has not seen: each is left out once.
 """
 
 from __future__ import annotations
@@ -17,11 +18,15 @@ from sim.devices import Device
 from sim.memories import place
 from tsn_hw.hardware.accelerator import Accelerator
 
-LUT_FEATURES = (
-    "heads", "loops", "row_bits", "shift_bits", "accumulator_bits", "sum_bits", "area", "port_bits",
-    "list_bits", "codebooks",
-)  # fmt: skip
-FF_FEATURES = ("heads", "loops", "row_bits", "accumulator_bits", "lane_bits", "fabric_bits", "port_bits", "list_bits")
+FREE = ("heads", "loops")
+"""Features that nothing is expected of."""
+EXPECTED_FF = Features(register_bits=1, output_bits=1, delay_bits=1, lane_bits=1, fabric_bits=1)
+EXPECTED_LUT = Features(port_bits=1, row_bits=0.5, shift_bits=1, sum_bits=1, list_bits=1, area=2, codebooks=1)
+"""Of LUTs with four inputs: one for a bit of a sum or of a choice between two; two additions to six registers of a
+requantization. LUTs with six inputs choose among four."""
+EXPECTED_LUT_OF_SIX = replace(EXPECTED_LUT, delay_bits=0.2, shift_bits=0.5, list_bits=0.3)
+WEIGHT = 0.07
+"""Of what is expected: twice or none of it counts as much as a point that is off by this share."""
 
 
 NOTHING = 1e-6
@@ -30,10 +35,11 @@ NOTHING = 1e-6
 
 @dataclass(frozen=True)
 class Measured:
-    """A synthesis: features of what was measured, LUTs that other memories are counted with, LUTs and flip-flops."""
+    """A synthesis: features of what was measured, what other memories are counted with, LUTs and flip-flops."""
 
     features: Features
     memory_lut: int
+    memory_ff: int
     lut: int
     ff: int
 
@@ -44,15 +50,17 @@ def measured(design: Accelerator, device: Device, lut: int, ff: int) -> Measured
     given = [features(design, unit, device) for unit in design.units]
     total = Features(**{field.name: sum(getattr(one, field.name) for one in given) for field in fields(Features)})
     codebooks = sum(place(memory, device).lut for memory in memories if memory.kind == "codebook")
-    others = sum(place(memory, device).lut for memory in memories if memory.kind != "codebook")
-    return Measured(replace(total, codebooks=codebooks), others, lut, ff)
+    others = [place(memory, device) for memory in memories if memory.kind != "codebook"]
+    memory_lut, memory_ff = sum(placed.lut for placed in others), sum(placed.ff for placed in others)
+    return Measured(replace(total, codebooks=codebooks), memory_lut, memory_ff, lut, ff)
 
 
-def fit(points: Sequence[Measured], counted_lut: Features, counted_ff: Features, source: str) -> AreaModel:
-    """The model of a family from its measured points; ``counted``: coefficients that no point tells of."""
-    lut, lut_error = _fitted(points, LUT_FEATURES, lambda point: point.lut, lambda point: point.memory_lut)
-    ff, ff_error = _fitted(points, FF_FEATURES, lambda point: point.ff, lambda _: 0)
-    return AreaModel(source, len(points), _both(lut, counted_lut), lut_error, _both(ff, counted_ff), ff_error)
+def fit(points: Sequence[Measured], lut_inputs: int, counted_lut: Features, source: str) -> AreaModel:
+    """The model of a family from its measured points; ``counted_lut``: coefficients that no point tells of."""
+    expected = EXPECTED_LUT_OF_SIX if lut_inputs >= 6 else EXPECTED_LUT
+    lut, lut_error = _fitted(points, expected, lambda point: (point.lut, point.memory_lut))
+    ff, ff_error = _fitted(points, EXPECTED_FF, lambda point: (point.ff, point.memory_ff))
+    return AreaModel(source, len(points), _both(lut, counted_lut), lut_error, ff, ff_error)
 
 
 def _both(first: Features, second: Features) -> Features:
@@ -60,22 +68,26 @@ def _both(first: Features, second: Features) -> Features:
 
 
 def _fitted(
-    points: Sequence[Measured],
-    names: Sequence[str],
-    measured: Callable[[Measured], int],
-    known: Callable[[Measured], int],
+    points: Sequence[Measured], expected: Features, measured: Callable[[Measured], tuple[int, int]]
 ) -> tuple[Features, float]:
-    """Coefficients with four digits, and the mean error in percent of points that were left out."""
+    """Coefficients with four digits, and the mean error in percent of points that were left out.
+
+    measured: what a point took, and how much of it is known to be of memories.
+    """
+    likely = {field.name: getattr(expected, field.name) for field in fields(Features)}
+    names = [name for name, value in likely.items() if value or name in FREE]
     table = np.array([[getattr(point.features, name) for name in names] for point in points], np.float64)
-    total = np.array([measured(point) for point in points], np.float64)
-    rest = total - np.array([known(point) for point in points], np.float64)
-    table, rest = table / total[:, None], rest / total
+    total, known = np.array([measured(point) for point in points], np.float64).T
+    table, rest = table / total[:, None], (total - known) / total
+    rows = np.diag([WEIGHT / likely[name] if likely[name] else 0.0 for name in names])
+    wishes = np.array([WEIGHT if likely[name] else 0.0 for name in names])
+
+    def solved(some: NDArray[np.bool_]) -> NDArray[np.float64]:
+        return _non_negative(np.concatenate([table[some], rows]), np.concatenate([rest[some], wishes]))
+
     everyone = np.arange(len(points))
-    errors = [
-        abs(float(table[left] @ _non_negative(table[everyone != left], rest[everyone != left]) - rest[left]))
-        for left in everyone
-    ]
-    values = [float(f"{value:.4g}") for value in _non_negative(table, rest)]
+    errors = [abs(float(table[left] @ solved(everyone != left) - rest[left])) for left in everyone]
+    values = [float(f"{value:.4g}") for value in solved(everyone >= 0)]
     return Features(**dict(zip(names, values, strict=True))), float(f"{100 * sum(errors) / len(errors):.1f}")
 
 

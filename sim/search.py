@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import get_args
 
 import numpy as np
 
-from sim.area import AreaModel, Coefficients, model_of, read_coefficients, shifter_stages
+from sim.area import AreaModel, Coefficients, model_of, read_coefficients, shifts
 from sim.devices import Device
 from sim.memories import is_shallow
 from sim.resources import (
@@ -58,13 +59,13 @@ class Found:
 class SearchLimits:
     """What a design may take of every resource of a part, its clock (the part's), and the area model (ours).
 
-    layouts: those of words that are tried.
+    layouts: those of words that are tried in every unit; all unless given.
     """
 
     percent: float = 80.0
     clock_mhz: float | None = None
     coefficients: Coefficients | None = None
-    layouts: tuple[Layout, ...] = ("dense",)
+    layouts: tuple[Layout, ...] = get_args(Layout)
 
     def __post_init__(self) -> None:
         if not 0 < self.percent <= 100:
@@ -267,7 +268,7 @@ def _all_options(
     found = []
     for unit in design.units:
         own = fifos.get(unit.number, ())
-        key = replace(unit, number=0, name="", layers=(), inputs=()), shifter_stages(design, unit), own
+        key = replace(unit, number=0, name="", layers=(), inputs=()), shifts(design, unit), own
         if key not in known:
             known[key] = _options_of(design, unit, device, (model, layouts), own)
         found.append(replace(known[key], unit=unit.name))
@@ -295,7 +296,7 @@ def _options_of(
 
 
 def settings_to_try(
-    design: Accelerator, unit: Unit, device: Device, layouts: tuple[Layout, ...] = ("dense",)
+    design: Accelerator, unit: Unit, device: Device, layouts: tuple[Layout, ...] = get_args(Layout)
 ) -> list[UnitSettings]:
     """Every legal folding of a unit, with every layout and type of memory that its words and masks may be of.
 

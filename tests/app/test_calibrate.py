@@ -1,37 +1,37 @@
 """tsn-hw calibrate: trials, what is kept of them, and the fit."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, astuple, replace
 
+import numpy as np
 import pytest
 
-from sim.area import Features, features, read_coefficients
-from sim.calibration import measured
+from sim.area import Features, read_coefficients
+from sim.calibration import EXPECTED_FF, EXPECTED_LUT_OF_SIX, measured
 from tsn_hw.app.cli.main import main
 from tsn_hw.app.hardware import calibrate
 from tsn_hw.app.hardware.calibrate import SynthesisRun
-from tsn_hw.app.hardware.trials import FIRST_WIDE, KINDS, Trial, design, trial_of, trials
+from tsn_hw.app.hardware.trials import FORMS, KINDS, Trial, design, trial_of, trials
 from tsn_hw.app.sweep.results import identity, line_of
 
 GOOD = {"lut": 9, "ff": 9, "bram": 0, "dsp": 0}
 
 
+def total(coefficients: Features, given: Features) -> float:
+    return float(np.dot(astuple(coefficients), astuple(given)))
+
+
 @pytest.fixture
 def synthesized(monkeypatch):
-    """Trials that were asked for: each took 100 LUTs a loop, 3 a bit of a sum, and 2 flip-flops a bit of its lanes.
-
-    Its codebooks took half of the LUTs that are counted for them, its other memories all.
-    """
+    """Trials that were asked for: each took what the fit expects, 100 LUTs a loop, and 50 flip-flops."""
     asked: list[Trial] = []
 
     def count(trial: Trial, family: str) -> SynthesisRun:
         asked.append(trial)
         part = SynthesisRun(family, "a tool", trial, GOOD).part
-        given = [features(design(trial), unit, part) for unit in design(trial).units]
-        memories = measured(design(trial), part, 0, 0)
-        lut = memories.memory_lut + sum(100 * one.loops + 3 * one.sum_bits for one in given)
-        lut += memories.features.codebooks / 2
-        ff = sum(2 * one.lane_bits for one in given)
+        of_all = measured(design(trial), part, 0, 0)
+        lut = of_all.memory_lut + total(EXPECTED_LUT_OF_SIX, of_all.features) + 100 * of_all.features.loops
+        ff = of_all.memory_ff + total(EXPECTED_FF, of_all.features) + 50 * of_all.features.loops
         return SynthesisRun(family, "a tool", trial, {"lut": int(lut), "ff": int(ff), "bram": 0, "dsp": 0})
 
     monkeypatch.setattr(calibrate, "synthesize_trial", count)
@@ -39,21 +39,26 @@ def synthesized(monkeypatch):
 
 
 def test_trials_are_of_every_kind_and_every_width_of_codes_and_always_the_same():
-    made = trials(36)
+    made = trials(72)
     assert made[:24] == trials(24)
     assert {trial.kind for trial in made} == set(KINDS)
-    for is_linear in (True, False):
-        assert {trial.code_bits for trial in made if (trial.kind == "linear") == is_linear} == set(range(2, 9))
+    for layout, widths in (("dense", range(2, 9)), ("lists", range(2, 6))):
+        for is_linear in (True, False):
+            some = [one for one in made if (one.kind == "linear", one.layout) == (is_linear, layout)]
+            assert {one.code_bits for one in some} == set(widths)
     assert {trial.dsps for trial in made} == {True, False}
-    assert len({(trial.kind, trial.pe, trial.simd) for trial in made}) >= 20
+    assert len({(trial.kind, trial.pe, trial.simd) for trial in made}) >= 40
 
 
-def test_trials_beyond_the_narrow_ones_have_layers_of_32_to_128_lanes():
-    wide = trials(54)[FIRST_WIDE:]
-    assert {trial.kind for trial in wide} == set(KINDS)
-    assert all(32 <= trial.pe * trial.simd <= 128 for trial in wide)
-    assert max(trial.pe * trial.simd for trial in wide) >= 96
-    assert {trial.code_bits for trial in wide} == {2, 3, 4}
+def test_every_form_of_trials_has_the_lanes_that_it_says_and_some_have_256():
+    made = trials(48)
+    for number, trial in enumerate(made):
+        least, most = FORMS[number % len(FORMS)].lanes
+        assert least <= trial.pe * trial.simd <= most
+    assert {trial.pe * trial.simd for trial in made} >= {32, 128, 192, 256}
+    deep = [layout for trial in made for layout in design(trial).layouts if layout.memory.choices]
+    assert {layout.kind for layout in deep} == {"words", "mask"}
+    assert max(len(layout.memory.choices) for layout in deep) == 3
 
 
 def test_calibrate_goes_on_where_it_was_and_writes_a_file_for_coefficients(tmp_path, capsys, synthesized):
@@ -69,8 +74,11 @@ def test_calibrate_goes_on_where_it_was_and_writes_a_file_for_coefficients(tmp_p
     assert len(runs.read_text().splitlines()) == 12
     assert (model["points"], model["lut_leave_one_out_percent"], model["ff_leave_one_out_percent"]) == (12, 0.0, 0.0)
     written = read_coefficients(out).families
-    assert written["xc7"].lut == Features(loops=100, sum_bits=3, compare_bits=2, list_bits=0.76, codebooks=0.5)
-    assert written["xc7"].ff == Features(lane_bits=2, list_bits=1.44)
+    for found, expected in (
+        (written["xc7"].lut, replace(EXPECTED_LUT_OF_SIX, loops=100, compare_bits=2)),
+        (written["xc7"].ff, replace(EXPECTED_FF, loops=50)),
+    ):
+        assert asdict(found) == pytest.approx(asdict(expected), rel=0.01, abs=0.5)
     assert written["xcu"].lut == written["xc7"].lut
     assert written["ecp5"] == read_coefficients().families["ecp5"]
     synthesized.clear()
@@ -111,5 +119,5 @@ def test_a_wrong_file_of_runs_is_one_line(tmp_path, capsys, text, message):
 def test_too_few_trials_make_no_fit(tmp_path, capsys, synthesized):
     arguments = ["--runs", str(tmp_path / "runs.jsonl"), "-o", str(tmp_path / "out.json"), "--quiet"]
     assert main(["calibrate", *arguments, "--target", "ecp5", "--trials", "3"]) == 2
-    assert capsys.readouterr().err == "tsn-hw: 3 trials a family: a fit takes at least 12\n"
+    assert capsys.readouterr().err == "tsn-hw: 3 trials a family: a fit takes at least 4\n"
     assert synthesized == []  # refused before minutes of work

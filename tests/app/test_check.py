@@ -81,10 +81,10 @@ def test_the_size_of_the_smallest_hardware_is_told_before_it_is_built(tmp_path: 
 
 def test_a_part_that_is_too_small_is_told_as_the_export_tells_it(tmp_path: Path) -> None:
     path = tmp_path / "net.tsn"
-    wide = draft(mlp((1, 28, 28), (300, 100)), Settings(), [tuple("0123456789")] * 10)
+    wide = draft(mlp((1, 28, 28), (600, 200)), Settings(), [tuple("0123456789")] * 10)
     artifact.save(wide, path)
     checked = checked_on_zynq(path, "xc7z010")
-    assert checked.notes[1].startswith("  masks deep: 272 of 120 block RAMs (227 %), ")
+    assert checked.notes[1].startswith("  masks deep: 597 of 120 block RAMs (497 %), ")
     (problem,) = checked.problems["xc7z010"]
     assert re.fullmatch(
         r"device 'xc7z010': no folding fits 80 % of it even at the lowest rate; the least takes \d+ of its 120 block "

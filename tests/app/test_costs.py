@@ -11,7 +11,7 @@ from benchmarks.nets import random_mlp
 from sim.area import read_coefficients
 from sim.cost import estimate_cost, read_energy
 from sim.devices import device, devices
-from sim.search import search_folding
+from sim.search import SearchLimits, search_folding
 from tests.helpers.networks import Recipe, random_network
 from tsn_hw import save
 from tsn_hw.app.cli.main import main
@@ -56,7 +56,8 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Cost:
 
 def test_a_network_alone_is_set_beside_float32(net: Path, cost: Cost) -> None:
     lines = cost(net).splitlines()
-    costs = estimate_cost(search_folding(RESIDUAL, device("xc7z020")).accelerator)
+    dense = search_folding(RESIDUAL, device("xc7z020"), limits=SearchLimits(layouts=("dense",)))
+    costs = estimate_cost(dense.accelerator)
     assert lines[0] == f"{net}: 3 tasks, 2 banks"
     assert ["multiply-accumulates", str(costs.integer.macs), str(costs.float32.macs), "100.00"] in map(str.split, lines)
     assert lines[-2].startswith(f"file: {8 * net.stat().st_size} bits, of them header ")

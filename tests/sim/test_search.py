@@ -1,6 +1,7 @@
 """The folding search beside brute force on small networks, and what it says where nothing fits."""
 
 import itertools
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -123,9 +124,10 @@ def test_a_rate_beyond_full_parallelism_is_refused_with_what_takes_longest() -> 
 def test_the_binding_resource_is_named_with_its_count() -> None:
     with pytest.raises(FoldingError) as error:
         search_folding(MLP, part(ff=100), limits=SearchLimits(50))
-    assert str(error.value) == (
-        "device 'toy': no folding fits 50 % of it even at the lowest rate; the least takes 881 of its 100 flip-flops "
-        "(881 %)"
+    assert re.fullmatch(
+        r"device 'toy': no folding fits 50 % of it even at the lowest rate; the least takes (\d+) of its 100 "
+        r"flip-flops \(\1 %\)",
+        str(error.value),
     )
 
 
@@ -148,13 +150,12 @@ def test_requests_that_make_no_sense_are_refused(options: dict, message: str) ->
 def test_a_sparse_layer_gets_lists_and_a_full_one_stays_dense() -> None:
     """The same rate for fewer DSPs: lists take the weights that are used, but more memory where most are."""
     sparse, full = (random_mlp((256, 64, 10), density=density) for density in (0.05, 1.0))
-    either = SearchLimits(80, layouts=("dense", "lists"))
-    found = search_folding(sparse, PART, target_fps=1e5, limits=either)
-    dense = search_folding(sparse, PART, target_fps=1e5)
+    found = search_folding(sparse, PART, target_fps=1e5)
+    dense = search_folding(sparse, PART, target_fps=1e5, limits=SearchLimits(layouts=("dense",)))
     assert found.accelerator.settings.units["fc0"].layout == "lists"
     assert found.estimate.interval_cycles <= int(1e6 * found.estimate.clock_mhz / 1e5)
     assert found.estimate.resources.dsp < dense.estimate.resources.dsp
-    assert search_folding(full, PART, target_fps=1e4, limits=either).accelerator.settings.units["fc0"].layout == "dense"
+    assert search_folding(full, PART, target_fps=1e4).accelerator.settings.units["fc0"].layout == "dense"
 
 
 def test_lists_of_a_search_with_room_have_lines_for_later_tasks() -> None:

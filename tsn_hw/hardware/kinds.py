@@ -16,6 +16,7 @@ from tsn_hw.core.network import BankLayer
 from tsn_hw.core.parts import UNUSED
 from tsn_hw.hardware.lists import RowLengths
 from tsn_hw.hardware.memories import MIN_DEPTH, Axis, Field, MemoryLayout
+from tsn_hw.hardware.registers import Registers, Tags, distinct_bits
 from tsn_hw.hardware.units import SHIFT_BITS, Parameters, RequantizationWidths, Unit
 from tsn_hw.hardware.window import Window
 
@@ -122,6 +123,34 @@ class MatrixUnit(Unit):
         source = self.sources[0]
         return [(self.lanes, source.bits + (not source.signed), self.centroid_bits), *super().products]
 
+    def read_cycles(self, tasks: int) -> int:
+        """Cycles until words and masks are there."""
+        return max(layout.memory.read_cycles for layout in self.layouts(tasks))
+
+    def offset_delays(self, tasks: int) -> int:
+        """Registers of offsets that wait for their products, two behind that of the memory."""
+        return 2 * distinct_bits(self.pe * self.scales.offset_bits, tasks * self.row_folds)
+
+    def registers(self, tags: Tags) -> Registers:
+        _, factor_bits, centroid_bits = self.products[0]
+        product_bits, sum_bits = factor_bits + centroid_bits, self.scales.accumulator_bits
+        read, word = self.read_cycles(tags.tasks), self.input_lanes * self.sources[0].bits
+        row = read + 6  # the stage in which the sum of a row is
+        delays = 2 * row + (row - 2) * (1 + tags.task_bits) + read * index_bits(self.regions)
+        delays += (row + 1) * tags.shift_bits + self.offset_delays(tags.tasks)
+        is_held = self.row_folds > 1 and not self.by_part
+        pairs = -(-self.simd // 2) * min(sum_bits, product_bits + 1) if self.simd > 1 else 0
+        fours = -(-self.simd // 4) * min(sum_bits, product_bits + 2) if self.simd > 2 else 0
+        row_sum = min(sum_bits, product_bits + (self.simd - 1).bit_length())
+        waiting = 0 if self.simd > 1 else 2 * self.pe * min(sum_bits, product_bits)  # of one product, no sum is made
+        return Registers(
+            delays=delays + waiting + (0 if is_held else (read + 1) * word),
+            vectors=(read + 2) * word if is_held else 0,
+            lanes=self.lanes * centroid_bits + self.pe * (pairs + fours),
+            sums=self.pe * (pairs + fours + sum_bits),
+            accumulators=self.pe * (sum_bits + row_sum),
+        )
+
     def _word_layouts(self, tasks: Axis) -> list[MemoryLayout]:
         lines = ("row_fold", self.row_folds), ("column_fold", self.column_folds)
         words = Field("code", self.code_bits), Field("prefix", self.prefix_bits)
@@ -226,6 +255,11 @@ class AddUnit(Unit):
     @property
     def module(self) -> str:
         return "add"
+
+    def registers(self, tags: Tags) -> Registers:
+        """Both operands and their sum; scales wait for it."""
+        own = super().registers(tags)
+        return Registers(delays=2 * own.delays, sums=own.sums, accumulators=3 * own.accumulators)
 
     @property
     def _task_fields(self) -> tuple[Field, ...]:

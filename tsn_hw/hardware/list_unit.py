@@ -16,6 +16,7 @@ from tsn_hw.core.network import BankLayer
 from tsn_hw.hardware.kinds import MatrixUnit
 from tsn_hw.hardware.lists import Schedule, fewest_lines, gap_widths, list_lines, schedule
 from tsn_hw.hardware.memories import MIN_DEPTH, Axis, Field, Memory, MemoryLayout
+from tsn_hw.hardware.registers import Registers, Tags
 from tsn_hw.hardware.units import Parameters
 
 VECTOR_BANKS = 2
@@ -140,9 +141,27 @@ class ListUnit(MatrixUnit):
         return index_bits(self.lines)
 
     @property
-    def list_bits(self) -> int:
-        activations = self.simd * self.sources[0].bits
-        return self.lanes * (index_bits(self.columns) + self.scales.accumulator_bits + activations)
+    def loops(self) -> int:
+        """One more for vectors that arrive, and results that leave, while lists run."""
+        return super().loops + 1
+
+    def registers(self, tags: Tags) -> Registers:
+        _, _, centroid_bits = self.products[0]
+        read, sum_bits, columns = self.read_cycles(tags.tasks), self.scales.accumulator_bits, index_bits(self.columns)
+        part = (self.simd - 1).bit_length()
+        delays = (
+            (read + 4) * tags.task_bits + (read + 6) * tags.shift_bits + (read + 1) * (2 + index_bits(self.regions))
+        )
+        delays += 6 * self.end_bits + 5 * self.simd + 7 * self.pe * self.place_bits + self.offset_delays(tags.tasks)
+        delays += self.lanes * (3 + 2 * part + 2 * centroid_bits)
+        word = self.simd * self.sources[0].bits
+        return Registers(
+            delays=delays,
+            lanes=self.lanes * (centroid_bits + sum_bits),
+            sums=self.lanes * sum_bits,
+            accumulators=self.pe * sum_bits,
+            finding=self.lanes * (2 * columns + self.word_bits + word),
+        )
 
     @property
     def result_banks(self) -> int:

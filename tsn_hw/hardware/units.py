@@ -40,6 +40,7 @@ from tsn_hw.core.arithmetic import Ints
 from tsn_hw.core.layers import Shape
 from tsn_hw.hardware.folding import UnitSettings
 from tsn_hw.hardware.memories import MIN_DEPTH, Axis, Field, Loading, Memory, MemoryKind, MemoryLayout
+from tsn_hw.hardware.registers import Registers, Tags
 from tsn_hw.hardware.window import Window
 
 LINES = ("words", "mask")
@@ -256,9 +257,16 @@ class Unit(ABC):
         return {}
 
     @property
-    def list_bits(self) -> int:
-        """Bits that lanes of lists find by themselves: their column, their sum, and their activation of a word."""
-        return 0
+    def loops(self) -> int:
+        """Controlled loops that run at the same time, that of its window among them."""
+        return 1 if self.window is None else 2
+
+    def registers(self, tags: Tags) -> Registers:
+        """What most registers of its module are for, besides those of requantization."""
+        if self.scales is None:
+            return Registers()
+        sums = self.pe * self.scales.accumulator_bits
+        return Registers(delays=self.scales.bits + tags.shift_bits, sums=sums, accumulators=sums)
 
     @property
     def products(self) -> list[tuple[int, int, int]]:

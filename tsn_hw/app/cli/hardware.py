@@ -52,8 +52,8 @@ class AcceleratorOptions:
     masks: Literal["deep", "runtime", "none"] | None = None
     """deep: all tasks on chip, as without this option; runtime: one at a time; none: no masks"""
     layout: Literal["dense", "lists", "auto"] | None = None
-    """dense: a word at every place, as without this option; lists: of the used weights, so that no cycle goes to
-    others; auto: in every layer what suits it"""
+    """auto: in every layer the better of both, as without this option; dense: a word at every place; lists: of the used
+    weights, so that no cycle goes to others"""
     max_tasks: Annotated[int | None, whole(1, 1024)] = None
     """room for so many tasks (default: those of the network)"""
 

@@ -25,11 +25,9 @@ from tsn_hw.core.locks import lock_of, sole_writer
 from tsn_hw.core.records import Bounds, build, parse_json
 from tsn_hw.learn.progress import progress
 
-COUNTED_LUT, COUNTED_FF = Features(compare_bits=2, list_bits=2.08), Features(list_bits=2.41)
-COUNTED_LUT_OF_SIX, COUNTED_FF_OF_SIX = Features(compare_bits=2, list_bits=0.76), Features(list_bits=1.44)
-"""What no trial tells apart, for families with LUTs of four inputs and of six: compare_bits by counting, list_bits of
-two networks with lists that were synthesized (784-100-100, one and two units of eight lanes, for ecp5 and xc7)."""
-FEWEST_POINTS = 12
+COUNTED_LUT = Features(compare_bits=2)
+"""What no trial tells apart from the rest, by counting: two LUTs a bit that a max pooling compares."""
+FEWEST_POINTS = 4
 
 
 @dataclass(frozen=True)
@@ -113,9 +111,9 @@ def fitted(runs: Sequence[SynthesisRun]) -> dict[str, AreaModel]:
             raise SettingsError(f"family {family!r}: {len(own)} trials; a fit takes at least {FEWEST_POINTS}")
         points = [measured(design(run.trial), run.part, run.resources["lut"], run.resources["ff"]) for run in own]
         tools = ", ".join(sorted({run.tool for run in own}))
-        of_six = own[0].part.family.lut_inputs >= 6
-        counted = (COUNTED_LUT_OF_SIX, COUNTED_FF_OF_SIX) if of_six else (COUNTED_LUT, COUNTED_FF)
-        models[family] = fit(points, *counted, f"{tools}, tsn-hw calibrate; compare_bits and list_bits are counted")
+        models[family] = fit(
+            points, own[0].part.family.lut_inputs, COUNTED_LUT, f"{tools}, tsn-hw calibrate; compare_bits is counted"
+        )
     if "xc7" in models:
         like = "that of xc7, whose LUTs, carry chains and flip-flops are alike; nothing was measured"
         models["xcu"] = replace(models["xc7"], source=like)

@@ -38,8 +38,8 @@ class HardwareRequest:
     """What a user asks of the hardware.
 
     folding: a file that says everything about the units; otherwise the folding is searched for: the smallest that
-    makes ``target_fps`` inferences a second, or the fastest. layout: of the words of all units, or "auto": of every
-    unit the one that suits it.
+    makes ``target_fps`` inferences a second, or the fastest. layout: of the words of all units, or "auto": in every
+    unit the one with which the search finds that.
     """
 
     platform: Platform
@@ -49,7 +49,7 @@ class HardwareRequest:
     masks: MaskMode = "deep"
     max_tasks: int = 0
     limit_percent: float = 80.0
-    layout: Layout | Literal["auto"] = "dense"
+    layout: Layout | Literal["auto"] = "auto"
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Small accelerators that are synthesized to learn what LUTs and flip-flops go into: a design of experiments.
 
-A trial is a network with one or two layers and a head, drawn at random. Over all trials the widths of codes go from 2
-to 8 bits, each with several kinds of layers, foldings, numbers of tasks and widths of centroids and activations. Those
-from ``FIRST_WIDE`` on have a layer of 32 to 128 lanes, and codes of 2 to 4 bits.
+A trial is a network with one or two layers and a head, drawn at random, in one of the :data:`FORMS`: few lanes with
+codes of 2 to 8 bits, lists, memories deep enough to lie in parts, or many lanes. Over all trials each form comes with
+several kinds of layers, foldings, numbers of tasks and widths of centroids and activations.
 """
 
 from __future__ import annotations
@@ -19,28 +19,52 @@ from tsn_hw.core.errors import SettingsError
 from tsn_hw.core.layers import INPUT, Add, AvgPool, Conv2d, Flatten, Layer, Linear, MaxPool, Shape, Weighted
 from tsn_hw.core.network import BankLayer, PackedNetwork, Requantization, Step
 from tsn_hw.hardware.accelerator import Accelerator
-from tsn_hw.hardware.folding import Folding, HardwareSettings, MaskMode, UnitSettings, divisors
+from tsn_hw.hardware.folding import Folding, HardwareSettings, Layout, MaskMode, UnitSettings, divisors
 from tsn_hw.hardware.pipeline import accelerator
 
 Kind = Literal["linear", "conv", "pool", "residual"]
 
 KINDS: tuple[Kind, ...] = ("linear", "conv", "linear", "pool", "linear", "conv", "linear", "conv", "residual")
-CODE_BITS = range(2, 9)
 SIDE, CLASSES = 6, 4
-FIRST_WIDE, WIDE_LANES = 36, (32, 128)
 MOST_CODEBOOK_WORDS = 1024
-"""Over all lanes of a narrow trial: codebooks beyond take minutes, and tell nothing that fewer do not."""
+"""Over all lanes of a trial of few: codebooks beyond take minutes, and tell nothing that fewer do not."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """What trials of a form have in common.
+
+    lanes: of their layer, at least and at most. columns, rows: of linear layers. channels, filters: of convolutions.
+    """
+
+    lanes: tuple[int, int]
+    code_bits: range
+    columns: tuple[int, ...] = (48, 96, 144, 192)
+    rows: tuple[int, ...] = (16, 24, 48)
+    channels: tuple[int, ...] = (4, 8, 12)
+    filters: tuple[int, ...] = (8, 16)
+    layout: Layout = "dense"
+    kinds: tuple[Kind, ...] = KINDS
+
+
+NARROW, LISTS = Form((1, 16), range(2, 9)), Form((2, 32), range(2, 6), layout="lists")
+DEEP = Form((1, 8), range(2, 5), (192, 384), (64, 96), kinds=("linear",))
+WIDE = Form((32, 96), range(2, 5))
+WIDEST = Form((128, 256), range(2, 4), (64, 96), (32, 64), (12, 16), (16,), kinds=("linear", "linear", "conv"))
+FORMS = (NARROW, LISTS, NARROW, WIDE, NARROW, LISTS, DEEP, WIDEST)
+"""Each in turn."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What is synthesized: a layer of ``rows`` and ``columns`` (of a convolution: channels), its folding and widths.
+    """What is synthesized: a layer of ``rows`` and ``columns`` (a convolution: filters, channels), folding and widths.
 
-    A residual trial has two convolutions. multiplier_bits: 0 where all multipliers are 1. dsps: False where products
-    are to be made of LUTs.
+    A residual trial has two convolutions. layout: of the words of its layers. multiplier_bits: 0 where all multipliers
+    are 1. dsps: False where products are to be made of LUTs.
     """
 
     kind: Kind
+    layout: Layout
     columns: int
     rows: int
     pe: int
@@ -71,19 +95,21 @@ def trial_of(number: int) -> Trial:
     def one_of(*values: int) -> int:
         return int(rng.choice(values))
 
-    is_wide = number >= FIRST_WIDE
-    kind, code_bits = KINDS[number % len(KINDS)], 2 + number % 3 if is_wide else CODE_BITS[number % len(CODE_BITS)]
-    columns = one_of(48, 96, 144, 192) if kind == "linear" else one_of(4, 8, 12)
-    rows = one_of(16, 24, 48) if kind == "linear" else one_of(8, 16)
+    form, turn = FORMS[number % len(FORMS)], number // len(FORMS)
+    kind, code_bits = form.kinds[number % len(form.kinds)], form.code_bits[(number + turn) % len(form.code_bits)]
+    columns = one_of(*(form.columns if kind == "linear" else form.channels))
+    rows = one_of(*(form.rows if kind == "linear" else form.filters))
     tasks = one_of(2, 3, 4, 6)
     banks = one_of(1, 1, 2)
     prefix_bits = math.ceil(math.log2(-(-tasks // banks)))
-    narrow = 1, max(1, min(16, MOST_CODEBOOK_WORDS * 2 // (banks << prefix_bits + code_bits)))
-    least, most = WIDE_LANES if is_wide else narrow
-    foldings = [(pe, simd) for pe in divisors(rows) for simd in divisors(columns) if least <= pe * simd <= most]
+    least, most = form.lanes
+    if form is NARROW:
+        most = max(1, min(most, MOST_CODEBOOK_WORDS * 2 // (banks << prefix_bits + code_bits)))
+    pairs = [(pe, simd) for pe in divisors(rows) for simd in divisors(columns) if least <= pe * simd <= most]
+    foldings = [(pe, simd) for pe, simd in pairs if form.layout == "dense" or not simd & simd - 1]
     pe, simd = foldings[int(rng.integers(len(foldings)))]
     return Trial(
-        kind, columns, rows, pe, simd, one_of(1, 1, 2), one_of(1, 2, 4), tasks, banks, code_bits,
+        kind, form.layout, columns, rows, pe, simd, one_of(1, 1, 2), one_of(1, 2, 4), tasks, banks, code_bits,
         max(one_of(4, 6, 8, 8, 8, 10), min(code_bits, 8)), one_of(4, 6, 8, 8), one_of(0, 0, 8, 12),
         number % 6 != 5, number,
     )  # fmt: skip
@@ -93,12 +119,12 @@ def design(trial: Trial) -> Accelerator:
     """The accelerator of a trial. Same trial, same accelerator."""
     net = _network(trial)
     # Masks that leave nothing out are no memory: those of heads, and of the only task of a bank.
-    mask: MaskMode = "deep" if trial.tasks > trial.banks else "none"
+    mask: MaskMode = "deep" if trial.tasks > trial.banks or trial.layout == "lists" else "none"
     units = {"head": UnitSettings(Folding(trial.head_pe, trial.head_simd), "none")}
     for layer in net.layers:
         if isinstance(layer, Linear | Conv2d) and not layer.name.startswith("head"):
             simd = trial.simd if layer.name == "layer" else math.gcd(trial.simd, trial.rows)
-            units[layer.name] = UnitSettings(Folding(trial.pe, simd), mask)
+            units[layer.name] = UnitSettings(Folding(trial.pe, simd), mask, "auto", trial.layout)
         elif isinstance(layer, MaxPool | AvgPool | Add):
             units[layer.name] = UnitSettings(Folding(math.gcd(trial.pe, 4)))
     return accelerator(net, HardwareSettings(units))
