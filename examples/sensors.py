@@ -30,6 +30,7 @@ from tsn_hw.learn import (
     Preparation,
     PruneSettings,
     QuantizeSettings,
+    RouteSettings,
     Settings,
     StreamSettings,
     TrainSettings,
@@ -42,9 +43,10 @@ from tsn_hw.learn import (
 CHANNELS, STEPS = 12, 128
 SETTINGS = Settings(
     stream=StreamSettings(validation_share=0.2),
-    train=TrainSettings(epochs=100, batch=16, lr=3e-3, keep_ratio=0.75, inherit=0.1, threads=1),
+    train=TrainSettings(epochs=100, batch=16, lr=3e-3, keep_ratio=1.0, threads=1),
     prune=PruneSettings(iterations=0),
-    quantize=QuantizeSettings(min_bits=4, max_bits=4, qat_bits=4, qat_epochs=15),
+    quantize=QuantizeSettings(min_bits=2, max_bits=2, qat_bits=2, qat_epochs=30),
+    route=RouteSettings(enabled=True),
 )
 
 

@@ -133,8 +133,6 @@ def test_a_mistake_is_named_with_its_table_key_rule_and_value(file: Path, text: 
         ("prune.share = -0.1", "prune.share = -0.1", "above 0, at most 1"),
         ("quantize.min_bits = 9", "quantize.min_bits, max_bits = (9, 8)", "ordered, within 1..8"),
         ("route.bits = 5", "route.bits = 5", "4, 8 or 16"),
-        ("route.estimator = 'histogram'", "route.memory = 'stats'", "one of ('samples_act', 'samples_input') "
-         "for estimator 'histogram'"),
     ],
 )  # fmt: skip
 def test_a_value_out_of_range_is_named_with_its_range(file: Path, text: str, key: str, rule: str) -> None:
@@ -204,7 +202,7 @@ def leaves(values: object, path: tuple[str | int, ...] = ()) -> list[tuple[str |
 OTHER_VALUES = {
     "fill": 0.5, "input_exponent": -4, "start": "0" * 64, "source": "npz", "schedule": "plateau", "channels": 1,
     "precision": "bfloat16",
-    "keep_policy": "equal_remaining", "act_bits": 4, "memory": "samples_act", "estimator": "histogram", "bits": 16,
+    "keep_policy": "equal_remaining", "act_bits": 4, "memory": "samples_act", "bits": 16,
     "method": "wsn", "inherit": 0.5, "by": "coded_size", "probe_bits": [3],
     "keep_table": {"fc1": 0.5}, "hidden": [13], "name": "other", "max_bits": 4, "min_bits": 1,
     "keep_ratio": 0.3, "dropout": 0.1, "ramp": 0.1, "share": 0.1, "decay": 0.2, "validation_share": 0.2,
@@ -226,10 +224,15 @@ def test_the_digest_of_a_run_sees_everything_else(path: tuple[str | int, ...], f
     if path == ("model", "layers"):
         new = [{"kind": "Flatten", "name": "flat"}]
     table[key] = old + 1 if new is None else new
-    if key == "estimator":
-        values["route"]["memory"] = "samples_act"
     changed = settings_from_json(written(file, json.dumps(values)))
     assert settings_digest(changed) != settings_digest(TINY)
+
+
+def test_a_run_that_routes_nothing_is_the_one_that_it_was_when_there_were_more_keys(file: Path) -> None:
+    values = json.loads(settings_to_json(TINY))
+    values["route"] |= {"estimator": "gaussian", "factor": 3.0, "floor": 0.05}
+    assert settings_from_json(written(file, json.dumps(values))) == TINY
+    assert settings_digest(TINY) == "584c72422fd8c863900e9bab899cecb0f9585b56c293312025b74cf71b14fdba"
 
 
 def test_a_keep_ratio_for_a_layer_that_is_not_there_is_refused() -> None:

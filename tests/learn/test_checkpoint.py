@@ -122,12 +122,11 @@ def refusal(settings: Settings, folder: Path) -> str:
         ("task", "2", "position: task = '2': must be a whole number"),
         ("routes", [], "position: its numbers of tasks cannot be"),
         ("labels", None, "position: labels = None: must be a list"),
-        ("threshold", "high", "position: threshold = 'high': must be a number"),
         ("fit", {"lr": 1.0}, "position: its training cannot be"),
         (
             "more",
             1,
-            "position: unknown key 'more'; known are settings, task, threshold, ",
+            "position: unknown key 'more'; known are settings, task, labels, ",
         ),
     ],
 )

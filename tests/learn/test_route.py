@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tests.helpers.learning import commit_randomly, digits_data, model_of, residual
-from tsn_hw.core.errors import ArtifactError, SettingsError
+from tsn_hw.core.errors import ArtifactError
 from tsn_hw.learn.architectures import Architecture
 from tsn_hw.learn.bodies import alexnet, mlp
 from tsn_hw.learn.route import (
@@ -21,23 +21,15 @@ from tsn_hw.learn.route import (
     KINDS,
     Probe,
     Route,
-    calibrated_threshold,
     decode_memory,
     divergence,
     make_memory,
     route,
+    thresholds,
 )
-from tsn_hw.learn.settings import RouteSettings
+from tsn_hw.learn.settings import RouteSettings, Settings, TrainSettings
 
-MODES = [
-    RouteSettings(estimator="gaussian", memory="stats"),
-    RouteSettings(estimator="gaussian", memory="samples_act"),
-    RouteSettings(estimator="gaussian", memory="samples_input"),
-    RouteSettings(estimator="histogram", memory="samples_act"),
-    RouteSettings(estimator="histogram", memory="samples_input"),
-    RouteSettings(estimator="softmax_pairs", memory="samples_input"),
-]
-NAMES = [f"{mode.estimator}-{mode.memory}" for mode in MODES]
+MODES = [RouteSettings(memory="stats"), RouteSettings(memory="samples_act"), RouteSettings(memory="samples_input")]
 
 
 @cache
@@ -71,84 +63,87 @@ def stats(mean: list[float], variance: list[float]) -> bytes:
     return HEADER.pack(0, 32, 2, len(mean), 0.0) + np.array([mean, variance], "<f4").tobytes()
 
 
-def distance(a: bytes, b: bytes, settings: RouteSettings = MODES[0]) -> float:
-    return divergence(decode_memory(a), decode_memory(b), probe_of(), settings)
+def distance(a: bytes, b: bytes) -> float:
+    return divergence(decode_memory(a), decode_memory(b), probe_of())
 
 
 # --- the divergence ----------------------------------------------------------------------------------------------
 
 
-def test_the_gaussian_divergence_is_the_formula_of_the_method_averaged_over_units() -> None:
+def test_the_divergence_is_bounded_unit_by_unit_and_averaged_over_units() -> None:
     a, b = stats([0.0, 1.0], [1.0, 4.0]), stats([1.0, 1.0], [1.0, 1.0])
     # unit 0: both directions (1 + 1 - 1 + 0) / 2; unit 1: (4 - 1 - ln 4) / 2 and (1/4 - 1 + ln 4) / 2
     first = 0.5
     second = ((4 - 1 - math.log(4)) / 2 + (0.25 - 1 + math.log(4)) / 2) / 2
-    assert distance(a, b) == pytest.approx((first + second) / 2, rel=1e-12)
+    assert distance(a, b) == pytest.approx((first / (1 + first) + second / (1 + second)) / 2, rel=1e-12)
 
 
 def test_a_unit_that_never_varies_counts_with_the_smallest_variance() -> None:
     a, b = stats([0.5], [0.0]), stats([0.5], [1e-9])
     assert distance(a, b) == 0.0
-    assert distance(stats([0.0], [0.0]), stats([0.001], [0.0])) == pytest.approx(0.5, rel=1e-3)
+    assert distance(stats([0.0], [0.0]), stats([0.001], [0.0])) == pytest.approx(0.5 / 1.5, rel=1e-3)
 
 
-def test_soft_max_pairs_by_hand() -> None:
-    settings = RouteSettings(estimator="softmax_pairs", memory="samples_input")
-    black = np.zeros((2, 1, 8, 8), np.uint8)
-    bright = black.copy()
-    bright[:, 0, 0, 0] = 255
-    share = math.exp(255 / 256) / (math.exp(255 / 256) + 63)
-    rest = (1 - share) / 63
-    expected = (share - 1 / 64) * math.log(share * 64) + 63 * (rest - 1 / 64) * math.log(rest * 64)
-    assert distance(remembered(black, settings), remembered(bright, settings), settings) == pytest.approx(expected / 2)
+def test_a_unit_that_is_dead_in_one_task_counts_as_one_unit() -> None:
+    dead, alive = stats([0.0, 1.0, 1.0, 1.0], [0.0, 1.0, 1.0, 1.0]), stats([9.0, 1.0, 1.0, 1.0], [9.0, 1.0, 1.0, 1.0])
+    assert distance(dead, alive) == pytest.approx(1 / 4, rel=1e-6)  # 58,696 nats in the mean without a bound
 
 
-@pytest.mark.parametrize("settings", MODES, ids=NAMES)
+def test_inverted_and_permuted_images_are_farther_than_other_images_of_the_same_kind() -> None:
+    same, turned = digits_data(0).x_train, digits_data(0).x_test
+    order = np.random.default_rng(0).permutation(64)
+    for settings in MODES:
+        permuted = turned.reshape(-1, 64)[:, order].reshape(turned.shape)
+        first, *others = (remembered(x, settings) for x in (same, turned, permuted, 16 - np.minimum(turned, 16)))
+        near, *far = (distance(first, other) for other in others)
+        assert near < min(far) / 3
+
+
+@pytest.mark.parametrize("settings", MODES, ids=KINDS)
 def test_both_directions_give_the_same_divergence(settings: RouteSettings) -> None:
     a, b = remembered(noise(200, 0, 255), settings), remembered(stripes(150), settings)
-    assert distance(a, b, settings) == pytest.approx(distance(b, a, settings), rel=1e-12)
-    assert distance(a, b, settings) > 0
+    assert distance(a, b) == pytest.approx(distance(b, a), rel=1e-12)
+    assert distance(a, b) > 0
 
 
-@pytest.mark.parametrize("settings", MODES, ids=NAMES)
+@pytest.mark.parametrize("settings", MODES, ids=KINDS)
 def test_a_memory_has_no_divergence_from_itself(settings: RouteSettings) -> None:
     memory = remembered(stripes(120), settings)
-    assert distance(memory, memory, settings) == 0.0
+    assert distance(memory, memory) == 0.0
 
 
-@pytest.mark.parametrize("settings", MODES[:5], ids=NAMES[:5])
+@pytest.mark.parametrize("settings", MODES)
 def test_samples_of_one_distribution_are_nearer_than_those_of_two(settings: RouteSettings) -> None:
     one, again, other = (remembered(x, settings) for x in (stripes(400, 1), stripes(400, 2), noise(400, 0, 60, 3)))
-    assert distance(one, again, settings) < distance(one, other, settings) / 10
+    assert distance(one, again) < distance(one, other) / 5
 
 
 def test_images_without_any_contrast_are_compared_without_trouble() -> None:
     for settings in MODES:
         black, white = (remembered(np.full((50, 1, 8, 8), v, np.uint8), settings) for v in (0, 255))
-        assert math.isfinite(distance(black, white, settings))
+        assert math.isfinite(distance(black, white))
 
 
 # --- the decision ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("settings", MODES, ids=NAMES)
+@pytest.mark.parametrize("settings", MODES, ids=KINDS)
 def test_identical_data_share_a_bank_and_disjoint_distributions_open_one(settings: RouteSettings) -> None:
     probe = probe_of()
     earlier = [remembered(stripes(400), settings)]
-    threshold = 0.001 if settings.estimator == "softmax_pairs" else 0.2
-    same = route(remembered(stripes(400), settings), earlier, [0], probe, settings, threshold)
+    same = route(remembered(stripes(400), settings), earlier, [0], probe, settings, [0.2])
     assert (same.bank, same.nearest, same.divergence, same.limited) == (0, 0, 0.0, False)
-    other = route(remembered(noise(400, 0, 60), settings), earlier, [0], probe, settings, threshold)
+    other = route(remembered(noise(400, 0, 60), settings), earlier, [0], probe, settings, [0.2])
     assert (other.bank, other.nearest, other.limited) == (1, 0, False)
     assert other.divergence is not None
-    assert other.divergence > threshold == other.threshold
+    assert other.divergence > 0.2 == other.threshold
 
 
-def routed(own: float, earlier: list[float], bank_of: list[int], **settings: float) -> Route:
-    """Route a task by memories of one unit of variance 1, where the divergence is half the squared distance."""
+def routed(own: float, earlier: list[float], bank_of: list[int], room: float = 1 / 3, max_banks: int = 8) -> Route:
+    """Route a task by memories of one unit of variance 1: at a distance of 1 half a nat, which is a third."""
     memories = [stats([mean], [1.0]) for mean in earlier]
-    chosen = RouteSettings(**settings)  # type: ignore[arg-type]
-    return route(stats([own], [1.0]), memories, bank_of, probe_of(), chosen, threshold=0.5)
+    rooms = [room] * (max(bank_of, default=0) + 1)
+    return route(stats([own], [1.0]), memories, bank_of, probe_of(), RouteSettings(max_banks=max_banks), rooms)
 
 
 def test_the_first_task_opens_the_first_bank() -> None:
@@ -156,7 +151,7 @@ def test_the_first_task_opens_the_first_bank() -> None:
 
 
 def test_a_task_lives_with_its_nearest_not_with_the_latest() -> None:
-    assert routed(3.5, [0.0, 3.0, 9.0], [0, 1, 2]) == Route(1, 1, 0.125, 0.5)
+    assert routed(3.5, [0.0, 3.0, 9.0], [0, 1, 2]) == Route(1, 1, 0.125 / 1.125, 1 / 3)
 
 
 def test_ties_go_to_the_oldest_task() -> None:
@@ -165,7 +160,7 @@ def test_ties_go_to_the_oldest_task() -> None:
 
 
 def test_a_divergence_of_exactly_the_threshold_shares() -> None:
-    assert routed(1.0, [0.0], [0]) == Route(0, 0, 0.5, 0.5)
+    assert routed(1.0, [0.0], [0]) == Route(0, 0, 1 / 3, 1 / 3)
     assert routed(1.0625, [0.0], [0]).bank == 1
 
 
@@ -174,41 +169,39 @@ def test_a_new_bank_gets_the_next_free_number() -> None:
 
 
 def test_when_no_bank_is_left_the_nearest_is_taken_and_the_limit_noted() -> None:
-    assert routed(50.0, [0.0, 5.0], [0, 1], max_banks=2) == Route(1, 1, 45.0**2 / 2, 0.5, limited=True)
-    assert routed(50.0, [0.0, 5.0], [0, 1], max_banks=3) == Route(2, 1, 45.0**2 / 2, 0.5, limited=False)
+    far = 45.0**2 / 2
+    assert routed(50.0, [0.0, 5.0], [0, 1], max_banks=2) == Route(1, 1, far / (1 + far), 1 / 3, limited=True)
+    assert routed(50.0, [0.0, 5.0], [0, 1], max_banks=3) == Route(2, 1, far / (1 + far), 1 / 3, limited=False)
     assert routed(0.5, [0.0], [0], max_banks=1).limited is False
+
+
+def test_a_bank_without_room_is_passed_over_for_the_next_that_has_it() -> None:
+    memories = [stats([mean], [1.0]) for mean in (0.0, 3.0)]
+    settings, own = (
+        RouteSettings(),
+        stats([1.0], [1.0]),
+    )  # a third of a weight from the first, two thirds from the other
+    found = [route(own, memories, [0, 1], probe_of(), settings, room) for room in ([0.4, 1.0], [0.3, 0.7], [0.3, 0.6])]
+    assert [(route.bank, route.nearest) for route in found] == [(0, 0), (1, 1), (2, 0)]
 
 
 # --- the threshold -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("settings", MODES, ids=NAMES)
-def test_the_threshold_has_a_floor(settings: RouteSettings) -> None:
-    grey = np.full((60, 1, 8, 8), 99, np.uint8)  # two halves without any difference
-    assert calibrated_threshold(grey, probe_of(), settings, np.random.default_rng(0)) == settings.floor
-
-
-def test_the_threshold_is_a_multiple_of_the_divergence_between_two_halves() -> None:
-    images = stripes(30)
-    once, thrice = (
-        calibrated_threshold(images, probe_of(), RouteSettings(factor=f, floor=0.0), np.random.default_rng(4))
-        for f in (1.0, 3.0)
-    )
-    assert once > 0
-    assert thrice == pytest.approx(3 * once, rel=1e-12)
+def test_the_threshold_of_a_bank_is_the_fourth_root_of_free_weights_over_kept_ones() -> None:
+    model = model_of(mlp((1, 8, 8), (11, 5)), banks=(0, 1))
+    commit_randomly(model, 0, seed=0)
+    weights = 64 * 11 + 11 * 5
+    free = sum(int((layer.subnet.owner < 0).sum()) for layer in model.body_layers(0).values())
+    assert 0 < free < weights
+    settings = Settings(train=TrainSettings(keep_ratio=1.0))
+    assert thresholds(model, settings, 3) == [(free / weights) ** 0.25, 1.0]
+    assert thresholds(model, Settings(train=TrainSettings(keep_ratio=free / weights)), 3) == [1.0, 1.0]
 
 
 def test_a_threshold_that_is_given_is_taken_as_it_is() -> None:
-    settings = RouteSettings(threshold=0.001, floor=0.05)
-    assert calibrated_threshold(stripes(30), probe_of(), settings, np.random.default_rng(0)) == 0.001
-
-
-def test_another_task_of_the_same_kind_is_within_the_calibrated_threshold_and_a_permuted_one_is_not() -> None:
-    settings, probe = RouteSettings(), probe_of()
-    threshold = calibrated_threshold(digits_data(0).x_train, probe, settings, np.random.default_rng(0))
-    first = remembered(digits_data(0).x_train, settings)
-    assert route(remembered(digits_data(0).x_test, settings), [first], [0], probe, settings, threshold).bank == 0
-    assert route(remembered(digits_data(1).x_train, settings), [first], [0], probe, settings, threshold).bank == 1
+    model = model_of(mlp((1, 8, 8), (11, 5)), banks=(0, 1))
+    assert thresholds(model, Settings(route=RouteSettings(threshold=0.001)), 2) == [0.001, 0.001]
 
 
 # --- the probe ---------------------------------------------------------------------------------------------------
@@ -245,7 +238,7 @@ def test_the_probe_looks_at_images_one_by_one() -> None:
 @pytest.mark.parametrize("memory", KINDS)
 def test_a_memory_holds_exactly_the_bits_it_is_charged_for(memory: str, bits: int) -> None:
     settings = RouteSettings(memory=memory, bits=bits, samples=13)  # type: ignore[arg-type]
-    values = {"stats": 2 * 11 * 32, "samples_act": 13 * 11 * bits, "samples_input": 13 * 64 * bits}[memory]
+    values = {"stats": 2 * 11 * 16, "samples_act": 13 * 11 * bits, "samples_input": 13 * 64 * bits}[memory]
     assert HEADER.size == 18
     assert len(remembered(noise(50, 0, 255), settings)) == 18 + math.ceil(values / 8)
 
@@ -272,7 +265,7 @@ def test_stored_statistics_are_mean_and_variance_of_the_features() -> None:
     images = noise(300, 0, 255)
     memory = decode_memory(remembered(images, RouteSettings()))
     features = probe_of()(images)
-    np.testing.assert_allclose(memory.values, [features.mean(0), features.var(0)], rtol=1e-6)
+    np.testing.assert_allclose(memory.values, [features.mean(0), features.var(0)], rtol=1e-3, atol=1e-7)
 
 
 def test_samples_are_distinct_images_and_all_of_them_where_there_are_few() -> None:
@@ -306,7 +299,7 @@ def test_a_first_layer_without_relu_has_statistics_too() -> None:
     probe, images = Probe(model), noise(30, 0, 255)
     assert probe(images).min() < 0
     decoded = decode_memory(make_memory(images, probe, RouteSettings(), np.random.default_rng(0)))
-    np.testing.assert_allclose(decoded.values[0], probe(images).mean(0), rtol=1e-6)
+    np.testing.assert_allclose(decoded.values[0], probe(images).mean(0), rtol=1e-3, atol=1e-7)
 
 
 # --- damage ------------------------------------------------------------------------------------------------------
@@ -371,15 +364,6 @@ def test_whatever_the_bytes_are_a_memory_is_read_or_refused(data: bytes) -> None
 def with_byte(memories: list[bytes], which: int, place: int, value: int) -> bytes:
     """A good memory with one byte changed."""
     return memories[which][:place] + bytes([value]) + memories[which][place + 1 :]
-
-
-@pytest.mark.parametrize(
-    ("estimator", "memory"),
-    [("histogram", "stats"), ("softmax_pairs", "stats"), ("softmax_pairs", "samples_act")],
-)
-def test_estimators_refuse_memories_that_do_not_hold_what_they_need(estimator: str, memory: str) -> None:
-    with pytest.raises(SettingsError, match=r"route\.memory"):
-        RouteSettings(estimator=estimator, memory=memory)  # type: ignore[arg-type]
 
 
 def test_a_residual_body_can_be_probed() -> None:

@@ -74,7 +74,6 @@ class Position:
 
     settings: str  # digest of the settings, which a resumed run must share
     task: int = 0
-    threshold: float | None = None
     labels: tuple[Label, ...] = ()
     routes: tuple[Route, ...] = ()
     records: tuple[dict[str, Any], ...] = ()
@@ -123,7 +122,10 @@ def read_checkpoint(folder: Path, digests: Sequence[str]) -> tuple[Position, dic
     path = folder / FILE
     tensors, metadata = read_tensors(path, "checkpoint", RESTART)
     with refused_as_damaged(path):
-        position = build(Position, json.loads(metadata["position"]), "position")
+        values = json.loads(metadata["position"])
+        if isinstance(values, dict):
+            values.pop("threshold", None)  # as older runs kept it
+        position = build(Position, values, "position")
         _add_committed(tensors, folder, position.committed)
     if position.settings not in digests:
         raise TrainingError(f"checkpoint {path}: belongs to a run with other settings; use another folder")

@@ -13,7 +13,7 @@ from tsn_hw.learn.data.dataset import DataSet
 from tsn_hw.learn.data.images import load_data
 from tsn_hw.learn.data.own import Preparation
 from tsn_hw.learn.data.tasks import TaskStream, mixed, permuted, split
-from tsn_hw.learn.settings import DataSettings, Settings
+from tsn_hw.learn.settings import RETIRED, DataSettings, Settings
 
 
 def read_settings(path: StrPath) -> Settings:
@@ -31,8 +31,11 @@ def read_settings(path: StrPath) -> Settings:
 
 
 def settings_from_json(path: Path) -> Settings:
-    """Read the settings that a run's folder keeps."""
-    return build(Settings, read_json(path), str(path))
+    """Read the settings that a run's folder keeps; keys of routing that older runs had have no say any more."""
+    values = read_json(path)
+    if isinstance(values, dict) and isinstance(values.get("route"), dict):
+        values["route"] = {key: value for key, value in values["route"].items() if key not in RETIRED}
+    return build(Settings, values, str(path))
 
 
 def stream_of(settings: Settings) -> TaskStream:

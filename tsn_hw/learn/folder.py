@@ -13,7 +13,7 @@ from torch import Tensor
 from tsn_hw.core.errors import TrainingError
 from tsn_hw.learn.checkpoint import COMMITTED, Position, read_checkpoint
 from tsn_hw.learn.checkpoint import FILE as CHECKPOINT
-from tsn_hw.learn.settings import DataSettings, Formats, ModelSettings, Settings
+from tsn_hw.learn.settings import RETIRED, DataSettings, Formats, ModelSettings, Settings
 
 SETTINGS = "settings.json"
 STREAM = "stream.json"
@@ -57,6 +57,8 @@ def settings_digest(settings: Settings) -> str:
         del data["path"]  # a run may be moved together with its data
     if settings.model.kind == "layers":
         values["model"]["path"] = ""  # whose weights are known by their digest
+    if not settings.route.enabled:
+        values["route"] |= RETIRED  # a run that routes nothing is the same one
     older = ((values["formats"], Formats()), (values["model"], ModelSettings()))
     for table, default in (*older, *((data, DataSettings()) for data in values["data"])):
         for key in LATER & table.keys():  # unless it is used, an older run is the same one

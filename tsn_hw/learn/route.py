@@ -1,15 +1,22 @@
-"""Which bank a new task lives in: that of the most similar earlier task, or a new one.
+"""Which bank a new task lives in: that of the most similar earlier task that has room for it, or a new one.
 
 Every task leaves a *routing memory* behind: statistics or samples. A new task's memory is compared with all
-earlier ones by a symmetric KL divergence. Features are what a frozen probe computes: the first weighted layer of
-task 0, with its mask and its integers, so that all tasks are measured with the same instrument. The memory is
-never used for training; it is stored with the task, and its bits count as capacity.
+earlier ones by a symmetric KL divergence d of Gaussians, unit by unit, each on the bounded scale d / (1 + d).
+Features are what a frozen probe computes: the first weighted layer of task 0, with its mask and its integers, so
+that all tasks are measured with the same instrument. The memory is never used for training; it is stored with the
+task, and its bits count as capacity.
+
+Sharing writes fewer words and no more masks, so it costs no bits, and accuracy only where a bank has too few free
+weights for what is new about the task. The threshold of a bank therefore follows from its room: 1 where as many
+weights are free as the task keeps, 0.7 where a quarter of them are, 0.5 where a sixteenth, 0 where none are.
+docs/results.md tells what such tasks lose.
 """
 
 from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,20 +28,26 @@ from tsn_hw.core.memory import pack_fields, unpack_fields
 from tsn_hw.learn.activations import value_of
 from tsn_hw.learn.codebook import Floats
 from tsn_hw.learn.data.files import Inputs
+from tsn_hw.learn.layers import kept_weights
 from tsn_hw.learn.models import SubnetModel, Taps
-from tsn_hw.learn.settings import RouteSettings
+from tsn_hw.learn.settings import RouteSettings, Settings
 from tsn_hw.learn.training import to_real
 
 HEADER = struct.Struct("<BBIId")
 """Kind, bits a value, samples, values a sample, largest value; then the values, packed MSB first."""
 KINDS = ("stats", "samples_act", "samples_input")
+STATS = {16: "<f2", 32: "<f4"}
+"""Statistics are half floats; older files hold those of 32 bits."""
+LARGEST_HALF = 65504
 SMALLEST_VARIANCE = 1e-6
-HISTOGRAM_BINS = 16
 
 
 @dataclass(frozen=True)
 class Route:
-    """The decision for one task: its bank, and the divergence from the nearest earlier task (None: the first)."""
+    """The decision for one task: its bank, and the divergence from the nearest earlier task (None: the first).
+
+    ``nearest`` is of the bank that the task joins, and ``threshold`` that bank's; of a new bank, the nearest of all.
+    """
 
     bank: int
     nearest: int | None = None
@@ -52,29 +65,48 @@ class RoutingMemory:
 
 
 def route(
-    memory: bytes, earlier: list[bytes], bank_of: list[int], probe: Probe, settings: RouteSettings, threshold: float
+    memory: bytes,
+    earlier: list[bytes],
+    bank_of: list[int],
+    probe: Probe,
+    settings: RouteSettings,
+    room: Sequence[float],
 ) -> Route:
-    """Choose the bank of a task from its memory and those of the earlier tasks; ties go to the oldest task."""
+    """Choose the bank of a task from its memory and those of the earlier tasks; ties go to the oldest task.
+
+    ``room``: threshold of every bank. The task joins the nearest bank whose threshold its divergence does not
+    exceed; if there is none it opens a new one.
+    """
     if not earlier:
         return Route(0)
     own = decode_memory(memory)
-    scores = [divergence(own, decode_memory(other), probe, settings) for other in earlier]
-    closest = int(np.argmin(scores))
-    joined = Route(bank_of[closest], closest, scores[closest], threshold)
-    if scores[closest] <= threshold:
-        return joined
+    scores = [divergence(own, decode_memory(other), probe) for other in earlier]
+    order = sorted(range(len(earlier)), key=scores.__getitem__)
+    found = [Route(bank_of[task], task, scores[task], room[bank_of[task]]) for task in order]
+    for candidate, task in zip(found, order, strict=True):
+        if scores[task] <= room[bank_of[task]]:
+            return candidate
     limited = max(bank_of) + 1 >= settings.max_banks
-    return replace(joined, limited=True) if limited else replace(joined, bank=max(bank_of) + 1)
+    return replace(found[0], limited=True) if limited else replace(found[0], bank=max(bank_of) + 1)
 
 
-def calibrated_threshold(images: Inputs, probe: Probe, settings: RouteSettings, rng: np.random.Generator) -> float:
-    """``factor`` times the divergence between two disjoint halves of one task's data, at least ``floor``."""
-    if settings.threshold > 0:
-        return settings.threshold
-    order = rng.permutation(len(images))
-    halves = [make_memory(images[half], probe, settings, rng) for half in np.array_split(order, 2)]
-    score = divergence(decode_memory(halves[0]), decode_memory(halves[1]), probe, settings)
-    return max(settings.floor, settings.factor * score)
+def thresholds(model: SubnetModel, settings: Settings, tasks: int) -> list[float]:
+    """Of every bank the divergence up to which the next task joins it: the fourth root of free weights over kept ones.
+
+    At most 1, where everything shares. A threshold of the settings stands for all of them. ``tasks`` are those of
+    the stream.
+    """
+    if settings.route.threshold > 0:
+        return [settings.route.threshold] * len(model.banks)
+    number, found = len(model.bank_of), []
+    for bank in range(len(model.banks)):
+        free = kept = 0
+        for index, layer in model.body_layers(model.bank_of.index(bank)).items():
+            name = model.architecture.layers[index].name
+            free += int((layer.subnet.owner < 0).sum())
+            kept += kept_weights(layer.subnet.owner.numel(), settings.train.keep(name, number, tasks))
+        found.append(min(1.0, free / kept) ** 0.25)
+    return found
 
 
 class Probe:
@@ -102,8 +134,8 @@ def make_memory(images: Inputs, probe: Probe, settings: RouteSettings, rng: np.r
     chosen = images[np.sort(rng.permutation(len(images))[: max(settings.samples, 2)])]
     if settings.memory == "stats":
         features = probe(images[np.sort(rng.permutation(len(images))[:2048])])
-        stats = np.stack([features.mean(axis=0), features.var(axis=0)]).astype("<f4")
-        return HEADER.pack(0, 32, 2, stats.shape[1], 0.0) + stats.tobytes()
+        stats = np.stack([features.mean(axis=0), features.var(axis=0)]).clip(-LARGEST_HALF, LARGEST_HALF).astype("<f2")
+        return HEADER.pack(0, 16, 2, stats.shape[1], 0.0) + stats.tobytes()
     if settings.memory == "samples_act":
         return _pack_samples(1, settings.bits, probe(chosen))
     return _pack_samples(2, settings.bits, chosen.reshape(len(chosen), -1).astype(np.float64))
@@ -115,12 +147,12 @@ def decode_memory(data: bytes) -> RoutingMemory:
         raise ArtifactError(f"routing memory: {len(data)} bytes, shorter than its header of {HEADER.size}")
     kind, bits, samples, width, largest = HEADER.unpack_from(data)
     payload = data[HEADER.size :]
-    layout = (bits, samples) == (32, 2) if kind == 0 else kind < len(KINDS) and bits in (4, 8, 16)
+    layout = bits in STATS and samples == 2 if kind == 0 else kind < len(KINDS) and bits in (4, 8, 16)
     size = samples * width * bits
     if not layout or size == 0 or len(payload) != (size + 7) // 8:
         raise ArtifactError(f"routing memory: header {(kind, bits, samples, width)} does not fit {len(payload)} bytes")
     if kind == 0:
-        values = np.frombuffer(payload, "<f4").reshape(samples, width).astype(np.float64)
+        values = np.frombuffer(payload, STATS[bits]).reshape(samples, width).astype(np.float64)
         if not np.isfinite(values).all() or (values[1] < 0).any():
             raise ArtifactError("routing memory: means and variances must be finite, variances not negative")
         return RoutingMemory("stats", values)
@@ -145,15 +177,13 @@ def _pack_samples(kind: int, bits: int, values: Floats) -> bytes:
     return HEADER.pack(kind, bits, *values.shape, largest) + payload
 
 
-def divergence(a: RoutingMemory, b: RoutingMemory, probe: Probe, settings: RouteSettings) -> float:
-    """Symmetric KL divergence between two tasks, averaged over units, in nats."""
-    if settings.estimator == "softmax_pairs":
-        count = min(len(a.values), len(b.values))
-        first, second = _softmax(a.values[:count]), _softmax(b.values[:count])
-        return float(((first - second) * np.log(first / second)).sum(axis=1).mean() / 2)
-    if settings.estimator == "histogram":
-        return _histogram_divergence(_features(a, probe), _features(b, probe))
-    return _gaussian_divergence(_moments(a, probe), _moments(b, probe))
+def divergence(a: RoutingMemory, b: RoutingMemory, probe: Probe) -> float:
+    """Symmetric KL divergence d between two tasks as the mean of d / (1 + d) over units: 0 (the same) to 1.
+
+    Bounded unit by unit, because a unit that hardly varies in one of the tasks alone can have any divergence at all.
+    """
+    nats = _gaussian_divergences(_moments(a, probe), _moments(b, probe))
+    return float((nats / (1 + nats)).mean())
 
 
 def _features(memory: RoutingMemory, probe: Probe) -> Floats:
@@ -170,29 +200,12 @@ def _moments(memory: RoutingMemory, probe: Probe) -> Floats:
     return np.stack([features.mean(axis=0), features.var(axis=0)])
 
 
-def _gaussian_divergence(a: Floats, b: Floats) -> float:
-    """Mean over units of the symmetric KL divergence of Gaussians; the logarithms of both directions cancel."""
+def _gaussian_divergences(a: Floats, b: Floats) -> Floats:
+    """Symmetric KL divergence of Gaussians, (units,) in nats; the logarithms of both directions cancel."""
     (mean_a, variance_a), (mean_b, variance_b) = a, b
     variance_a, variance_b = np.maximum(variance_a, SMALLEST_VARIANCE), np.maximum(variance_b, SMALLEST_VARIANCE)
     square = (mean_a - mean_b) ** 2
     forward = variance_a / variance_b + square / variance_b - 1
     backward = variance_b / variance_a + square / variance_a - 1
-    return float((forward + backward).mean() / 4)
-
-
-def _histogram_divergence(a: Floats, b: Floats) -> float:
-    """Symmetric KL divergence of per-unit histograms over the common range, with add-one smoothing."""
-    scores = []
-    for unit_a, unit_b in zip(a.T, b.T, strict=True):
-        bounds = min(unit_a.min(), unit_b.min()), max(unit_a.max(), unit_b.max())
-        counts = [np.histogram(unit, HISTOGRAM_BINS, bounds)[0] + 1.0 for unit in (unit_a, unit_b)]
-        first, second = (count / count.sum() for count in counts)
-        scores.append(float(((first - second) * np.log(first / second)).sum() / 2))
-    return float(np.mean(scores))
-
-
-def _softmax(values: Floats) -> Floats:
-    """Row-wise soft-max of pixels as real numbers (pixel / 256)."""
-    shifted = np.exp((values - values.max(axis=1, keepdims=True)) / 256)
-    shares: Floats = shifted / shifted.sum(axis=1, keepdims=True)
-    return shares
+    nats: Floats = (forward + backward) / 4
+    return nats

@@ -61,7 +61,7 @@ from tsn_hw.learn.models import SubnetModel
 from tsn_hw.learn.progress import progress, stage
 from tsn_hw.learn.prune import Accuracy
 from tsn_hw.learn.ready import architecture_of, check_size, check_trainable, few_to_decide_on, memory_errors
-from tsn_hw.learn.route import Probe, Route, calibrated_threshold, check_memory, make_memory, route
+from tsn_hw.learn.route import Probe, Route, check_memory, make_memory, route, thresholds
 from tsn_hw.learn.settings import Settings
 from tsn_hw.learn.start import keep_weights, weights_of
 from tsn_hw.learn.steps import finish_task, learn_alone, prune_task, test_accuracy
@@ -357,13 +357,10 @@ class Run:
         if not settings.enabled or number == 0:
             return Route(0), b""
         probe = Probe(self.model)
-        if self.position.threshold is None:
-            rng = np.random.default_rng(seed_of(self.settings.seed, "threshold"))
-            first = self.stream.task(0).x_train
-            self.position.threshold = calibrated_threshold(first, probe, settings, rng)
         memory = self._memory(data)
         earlier = [bytes.fromhex(label.routing) for label in self.position.labels]
-        return route(memory, earlier, self.model.bank_of, probe, settings, self.position.threshold), memory
+        room = thresholds(self.model, self.settings, len(self.stream))
+        return route(memory, earlier, self.model.bank_of, probe, settings, room), memory
 
     def _memory(self, data: TaskData) -> bytes:
         rng = np.random.default_rng(seed_of(self.settings.seed, "memory", data.name))

@@ -328,15 +328,16 @@ class QuantizeSettings:
         _require(self.qat_epochs >= 1, "quantize.qat_epochs", self.qat_epochs, "at least 1")
 
 
+RETIRED = {"estimator": "gaussian", "factor": 3.0, "floor": 0.05}
+"""Keys of ``route`` that the settings of older runs have, and their defaults."""
+
+
 @dataclass(frozen=True)
 class RouteSettings:
     """KL routing into banks."""
 
     enabled: bool = False
     """Whether tasks are routed; without, all tasks share one bank."""
-    estimator: Literal["gaussian", "histogram", "softmax_pairs"] = "gaussian"
-    """``gaussian`` compares mean and variance of probe activations; ``histogram`` their histograms; ``softmax_pairs``
-    raw images sample by sample, as the paper's later code does."""
     memory: Literal["stats", "samples_act", "samples_input"] = "stats"
     """What a task leaves behind for later ones: ``stats`` (two numbers a unit), or samples of activations or inputs."""
     samples: int = 100
@@ -344,26 +345,16 @@ class RouteSettings:
     bits: int = 8
     """Bits of every number in them: 4, 8 or 16."""
     threshold: float = 0.0
-    """Divergence above which a task opens a new bank; 0 calibrates it on two disjoint halves of the first task."""
-    factor: float = 3.0
-    """Of the calibration: the threshold is so many times the divergence of the halves."""
-    floor: float = 0.05
-    """Of the calibration: the least threshold."""
+    """Divergence, of 0 to 1, above which a task opens a new bank; 0 takes of every bank what it has room for: the
+    fourth root of its free weights over those that the task keeps."""
     max_banks: int = 8
     """Banks at most."""
 
     def __post_init__(self) -> None:
         _require(self.samples >= 2, "route.samples", self.samples, "at least 2")
         _require(self.bits in (4, 8, 16), "route.bits", self.bits, "4, 8 or 16")
-        for name in ("threshold", "factor", "floor"):
-            _require(getattr(self, name) >= 0, f"route.{name}", getattr(self, name), "at least 0")
+        _require(self.threshold >= 0, "route.threshold", self.threshold, "at least 0")
         _require(self.max_banks >= 1, "route.max_banks", self.max_banks, "at least 1")
-        needs = {
-            "gaussian": ("stats", "samples_act", "samples_input"),
-            "histogram": ("samples_act", "samples_input"),
-            "softmax_pairs": ("samples_input",),
-        }[self.estimator]
-        _require(self.memory in needs, "route.memory", self.memory, f"one of {needs} for estimator {self.estimator!r}")
 
 
 @dataclass(frozen=True)

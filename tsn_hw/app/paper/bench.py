@@ -51,7 +51,7 @@ def variants(settings: Settings, tables: set[int], tasks: int) -> dict[str, Sett
         found["unpruned"] = replace(settings, prune=replace(settings.prune, iterations=0))
     if 5 in tables:
         for memory in ("stats", "samples_act", "samples_input"):
-            route = replace(settings.route, enabled=True, estimator="gaussian", memory=memory)
+            route = replace(settings.route, enabled=True, memory=memory)
             found[f"memory_{memory}"] = replace(settings, route=route)
     if 7 in tables:
         for bits in (4, 8, 16):
