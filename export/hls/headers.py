@@ -10,7 +10,7 @@ from tsn_hw.hardware.memories import LIMB_BITS, MemoryLayout
 
 MAX_WORD_BITS = 4096
 """The widest ap_uint that Vitis HLS has."""
-CONTROL = ("MAX_TASKS", "LOADS_ALL", "LOADS_TASK", "DESIGN", "LISTS_TASKS", "PARAMETER_BITS", "CLASS_BITS")
+CONTROL = ("MAX_TASKS", "LOADS_ALL", "LOADS_TASK", "NETWORK", "DESIGN", "LISTS_TASKS", "PARAMETER_BITS", "CLASS_BITS")
 """What the protocol in C++ takes of the parameters of control."""
 
 

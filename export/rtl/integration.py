@@ -39,7 +39,7 @@ def integration_files(accelerator: Accelerator) -> dict[str, bytes]:
     files = {f"{folder}/{name}": (IP_TEMPLATES / name).read_bytes() for name, folder in FOLDERS.items()}
     made = {
         "README.md": _readme(accelerator),
-        "driver/tsn_numbers.h": render("ip/tsn_numbers.h.in", **_numbers(accelerator)),
+        "driver/tsn_numbers.h": render("ip/tsn_numbers.h.in", **_numbers(accelerator), **_fingerprints(accelerator)),
     }
     return files | {name: text.encode() for name, text in made.items()}
 
@@ -53,6 +53,11 @@ def _numbers(accelerator: Accelerator) -> dict[str, int]:
         "outputs": accelerator.head.rows,
         "tasks": len(accelerator.net.tasks),
     }
+
+
+def _fingerprints(accelerator: Accelerator) -> dict[str, str]:
+    """What its registers tell, in C."""
+    return {"network": f"0x{accelerator.network_number:08x}u", "design": f"0x{accelerator.design_number:08x}u"}
 
 
 def _readme(accelerator: Accelerator) -> str:

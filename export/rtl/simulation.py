@@ -104,7 +104,7 @@ class RtlSimulation:
         beats = [call.beats(self.accelerator) for call in calls]
         lines = [f"{stall_percent} {seed} 0\n"]
         lines += [
-            f"{call.task} {len(call.inputs)} {call.command} {words.size} 0\n"
+            f"{call.task} {len(call.inputs)} {call.command} {words.size} 0 0\n"
             for call, words in zip(calls, beats, strict=True)
         ]
         (self.folder / "calls.txt").write_text("".join(lines))

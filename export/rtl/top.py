@@ -121,7 +121,7 @@ def _loading(design: Accelerator) -> str:
 {_columns(shapes[::-1])}
         }})
     ) i_loader (
-        .clk(aclk), .reset(reset), .begin_load(begin_load), .task_id(called_task), .count(called_count),
+        .clk(aclk), .reset(units_reset), .begin_load(begin_load), .task_id(called_task), .count(called_count),
         .s_valid(s_axis_tvalid), .s_ready(loader_tready), .s_data(s_axis_tdata), .load(load), .idle(loader_idle),
         .is_refused(is_refused)
     );
@@ -132,7 +132,7 @@ def _channel(channel: Channel) -> str:
     name, width = channel.name, channel.width_bits
     style = Memory(name, "fifo", channel.depth, width, writable=True).storage
     numbers: Parameters = {"WIDTH": width, "DEPTH": channel.depth, "STYLE": style}
-    ports = {"clk": "aclk", "reset": "reset"}
+    ports = {"clk": "aclk", "reset": "units_reset"}
     ports |= {f"s_{end}": f"{name}_in_{end}" for end in ("valid", "ready", "data")}
     ports |= {f"m_{end}": f"{name}_out_{end}" for end in ("valid", "ready", "data")}
     wires = f"""\
@@ -153,7 +153,7 @@ def _process(design: Accelerator, process: Process) -> str:
             ports |= {f"{port}_{end}": f"{channel.name}_in_{end}" for end in ("valid", "ready")}
         second = f"    assign {outputs[1].name}_in_data = {outputs[0].name}_in_data;\n"
         return _instance(module, name, numbers, ports) + second
-    ports = {"clk": "aclk", "reset": "reset", "idle": f"{name}_idle"}
+    ports = {"clk": "aclk", "reset": "units_reset", "idle": f"{name}_idle"}
     wires = f"    wire {name}_idle;\n"
     if process.is_loop:
         ports["step"] = f"{name}_step"
@@ -201,8 +201,14 @@ def _stream(port: str, wires: str) -> dict[str, str]:
 
 
 def _numbers(numbers: Parameters) -> str:
-    values = {key: f'"{value}"' if isinstance(value, str) else int(value) for key, value in numbers.items()}
-    return _columns([f".{key}({value})" for key, value in values.items()])
+    return _columns([f".{key}({_literal(value)})" for key, value in numbers.items()])
+
+
+def _literal(value: int | str) -> int | str:
+    """A parameter as text; a plain number has the 31 bits of an integer."""
+    if isinstance(value, str):
+        return f'"{value}"'
+    return int(value) if value < 1 << 31 else f"32'h{value:08x}"
 
 
 def _instance(module: str, name: str, numbers: Parameters, ports: Mapping[str, str]) -> str:

@@ -17,10 +17,10 @@ module tsn_board (
     wire reset = !started[4];
     always_ff @(posedge clk) if (reset) started <= started + 1;
 
-    wire awvalid, awready, wvalid, wready, bvalid, bready, arvalid, arready, rvalid, rready, busy;
+    wire awvalid, awready, wvalid, wready, bvalid, bready, arvalid, arready, rvalid, rready, busy, irq;
     wire [31:0] awaddr, wdata, araddr, rdata;
     wire [1:0] bresp, rresp;
-    wire unused = &{1'b0, awaddr[31:9], araddr[31:9], bresp, rresp};
+    wire unused = &{1'b0, awaddr[31:9], araddr[31:9], bresp, rresp, irq};  // the host asks
     assign led = `TSN_LED_LOW ? !busy : busy;
     tsn_uartbone #(.CLOCK_HZ(`TSN_CLOCK_HZ), .BAUD(`TSN_BAUD)) i_bridge (
         .clk(clk), .reset(reset), .rx(rx), .tx(tx), .busy(busy),
@@ -36,6 +36,7 @@ module tsn_board (
         .s_axi_wvalid(wvalid), .s_axi_wready(wready), .s_axi_wdata(wdata), .s_axi_wstrb(4'hF),
         .s_axi_bvalid(bvalid), .s_axi_bready(bready), .s_axi_bresp(bresp),
         .s_axi_arvalid(arvalid), .s_axi_arready(arready), .s_axi_araddr(araddr[8:0]),
-        .s_axi_rvalid(rvalid), .s_axi_rready(rready), .s_axi_rdata(rdata), .s_axi_rresp(rresp)
+        .s_axi_rvalid(rvalid), .s_axi_rready(rready), .s_axi_rdata(rdata), .s_axi_rresp(rresp),
+        .interrupt(irq)
     );
 endmodule

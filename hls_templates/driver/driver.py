@@ -44,8 +44,9 @@ STATUS = {
     3: "unknown command",
     4: "what was loaded did not come whole, or is for another task or accelerator; nothing is loaded any more",
     5: "a header names no task that is there",
+    6: "it was aborted",
 }
-CONTROL, START, DONE, IDLE = 0x00, 1, 2, 4
+CONTROL, START, DONE, IDLE, ABORT = 0x00, 1, 2, 4, 0x100
 BEAT_BYTES = 8
 
 
@@ -93,8 +94,9 @@ class Numbers:
     """What accelerator.json holds, and nothing else.
 
     outputs: logits of an inference. load_file: what is loaded once, for all tasks (none: nothing is). registers:
-    offsets by name. interval_cycles and latency_cycles: of an inference, as estimated; they set how long a call may
-    take.
+    offsets by name. fingerprints: what registers of those names must hold, or the bitstream is of other files.
+    can_abort: whether a call can be ended before its end. interval_cycles and latency_cycles: of an inference, as
+    estimated; they set how long a call may take.
     """
 
     input_shape: tuple[int, ...]
@@ -105,6 +107,8 @@ class Numbers:
     tasks: tuple[Task, ...]
     load_file: LoadFile | None
     registers: dict[str, int]
+    fingerprints: dict[str, int]
+    can_abort: bool
     accelerator_cell: str
     dma_cell: str
     max_transfer_bytes: int
@@ -234,12 +238,18 @@ class TsnAccelerator:
         self.batch = min(batch, most)
         self.task = 0
         self._failed = ""
+        self._is_checked = False
         self._loaded: int | None = None
         self._sent = allocate((self.batch * (1 + self.numbers.beats),), np.dtype("<u8"))  # a header each, or none
         self._received = allocate((self.batch, self.numbers.outputs), np.dtype("<i4"))
+        self._begin(0)
+
+    def _begin(self, task: int) -> None:
+        """Load all that is loaded."""
+        self._loaded = None
         if self.numbers.load_file is not None:
             self._load(ALL_TASKS, self.numbers.load_file)
-        self.set_task(0)
+        self.set_task(task)
 
     @classmethod
     def load(cls, folder: str = "..", timeout_s: float = 5.0, batch: int = 256) -> TsnAccelerator:
@@ -296,6 +306,21 @@ class TsnAccelerator:
         finally:
             buffer.freebuffer()
         self._loaded = task
+
+    def abort(self) -> None:
+        """End a call that is under way or never ended, and load again what is loaded: then inferences may go on.
+
+        DriverError where the accelerator has no abort.
+        """
+        if not self.numbers.can_abort:
+            raise DriverError(
+                "abort: what Vitis HLS makes has none, only a reset ends a call; load the bitstream again"
+            )
+        self.registers.write(CONTROL, ABORT)
+        Deadline(self.timeout_s, "abort").wait(lambda: bool(self.registers.read(CONTROL) & IDLE))
+        self.dma.reset()  # forgets the beats that were not taken
+        self._failed = ""
+        self._begin(self.task)
 
     # ------------------------------------------------------------------------------------------------------ inputs
 
@@ -386,9 +411,9 @@ class TsnAccelerator:
     ) -> None:
         """One call of the top function, with the buffers that it reads and writes and their sizes in bytes."""
         if self._failed:
-            raise DriverError(f"an earlier call failed ({self._failed}); load the bitstream again")
+            raise DriverError(f"an earlier call failed ({self._failed}); {self._way_on}")
         if not self.registers.read(CONTROL) & IDLE:
-            raise DriverError("the accelerator is busy with a call that never ended; load the bitstream again")
+            raise DriverError(f"the accelerator is busy with a call that never ended; {self._way_on}")
         try:
             self._transfer(command, task, count, sent, received)
         except DriverError as error:
@@ -396,6 +421,10 @@ class TsnAccelerator:
             self._failed = str(error) if sent else ""
             self.dma.reset()
             raise
+
+    @property
+    def _way_on(self) -> str:
+        return "call abort()" if self.numbers.can_abort else "load the bitstream again"
 
     def _transfer(
         self, command: int, task: int, count: int, sent: tuple[Any, int] | None, received: tuple[Any, int] | None
@@ -413,6 +442,8 @@ class TsnAccelerator:
         what = f"task {task}, {'load' if command == LOAD else 'inference'} of {count}"
         deadline = Deadline(self.timeout_s + 2e-6 * cycles / numbers.clock_mhz, what)
         deadline.wait(lambda: bool(self.registers.read(CONTROL) & DONE))
+        if not self._is_checked:
+            self._check_fingerprints()
         status = self.registers.read(numbers.registers["status"])
         if status:
             raise DriverError(f"{what}: {STATUS.get(status, 'unknown status')} (status {status})")
@@ -425,6 +456,17 @@ class TsnAccelerator:
             received[0].invalidate()
 
     # ------------------------------------------------------------------------------------------------------ checks
+
+    def _check_fingerprints(self) -> None:
+        """Refuse a bitstream of other files; its registers hold its fingerprints once a call has ended."""
+        for name, wanted in self.numbers.fingerprints.items():
+            found = self.registers.read(self.numbers.registers[name])
+            if found != wanted:
+                raise DriverError(
+                    f"the bitstream is of another {name}: fingerprint 0x{found:08x}, accelerator.json says "
+                    f"0x{wanted:08x}; take both from the same export"
+                )
+        self._is_checked = True
 
     def verify(self) -> dict[str, int]:
         """Run the golden inputs of every task; logits compared, by task. DriverError at the first that differs."""

@@ -28,7 +28,8 @@ static tsn_status infer(uintptr_t base, uint8_t command, uint16_t task, const in
                         size_t count) {
     static uint64_t beats[TSN_BEATS];
     tsn_pack(beats, activations, TSN_ACTIVATIONS, TSN_CONTAINER_BITS);
-    tsn_status status = tsn_start(base, command, task, 1);
+    tsn_status status = tsn_check(base, TSN_NETWORK_PRINT, TSN_DESIGN_PRINT);
+    if (status == TSN_DONE) status = tsn_start(base, command, task, 1);
     if (status == TSN_DONE) status = send(base, beats, TSN_BEATS);
     if (status != TSN_DONE) return status;
     for (size_t i = 0; i < count; i++) {
@@ -43,7 +44,8 @@ tsn_status tsn_infer(uintptr_t base, uint16_t task, const int32_t *activations, 
 }
 
 tsn_status tsn_load(uintptr_t base, uint16_t task, const uint64_t *beats, uint32_t count) {
-    tsn_status status = tsn_start(base, TSN_LOAD, task, count);
+    tsn_status status = tsn_check(base, TSN_NETWORK_PRINT, TSN_DESIGN_PRINT);
+    if (status == TSN_DONE) status = tsn_start(base, TSN_LOAD, task, count);
     if (status == TSN_DONE) status = send(base, beats, count);
     return status == TSN_DONE ? answer(base) : status;
 }

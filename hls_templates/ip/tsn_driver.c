@@ -2,6 +2,27 @@
 
 #define ADDRESS(base, name) ((base) + offsetof(tsn_registers_t, name))
 
+tsn_status tsn_check(uintptr_t base, uint32_t network, uint32_t design) {
+    if (TSN_READ32(ADDRESS(base, design)) != design) return TSN_OTHER_DESIGN;
+    return TSN_READ32(ADDRESS(base, network)) == network ? TSN_DONE : TSN_OTHER_NETWORK;
+}
+
+const char *tsn_text(tsn_status status) {
+    switch (status) {
+    case TSN_DONE: return "done";
+    case TSN_UNKNOWN_TASK: return "there is no such task";
+    case TSN_NOT_LOADED: return "the task is not loaded";
+    case TSN_UNKNOWN_COMMAND: return "unknown command";
+    case TSN_WRONG_LOAD: return "what was loaded is not whole, or of another task or design; nothing is loaded any more";
+    case TSN_REFUSED_HEADERS: return "a header names no task that is there";
+    case TSN_ABORTED: return "the call was aborted";
+    case TSN_OTHER_NETWORK: return "the accelerator is of another network than this program; build both of one export";
+    case TSN_OTHER_DESIGN: return "the accelerator is of another design than this program; build both of one export";
+    case TSN_BUSY: return "the call does not end";
+    }
+    return "unknown status";
+}
+
 tsn_status tsn_start(uintptr_t base, uint8_t command, uint16_t task, uint32_t count) {
     if ((TSN_READ32(ADDRESS(base, control)) & TSN_REGISTERS__CONTROL__IDLE_bm) == 0) return TSN_BUSY;
     TSN_WRITE32(ADDRESS(base, task), task);
@@ -9,6 +30,10 @@ tsn_status tsn_start(uintptr_t base, uint8_t command, uint16_t task, uint32_t co
     TSN_WRITE32(ADDRESS(base, command), command);
     TSN_WRITE32(ADDRESS(base, control), TSN_REGISTERS__CONTROL__START_bm);
     return TSN_DONE;
+}
+
+void tsn_abort(uintptr_t base) {
+    TSN_WRITE32(ADDRESS(base, control), TSN_REGISTERS__CONTROL__ABORT_bm);
 }
 
 tsn_status tsn_wait(uintptr_t base, uint32_t looks) {

@@ -29,15 +29,28 @@ typedef enum {
     TSN_UNKNOWN_COMMAND = 3,
     TSN_WRONG_LOAD = 4,
     TSN_REFUSED_HEADERS = 5,  // the logits of those inferences are all TSN_REFUSED, their class is -1
+    TSN_ABORTED = 6,
+    TSN_OTHER_NETWORK = 253,  // of the driver: what it was compiled for is not what is there
+    TSN_OTHER_DESIGN = 254,
     TSN_BUSY = 255  // of the driver: the call still runs
 } tsn_status;
 
 #define TSN_REFUSED INT32_MIN
 
+// Whether an accelerator has these fingerprints (tsn_numbers.h): TSN_DONE, TSN_OTHER_NETWORK or TSN_OTHER_DESIGN.
+tsn_status tsn_check(uintptr_t base, uint32_t network, uint32_t design);
+
+// A status in a line of English.
+const char *tsn_text(tsn_status status);
+
 // Begin a call: count inferences of a task, or a load of count beats. With TSN_RUN_TASKS every inference has a task of its
 // own, and begins with a beat more, the number of its task. With the bit TSN_CLASSES in either command an inference gives
 // one beat: the class with the largest logit, the first of equal ones. TSN_BUSY: a call is under way, nothing was written.
 tsn_status tsn_start(uintptr_t base, uint8_t command, uint16_t task, uint32_t count);
+
+// End the call that was begun; tsn_wait then tells TSN_ABORTED, or how it had ended. What was given until then counts for
+// nothing, and what sends beats must forget those that were not taken.
+void tsn_abort(uintptr_t base);
 
 // The answer to the call that was begun, or TSN_BUSY after so many looks without one.
 tsn_status tsn_wait(uintptr_t base, uint32_t looks);

@@ -5,7 +5,7 @@ module tsn_instance (
     // AXI4-Lite, 32 bits: tsn_registers.rdl
     input wire s_axi_control_awvalid,
     output wire s_axi_control_awready,
-    input wire [5:0] s_axi_control_awaddr,
+    input wire [6:0] s_axi_control_awaddr,
     input wire s_axi_control_wvalid,
     output wire s_axi_control_wready,
     input wire [31:0] s_axi_control_wdata,
@@ -15,7 +15,7 @@ module tsn_instance (
     output wire [1:0] s_axi_control_bresp,
     input wire s_axi_control_arvalid,
     output wire s_axi_control_arready,
-    input wire [5:0] s_axi_control_araddr,
+    input wire [6:0] s_axi_control_araddr,
     output wire s_axi_control_rvalid,
     input wire s_axi_control_rready,
     output wire [31:0] s_axi_control_rdata,
@@ -29,7 +29,11 @@ module tsn_instance (
     input wire m_axis_tready,
     output wire [31:0] m_axis_tdata,
     output wire [3:0] m_axis_tkeep,
-    output wire m_axis_tlast
+    output wire m_axis_tlast,
+    // A level, active high; in C++, Verilator calls it __SYM__interrupt.
+    /* verilator lint_off SYMRSVDWORD */
+    output wire interrupt
+    /* verilator lint_on SYMRSVDWORD */
 );
     tsn_accelerator i_accelerator (
         .aclk(aclk),
@@ -58,6 +62,7 @@ module tsn_instance (
         .m_axis_tready(m_axis_tready),
         .m_axis_tdata(m_axis_tdata),
         .m_axis_tkeep(m_axis_tkeep),
-        .m_axis_tlast(m_axis_tlast)
+        .m_axis_tlast(m_axis_tlast),
+        .interrupt(interrupt)
     );
 endmodule

@@ -32,7 +32,7 @@ from litex.soc.integration.common import get_mem_data
 from litex.soc.integration.soc import SoCRegion
 from litex.soc.integration.soc_core import SoCCore
 from litex.soc.interconnect import axi
-from migen import ClockSignal, Instance, ResetSignal
+from migen import ClockSignal, Instance, ResetSignal, Signal
 
 SIZE = 0x1000
 RAM, RAM_BYTES = 0x40000000, 0x10000
@@ -48,10 +48,12 @@ class TsnAccelerator(LiteXModule):
 
     def __init__(self, platform: Any, project: str | Path) -> None:
         self.bus = bus = axi.AXILiteInterface(data_width=32, address_width=32)
+        self.interrupt = Signal()  # level, high while an event that was asked for is not acknowledged
         for source in sorted((Path(project) / "rtl").glob("*.sv")):
             platform.add_source(str(source.resolve()))
         platform.add_source(str((Path(project) / "integration" / "tsn_mapped.sv").resolve()))
         ports: dict[str, Any] = {"i_aclk": ClockSignal(), "i_aresetn": ~ResetSignal()}
+        ports["o_interrupt"] = self.interrupt
         given = {"aw": ["addr"], "w": ["data", "strb"], "ar": ["addr"], "b": [], "r": []}
         taken = {"b": ["resp"], "r": ["data", "resp"]}
         for name, fields in given.items():

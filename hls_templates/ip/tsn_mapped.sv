@@ -21,7 +21,11 @@ module tsn_mapped (
     output wire s_axi_rvalid,
     input wire s_axi_rready,
     output wire [31:0] s_axi_rdata,
-    output wire [1:0] s_axi_rresp
+    output wire [1:0] s_axi_rresp,
+    // A level, active high; in C++, Verilator calls it __SYM__interrupt.
+    /* verilator lint_off SYMRSVDWORD */
+    output wire interrupt
+    /* verilator lint_on SYMRSVDWORD */
 );
     localparam [8:0] LOGIT = 9'h080, STREAMS = 9'h084, RESTART = 9'h088, BEATS = 9'h100;
 
@@ -42,18 +46,18 @@ module tsn_mapped (
     tsn_accelerator i_accelerator (
         .aclk(aclk), .aresetn(aresetn && is_up),
         .s_axi_control_awvalid(offers && !is_own_write), .s_axi_control_awready(control_awready),
-        .s_axi_control_awaddr(s_axi_awaddr[5:0]),
+        .s_axi_control_awaddr(s_axi_awaddr[6:0]),
         .s_axi_control_wvalid(offers && !is_own_write), .s_axi_control_wready(control_wready),
         .s_axi_control_wdata(s_axi_wdata), .s_axi_control_wstrb(s_axi_wstrb),
         .s_axi_control_bvalid(control_bvalid), .s_axi_control_bready(s_axi_bready),
         .s_axi_control_bresp(control_bresp),
         .s_axi_control_arvalid(asks && !is_own_read), .s_axi_control_arready(control_arready),
-        .s_axi_control_araddr(s_axi_araddr[5:0]),
+        .s_axi_control_araddr(s_axi_araddr[6:0]),
         .s_axi_control_rvalid(control_rvalid), .s_axi_control_rready(s_axi_rready),
         .s_axi_control_rdata(control_rdata), .s_axi_control_rresp(control_rresp),
         .s_axis_tvalid(s_axis_tvalid), .s_axis_tready(s_axis_tready), .s_axis_tdata({s_axi_wdata, beat_low}),
         .m_axis_tvalid(m_axis_tvalid), .m_axis_tready(m_axis_tready), .m_axis_tdata(m_axis_tdata),
-        .m_axis_tkeep(keep), .m_axis_tlast(last)
+        .m_axis_tkeep(keep), .m_axis_tlast(last), .interrupt(interrupt)
     );
 
     // ---------------------------------------------------------------- writes

@@ -26,6 +26,40 @@ extern "C" {
 #define TSN_REGISTERS__CONTROL__READY_bp 3
 #define TSN_REGISTERS__CONTROL__READY_bw 1
 #define TSN_REGISTERS__CONTROL__READY_reset 0x0
+#define TSN_REGISTERS__CONTROL__ABORT_bm 0x100
+#define TSN_REGISTERS__CONTROL__ABORT_bp 8
+#define TSN_REGISTERS__CONTROL__ABORT_bw 1
+#define TSN_REGISTERS__CONTROL__ABORT_reset 0x0
+#define TSN_REGISTERS__CONTROL__INTERRUPT_bm 0x200
+#define TSN_REGISTERS__CONTROL__INTERRUPT_bp 9
+#define TSN_REGISTERS__CONTROL__INTERRUPT_bw 1
+#define TSN_REGISTERS__CONTROL__INTERRUPT_reset 0x0
+
+// reg - tsn_registers::interrupt_enable
+#define TSN_REGISTERS__INTERRUPT_ENABLE__VALUE_bm 0x1
+#define TSN_REGISTERS__INTERRUPT_ENABLE__VALUE_bp 0
+#define TSN_REGISTERS__INTERRUPT_ENABLE__VALUE_bw 1
+#define TSN_REGISTERS__INTERRUPT_ENABLE__VALUE_reset 0x0
+
+// reg - tsn_registers::event_enable
+#define TSN_REGISTERS__EVENT_ENABLE__DONE_bm 0x1
+#define TSN_REGISTERS__EVENT_ENABLE__DONE_bp 0
+#define TSN_REGISTERS__EVENT_ENABLE__DONE_bw 1
+#define TSN_REGISTERS__EVENT_ENABLE__DONE_reset 0x0
+#define TSN_REGISTERS__EVENT_ENABLE__READY_bm 0x2
+#define TSN_REGISTERS__EVENT_ENABLE__READY_bp 1
+#define TSN_REGISTERS__EVENT_ENABLE__READY_bw 1
+#define TSN_REGISTERS__EVENT_ENABLE__READY_reset 0x0
+
+// reg - tsn_registers::event_status
+#define TSN_REGISTERS__EVENT_STATUS__DONE_bm 0x1
+#define TSN_REGISTERS__EVENT_STATUS__DONE_bp 0
+#define TSN_REGISTERS__EVENT_STATUS__DONE_bw 1
+#define TSN_REGISTERS__EVENT_STATUS__DONE_reset 0x0
+#define TSN_REGISTERS__EVENT_STATUS__READY_bm 0x2
+#define TSN_REGISTERS__EVENT_STATUS__READY_bp 1
+#define TSN_REGISTERS__EVENT_STATUS__READY_bw 1
+#define TSN_REGISTERS__EVENT_STATUS__READY_reset 0x0
 
 // reg - tsn_registers::task
 #define TSN_REGISTERS__TASK__ID_bm 0xffff
@@ -67,10 +101,24 @@ extern "C" {
 #define TSN_REGISTERS__CYCLES__VALUE_bw 32
 #define TSN_REGISTERS__CYCLES__VALUE_reset 0x0
 
+// reg - tsn_registers::network
+#define TSN_REGISTERS__NETWORK__VALUE_bm 0xffffffff
+#define TSN_REGISTERS__NETWORK__VALUE_bp 0
+#define TSN_REGISTERS__NETWORK__VALUE_bw 32
+#define TSN_REGISTERS__NETWORK__VALUE_reset 0x0
+
+// reg - tsn_registers::design
+#define TSN_REGISTERS__DESIGN__VALUE_bm 0xffffffff
+#define TSN_REGISTERS__DESIGN__VALUE_bp 0
+#define TSN_REGISTERS__DESIGN__VALUE_bw 32
+#define TSN_REGISTERS__DESIGN__VALUE_reset 0x0
+
 // addrmap - tsn_registers
 typedef struct __attribute__ ((__packed__)) {
     uint32_t control;
-    uint8_t RESERVED_4_f[0xc];
+    uint32_t interrupt_enable;
+    uint32_t event_enable;
+    uint32_t event_status;
     uint32_t task;
     uint8_t RESERVED_14_17[0x4];
     uint32_t count;
@@ -80,6 +128,10 @@ typedef struct __attribute__ ((__packed__)) {
     uint32_t status;
     uint32_t status_valid;
     uint32_t cycles;
+    uint8_t RESERVED_34_37[0x4];
+    uint32_t network;
+    uint8_t RESERVED_3c_3f[0x4];
+    uint32_t design;
 } tsn_registers_t;
 
 

@@ -81,6 +81,7 @@ class Calls {
         set(model_.PORT(reset), 1);
         set(model_.PORT(seed), seed_++);
         set(model_.PORT(call), 0);
+        set(model_.PORT(abort), 0);
         set(model_.PORT(offered), 0);
     }
 
@@ -89,8 +90,9 @@ class Calls {
         std::uint64_t beat = 0;  // those that a refused call has not taken; one of them has been offered
         for (++taken_; taken_ < beats_of_call_; ++taken_) beats_ >> beat;
         unsigned task = 0, count = 0, command = 0;
-        if (!(calls_ >> task >> count >> command >> beats_of_call_ >> reset_after_)) return false;
+        if (!(calls_ >> task >> count >> command >> beats_of_call_ >> reset_after_ >> abort_after_)) return false;
         set(model_.PORT(call), 1);
+        set(model_.PORT(abort), 0);
         set(model_.PORT(taskid), task);
         set(model_.PORT(count), count);
         set(model_.PORT(command), command);
@@ -106,6 +108,8 @@ class Calls {
 
     unsigned long taken() const { return taken_; }
     unsigned long reset_after() const { return reset_after_; }
+    unsigned long abort_after() const { return abort_after_; }
+    void abort() { set(model_.PORT(abort), 1); }
 
   private:
     void offer() {
@@ -116,7 +120,7 @@ class Calls {
 
     Model& model_;
     std::ifstream calls_, beats_;
-    unsigned long beats_of_call_ = 0, taken_ = 0, reset_after_ = 0;
+    unsigned long beats_of_call_ = 0, taken_ = 0, reset_after_ = 0, abort_after_ = 0;
     unsigned seed_ = 0;
 };
 
@@ -152,6 +156,7 @@ int main() {
         set(model.PORT(clk), 1);
         settle(model);
         if (is_taken) calls.next_beat();
+        if (since_reset > 8 && !is_ended && since_call == calls.abort_after()) calls.abort();
         if (is_reset) {
             std::puts("reset");
             calls.reset();

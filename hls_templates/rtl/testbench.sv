@@ -1,6 +1,6 @@
 // Runs tsn_bench in Icarus Verilog. calls.txt in the working folder has the line "STALLS SEED MEDDLES", then of every
-// call "TASK COUNT COMMAND BEATS RESET"; beats.txt has the beats of all calls, in hexadecimal. RESET: the cycles after
-// which a reset ends the call; 0: it ends by itself. Standard output tells what happens: "words LOOPS WORDS", "logit
+// call "TASK COUNT COMMAND BEATS RESET ABORT"; beats.txt has the beats of all calls, in hexadecimal. RESET, ABORT: the cycles
+// after which a reset ends the call, or it is aborted; 0: it ends by itself. Standard output tells what happens: "words LOOPS WORDS", "logit
 // VALUE KEEP LAST", and at the end of a call "call STATUS CYCLES BEATS STEPS" or "reset". After a reset the stalls are
 // others. bench.cpp does the same with the models of Verilator and CXXRTL.
 `timescale 1ns / 1ns
@@ -11,7 +11,7 @@ module testbench;
     reg [6:0] stalls;
     reg [30:0] seed;
     reg [31:0] count;
-    reg call = 0, offered = 0, meddles;
+    reg call = 0, abort = 0, offered = 0, meddles;
     reg [15:0] taskid;
     reg [7:0] command;
     reg [63:0] beat;
@@ -19,14 +19,14 @@ module testbench;
     wire [31:0] status, cycles, logit;
     wire [3:0] keep;
     tsn_bench i_bench (
-        .clk(clk), .reset(reset), .stalls(stalls), .seed(seed), .meddles(meddles), .call(call), .taskid(taskid), .count(count),
+        .clk(clk), .reset(reset), .stalls(stalls), .seed(seed), .meddles(meddles), .call(call), .abort(abort), .taskid(taskid), .count(count),
         .command(command), .ended(ended), .status(status), .cycles(cycles), .offered(offered), .beat(beat),
         .taken(taken), .given(given), .logit(logit), .keep(keep), .last(last), .sends(sends),
         .sent(), .words(), .steps(), .stuck(stuck), .misread(misread)
     );
 
     integer calls, beats, sent = 0, total = 0;
-    integer since_reset = 0, since_call = 0, reset_after = 0;  // cycles
+    integer since_reset = 0, since_call = 0, reset_after = 0, abort_after = 0;  // cycles
     task automatic next_beat;
         reg [63:0] next;
         integer found;
@@ -39,10 +39,13 @@ module testbench;
         integer next_task, next_count, next_command, found;
         reg [63:0] beat_of_none;  // that a refused call has not taken; another of them has been offered
         for (sent = sent + 1; sent < total; sent = sent + 1) found = $fscanf(beats, "%h", beat_of_none);
-        found = $fscanf(calls, "%d %d %d %d %d", next_task, next_count, next_command, total, reset_after);
-        if (found != 5) $finish;
+        found = $fscanf(
+            calls, "%d %d %d %d %d %d", next_task, next_count, next_command, total, reset_after, abort_after
+        );
+        if (found != 6) $finish;
         since_call = 0;
         call <= 1;
+        abort <= 0;
         taskid <= next_task;
         count <= next_count;
         command <= next_command;
@@ -72,6 +75,7 @@ module testbench;
             $display("%s", stuck ? "stuck" : "misread");
             $finish;
         end
+        if (call && !reset && !ended && since_call == abort_after) abort <= 1;
         if (call && !reset && !ended && since_call == reset_after) begin
             $display("reset");
             reset <= 1;

@@ -1,14 +1,18 @@
 // AXI4-Lite registers, as Vitis HLS lays them out, and the calls that they start. The host may write task_id, count and
 // command at any time: a call has the values that they held when it began, and nothing else reads them.
 //
-// 0x00 bit 0 start, bit 1 done (cleared by reading), bit 2 idle, bit 3 ready; 0x10 task_id; 0x18 count; 0x20 command;
-// 0x28 status; 0x2C bit 0: the status is valid (cleared by reading); 0x30 cycles of the last call.
+// 0x00 bit 0 start, bit 1 done (cleared by reading), bit 2 idle, bit 3 ready, bit 8 abort, bit 9
+// interrupt; 0x04 bit 0 lets the interrupt out; 0x08 which events make one, 0x0C which did, toggled by writing 1: bit 0
+// done, bit 1 ready; 0x10 task_id; 0x18 count; 0x20 command; 0x28 status; 0x2C bit 0: the status is valid (cleared by
+// reading); 0x30 cycles of the last call; 0x38, 0x40 fingerprints of the network and of the design.
 module tsn_control #(
     parameter integer MAX_TASKS = 1,
     parameter integer TASK_BITS = 1,
     parameter integer PARAMETER_BITS = 8,
     parameter integer CLASS_BITS = 1,
     parameter [15:0] HEAD = 0,  // the unit whose task words these are
+    parameter [31:0] NETWORK = 0,  // fingerprints
+    parameter [31:0] DESIGN = 0,
     parameter TASK_FILE = "",
     parameter TASK_STYLE = "block",
     parameter integer LISTS_TASKS = 1,  // in a file: else there is one word, of the task that is loaded, and it comes with it
@@ -19,7 +23,7 @@ module tsn_control #(
     input wire reset,
     input wire s_axi_awvalid,
     output wire s_axi_awready,
-    input wire [5:0] s_axi_awaddr,
+    input wire [6:0] s_axi_awaddr,
     input wire s_axi_wvalid,
     output wire s_axi_wready,
     input wire [31:0] s_axi_wdata,
@@ -29,11 +33,12 @@ module tsn_control #(
     output wire [1:0] s_axi_bresp,
     input wire s_axi_arvalid,
     output wire s_axi_arready,
-    input wire [5:0] s_axi_araddr,
+    input wire [6:0] s_axi_araddr,
     output reg s_axi_rvalid,
     input wire s_axi_rready,
     output reg [31:0] s_axi_rdata,
     output wire [1:0] s_axi_rresp,
+    output reg is_interrupt,
     // Of the call.
     output reg [15:0] called_task,
     output reg [31:0] called_count,
@@ -43,6 +48,8 @@ module tsn_control #(
     output reg begin_load,
     input wire is_refused,  // what was loaded
     input wire [128:0] load,
+    output wire flushes,  // everything else begins anew: the call is aborted
+    input wire units_reset,  // the same a cycle later, and with `reset`
     // Of an inference: its header, when it begins; then its task, the highest bit that there is one, whether the
     // header was refused, and the classes of the task.
     input wire asks,
@@ -53,16 +60,18 @@ module tsn_control #(
     input wire units_idle
 );
     localparam [31:0] DONE = 0, UNKNOWN_TASK = 1, NOT_LOADED = 2, UNKNOWN_COMMAND = 3, BAD_PACKET = 4;
-    localparam [31:0] REFUSED_HEADERS = 5;
+    localparam [31:0] REFUSED_HEADERS = 5, ABORTED = 6;
     localparam [7:0] LOAD_CALL = 1, RUN_TASKS_CALL = 2;  // and bit 7: a class an inference, not its logits
-    localparam [5:0] CONTROL = 6'h00, TASK_ID = 6'h10, COUNT = 6'h18, COMMAND = 6'h20;
-    localparam [5:0] STATUS = 6'h28, STATUS_VALID = 6'h2C, CYCLES = 6'h30;
+    localparam [6:0] CONTROL = 7'h00, INTERRUPT_ENABLE = 7'h04, EVENT_ENABLE = 7'h08, EVENT_STATUS = 7'h0C;
+    localparam [6:0] TASK_ID = 7'h10, COUNT = 7'h18, COMMAND = 7'h20, STATUS = 7'h28, STATUS_VALID = 7'h2C;
+    localparam [6:0] CYCLES = 7'h30, NETWORK_PRINT = 7'h38, DESIGN_PRINT = 7'h40;
 
     // ---------------------------------------------------------------- registers
     reg [15:0] task_id;
     reg [31:0] count, status, cycles;
     reg [7:0] command;
-    reg is_start, is_done, is_status_valid;
+    reg is_start, is_done, is_status_valid, is_abort, lets_interrupt;
+    reg [1:0] events, happened;  // done and ready, which come together: those that make an interrupt, and that came
     wire write = s_axi_awvalid && s_axi_wvalid && !s_axi_bvalid;
     wire read = s_axi_arvalid && !s_axi_rvalid;
     wire idle, done;
@@ -75,6 +84,7 @@ module tsn_control #(
     wire [31:0] mask = {{8{s_axi_wstrb[3]}}, {8{s_axi_wstrb[2]}}, {8{s_axi_wstrb[1]}}, {8{s_axi_wstrb[0]}}};
     wire [31:0] written = s_axi_wdata & mask;
     wire is_begun = write && s_axi_awaddr == CONTROL && written[0];
+    wire is_aborted = write && s_axi_awaddr == CONTROL && written[8];
     always_ff @(posedge clk) begin
         if (reset) begin
             s_axi_bvalid <= 0;
@@ -82,6 +92,8 @@ module tsn_control #(
             is_start <= 0;
             is_done <= 0;
             is_status_valid <= 0;
+            is_abort <= 0;
+            {lets_interrupt, events, happened, is_interrupt} <= 0;
             task_id <= 0;
             count <= 0;
             command <= 0;
@@ -95,6 +107,12 @@ module tsn_control #(
             if (write && s_axi_awaddr == COMMAND) command <= written[7:0] | (command & ~mask[7:0]);
             if (done) is_start <= 0;
             else if (is_begun) is_start <= 1;  // during a call it has no effect
+            if (write && s_axi_awaddr == INTERRUPT_ENABLE && mask[0]) lets_interrupt <= written[0];
+            if (write && s_axi_awaddr == EVENT_ENABLE && mask[0]) events <= written[1:0];
+            happened <= (happened ^ (write && s_axi_awaddr == EVENT_STATUS ? written[1:0] : 2'd0)) | (done ? events : 2'd0);
+            is_interrupt <= lets_interrupt && happened != 0;
+            if (done || idle) is_abort <= 0;  // there is no call to end
+            else if (is_aborted) is_abort <= 1;
             if (done) is_done <= 1;
             else if (read && s_axi_araddr == CONTROL) is_done <= 0;
             if (done) is_status_valid <= 1;
@@ -102,21 +120,27 @@ module tsn_control #(
         end
         if (read) begin
             case (s_axi_araddr)
-                CONTROL: s_axi_rdata <= {28'd0, is_done, idle, is_done, is_start};
+                CONTROL: s_axi_rdata <= {22'd0, is_interrupt, is_abort, 4'd0, is_done, idle, is_done, is_start};
+                INTERRUPT_ENABLE: s_axi_rdata <= {31'd0, lets_interrupt};
+                EVENT_ENABLE: s_axi_rdata <= {30'd0, events};
+                EVENT_STATUS: s_axi_rdata <= {30'd0, happened};
                 TASK_ID: s_axi_rdata <= {16'd0, task_id};
                 COUNT: s_axi_rdata <= count;
                 COMMAND: s_axi_rdata <= {24'd0, command};
                 STATUS: s_axi_rdata <= status;
                 STATUS_VALID: s_axi_rdata <= {31'd0, is_status_valid};
                 CYCLES: s_axi_rdata <= cycles;
+                NETWORK_PRINT: s_axi_rdata <= NETWORK;
+                DESIGN_PRINT: s_axi_rdata <= DESIGN;
                 default: s_axi_rdata <= 0;
             endcase
         end
     end
 
     // ---------------------------------------------------------------- a call
-    // IDLE, a wait until all memories have answered to the task, the decision, and the call itself.
-    localparam [3:0] IDLE = 0, DECIDE = 7, BEGIN = 8, RUN = 9, END = 10;
+    // IDLE, a wait until all memories have answered to the task, the decision, and the call itself; or ABORT to FLUSHED,
+    // in which everything but this module is reset.
+    localparam [3:0] IDLE = 0, DECIDE = 7, BEGIN = 8, RUN = 9, END = 10, ABORT = 11, FLUSHED = 15;
     reg [3:0] state;
     reg [7:0] called_command;
     localparam integer TASK_WORDS = LISTS_TASKS != 0 ? MAX_TASKS : 1;
@@ -143,6 +167,7 @@ module tsn_control #(
     end
     assign idle = state == IDLE && !is_start;
     assign done = state == END;
+    assign flushes = state >= ABORT;
 
     // ---------------------------------------------------------------- headers: a step, and two in which the memory answers
     reg [2:0] asked;  // in each of the steps
@@ -151,12 +176,12 @@ module tsn_control #(
     reg has_refused;
     wire is_good = fits[2] && is_listed && !is_another;
     always_ff @(posedge clk) begin
-        asked <= reset ? 0 : {asked[1:0], asks && has_headers};
+        asked <= units_reset ? 0 : {asked[1:0], asks && has_headers};
         beyond <= {|header[63:48], |header[47:32], |header[31:16]};
         fits <= {fits[1], beyond == 0 && 32'(header_task) < 32'(MAX_TASKS)};
         {header_task, task_of_read, asked_task} <= {header[15:0], header_task, task_of_read};
         // Without headers the task is that of the call, which is there.
-        named[TASK_BITS] <= !reset && (has_headers ? asked[2] : asks);
+        named[TASK_BITS] <= !units_reset && (has_headers ? asked[2] : asks);
         if (has_headers) named[TASK_BITS-1:0] <= is_good ? TASK_BITS'(asked_task) : 0;
         else named[TASK_BITS-1:0] <= TASK_BITS'(called_task);
         named_is_refused <= has_headers && !is_good;
@@ -186,21 +211,25 @@ module tsn_control #(
             if (state == END && is_load && status == DONE) begin
                 if (is_all) has_all <= 1;
                 else has_task <= 1;
-            end else if (state == END && status == BAD_PACKET) begin  // it may have written anywhere
+            end else if (state == END && is_load && (status == BAD_PACKET || status == ABORTED)) begin  // it may have written anywhere
                 has_all <= 0;
                 has_task <= 0;
             end
             case (state)
                 IDLE: if (is_start) state <= 1;
-                DECIDE: state <= verdict == DONE ? BEGIN : END;
-                BEGIN: state <= RUN;
-                RUN: if (units_idle) state <= END;
                 END: state <= IDLE;
-                default: state <= state + 1;
+                FLUSHED: state <= END;
+                default: begin
+                    if (is_abort && state < ABORT) state <= ABORT;
+                    else if (state == DECIDE) state <= verdict == DONE ? BEGIN : END;
+                    else if (state != RUN) state <= state + 1;
+                    else if (units_idle) state <= END;
+                end
             endcase
         end
         if (state == IDLE) {called_task, called_count, called_command} <= {task_id, count, command};
-        if (state == DECIDE) status <= verdict;
+        if (flushes) status <= ABORTED;
+        else if (state == DECIDE) status <= verdict;
         else if (state == RUN && units_idle && is_load && is_refused) status <= BAD_PACKET;
         else if (state == RUN && units_idle && has_refused && !is_load) status <= REFUSED_HEADERS;
         if (state == END && is_load && !is_all && status == DONE) loaded_task <= called_task;

@@ -102,8 +102,8 @@ class testbench {
             beat.last = i == beats - 1;
             in.write(beat);
         }
-        ap_uint<32> status = 0;
-        tsn_accelerator(in, logits, task, count, command, status);
+        ap_uint<32> status = 0, network = 0, design = 0;
+        tsn_accelerator(in, logits, task, count, command, status, network, design);
         if (status != tsn::DONE && status != tsn::BAD_PACKET) {
             if (in.size() != beats || !logits.empty()) fail("a call that is refused reads or writes");
             while (!in.empty()) in.read();

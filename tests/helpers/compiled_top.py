@@ -18,8 +18,9 @@ _WRAPPER = r"""
 extern "C" void reset() { tsn::simulation::reset(); }
 
 // One call; returns the status. `left`: beats that were not read. `words`: what came out, at most `most`.
+// `prints`: fingerprints of network and design.
 extern "C" unsigned call(unsigned command, unsigned task, unsigned count, const unsigned long long *beats,
-                         unsigned *left, unsigned *words, unsigned most, unsigned *received) {
+                         unsigned *left, unsigned *words, unsigned most, unsigned *received, unsigned *prints) {
     static hls::stream<tsn::axis64> in("s_axis");
     hls::stream<tsn::axis32> out("m_axis");
     const unsigned given = *left;
@@ -31,8 +32,10 @@ extern "C" unsigned call(unsigned command, unsigned task, unsigned count, const 
         beat.last = i == given - 1;
         in.write(beat);
     }
-    ap_uint<32> status;
-    tsn_accelerator(in, out, task, count, command, status);
+    ap_uint<32> status, network, design;
+    tsn_accelerator(in, out, task, count, command, status, network, design);
+    prints[0] = network.to_uint();
+    prints[1] = design.to_uint();
     for (*left = 0; !in.empty(); ++*left) in.read();
     for (*received = 0; !out.empty() && *received < most; ++*received) words[*received] = out.read().data.to_uint();
     return status.to_uint();
@@ -60,8 +63,10 @@ class CompiledTop:
         given = (ctypes.c_uint64 * max(1, len(beats)))(*beats)
         words = (ctypes.c_uint32 * (1 << 16))()
         left, received = ctypes.c_uint32(len(beats)), ctypes.c_uint32()
+        prints = (ctypes.c_uint32 * 2)()
         status = self.library.call(
-            command, task, count, given, ctypes.byref(left), words, len(words), ctypes.byref(received)
+            command, task, count, given, ctypes.byref(left), words, len(words), ctypes.byref(received), prints
         )
+        self.fingerprints = {"network": prints[0], "design": prints[1]}
         del beats[: len(beats) - left.value]
         return status, list(words[: received.value])

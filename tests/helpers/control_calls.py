@@ -26,13 +26,14 @@ LONGEST = 8
 
 @dataclass(frozen=True)
 class Call:
-    """Registers, the beats that wait for the call, and the cycles after which a reset ends it; 0: it ends by itself."""
+    """Registers, the beats that wait for the call, and the cycles after which a reset or an abort ends it, or 0."""
 
     command: int
     task: int
     count: int
     beats: tuple[int, ...]
     reset_after: int = 0
+    abort_after: int = 0
 
 
 @dataclass(frozen=True)
@@ -248,7 +249,10 @@ def answers_of_hls(top: CompiledTop, calls: Sequence[Call]) -> list[Answer]:
 
 def answers_of_rtl(compiled: RtlSimulation, calls: Sequence[Call], stall_percent: int, seed: int) -> list[Answer]:
     """What the RTL answers while the host writes other values into its registers, and starts it again."""
-    lines = [f"{call.task} {call.count} {call.command} {len(call.beats)} {call.reset_after}\n" for call in calls]
+    lines = [
+        f"{call.task} {call.count} {call.command} {len(call.beats)} {call.reset_after} {call.abort_after}\n"
+        for call in calls
+    ]
     write(compiled.folder / "calls.txt", f"{stall_percent} {seed} 1\n", *lines)
     write(compiled.folder / "beats.txt", *(f"{beat:x}\n" for call in calls for beat in call.beats))
     answers: list[Answer] = []
@@ -257,7 +261,10 @@ def answers_of_rtl(compiled: RtlSimulation, calls: Sequence[Call], stall_percent
         if kind == "logit":
             logits.append(tuple(values))
         elif kind == "call":
-            assert [ends for _, *ends in logits] == [["f", "0"]] * (len(logits) - 1) + [["f", "1"]] * bool(logits)
+            is_cut = values[0] == "6"  # before its last word, or behind it
+            ends = [(keep, last) for _, keep, last in logits]
+            assert ends[:-1] == [("f", "0")] * (len(ends) - 1)
+            assert ends[-1:] in ([], [("f", "1")], [("f", "0" if is_cut else "1")])
             answers.append(Answer(int(values[0]), tuple(int(value, 16) for value, *_ in logits), int(values[2])))
             logits = []
         else:

@@ -29,7 +29,7 @@ static void tick() {
 }
 
 extern "C" uint32_t bench_read(uintptr_t address) {
-    top.s_axi_control_araddr = address & 0x3F;
+    top.s_axi_control_araddr = address & 0x7F;
     top.s_axi_control_arvalid = top.s_axi_control_rready = 1;
     for (tick(); !top.s_axi_control_rvalid; tick()) top.s_axi_control_arvalid = 0;
     const uint32_t value = top.s_axi_control_rdata;
@@ -39,7 +39,7 @@ extern "C" uint32_t bench_read(uintptr_t address) {
 }
 
 extern "C" void bench_write(uintptr_t address, uint32_t value) {
-    top.s_axi_control_awaddr = address & 0x3F;
+    top.s_axi_control_awaddr = address & 0x7F;
     top.s_axi_control_wdata = value;
     top.s_axi_control_wstrb = 15;
     top.s_axi_control_awvalid = top.s_axi_control_wvalid = top.s_axi_control_bready = 1;
@@ -49,12 +49,59 @@ extern "C" void bench_write(uintptr_t address, uint32_t value) {
 }
 
 #include "tsn_driver.h"
+#include "tsn_numbers.h"
+
+#define REGISTER(name) (base + offsetof(tsn_registers_t, name))
+
+// The level and what the registers tell of it: before anything; enabled, once a call has ended; with one event enabled;
+// both acknowledged one by one; toggled back; not let out.
+static void show_interrupts(uintptr_t base) {
+    const auto show = [&] {
+        tick();
+        std::cout << int(top.TSN_INTERRUPT) << (bench_read(REGISTER(control)) >> 9 & 1) << bench_read(REGISTER(event_status)) << " ";
+    };
+    const auto call = [&] {
+        tsn_start(base, TSN_RUN, 0, 0);
+        while (tsn_wait(base, 1) == TSN_BUSY) {}
+        show();
+    };
+    call();
+    bench_write(REGISTER(interrupt_enable), 1);
+    call();
+    for (unsigned events = 1; events < 4; events++) {
+        bench_write(REGISTER(event_enable), events);
+        call();
+        bench_write(REGISTER(event_status), 1);
+        show();
+        bench_write(REGISTER(event_status), 2);
+        show();
+        bench_write(REGISTER(event_status), bench_read(REGISTER(event_status)));
+        show();
+    }
+    call();
+    bench_write(REGISTER(interrupt_enable), 0);
+    show();
+    bench_write(REGISTER(event_status), 3);
+    std::cout << "\n";
+}
+
+// A call that gets nothing: it does not end, is aborted, and has an answer.
+static void show_abort(uintptr_t base) {
+    std::cout << tsn_start(base, TSN_RUN, 0, 1) << " " << tsn_wait(base, 50) << " ";
+    tsn_abort(base);
+    std::cout << tsn_wait(base, 50) << " " << tsn_text(TSN_ABORTED) << "\n";
+}
 
 int main(int, char **argv) {
     const uintptr_t base = 0x40000000;
     for (int i = 0; i < 4; i++) tick();
     top.aresetn = 1;
     for (int i = 0; i < 4; i++) tick();
+    std::cout << tsn_check(base, TSN_NETWORK_PRINT, TSN_DESIGN_PRINT) << " "
+              << tsn_check(base, TSN_NETWORK_PRINT ^ 1, TSN_DESIGN_PRINT) << " "
+              << tsn_check(base, TSN_NETWORK_PRINT, TSN_DESIGN_PRINT ^ 1) << "\n";
+    show_interrupts(base);
+    show_abort(base);
     std::ifstream calls(argv[1]);
     for (std::string line; std::getline(calls, line);) {
         std::istringstream in(line);

@@ -31,14 +31,14 @@ def logits_of(net: PackedNetwork, task: int, x: np.ndarray) -> np.ndarray:
     return list(reference.run(net, task, x).values())[-1]
 
 
-def exported(design: Accelerator, folder: Path, clock_mhz: float = 100) -> Path:
+def exported(design: Accelerator, folder: Path, clock_mhz: float = 100, can_abort: bool = False) -> Path:
     """The part of an exported folder that the driver reads."""
     net = design.net
     (folder / "driver").mkdir(parents=True, exist_ok=True)
     (folder / "tasks").mkdir(exist_ok=True)
     shutil.copy(SOURCE, folder / "driver")
     cycles = max(unit.cycles for unit in design.units), sum(unit.cycles for unit in design.units)
-    (folder / "driver/accelerator.json").write_text(driver_json(design, clock_mhz, *cycles))
+    (folder / "driver/accelerator.json").write_text(driver_json(design, clock_mhz, *cycles, can_abort=can_abort))
     inputs = np.stack([adversarial_inputs(net, 6, seed=task) for task in range(len(net.tasks))])
     logits = np.zeros((*inputs.shape[:2], design.head.rows), np.int64)
     for task, x in enumerate(inputs):
@@ -51,9 +51,14 @@ def exported(design: Accelerator, folder: Path, clock_mhz: float = 100) -> Path:
 
 
 def board_of(
-    driver: ModuleType, design: Accelerator, folder: Path, top: Top | None = None, **options: Any
+    driver: ModuleType,
+    design: Accelerator,
+    folder: Path,
+    top: Top | None = None,
+    can_abort: bool = False,
+    **options: Any,
 ) -> tuple[Board, Any]:
     """A board with a design, and the driver on it."""
-    root = exported(design, folder)
+    root = exported(design, folder, can_abort=can_abort)
     board = Board(top or Model(design), REGISTERS)
     return board, driver.TsnAccelerator(root, board.registers, board.dma, board.allocate, **options)

@@ -273,14 +273,75 @@ def test_a_file_that_is_not_the_exported_one_is_told_before_anything_is_sent(
 
 
 def test_a_load_that_the_accelerator_refuses_is_told(driver: ModuleType, tmp_path: Path) -> None:
-    """The files are right, but those of an accelerator of another folding."""
-    design, other = (accelerator(CONV, settings(CONV, pe=pe, mask="runtime")) for pe in (1, 2))
-    root = exported(other, tmp_path)
-    board = Board(Model(design), REGISTERS)
+    """The files are right, but one of them came changed."""
+    design = accelerator(CONV, settings(CONV, mask="runtime"))
+    board, on_board = board_of(driver, design, tmp_path)
+    board.top.design ^= 1
     with pytest.raises(driver.DriverError) as caught:
-        driver.TsnAccelerator(root, board.registers, board.dma, board.allocate)
-    beats = len(other.load(0).beats)
-    assert str(caught.value) == f"task 0, load of {beats}: {driver.STATUS[4]} (status 4)"
+        on_board.set_task(1)
+    beats = len(design.load(1).beats)
+    assert str(caught.value) == f"task 1, load of {beats}: {driver.STATUS[4]} (status 4)"
+
+
+@pytest.mark.parametrize("mask", ["deep", "runtime"])
+def test_a_bitstream_of_other_files_is_refused_in_one_line(mask: str, driver: ModuleType, tmp_path: Path) -> None:
+    """Of another folding; and of another network, unless all that differs is loaded."""
+    made = accelerator(CONV, settings(CONV, mask=mask))
+    root = exported(made, tmp_path)
+    of_another = replace_a_centroid(CONV)
+    others = {"design": accelerator(CONV, settings(CONV, pe=2, mask=mask))}
+    others["network"] = accelerator(of_another, made.settings)
+    assert others["network"].design_number == made.design_number
+    for name, other in others.items():
+        board = Board(Model(other), REGISTERS)
+        if (mask, name) == ("runtime", "network"):
+            assert other.network_number == made.network_number
+            continue
+        with pytest.raises(driver.DriverError) as caught:
+            driver.TsnAccelerator(root, board.registers, board.dma, board.allocate)
+        found, wanted = (getattr(each, f"{name}_number") for each in (other, made))
+        assert str(caught.value) == (
+            f"the bitstream is of another {name}: fingerprint 0x{found:08x}, accelerator.json says 0x{wanted:08x}; "
+            "take both from the same export"
+        )
+
+
+def replace_a_centroid(net: PackedNetwork) -> PackedNetwork:
+    """The same network with one centroid one lower, or one higher."""
+    bank = net.banks[0]
+    memory = next(each for each in bank.layers if each is not None)
+    book = memory.codebooks[0].copy()
+    book[-1] += 1 if book[-1] < 0 else -1
+    changed = dataclasses.replace(memory, codebooks=(book, *memory.codebooks[1:]))
+    layers = tuple(changed if each is memory else each for each in bank.layers)
+    return dataclasses.replace(net, banks=(dataclasses.replace(bank, layers=layers), *net.banks[1:]))
+
+
+def test_after_an_abort_inferences_go_on(driver: ModuleType, tmp_path: Path) -> None:
+    design = accelerator(CONV, settings(CONV, mask="runtime"))
+    board, on_board = board_of(driver, design, tmp_path, can_abort=True, timeout_s=0.05)
+    on_board.set_task(1)
+    board.hangs.add("accelerator")
+    for message in (
+        "task 1, inference of 3: no answer within ",
+        "an earlier call failed (task 1, inference of 3: no an",
+    ):
+        with pytest.raises(driver.DriverError) as caught:
+            on_board.run(X)
+        assert str(caught.value).startswith(message)
+    assert str(caught.value).endswith("; call abort()")
+    board.hangs.clear()
+    board.top.loaded.clear()  # what the abort of a load leaves
+    on_board.abort()
+    np.testing.assert_array_equal(on_board.run(X), logits_of(CONV, 1, X))
+
+
+def test_an_accelerator_of_hls_has_no_abort(driver: ModuleType, tmp_path: Path) -> None:
+    _, on_board = board_of(driver, accelerator(CONV, settings(CONV)), tmp_path)
+    with pytest.raises(driver.DriverError) as caught:
+        on_board.abort()
+    told = "abort: what Vitis HLS makes has none, only a reset ends a call; load the bitstream again"
+    assert str(caught.value) == told
 
 
 # --------------------------------------------------------------------------------------------------- checks and figures

@@ -245,7 +245,7 @@ def test_synth_goes_on_to_a_bitstream_and_the_report_tells_of_it(ice40, tmp_path
     assert (routed["device"], routed["package"], routed["seed"]) == ("ice40-hx8k", "ct256", 1)
     assert routed["tool"].startswith("nextpnr-ice40 ")
     assert routed["fmax_mhz"] > 40  # 116 with nextpnr 0.4
-    assert routed["cells"]["SB_IO"] == 201
+    assert routed["cells"]["SB_IO"] == 204
     bitstream = (folder / "rtl" / routed["bitstream"]).read_bytes()
     assert bitstream.startswith(b"\xff\x00\x00\xff\x7e\xaa\x99\x7e")  # a comment, and the preamble of iCE40
     page = tmp_path / "report.html"

@@ -5,6 +5,7 @@ HLS, RTL, memory files, cost, search and driver render what it says, and decide 
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -36,6 +37,18 @@ class Accelerator(Design):
     def design_number(self) -> int:
         """What tells it from others; its loads begin with it."""
         return self.dataflow.number
+
+    @cached_property
+    def network_number(self) -> int:
+        """What tells its network from others, as far as it begins with it: of the memories that nothing loads.
+
+        The first 32 bits of the SHA-256 of their limbs, memory by memory, as little-endian words of 64 bits.
+        """
+        digest = hashlib.sha256()
+        for image in self.images:
+            if not image.layout.is_loaded:
+                digest.update(image.limbs.astype("<u8").tobytes())
+        return int.from_bytes(digest.digest()[:4], "big")
 
     @cached_property
     def _layouts(self) -> tuple[tuple[MemoryLayout, ...], ...]:
@@ -94,6 +107,7 @@ class Accelerator(Design):
             "MAX_TASKS": self.max_tasks,
             "LOADS_ALL": ALL_TASKS in self.loads,
             "LOADS_TASK": 0 in self.loads,
+            "NETWORK": self.network_number,
             "DESIGN": self.design_number,
             "TASK_BITS": index_bits(self.max_tasks),
             "PARAMETER_BITS": task.width_bits,

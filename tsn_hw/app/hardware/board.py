@@ -73,7 +73,7 @@ def _files(name: str, board: Board, chosen: Chosen) -> dict[str, bytes]:
         SHEET: data_sheet(made),
         "final_hw_config.json": final_config_json(made),
         "driver/accelerator.json": driver_json(
-            made, board.clock_mhz, estimate.interval_cycles, estimate.latency_cycles
+            made, board.clock_mhz, estimate.interval_cycles, estimate.latency_cycles, can_abort=True
         ),
     }
     files = {path: text.encode() for path, text in texts.items()}

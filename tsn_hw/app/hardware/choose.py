@@ -136,7 +136,7 @@ def _extra_files(chosen: Chosen, target: Target, golden: Sequence[GoldenRun]) ->
         "final_hw_config.json": final_config_json(made),
         "driver/driver.py": (TEMPLATES / "driver" / "driver.py").read_text(),
         "driver/accelerator.json": driver_json(
-            made, target.clock_mhz, estimate.interval_cycles, estimate.latency_cycles
+            made, target.clock_mhz, estimate.interval_cycles, estimate.latency_cycles, can_abort=False
         ),
         **{f"scripts/{name}": text for name, text in scripts(target).items()},
         **{f"report/{name}.json": json.dumps(values, indent=1) + "\n" for name, values in reports(estimate).items()},
