@@ -81,7 +81,7 @@ class Calls {
         set(model_.PORT(reset), 1);
         set(model_.PORT(seed), seed_++);
         set(model_.PORT(call), 0);
-        set(model_.PORT(abort), 0);
+        set(model_.PORT(aborts), 0);
         set(model_.PORT(offered), 0);
     }
 
@@ -92,7 +92,7 @@ class Calls {
         unsigned task = 0, count = 0, command = 0;
         if (!(calls_ >> task >> count >> command >> beats_of_call_ >> reset_after_ >> abort_after_)) return false;
         set(model_.PORT(call), 1);
-        set(model_.PORT(abort), 0);
+        set(model_.PORT(aborts), 0);
         set(model_.PORT(taskid), task);
         set(model_.PORT(count), count);
         set(model_.PORT(command), command);
@@ -109,7 +109,7 @@ class Calls {
     unsigned long taken() const { return taken_; }
     unsigned long reset_after() const { return reset_after_; }
     unsigned long abort_after() const { return abort_after_; }
-    void abort() { set(model_.PORT(abort), 1); }
+    void abort() { set(model_.PORT(aborts), 1); }
 
   private:
     void offer() {

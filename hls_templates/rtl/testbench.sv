@@ -19,7 +19,7 @@ module testbench;
     wire [31:0] status, cycles, logit;
     wire [3:0] keep;
     tsn_bench i_bench (
-        .clk(clk), .reset(reset), .stalls(stalls), .seed(seed), .meddles(meddles), .call(call), .abort(abort), .taskid(taskid), .count(count),
+        .clk(clk), .reset(reset), .stalls(stalls), .seed(seed), .meddles(meddles), .call(call), .aborts(abort), .taskid(taskid), .count(count),
         .command(command), .ended(ended), .status(status), .cycles(cycles), .offered(offered), .beat(beat),
         .taken(taken), .given(given), .logit(logit), .keep(keep), .last(last), .sends(sends),
         .sent(), .words(), .steps(), .stuck(stuck), .misread(misread)
