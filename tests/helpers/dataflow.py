@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tsn_hw.hardware.dataflow import Dataflow, Process
 from tsn_hw.hardware.depthwise import DepthwiseUnit
 from tsn_hw.hardware.kinds import MatrixUnit, PoolUnit
-from tsn_hw.hardware.list_unit import VECTOR_BANKS, ListUnit
+from tsn_hw.hardware.list_unit import ListUnit
 
 Step = tuple[tuple[int, ...], tuple[int, ...]]
 """Channels that one step of a loop reads, and then writes."""
@@ -53,7 +53,7 @@ def loops(graph: Dataflow, tasks: Sequence[int]) -> Loops:
         unit = graph.design.units[process.unit]
         if process.kind == "unit" and isinstance(unit, ListUnit):
             first = len(depths)
-            depths += [VECTOR_BANKS, VECTOR_BANKS, unit.result_banks, unit.result_banks]
+            depths += [unit.vector_banks, unit.vector_banks, unit.result_banks, unit.result_banks]
             by_task = [list_loops(unit, task, process, range(first, first + 4)) for task in tasks]
             found += map(list, zip(*by_task, strict=True))
         else:

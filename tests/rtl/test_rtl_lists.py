@@ -69,16 +69,22 @@ def test_a_wide_layer_takes_an_interval_of_its_lines(tmp_path):
 
 
 @needs_iverilog
-@pytest.mark.parametrize(("lines", "banks"), [(17, 2), (16, 4)])
-def test_banks_of_results_are_as_many_as_a_list_never_waits_for_and_no_more(tmp_path, lines, banks):
-    """Two are enough where a list is as long as the way of its results: 2 cycles of its memory, 14 stages, a word."""
-    weights = np.arange(20)[None] < lines
+@pytest.mark.parametrize(
+    ("columns", "lines", "vectors", "results"),
+    [(20, 17, 2, 2), (20, 16, 2, 4), (34, 17, 3, 2), (40, 17, 2, 2), (26, 16, 2, 4), (28, 16, 3, 4), (4, 2, 4, 16)],
+)
+def test_banks_are_as_many_as_a_list_never_waits_for_and_no_more(tmp_path, columns, lines, vectors, results):
+    """Two of results are enough where a list is as long as their way: 2 cycles of its memory, 14 stages, a word.
+
+    Two of vectors are where a list and a vector, two columns a cycle, differ by the 3 cycles that look a line up.
+    """
+    weights = np.arange(columns)[None] < lines
     net = linear(weights, requantization(None, channels=1), U8, head=False)
     made = accelerator(net, HardwareSettings({"head": UnitSettings(Folding(1, 2), layout="lists")}))
     (unit,) = made.matrices
-    assert (unit.steps_of(0), unit.result_banks) == (lines, banks)
-    few, many = icarus(tmp_path, made).run([RtlCall(0, adversarial_inputs(net, count)) for count in (3, 13)])
-    assert many.cycles - few.cycles == 10 * lines
+    assert (unit.steps_of(0), unit.vector_banks, unit.result_banks) == (lines, vectors, results)
+    few, many = icarus(tmp_path, made).run([RtlCall(0, adversarial_inputs(net, count)) for count in (30, 40)])
+    assert many.cycles - few.cycles == 10 * unit.cycles_of(0)
 
 
 @needs_iverilog

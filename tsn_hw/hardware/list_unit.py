@@ -19,8 +19,6 @@ from tsn_hw.hardware.memories import MIN_DEPTH, Axis, Field, Memory, MemoryLayou
 from tsn_hw.hardware.registers import Registers, Tags
 from tsn_hw.hardware.units import Parameters
 
-VECTOR_BANKS = 2
-"""Vectors that a unit with lists holds: the one that it works on, and the next."""
 RESULT_STAGES = 14
 """Stages of ``tsn_lists`` behind the entries of a line, up to the first of its results that leaves."""
 
@@ -164,15 +162,28 @@ class ListUnit(MatrixUnit):
         )
 
     @property
+    def _lengths(self) -> list[int]:
+        """Lines of the lists; of lists of any length, those wait longest that run as long as a vector arrives."""
+        return [max(self.least_lines, self.column_folds)] if self.has_room else self.list_lines.tolist()
+
+    @property
+    def vector_banks(self) -> int:
+        """Vectors that there is room for: so many that no list waits for the next one.
+
+        They are held from their first word on, until the last line of their list has been looked up.
+        """
+        after = self._words.memory.read_cycles + 1
+        held = (-(-(self.column_folds + lines + after) // max(lines, self.column_folds)) for lines in self._lengths)
+        return max(2, *held)
+
+    @property
     def result_banks(self) -> int:
         """Vectors of results that there is room for, a power of two: so many that no list waits for the way out.
 
-        They are held from the first line of their list on, until all have left. Of lists of any length those wait
-        longest that take as long as a vector arrives.
+        They are held from the first line of their list on, until all have left.
         """
-        lengths = [max(self.least_lines, self.column_folds)] if self.has_room else self.list_lines.tolist()
         after = self._words.memory.read_cycles + RESULT_STAGES + self.row_folds
-        needed = max(-(-(lines + after) // max(lines, self.column_folds)) for lines in lengths)
+        needed = max(-(-(lines + after) // max(lines, self.column_folds)) for lines in self._lengths)
         return 1 << (needed - 1).bit_length()
 
     @property
@@ -187,7 +198,7 @@ class ListUnit(MatrixUnit):
 
     @property
     def banks(self) -> Parameters:
-        return {"VECTOR_BANKS": VECTOR_BANKS, "RESULT_BANKS": self.result_banks}
+        return {"VECTOR_BANKS": self.vector_banks, "RESULT_BANKS": self.result_banks}
 
     def _word_layouts(self, tasks: Axis) -> list[MemoryLayout]:
         _, codebook, *_ = super()._word_layouts(tasks)
@@ -238,7 +249,7 @@ class ListUnit(MatrixUnit):
     def buffers(self) -> list[Memory]:
         """Also a copy of the vectors for every lane, and the results, those of each channel of a word by themselves."""
         source = self.sources[0]
-        vectors, results = VECTOR_BANKS << index_bits(self.column_folds), self.result_banks << self.place_bits
+        vectors, results = self.vector_banks << index_bits(self.column_folds), self.result_banks << self.place_bits
         return [
             *super().buffers,
             Memory(self.name, "vector", vectors, self.simd * source.bits, self.lanes, writable=True),
