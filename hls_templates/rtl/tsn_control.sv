@@ -157,11 +157,12 @@ module tsn_control #(
     wire is_missing = (LOADS_ALL != 0 && !has_all) || (LOADS_TASK != 0 && !has_task);
     always_ff @(posedge clk) has_headers <= called_command[6:0] == RUN_TASKS_CALL[6:0];
     assign wants_classes = called_command[7];
+    wire is_run = called_command[6:0] == 0;
     reg [31:0] verdict;
     always_comb begin
         if (is_load) verdict = (is_all ? LOADS_ALL != 0 : LOADS_TASK != 0 && is_known) ? DONE : UNKNOWN_TASK;
         else if (has_headers) verdict = is_missing ? NOT_LOADED : DONE;
-        else if (called_command[6:0] != 0) verdict = UNKNOWN_COMMAND;
+        else if (!is_run) verdict = UNKNOWN_COMMAND;
         else if (!is_known) verdict = UNKNOWN_TASK;
         else verdict = is_missing || is_another ? NOT_LOADED : DONE;
     end

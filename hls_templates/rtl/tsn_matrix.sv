@@ -99,6 +99,7 @@ module tsn_matrix #(
     reg [WORDS_ADDRESS-1:0] words_address;
     reg is_known;  // the task of the vector
     reg is_first, is_last, is_first_row, is_last_row;  // what both say
+    reg [END:ROW+1] done;  // stages behind the last product that hold results
     reg is_free;  // the last stage, for the few who decide; `enable` has thousands of readers
     wire enable = !m_valid || m_ready, may_step = is_free || m_ready;
     wire is_read = is_first_row || DEPTHWISE != 0;
@@ -195,7 +196,6 @@ module tsn_matrix #(
     // ---------------------------------------------------------------- what is in which stage
     reg [ROW:1] valid, first, last;
     reg [SCALE:1] first_row;
-    reg [END:ROW+1] done;
     reg [REGION_BITS-1:0] region0;
     reg [READ*REGION_BITS-1:0] regions;  // of stages 1 to READ, the last in the highest bits
     reg [TASK_BITS-1:0] task0;

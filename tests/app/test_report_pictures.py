@@ -37,7 +37,7 @@ def test_every_pixel_of_a_map_has_the_colour_of_the_owner(deep: Path) -> None:
 
 def test_a_map_of_readers_goes_from_white_to_blue(deep: Path) -> None:
     net = artifact.load(deep / "net.tsn")
-    layer = next(layer for layer in layer_maps(net) if layer.bank == 1)
+    layer = next(layer for layer in layer_maps(net) if layer.bank == 0)
     pixels = pixels_of(readers_picture(layer, 2))
     scale = pixels.shape[0] // layer.readers.shape[0]
     for readers, color in ((0, WHITE), (2, BLUE)):

@@ -97,8 +97,8 @@ def test_stalls_are_at_random_and_a_seed_repeats_them(tmp_path):
         ),
         (
             "rtl/tsn_control.sv",
-            "RUN: if (units_idle)",
-            "RUN: if (1)",
+            "else if (units_idle)",
+            "else if (1)",
             "RTL simulation: 4 of 20 beats were taken",
         ),
         (

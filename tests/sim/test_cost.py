@@ -103,7 +103,9 @@ def test_one_layer_by_hand() -> None:
     words, books, scales = 24 * (4 + 1), 16 * 8, 4 * unit.scales.bits
     assert (layer.weight_bits, layer.act_bits, layer.integer.macs) == (8, 8, 24)
     assert layer.integer.flops == pytest.approx(2 * 24 / 9)
-    assert layer.integer.parameter_bits == words + books + scales + (1 + 1 + 6)
+    assert layer.integer.parameter_bits == words + books + scales + (
+        1 + 1 + 6 + 3
+    )  # the task: used, region, shift, classes
     assert layer.integer.activation_bits == 6 * 8 + 4 * 32
     assert layer.integer.on_chip_bits == words + scales + 24 * 8
     assert layer.integer.arithmetic_pj == pytest.approx(24 * (0.2 + 0.03 * unit.scales.accumulator_bits / 8))
