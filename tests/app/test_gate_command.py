@@ -10,6 +10,7 @@ import pytest
 from sim import Gate, Simulator
 from tests.app.conftest import Say
 from tests.helpers.tiny_run import TINY, copied_run
+from tsn_hw.app.learning.gate import measure_gate
 from tsn_hw.app.learning.runs import RunFolder
 from tsn_hw.core import artifact
 
@@ -38,6 +39,13 @@ def test_gates_are_told_beside_the_accuracies_of_tasks(run: Path, say: Say) -> N
     assert "gates: " in text
     assert "\ngates " in say("show", run / "gated.tsn")[1]
     assert "\ngates " not in say("show", run / "net.tsn")[1]
+
+
+def test_fewer_than_twenty_inputs_are_not_named_together(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tsn_hw.app.learning.gate.TOGETHER", 121)
+    data = measure_gate(artifact.load(run / "gated.tsn"), RunFolder(run).stream).data
+    assert {entry["named_together_percent"] for entry in data["tasks"]} == {None}
+    assert data["mean"]["named_together_percent"] is None
 
 
 def test_the_task_and_the_class_of_every_input_of_a_file_are_named(run: Path, say: Say) -> None:

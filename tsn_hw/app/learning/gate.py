@@ -62,7 +62,8 @@ def measure_gate(net: PackedNetwork, stream: TaskStream) -> CommandResult:
     sizes = capacity(net)
     columns = list(found[0])
     rows: list[list[Any]] = [list(entry.values()) for entry in found]
-    mean = {name: float(np.mean([entry[name] for entry in found])) for name in columns[2:]}
+    known = {name: [entry[name] for entry in found if entry[name] is not None] for name in columns[2:]}
+    mean = {name: float(np.mean(values)) if values else None for name, values in known.items()}
     rows.append(["mean", None, *mean.values()])
     header = ["task", "test inputs", "task given %", "task named %", f"by {TOGETHER} %", "right with the named task %"]
     told = f"gates: {sizes.gates_percent:.2f} % of the float32 body"
@@ -71,7 +72,7 @@ def measure_gate(net: PackedNetwork, stream: TaskStream) -> CommandResult:
 
 
 def _measured(net: PackedNetwork, gate: Gate, number: int, data: TaskData) -> dict[str, Any]:
-    """Test accuracies in percent of one task."""
+    """Test accuracies in percent of one task; None where it has too few inputs to be named together."""
     x = integers(data.x_test, net.input)
     scores = gate(x)
     named, together = (named_task(scores, count) == number for count in (1, TOGETHER))
@@ -81,6 +82,6 @@ def _measured(net: PackedNetwork, gate: Gate, number: int, data: TaskData) -> di
         "inputs": len(x),
         "given_percent": 100 * float(right.mean()),
         "named_percent": 100 * float(named.mean()),
-        "named_together_percent": 100 * float(together.mean()) if len(together) else float("nan"),
+        "named_together_percent": 100 * float(together.mean()) if len(together) else None,
         "right_percent": 100 * float((named & right).mean()),
     }
