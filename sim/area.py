@@ -13,14 +13,14 @@ from pathlib import Path
 
 from sim.devices import Device, Family
 from sim.memories import place
-from tsn_hw.core.errors import SettingsError, brief, shown
+from tsn_hw.core.errors import FoldingError, SettingsError, brief, shown
 from tsn_hw.core.files import StrPath
 from tsn_hw.core.layers import INPUT
 from tsn_hw.core.records import build, read_json
 from tsn_hw.hardware.design import BUS_BITS, Design
 from tsn_hw.hardware.memories import MIN_DEPTH
 from tsn_hw.hardware.registers import Tags, distinct_bits
-from tsn_hw.hardware.units import SHIFT_BITS, Unit
+from tsn_hw.hardware.units import SHIFT_BITS, Products, Unit
 
 OWN_FILE = Path(__file__).with_name("coefficients.json")
 FORMAT = "tsn-hw coefficients 3"
@@ -123,13 +123,13 @@ def model_of(device: Device, coefficients: Coefficients) -> AreaModel:
 def unit_logic(design: Design, unit: Unit, device: Device, model: AreaModel) -> Logic:
     """The logic of a unit of an accelerator on a part."""
     given = features(design, unit, device)
-    dsp = sum(count * dsps_of(a, b, device.family) for count, a, b in unit.products if in_dsp(a, b, device))
+    dsp = sum(_dsps(unit, products, device) for products in unit.products)
     return Logic(_total(model.lut, given), _total(model.ff, given), dsp)
 
 
 def features(design: Design, unit: Unit, device: Device) -> Features:
     """The features of a unit; those of products depend on whether the part has DSPs for them."""
-    in_luts = [(count, a, b) for count, a, b in unit.products if not in_dsp(a, b, device)]
+    in_luts = [products[:3] for products in unit.products if not _uses_dsp(products, device)]
     stages = shifter_stages(design, unit)
     own = unit.registers(Tags(design.max_tasks, stages))
     port_bits, (row_bits, waiting) = _port_bits(design, unit), _row_bits(design, unit)
@@ -220,6 +220,23 @@ def shifter_stages(design: Design, unit: Unit) -> int:
 def in_dsp(a: int, b: int, device: Device) -> bool:
     """Whether a product of factors of these widths goes into DSPs."""
     return device.capacities.dsp > 0 and a + b >= device.family.dsp_product_bits
+
+
+def _uses_dsp(products: Products, device: Device) -> bool:
+    return products.multiplier != "lut" and in_dsp(products.first_bits, products.second_bits, device)
+
+
+def _dsps(unit: Unit, products: Products, device: Device) -> int:
+    """DSPs of some products; FoldingError where two of them do not fit one."""
+    count, a, b, multiplier = products
+    needed = dsps_of(a, b, device.family) if _uses_dsp(products, device) else 0
+    if multiplier == "packed" and needed != 1:
+        there = " x ".join(map(str, device.family.dsp_bits)) if device.capacities.dsp else "none"
+        raise FoldingError(
+            f"layer {unit.name!r}: multiplier='packed' takes DSPs of {a} x {b} bits, {device.name} has {there}; "
+            "choose 'auto' or 'lut'"
+        )
+    return count * needed
 
 
 def dsps_of(a: int, b: int, family: Family) -> int:

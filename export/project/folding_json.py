@@ -5,15 +5,15 @@
     {
      "Defaults": {"PE": 1, "ram_style": "auto", "mask_mode": "deep"},
      "fc1": {"PE": 4, "SIMD": 8, "ram_style": "block", "mask_mode": "deep"},
-     "fc2": {"PE": 4, "SIMD": 4, "layout": "lists", "lines": 2000},
+     "fc2": {"PE": 4, "SIMD": 4, "layout": "lists", "lines": 2000, "multiplier": "lut"},
      "max_tasks": 8,
      "max_banks": 2
     }
 
-A unit takes from "Defaults" what it does not say; "SIMD", "layout" and "lines" are for units with weights. Where
-neither gives a value, "ram_style" is auto, "mask_mode" deep, "layout" dense, and the room for what is to come, such as
-"max_tasks" or "lines", 0 (no more than there is); parallelism has no such value: nothing becomes 1 x 1 unasked. Whether
-it divides a layer is the pipeline's to say.
+A unit takes from "Defaults" what it does not say; "SIMD", "layout", "lines" and "multiplier" are for units with
+weights. Where neither gives a value, "ram_style" and "multiplier" are auto, "mask_mode" deep, "layout" dense, and the
+room for what is to come, such as "max_tasks" or "lines", 0 (no more than there is); parallelism has no such value:
+nothing becomes 1 x 1 unasked. Whether it divides a layer is the pipeline's to say.
 """
 
 from __future__ import annotations
@@ -28,7 +28,16 @@ from tsn_hw.core.layers import Weighted
 from tsn_hw.core.network import PackedNetwork
 from tsn_hw.core.records import Bounds, build, convert, parse_json
 from tsn_hw.hardware.accelerator import Accelerator
-from tsn_hw.hardware.folding import ROOM, Folding, HardwareSettings, Layout, MaskMode, RamStyle, UnitSettings
+from tsn_hw.hardware.folding import (
+    ROOM,
+    Folding,
+    HardwareSettings,
+    Layout,
+    MaskMode,
+    Multiplier,
+    RamStyle,
+    UnitSettings,
+)
 from tsn_hw.hardware.pipeline import unit_names
 from tsn_hw.hardware.units import ActivationStream
 
@@ -48,6 +57,7 @@ class _Entry:
     mask_mode: MaskMode | None = None
     layout: Layout | None = None
     lines: Annotated[int, Bounds(0, 2**31 - 1)] | None = None
+    multiplier: Multiplier | None = None
     computed: Any = None
 
 
@@ -118,6 +128,8 @@ def _folding_of(settings: HardwareSettings, net: PackedNetwork) -> dict[str, Any
         entries[name] = parallel | {"ram_style": unit.ram_style, "mask_mode": unit.mask}
         if unit.layout != "dense":
             entries[name] |= {"layout": unit.layout, "lines": unit.lines}
+        if unit.multiplier != "auto":
+            entries[name] |= {"multiplier": unit.multiplier}
     return entries | {key: getattr(settings, key) for key in ROOM}
 
 
@@ -133,7 +145,10 @@ def _unit(own: _Entry, defaults: _Entry, where: str, has_weights: bool) -> UnitS
     lines = own.lines or defaults.lines or 0
     if lines and layout == "dense":
         raise FoldingError(f"{where}: lines={lines}: is for layout 'lists'")
-    return UnitSettings(Folding(pe, simd), mask or "deep", style or "auto", layout, lines)
+    if own.multiplier is not None and not has_weights:
+        raise FoldingError(f"{where}: multiplier is for layers with weights")
+    multiplier = (own.multiplier or defaults.multiplier or "auto") if has_weights else "auto"
+    return UnitSettings(Folding(pe, simd), mask or "deep", style or "auto", layout, lines, multiplier)
 
 
 def _text(entries: Mapping[str, Any]) -> str:

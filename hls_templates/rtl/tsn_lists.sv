@@ -32,6 +32,7 @@ module tsn_lists #(
     parameter integer VECTOR_BANKS = 2,
     parameter integer RESULT_BANKS = 2,
     parameter integer CENTROID_BITS = 1,
+    parameter integer MULTIPLIER = 0,  // of words and activations: 0 the tool's choice, 1 of LUTs
     parameter integer READ_CYCLES = 2,  // of words, and PART: see tsn_memory
     parameter integer WORDS_PART = 1,
     parameter integer ACCUMULATOR_BITS = 1,
@@ -246,7 +247,7 @@ module tsn_lists #(
             wire signed [PRODUCT_BITS-1:0] product;
             /* verilator lint_on UNUSEDSIGNAL */
             reg signed [ACCUMULATOR_BITS-1:0] sum;
-            tsn_multiply #(.FIRST_BITS(FACTOR_BITS), .SECOND_BITS(CENTROID_BITS), .FACTORS_HELD(0)) i_product (
+            tsn_multiply #(.FIRST_BITS(FACTOR_BITS), .SECOND_BITS(CENTROID_BITS), .FACTORS_HELD(0), .IN_LUTS(32'(MULTIPLIER == 1))) i_product (
                 .clk(clk), .enable(1'b1), .first(factor), .second(centroid), .product(product)
             );
             always_ff @(posedge clk) begin

@@ -27,6 +27,7 @@ module tsn_matrix #(
     parameter integer READ_CYCLES = 2,  // of words and masks, and PART of each: see tsn_memory
     parameter integer WORDS_PART = 1,
     parameter integer MASK_PART = 1,
+    parameter integer MULTIPLIER = 0,  // of words and activations: 0 the tool's choice, 1 of LUTs, 2 one for rows p and p + 1
     parameter integer DEPTHWISE = 0,  // row p reads activation p of a word, SIMD is 1, and no vector is held
     parameter integer ACCUMULATOR_BITS = 1,
     parameter integer MULTIPLIER_BITS = 0,
@@ -249,6 +250,8 @@ module tsn_matrix #(
     localparam integer GROUPS = (SIMD + 3) / 4;
     wire [REGION_BITS-1:0] region = regions[(READ-1)*REGION_BITS+:REGION_BITS];
     localparam integer CODEBOOK_BITS = CODEBOOKS > 1 ? REGION_BITS + WORD_BITS : WORD_BITS;
+    wire [LANES*CENTROID_BITS-1:0] centroids;
+    wire [LANES*PRODUCT_BITS-1:0] lane_products;
     genvar p, s, g;
     generate
         for (p = 0; p < PE; p = p + 1) begin : g_row
@@ -282,10 +285,27 @@ module tsn_matrix #(
                         wire signed [FACTOR_BITS-1:0] factor;
                         if (INPUT_SIGNED != 0) assign factor = vector[PLACE*INPUT_BITS+:INPUT_BITS];
                         else assign factor = {1'b0, vector[PLACE*INPUT_BITS+:INPUT_BITS]};
-                        tsn_multiply #(.FIRST_BITS(FACTOR_BITS), .SECOND_BITS(CENTROID_BITS)) i_product (
-                            .clk(clk), .enable(enable), .first(factor), .second(centroid),
-                            .product(products[s*PRODUCT_BITS+:PRODUCT_BITS])
-                        );
+                        assign centroids[LANE*CENTROID_BITS+:CENTROID_BITS] = centroid;
+                        assign products[s*PRODUCT_BITS+:PRODUCT_BITS] = lane_products[LANE*PRODUCT_BITS+:PRODUCT_BITS];
+                        if (MULTIPLIER != 2) begin : g_own
+                            tsn_multiply #(
+                                .FIRST_BITS(FACTOR_BITS), .SECOND_BITS(CENTROID_BITS), .IN_LUTS(32'(MULTIPLIER == 1))
+                            ) i_product (
+                                .clk(clk), .enable(enable), .first(factor), .second(centroid),
+                                .product(lane_products[LANE*PRODUCT_BITS+:PRODUCT_BITS])
+                            );
+                        end else if (p % 2 == 0) begin : g_pair_of_rows
+                            tsn_multiply_pair #(
+                                .SHARED_BITS(FACTOR_BITS), .BITS(CENTROID_BITS), .LOW_BITS(INPUT_BITS + CENTROID_BITS)
+                            ) i_products (
+                                .clk(clk), .enable(enable), .shared(factor), .first(centroid),
+                                .second(centroids[(LANE+SIMD)*CENTROID_BITS+:CENTROID_BITS]),
+                                .first_product(lane_products[LANE*PRODUCT_BITS+:PRODUCT_BITS]),
+                                .second_product(lane_products[(LANE+SIMD)*PRODUCT_BITS+:PRODUCT_BITS])
+                            );
+                        end else begin : g_other
+                            wire unused_factor = &{1'b0, factor};
+                        end
                     end else begin : g_nothing
                         assign products[s*PRODUCT_BITS+:PRODUCT_BITS] = 0;
                     end
@@ -330,5 +350,5 @@ module tsn_matrix #(
             );
         end
     endgenerate
-    wire unused_named = &{1'b0, go, coming, parameters, region};
+    wire unused_named = &{1'b0, go, coming, parameters, region, centroids};
 endmodule

@@ -1,10 +1,11 @@
 // The product of two signed numbers, in 2 steps of `enable` with FACTORS_HELD, which holds the factors in registers first,
 // else in one. Multipliers of FPGAs have such registers themselves; yosys does not use those of an ECP5, so that the macro
-// TSN_ECP5 names the multiplier.
+// TSN_ECP5 names the multiplier. With IN_LUTS there is none.
 module tsn_multiply #(
     parameter integer FIRST_BITS = 1,
     parameter integer SECOND_BITS = 1,
-    parameter integer FACTORS_HELD = 1
+    parameter integer FACTORS_HELD = 1,
+    parameter integer IN_LUTS = 0
 ) (
     input wire clk,
     input wire enable,
@@ -18,7 +19,11 @@ module tsn_multiply #(
     localparam integer IS_MULTIPLIER = 0;
 `endif
     generate
-        if (IS_MULTIPLIER != 0) begin : g_multiplier
+        if (IN_LUTS != 0) begin : g_luts
+            tsn_multiply_lut #(.FIRST_BITS(FIRST_BITS), .SECOND_BITS(SECOND_BITS), .FACTORS_HELD(FACTORS_HELD)) i_product (
+                .clk(clk), .enable(enable), .first(first), .second(second), .product(product)
+            );
+        end else if (IS_MULTIPLIER != 0) begin : g_multiplier
             wire signed [17:0] a = 18'(first), b = 18'(second);
             wire [35:0] p;
             assign product = p[FIRST_BITS+SECOND_BITS-1:0];

@@ -6,6 +6,7 @@
 #ifndef TSN_LISTS_HPP
 #define TSN_LISTS_HPP
 
+#include "multiply.hpp"
 #include "requantize.hpp"
 #include "simulation.hpp"
 
@@ -119,7 +120,7 @@ lines:
             const int low = int(column % T::SIMD) * T::INPUT_BITS;
             const typename types::input_t x = ap_uint<T::INPUT_BITS>(part.range(low + T::INPUT_BITS - 1, low));
             const typename types::accumulator_t before = is_first ? typename types::accumulator_t(0) : accumulators[lane];
-            accumulators[lane] = before + decode<T::CENTROID_BITS>(codebook, list.first_centroid, word, is_used) * x;
+            accumulators[lane] = before + product<T, T::MULTIPLIER>(decode<T::CENTROID_BITS>(codebook, list.first_centroid, word, is_used), x);
             if (row == T::PE - 1) begins[team] = is_last;
             if (is_last) ended.range(T::ACCUMULATOR_BITS * (row + 1) - 1, T::ACCUMULATOR_BITS * row) = accumulators[lane];
         }

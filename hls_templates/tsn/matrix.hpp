@@ -2,6 +2,7 @@
 #ifndef TSN_MATRIX_HPP
 #define TSN_MATRIX_HPP
 
+#include "multiply.hpp"
 #include "requantize.hpp"
 #include "simulation.hpp"
 
@@ -63,6 +64,18 @@ inferences:
 #pragma HLS ARRAY_PARTITION variable=mask_line type=complete
             read_line(words, first_line + line, word_line);
             if (T::HAS_MASK) read_line(mask, slot * lines + line, mask_line);
+            typename product_types<T>::centroid_t centroids[T::PE * T::SIMD];
+            typename product_types<T>::product_t products[T::PE * T::SIMD];
+#pragma HLS ARRAY_PARTITION variable=centroids type=complete
+#pragma HLS ARRAY_PARTITION variable=products type=complete
+        words:
+            for (int lane = 0; lane < T::PE * T::SIMD; lane++) {
+#pragma HLS UNROLL
+                const unsigned word = field<T::WORD_BITS>(word_line, lane * T::WORD_BITS).to_uint();
+                const bool is_used = !T::HAS_MASK || field<1>(mask_line, lane) != 0;
+                centroids[lane] = decode<T::CENTROID_BITS>(codebook, first_centroid, word, is_used);
+            }
+            line_products<T, T::MULTIPLIER>::find(centroids, activations, products);
         rows:
             for (int p = 0; p < T::PE; p++) {
 #pragma HLS UNROLL
@@ -70,10 +83,7 @@ inferences:
             columns:
                 for (int s = 0; s < T::SIMD; s++) {
 #pragma HLS UNROLL
-                    const int lane = p * T::SIMD + s;
-                    const unsigned word = field<T::WORD_BITS>(word_line, lane * T::WORD_BITS).to_uint();
-                    const bool is_used = !T::HAS_MASK || field<1>(mask_line, lane) != 0;
-                    sum += decode<T::CENTROID_BITS>(codebook, first_centroid, word, is_used) * activations[T::DEPTHWISE ? p : s];
+                    sum += products[p * T::SIMD + s];
                 }
                 accumulators[p] = sum;
             }

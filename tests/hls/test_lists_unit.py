@@ -149,7 +149,7 @@ class Unit:
             "ROW_FOLDS": shape.row_folds, "COLUMN_FOLDS": shape.column_folds, "END_BITS": shape.simd.bit_length(),
             "GAP_BITS": shape.gap_bits, "WORD_BITS": shape.word_bits, "REGION_BITS": region_bits,
             "CLASS_BITS": 0,
-            "CENTROID_BITS": CENTROID, "PLACE_BITS": self.place_bits, "LINE_BITS": line_bits,
+            "CENTROID_BITS": CENTROID, "MULTIPLIER": 1, "PLACE_BITS": self.place_bits, "LINE_BITS": line_bits,
             "ACCUMULATOR_BITS": ACCUMULATOR, "MULTIPLIER_BITS": MULTIPLIER, "OFFSET_BITS": OFFSET, "VALUE_BITS": 48,
         }  # fmt: skip
         flags = {"INPUT_SIGNED": shape.input[1], "OUTPUT_SIGNED": shape.output[1], "IS_LOADED": shape.is_loaded}

@@ -79,7 +79,8 @@ def test_units_without_weights_have_pe_alone() -> None:
         ('{"Defaults": 3}', "f.json: 'Defaults': must be a table, found int"),
         (
             '{"Defaults": {"pe": 1}}',
-            "f.json: 'Defaults': unknown key 'pe'; known are PE, SIMD, ram_style, mask_mode, layout, lines, computed",
+            "f.json: 'Defaults': unknown key 'pe'; known are PE, SIMD, ram_style, mask_mode, layout, lines, "
+            "multiplier, computed",
         ),
         ('{"fc0": {"PE": "4"}}', "f.json: layer 'fc0': PE = '4': must be a whole number"),
         ('{"fc0": {"PE": true}}', "f.json: layer 'fc0': PE = True: must be a whole number"),

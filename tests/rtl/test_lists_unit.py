@@ -22,6 +22,7 @@ SOURCES = (
     "tsn_codebook",
     "tsn_requantize",
     "tsn_multiply",
+    "tsn_multiply_lut",
     "tsn_sum",
 )
 WORD_BITS, CENTROID_BITS, MULTIPLIER_BITS, OFFSET_BITS, SHIFT = 3, 6, 7, 14, 7

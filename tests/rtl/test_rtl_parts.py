@@ -1,4 +1,4 @@
-"""Deep memories in parts side by side, and the multiplier that RTL names for ECP5: the same integers."""
+"""Deep memories in parts side by side, and multipliers of ECP5 and of LUTs: the same integers."""
 
 import subprocess
 from dataclasses import replace
@@ -63,7 +63,7 @@ module bench;
     reg signed [63:0] numbers[0:{count}-1][0:1];
     integer i, sent = 0;
     always #5 clk = !clk;
-    tsn_multiply #(.FIRST_BITS({first}), .SECOND_BITS({second}), .FACTORS_HELD({held})) unit (
+    tsn_multiply #(.FIRST_BITS({first}), .SECOND_BITS({second}), .FACTORS_HELD({held}), .IN_LUTS({in_luts})) unit (
         .clk(clk), .enable(enable), .first(first), .second(second), .product(product)
     );
     initial begin
@@ -85,17 +85,17 @@ endmodule
 
 @needs_iverilog
 @pytest.mark.parametrize(("first", "second", "held"), [(9, 8, 1), (18, 18, 1), (18, 12, 0), (2, 2, 1), (24, 9, 0)])
-def test_the_multiplier_of_ecp5_gives_the_products_of_the_portable_one(tmp_path, first, second, held):
+def test_the_multipliers_of_ecp5_and_of_luts_give_the_products_of_the_portable_one(tmp_path, first, second, held):
     rng = np.random.default_rng(first)
     ends = [[a, b] for a in (-(1 << first - 1), (1 << first - 1) - 1, 0, -1) for b in (-(1 << second - 1), 1, 0)]
     numbers = ends + [
         [int(rng.integers(-(1 << bits - 1), 1 << bits - 1)) for bits in (first, second)] for _ in range(60)
     ]
     lines = "\n".join(f"        numbers[{i}][{j}] = {n};" for i, pair in enumerate(numbers) for j, n in enumerate(pair))
-    bench = BENCH.format(first=first, second=second, held=held, count=len(numbers), numbers=lines)
-    (tmp_path / "bench.sv").write_text(MULTIPLIER + bench)
-    for macro in ((), ("-DTSN_ECP5",)):
-        sources = ["bench.sv", str(RTL / "tsn_multiply.sv")]
+    sources = ["bench.sv", str(RTL / "tsn_multiply.sv"), str(RTL / "tsn_multiply_lut.sv")]
+    for macro, in_luts in (((), 0), (("-DTSN_ECP5",), 0), ((), 1), (("-DTSN_ECP5",), 1)):
+        bench = BENCH.format(first=first, second=second, held=held, in_luts=in_luts, count=len(numbers), numbers=lines)
+        (tmp_path / "bench.sv").write_text(MULTIPLIER + bench)
         subprocess.run(
             ["iverilog", "-g2012", *macro, "-s", "bench", "-o", "bench.vvp", *sources], cwd=tmp_path, check=True
         )

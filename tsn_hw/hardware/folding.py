@@ -16,6 +16,7 @@ from tsn_hw.core.records import exact
 
 MaskMode = Literal["deep", "runtime", "none"]
 Layout = Literal["dense", "lists"]
+Multiplier = Literal["auto", "lut", "packed"]
 RamStyle = Literal["auto", "block", "distributed", "ultra"]
 ROOM = {"max_tasks": 4096, "max_banks": 4096, "code_bits": 8, "max_classes": 2**20}
 """The most that there may be room for: as many as a file may have."""
@@ -43,6 +44,8 @@ class UnitSettings:
     ram_style: what the words and masks are stored in, in FINN's terms.
     layout: of the words of a unit with weights: "dense", a word at every place and masks; or "lists" of the weights
     that each task uses, so that no cycle goes to the others.
+    multiplier: what multiplies words and activations: "auto", a multiplier for every product, of what the synthesis
+    tool chooses; "lut", LUTs alone; "packed", a DSP for the products of two rows with the same activation.
     lines: lines that the lists have room for, those of all tasks together; with mask "runtime", of one. 0: as many as
     there are.
     """
@@ -52,6 +55,7 @@ class UnitSettings:
     ram_style: RamStyle = "auto"
     layout: Layout = "dense"
     lines: int = 0
+    multiplier: Multiplier = "auto"
 
 
 @dataclass(frozen=True)

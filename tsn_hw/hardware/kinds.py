@@ -5,20 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tsn_hw.core.arithmetic import Ints
+from tsn_hw.core.errors import FoldingError
 from tsn_hw.core.memory import index_bits
 from tsn_hw.core.network import BankLayer
 from tsn_hw.core.parts import UNUSED
+from tsn_hw.hardware.folding import Multiplier
 from tsn_hw.hardware.lists import RowLengths
 from tsn_hw.hardware.memories import MIN_DEPTH, Axis, Field, MemoryLayout
 from tsn_hw.hardware.registers import Registers, Tags, distinct_bits
-from tsn_hw.hardware.units import SHIFT_BITS, Parameters, RequantizationWidths, Unit
+from tsn_hw.hardware.units import SHIFT_BITS, Parameters, Products, RequantizationWidths, Unit
 from tsn_hw.hardware.window import Window
+
+MULTIPLIERS: tuple[Multiplier, ...] = get_args(Multiplier)
+"""What multiplies, in the order in which modules number it."""
 
 
 @dataclass(frozen=True)
@@ -114,14 +119,25 @@ class MatrixUnit(Unit):
             "REGION_BITS": index_bits(self.regions),
             "CLASS_BITS": self.class_bits,
             "CENTROID_BITS": self.centroid_bits,
+            "MULTIPLIER": MULTIPLIERS.index(self.settings.multiplier),
             "HAS_MASK": self.settings.mask != "none",
             "DEPTHWISE": self.by_part,
         }
 
     @property
-    def products(self) -> list[tuple[int, int, int]]:
-        source = self.sources[0]
-        return [(self.lanes, source.bits + (not source.signed), self.centroid_bits), *super().products]
+    def factor_bits(self) -> int:
+        """Width of an activation as a signed number."""
+        return self.sources[0].bits + (not self.sources[0].signed)
+
+    @property
+    def products(self) -> list[Products]:
+        own, multiplier = Products(self.lanes, self.factor_bits, self.centroid_bits), self.settings.multiplier
+        if (
+            multiplier == "packed"
+        ):  # two weights beside one another, the lower one below as many bits as its product takes
+            packed_bits = self.sources[0].bits + 2 * self.centroid_bits + 1
+            own = Products(self.lanes // 2, packed_bits, self.factor_bits)
+        return [own._replace(multiplier=multiplier), *super().products]
 
     def read_cycles(self, tasks: int) -> int:
         """Cycles until words and masks are there."""
@@ -132,8 +148,8 @@ class MatrixUnit(Unit):
         return 2 * distinct_bits(self.pe * self.scales.offset_bits, tasks * self.row_folds)
 
     def registers(self, tags: Tags) -> Registers:
-        _, factor_bits, centroid_bits = self.products[0]
-        product_bits, sum_bits = factor_bits + centroid_bits, self.scales.accumulator_bits
+        centroid_bits = self.centroid_bits
+        product_bits, sum_bits = self.factor_bits + centroid_bits, self.scales.accumulator_bits
         read, word = self.read_cycles(tags.tasks), self.input_lanes * self.sources[0].bits
         row = read + 6  # the stage in which the sum of a row is
         delays = 2 * row + (row - 2) * (1 + tags.task_bits) + read * index_bits(self.regions)
@@ -143,10 +159,11 @@ class MatrixUnit(Unit):
         fours = -(-self.simd // 4) * min(sum_bits, product_bits + 2) if self.simd > 2 else 0
         row_sum = min(sum_bits, product_bits + (self.simd - 1).bit_length())
         waiting = 0 if self.simd > 1 else 2 * self.pe * min(sum_bits, product_bits)  # of one product, no sum is made
+        pairs_held = self.lanes // 2 * (self.factor_bits + 2) if self.settings.multiplier == "packed" else 0
         return Registers(
             delays=delays + waiting + (0 if is_held else (read + 1) * word),
             vectors=(read + 2) * word if is_held else 0,
-            lanes=self.lanes * centroid_bits + self.pe * (pairs + fours),
+            lanes=pairs_held + self.lanes * centroid_bits + self.pe * (pairs + fours),
             sums=self.pe * (pairs + fours + sum_bits),
             accumulators=self.pe * (sum_bits + row_sum),
         )
@@ -205,6 +222,13 @@ class MatrixUnit(Unit):
 
     def check_layout(self) -> None:
         """Refuse settings that its layout cannot have."""
+        where = f"layer {self.name!r}: multiplier='packed'"
+        if self.settings.multiplier == "packed" and self.by_part:
+            raise FoldingError(f"{where}: rows of a depthwise convolution share no activation; choose 'auto' or 'lut'")
+        if self.settings.multiplier == "packed" and self.pe % 2:
+            raise FoldingError(
+                f"{where}: is for two rows at a time, but pe={self.pe}; choose an even pe, 'auto' or 'lut'"
+            )
 
     def _prefixes(self, memory: BankLayer) -> NDArray[Any]:
         """The owner of every weight; 0 where there is none, and in heads, whose words are codes alone."""

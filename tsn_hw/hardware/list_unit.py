@@ -41,6 +41,10 @@ class ListUnit(MatrixUnit):
         simd, where = self.simd, f"layer {self.name!r}: layout='lists'"
         if simd & simd - 1:
             raise FoldingError(f"{where}: simd={simd}, must be a power of two")
+        if self.settings.multiplier == "packed":
+            raise FoldingError(
+                f"{where}: multiplier='packed', but its lanes share no activation; choose 'auto' or 'lut'"
+            )
         if self.settings.mask == "none":
             raise FoldingError(f"{where}: mask='none' is for a dense unit; choose 'deep' or 'runtime'")
         if self.has_room and not self.settings.lines:
@@ -144,7 +148,7 @@ class ListUnit(MatrixUnit):
         return super().loops + 1
 
     def registers(self, tags: Tags) -> Registers:
-        _, _, centroid_bits = self.products[0]
+        centroid_bits = self.centroid_bits
         read, sum_bits, columns = self.read_cycles(tags.tasks), self.scales.accumulator_bits, index_bits(self.columns)
         part = (self.simd - 1).bit_length()
         delays = (

@@ -32,13 +32,13 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from tsn_hw.core.arithmetic import Ints
 from tsn_hw.core.layers import Shape
-from tsn_hw.hardware.folding import UnitSettings
+from tsn_hw.hardware.folding import Multiplier, UnitSettings
 from tsn_hw.hardware.memories import MIN_DEPTH, Axis, Field, Loading, Memory, MemoryKind, MemoryLayout
 from tsn_hw.hardware.registers import Registers, Tags
 from tsn_hw.hardware.window import Window
@@ -95,6 +95,15 @@ class RequantizationWidths:
     def bits(self) -> int:
         """Multiplier and offset of one channel."""
         return self.multiplier_bits + self.offset_bits
+
+
+class Products(NamedTuple):
+    """So many products a cycle, each of two signed factors of so many bits, and what makes them."""
+
+    per_cycle: int
+    first_bits: int
+    second_bits: int
+    multiplier: Multiplier = "auto"
 
 
 Parameters = Mapping[str, int | str]
@@ -269,14 +278,14 @@ class Unit(ABC):
         return Registers(delays=self.scales.bits + tags.shift_bits, sums=sums, accumulators=sums)
 
     @property
-    def products(self) -> list[tuple[int, int, int]]:
-        """(how many, bits of a factor, bits of the other) of the products that it computes in a cycle.
+    def products(self) -> list[Products]:
+        """The products that it computes in a cycle.
 
         Factors are signed: an activation without a sign has a bit more.
         """
         if self.scales is None or not self.scales.multiplier_bits:
             return []
-        return [(self.pe, self.scales.accumulator_bits, self.scales.multiplier_bits)]
+        return [Products(self.pe, self.scales.accumulator_bits, self.scales.multiplier_bits)]
 
     def layouts(self, tasks: int) -> tuple[MemoryLayout, ...]:
         """What its memories look like, with room for so many tasks."""
