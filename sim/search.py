@@ -12,12 +12,13 @@ largest of these shares is small.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import get_args
 
 import numpy as np
 
-from sim.area import AreaModel, Coefficients, model_of, read_coefficients, shifts
+from sim.area import AreaModel, Coefficients, dsps_of, in_dsp, model_of, read_coefficients, shifts
 from sim.devices import Device
 from sim.memories import is_shallow
 from sim.resources import (
@@ -36,13 +37,16 @@ from tsn_hw.core.arithmetic import Ints
 from tsn_hw.core.errors import FoldingError, SettingsError
 from tsn_hw.core.network import PackedNetwork
 from tsn_hw.hardware.accelerator import Accelerator
-from tsn_hw.hardware.folding import Folding, HardwareSettings, Layout, MaskMode, UnitSettings, divisors
+from tsn_hw.hardware.folding import Folding, HardwareSettings, Layout, MaskMode, Multiplier, UnitSettings, divisors
 from tsn_hw.hardware.list_unit import ListUnit
 from tsn_hw.hardware.memories import Memory
 from tsn_hw.hardware.pipeline import accelerator, refold, refold_unit, unit_names
 from tsn_hw.hardware.units import LINES, ActivationStream, Unit
 
+_Tried = tuple[tuple[Layout, ...], tuple[Multiplier, ...]]
+"""Layouts and multipliers that a search tries in every unit with weights."""
 KEPT = 100
+DSP = RESOURCES.index("dsp")
 MAX_WORD_BITS = 2048
 """Widest word of a stream that is tried: a converter holds one of either side, and Vitis HLS has at most 4,096 bits."""
 
@@ -59,13 +63,15 @@ class Found:
 class SearchLimits:
     """What a design may take of every resource of a part, its clock (the part's), and the area model (ours).
 
-    layouts: those of words that are tried in every unit; all unless given.
+    layouts: those of words that are tried in every unit; all unless given. multipliers: what may multiply; others than
+    "auto" are tried only where nothing but DSPs keeps a design from being faster, or from the target.
     """
 
     percent: float = 80.0
     clock_mhz: float | None = None
     coefficients: Coefficients | None = None
     layouts: tuple[Layout, ...] = get_args(Layout)
+    multipliers: tuple[Multiplier, ...] = get_args(Multiplier)
 
     def __post_init__(self) -> None:
         if not 0 < self.percent <= 100:
@@ -92,9 +98,34 @@ def search_folding(
     units = dict.fromkeys(unit_names(net), UnitSettings(Folding(1), mask))
     design = accelerator(net, HardwareSettings(units, max_tasks))
     coefficients, clock_mhz = limits.coefficients or read_coefficients(), clock_of(device, limits.clock_mhz)
-    options = _all_options(design, device, coefficients, limits.layouts)
+    options = _all_options(design, device, coefficients, (limits.layouts, ("auto",)))
     problem = _Problem(design, device, coefficients, clock_mhz, limits.percent, options)
-    return _fastest(problem) if target_fps is None else _smallest(problem, target_fps)
+    found = _attempt(problem, target_fps)
+    if limits.multipliers != ("auto",) and _waits_for_dsps(problem, found, target_fps):
+        options = _all_options(design, device, coefficients, (limits.layouts, limits.multipliers))
+        better = _attempt(replace(problem, options=options), target_fps)
+        found = better if isinstance(better, Found) else found
+    if isinstance(found, FoldingError):
+        raise found
+    return found
+
+
+def _attempt(problem: _Problem, target_fps: float | None) -> Found | FoldingError:
+    """The design of a problem, or why there is none."""
+    try:
+        return _fastest(problem) if target_fps is None else _smallest(problem, target_fps)
+    except FoldingError as error:
+        return error
+
+
+def _waits_for_dsps(problem: _Problem, found: Found | FoldingError, target_fps: float | None) -> bool:
+    """Whether there would be a design, or a faster one where no rate is asked for, if the part had DSPs without end."""
+    if not problem.capacities[DSP] or (isinstance(found, Found) and target_fps is not None):
+        return False
+    free = _attempt(replace(problem, counts_dsps=False), target_fps)
+    if isinstance(found, FoldingError) or isinstance(free, FoldingError):
+        return isinstance(free, Found)
+    return free.estimate.interval_cycles < found.estimate.interval_cycles
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +155,7 @@ class _Problem:
     clock_mhz: float
     limit_percent: float
     options: tuple[_Options, ...]
+    counts_dsps: bool = True
 
     @property
     def capacities(self) -> Ints:
@@ -132,7 +164,9 @@ class _Problem:
     @property
     def budget(self) -> Ints:
         """Counts that a design may take."""
-        return np.array([int(count * self.limit_percent / 100) for count in self.capacities], np.int64)
+        found = np.array([int(count * self.limit_percent / 100) for count in self.capacities], np.int64)
+        found[DSP] = found[DSP] if self.counts_dsps else np.iinfo(np.int64).max // 2
+        return found
 
     @property
     def least_cycles(self) -> tuple[int, str]:
@@ -260,7 +294,7 @@ def _nothing_fits(problem: _Problem, cycles: int, wish: str) -> FoldingError:
 
 
 def _all_options(
-    design: Accelerator, device: Device, coefficients: Coefficients, layouts: tuple[Layout, ...]
+    design: Accelerator, device: Device, coefficients: Coefficients, tried: _Tried
 ) -> tuple[_Options, ...]:
     """Options of every unit; units that differ in nothing but their name and place share the work."""
     model, fifos = model_of(device, coefficients), design.join_fifos
@@ -270,7 +304,7 @@ def _all_options(
         own = fifos.get(unit.number, ())
         key = replace(unit, number=0, name="", layers=(), inputs=()), shifts(design, unit), own
         if key not in known:
-            known[key] = _options_of(design, unit, device, (model, layouts), own)
+            known[key] = _options_of(design, unit, device, (model, tried), own)
         found.append(replace(known[key], unit=unit.name))
     return tuple(found)
 
@@ -279,13 +313,13 @@ def _options_of(
     design: Accelerator,
     unit: Unit,
     device: Device,
-    tried: tuple[AreaModel, tuple[Layout, ...]],
+    modelled: tuple[AreaModel, _Tried],
     fifos: tuple[Memory, ...],
 ) -> _Options:
-    """The options of a unit, with an area model and the layouts that are tried."""
-    model, layouts = tried
+    """The options of a unit, with an area model, and layouts and multipliers that are tried."""
+    model, tried = modelled
     settings, cycles, counts = [], [], []
-    for own in settings_to_try(design, unit, device, layouts):
+    for own in settings_to_try(design, unit, device, *tried):
         folded = refold_unit(unit, own)
         estimate = estimate_unit(design, folded, device, model, _folded_fifos(fifos, own.folding.pe))
         settings.append(own)
@@ -296,9 +330,13 @@ def _options_of(
 
 
 def settings_to_try(
-    design: Accelerator, unit: Unit, device: Device, layouts: tuple[Layout, ...] = get_args(Layout)
+    design: Accelerator,
+    unit: Unit,
+    device: Device,
+    layouts: tuple[Layout, ...] = get_args(Layout),
+    multipliers: tuple[Multiplier, ...] = ("auto",),
 ) -> list[UnitSettings]:
-    """Every legal folding of a unit, with every layout and type of memory that its words and masks may be of.
+    """Every legal folding of a unit, with every layout, multiplier and type of memory that its words may be of.
 
     LUTs only where they need no further LUTs to choose among them, because those would slow the clock.
     """
@@ -317,7 +355,26 @@ def settings_to_try(
         memories = refold_unit(unit, in_luts).layouts(design.max_tasks)
         if all(is_shallow(layout.memory, device.family) for layout in memories if layout.kind in LINES):
             found.append(in_luts)
-    return found
+    if multipliers == ("auto",):
+        return found
+    return [one for own in found for one in _with_multipliers(unit, own, device, multipliers)]
+
+
+def _with_multipliers(
+    unit: Unit, own: UnitSettings, device: Device, multipliers: tuple[Multiplier, ...]
+) -> Iterator[UnitSettings]:
+    """Settings with every multiplier that takes fewer DSPs of the part than one for every product."""
+    for multiplier in multipliers:
+        chosen = replace(own, multiplier=multiplier)
+        made = refold_unit(unit, chosen)
+        _, first_bits, second_bits, _ = refold_unit(unit, own).products[0]
+        is_legal = multiplier == "auto" or in_dsp(first_bits, second_bits, device)
+        if multiplier == "packed" and is_legal:
+            _, first_bits, second_bits, _ = made.products[0]
+            is_dense = own.layout == "dense" and not made.by_part and made.pe % 2 == 0
+            is_legal = is_dense and dsps_of(first_bits, second_bits, device.family) == 1
+        if is_legal:
+            yield chosen
 
 
 def _lists_to_try(design: Accelerator, unit: Unit, foldings: list[Folding]) -> list[UnitSettings]:

@@ -66,14 +66,15 @@ def test_the_fastest_and_the_smallest_design_are_those_of_brute_force(net: Packe
         fits = (counts <= np.array(capacities(on).counts)).all(axis=1)
         if not fits.any():
             with pytest.raises(FoldingError, match="no folding fits 100 % of it even at the lowest rate"):
-                search_folding(net, on, limits=SearchLimits(100))
+                search_folding(net, on, limits=SearchLimits(100, multipliers=("auto",)))
             continue
         best = int(cycles[fits].min())
         smallest = float(area(counts[fits & (cycles <= best)], on).min())
-        fastest = search_folding(net, on, limits=SearchLimits(100))
+        fastest = search_folding(net, on, limits=SearchLimits(100, multipliers=("auto",)))
         assert found_cycles_and_area(fastest, on) == (best, pytest.approx(smallest))
         slow = int(np.median(cycles[fits]))
         relaxed = search_folding(net, on, target_fps=1e8 / slow, limits=SearchLimits(100, clock_mhz=100))
+        assert {own.multiplier for own in relaxed.accelerator.settings.units.values()} == {"auto"}
         smallest = float(area(counts[fits & (cycles <= slow)], on).min())
         assert found_cycles_and_area(relaxed, on)[1] == pytest.approx(smallest)
         assert relaxed.estimate.interval_cycles <= slow
@@ -91,10 +92,25 @@ def test_what_is_found_is_legal_and_within_the_limit() -> None:
 
 
 def test_a_lower_limit_gives_a_slower_design() -> None:
-    wide, narrow = (search_folding(MLP, part(dsp=8), limits=SearchLimits(limit)) for limit in (100, 50))
+    limits = (SearchLimits(limit, multipliers=("auto",)) for limit in (100, 50))
+    wide, narrow = (search_folding(MLP, part(dsp=8), limits=limit) for limit in limits)
     assert wide.estimate.resources.dsp <= 8
     assert narrow.estimate.resources.dsp <= 4
     assert wide.estimate.interval_cycles < narrow.estimate.interval_cycles
+
+
+def test_where_dsps_alone_are_few_products_are_made_of_luts_or_packed() -> None:
+    few = part(dsp=8)
+    plain = search_folding(MLP, few, limits=SearchLimits(100, multipliers=("auto",)))
+    found, plenty = (search_folding(MLP, on, limits=SearchLimits(100)) for on in (few, part()))
+    assert found.estimate.interval_cycles < plain.estimate.interval_cycles
+    assert found.estimate == estimate_resources(found.accelerator, few)
+    assert accelerator(MLP, found.accelerator.settings) == found.accelerator  # the settings are legal
+    assert found.estimate.resources.dsp <= 8
+    assert {own.multiplier for own in plenty.accelerator.settings.units.values()} == {"auto"}
+    rate = 0.9 * plain.estimate.inferences_per_second
+    relaxed = search_folding(MLP, few, target_fps=rate, limits=SearchLimits(100))
+    assert {own.multiplier for own in relaxed.accelerator.settings.units.values()} == {"auto"}
 
 
 def test_masks_may_be_those_of_the_task_alone() -> None:
