@@ -14,7 +14,7 @@ from export.rtl.simulation import RtlCall
 from export.rtl.synthesis import synthesize
 from sim.area import dsps_of, model_of, read_coefficients, unit_logic
 from sim.devices import device, devices
-from tests.helpers.hls import assert_equal_integers, needs_compiler
+from tests.helpers.hls import ap_types, assert_equal_integers, needs_compiler
 from tests.helpers.images import settings
 from tests.helpers.networks import Recipe, adversarial_inputs, random_network
 from tests.helpers.rtl_designs import different_integers, icarus, needs_iverilog
@@ -108,6 +108,11 @@ def test_no_integer_and_no_cycle_depends_on_what_multiplies(tmp_path, multiplier
     plain = icarus(tmp_path / "plain", made(recipe, ("auto",), layouts)).run(calls, 40, seed=7)
     assert [result.cycles for result in results] == [result.cycles for result in plain]
     assert_equal_integers(design, 3)
+
+
+@needs_compiler
+def test_the_vendors_integer_types_multiply_alike():
+    assert_equal_integers(made(NET, ("packed", "lut")), 3, ap_types())
 
 
 @needs_yosys

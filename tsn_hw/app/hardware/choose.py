@@ -243,10 +243,11 @@ def unit_table(made: Accelerator, estimate: Estimate) -> Table:
     for unit, estimated in zip(made.units, estimate.units, strict=True):
         own = unit.settings
         masks = own.mask if own.layout == "dense" else f"lists{', runtime' * (own.mask == 'runtime')}"
-        stored = (own.folding.simd, own.ram_style, masks) if unit.has_words else (None, None, None)
+        words: list[Value] = [own.folding.simd, own.ram_style, masks, own.multiplier]
+        stored = words if unit.has_words else [None] * len(words)
         rows.append([unit.name, own.folding.pe, *stored, unit.cycles, *_counts(estimated.resources)])
-    rows.append(["all", None, None, None, None, estimate.interval_cycles, *_counts(estimate.resources)])
-    header = ["unit", "PE", "SIMD", "memory", "masks", "cycles", "LUT", "FF", "BRAM", "URAM", "DSP"]
+    rows.append(["all", *[None] * 5, estimate.interval_cycles, *_counts(estimate.resources)])
+    header = ["unit", "PE", "SIMD", "memory", "masks", "multiplier", "cycles", "LUT", "FF", "BRAM", "URAM", "DSP"]
     return Table.of_rows(header, rows, "Units")
 
 
