@@ -64,8 +64,9 @@ class KilledError(Exception):
         replace(TINY, epochs=4),
         replace(TINY, epochs=4, ramp=0.7),
         replace(TINY, epochs=4, schedule="plateau", patience=1),
+        replace(TINY, epochs=4, schedule="one_cycle"),
     ],
-    ids=["cosine", "ramp", "plateau"],
+    ids=["cosine", "ramp", "plateau", "one_cycle"],
 )
 def test_a_fit_that_is_stopped_and_resumed_ends_bitwise_where_it_would_have_ended(
     settings: TrainSettings, stop_after: int

@@ -179,6 +179,14 @@ def test_the_cosine_schedule_falls_from_step_to_step_and_never_stops_early(losse
     assert rates(settings) == pytest.approx([0.04 * (1 + math.cos(math.pi * step / 30)) for step in steps])
 
 
+def test_one_cycle_rises_for_three_tenths_of_the_steps_and_falls_to_zero(losses: Callable[..., None]) -> None:
+    losses(1.0)
+    seen = rates(TrainSettings(epochs=10, batch=32, schedule="one_cycle", lr=0.08))
+    steps = [3 * epoch + 2 for epoch in range(10)]
+    rising = [0.0032 + 0.0384 * (1 - math.cos(math.pi * step / 9)) for step in steps[:3]]
+    assert seen == pytest.approx(rising + [0.04 * (1 + math.cos(math.pi * (step - 9) / 21)) for step in steps[3:]])
+
+
 @pytest.mark.parametrize(
     ("policy", "kept"),
     [("constant", [0.2, 0.2, 0.2]), ("equal_remaining", [1 / 3, 1 / 2, 1.0]), ("per_layer", [0.2, 0.2, 0.2])],

@@ -216,8 +216,9 @@ class TrainSettings:
     """Samples of a training step."""
     lr: float = 4e-3
     """Learning rate at the start."""
-    schedule: Literal["plateau", "cosine"] = "cosine"
-    """``cosine`` lowers the learning rate over ``epochs``; ``plateau`` where the validation loss stands still."""
+    schedule: Literal["plateau", "cosine", "one_cycle"] = "cosine"
+    """``cosine`` lowers the learning rate over ``epochs``; ``one_cycle`` raises it to ``lr`` before, over three tenths
+    of them; ``plateau`` lowers it where the validation loss stands still."""
     patience: int = 6
     """Of ``plateau``: epochs without a better validation loss before the learning rate falls."""
     decay: float = 0.5

@@ -28,6 +28,8 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Parameters of glibc's mallopt."""
 FEWEST_DECIDING = 100
 """Validation images on which accuracies are compared; of fewer, one is more than a percentage point."""
+WARM_UP, WARM_UP_FROM = 0.3, 0.04
+"""Of ``one_cycle``: the share of the steps in which the learning rate rises, and the share of it that it rises from."""
 
 
 def seed_of(*parts: object) -> int:
@@ -288,10 +290,18 @@ def evaluate(model: Interpreter, task: int, x: Tensor, y: Tensor) -> Evaluation:
 
 def _set_lr(state: Fit, done: float) -> None:
     """``done``: share of all steps that are behind."""
-    settings = state.settings
-    lr = state.lr if settings.schedule == "plateau" else settings.lr * (1 + math.cos(math.pi * done)) / 2
+    lr = state.lr if state.settings.schedule == "plateau" else _rate(state.settings, done)
     for group in state.optimizer.param_groups:
         group["lr"] = lr
+
+
+def _rate(settings: TrainSettings, done: float) -> float:
+    """Learning rate of a schedule that follows the steps alone."""
+    if settings.schedule != "one_cycle":
+        return settings.lr * (1 + math.cos(math.pi * done)) / 2
+    if done < WARM_UP:
+        return settings.lr * (WARM_UP_FROM + (1 - WARM_UP_FROM) * (1 - math.cos(math.pi * done / WARM_UP)) / 2)
+    return settings.lr * (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP))) / 2
 
 
 def _ramp(model: SubnetModel, task: int, progress: float) -> None:
