@@ -138,6 +138,18 @@ def test_files_of_one_s_own_count(net: Path, cost: Cost, tmp_path: Path) -> None
     assert theirs["hardware"]["resources"]["lut"] > ours["hardware"]["resources"]["lut"] + 5000
 
 
+def test_where_dsps_are_few_the_search_may_choose_what_multiplies(net: Path, cost: Cost, tmp_path: Path) -> None:
+    (tmp_path / "few.toml").write_text("[device.xc7z020]\ndsp = 24\n")
+    chosen, cycles = [], []
+    for options in ((), ("--multiplier", "auto")):
+        shared = ("--device", "xc7z020", "--device-file", tmp_path / "few.toml", "--save-folding", tmp_path / "f.json")
+        cycles.append(json.loads(cost(net, *shared, *options, "--json"))["hardware"]["interval_cycles"])
+        chosen.append(set(re.findall(r'"multiplier": "(\w+)"', (tmp_path / "f.json").read_text())))
+    assert chosen[0] & {"lut", "packed"}
+    assert not chosen[1]
+    assert cycles[0] < cycles[1]
+
+
 def test_operations_are_counted_as_asked(net: Path, cost: Cost) -> None:
     nine, ten, skipped = (
         json.loads(cost(net, "--json", *options))["operations"]["integer"]

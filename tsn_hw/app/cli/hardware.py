@@ -54,6 +54,9 @@ class AcceleratorOptions:
     layout: Literal["dense", "lists", "auto"] | None = None
     """auto: in every layer the better of both, as without this option; dense: a word at every place; lists: of the used
     weights, so that no cycle goes to others"""
+    multiplier: Literal["auto", "any"] | None = None
+    """auto: one for every product, of what the synthesis tool chooses; any, as without this option: where DSPs limit
+    the design, also of LUTs, or one DSP for two products"""
     max_tasks: Annotated[int | None, whole(1, 1024)] = None
     """room for so many tasks (default: those of the network)"""
 

@@ -25,7 +25,7 @@ from tsn_hw.core.arithmetic import Ints
 from tsn_hw.core.errors import FoldingError, SettingsError
 from tsn_hw.core.network import PackedNetwork
 from tsn_hw.hardware.accelerator import Accelerator
-from tsn_hw.hardware.folding import Layout, MaskMode
+from tsn_hw.hardware.folding import Layout, MaskMode, Multiplier
 from tsn_hw.hardware.pipeline import accelerator
 
 GOLDEN_INPUTS = 8
@@ -39,7 +39,7 @@ class HardwareRequest:
 
     folding: a file that says everything about the units; otherwise the folding is searched for: the smallest that
     makes ``target_fps`` inferences a second, or the fastest. layout: of the words of all units, or "auto": in every
-    unit the one with which the search finds that.
+    unit the one with which the search finds that. multiplier: "any" lets the search choose what multiplies.
     """
 
     platform: Platform
@@ -50,6 +50,7 @@ class HardwareRequest:
     max_tasks: int = 0
     limit_percent: float = 80.0
     layout: Layout | Literal["auto"] = "auto"
+    multiplier: Literal["auto", "any"] = "any"
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,7 @@ def _searched(net: PackedNetwork, request: HardwareRequest) -> Found:
                 request.clock_mhz,
                 request.platform.coefficients,
                 get_args(Layout) if request.layout == "auto" else (request.layout,),
+                get_args(Multiplier) if request.multiplier == "any" else (request.multiplier,),
             ),
         )
     except FoldingError as error:
