@@ -1,7 +1,8 @@
 // The logits of some inferences, ROWS each, as beats of 32 bits; TLAST on the last one of a call. `said`, when an inference
 // begins: whether its header named no task that there is, and the classes of its task. Refused, all of its logits are the
 // lowest number. With `wants_classes` an inference is one beat: the class with the largest logit, of equal ones the first;
-// refused, it is -1. That beat waits in a register, while the logits of the next inference arrive.
+// refused, it is -1. A logit is compared one cycle after it was taken, with its sign turned, as numbers without one are
+// compared in a shorter path. The beat waits in a register, while the logits of the next inference arrive.
 module tsn_output #(
     parameter integer ROWS = 1,
     parameter integer CLASS_BITS = 1,
@@ -26,22 +27,23 @@ module tsn_output #(
 );
     localparam integer ROW_BITS = ROWS > 1 ? $clog2(ROWS) : 1;
     reg [31:0] inferences;  // that are still to come
-    reg [ROW_BITS-1:0] row, largest_row;
-    reg [31:0] largest, told;
+    reg [ROW_BITS-1:0] row, arrived_row, largest_row;
+    reg [31:0] arrived, largest, told;
+    reg has_arrived, is_first, is_of_class, has_ended, ends_refused, ends_call;  // of the logit that is compared
     reg has_told, told_is_last, is_over;
     wire is_refused, is_said;
     wire [CLASS_BITS-1:0] classes;
     wire unused = is_said;  // before anything of the inference arrives
     wire is_last = row == ROW_BITS'(ROWS - 1);
-    wire is_largest = row == 0 || ($signed(s_data) > $signed(largest) && CLASS_BITS'(row) < classes);
+    wire is_largest = is_first || (is_of_class && arrived > largest);
     wire take = s_valid && s_ready;
     assign leaves = take && is_last;
-    assign s_ready = m_axis_tready || (wants_classes && !(is_last && has_told));
+    assign s_ready = wants_classes ? !(is_last && (has_ended || (has_told && !m_axis_tready))) : m_axis_tready;
     assign m_axis_tvalid = wants_classes ? has_told : s_valid;
     assign m_axis_tdata = wants_classes ? told : is_refused ? 32'h80000000 : s_data;
     assign m_axis_tkeep = 4'hF;
     assign m_axis_tlast = wants_classes ? told_is_last : is_last && inferences == 1;
-    assign idle = is_over && !has_told;
+    assign idle = is_over && !has_arrived && !has_told;
     tsn_slots #(.WIDTH(CLASS_BITS + 1), .SLOTS(SLOTS)) i_said (
         .clk(clk), .reset(reset), .said(said), .take(leaves), .is_there(is_said), .data({is_refused, classes})
     );
@@ -50,9 +52,11 @@ module tsn_output #(
             inferences <= 0;
             row <= 0;
             is_over <= 1;
-            has_told <= 0;
+            {has_arrived, has_ended, has_told} <= 0;
         end else begin
-            has_told <= wants_classes && (leaves || (has_told && !m_axis_tready));
+            has_arrived <= wants_classes && take;
+            has_ended <= wants_classes && leaves;
+            has_told <= has_ended || (has_told && !m_axis_tready);
             if (begin_call) begin
                 inferences <= count;
                 is_over <= count == 0;
@@ -64,10 +68,14 @@ module tsn_output #(
                 end
             end
         end
-        if (take && is_largest) {largest, largest_row} <= {s_data, row};
-        if (leaves) begin
-            told <= is_refused ? 32'hFFFFFFFF : is_largest ? 32'(row) : 32'(largest_row);
-            told_is_last <= inferences == 1;
+        if (take) begin
+            {arrived, arrived_row, is_first} <= {!s_data[31], s_data[30:0], row, row == 0};
+            {is_of_class, ends_refused, ends_call} <= {CLASS_BITS'(row) < classes, is_refused, inferences == 1};
+        end
+        if (has_arrived && is_largest) {largest, largest_row} <= {arrived, arrived_row};
+        if (has_ended) begin
+            told <= ends_refused ? 32'hFFFFFFFF : is_largest ? 32'(arrived_row) : 32'(largest_row);
+            told_is_last <= ends_call;
         end
     end
 endmodule

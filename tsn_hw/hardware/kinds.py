@@ -130,13 +130,15 @@ class MatrixUnit(Unit):
         return self.sources[0].bits + (not self.sources[0].signed)
 
     @property
+    def wide_bits(self) -> int:
+        """Width of two weights as one factor, the lower one below as many bits as its product takes."""
+        return self.sources[0].bits + 2 * self.centroid_bits + 1
+
+    @property
     def products(self) -> list[Products]:
         own, multiplier = Products(self.lanes, self.factor_bits, self.centroid_bits), self.settings.multiplier
-        if (
-            multiplier == "packed"
-        ):  # two weights beside one another, the lower one below as many bits as its product takes
-            packed_bits = self.sources[0].bits + 2 * self.centroid_bits + 1
-            own = Products(self.lanes // 2, packed_bits, self.factor_bits)
+        if multiplier == "packed":
+            own = Products(self.lanes // 2, self.wide_bits, self.factor_bits)
         return [own._replace(multiplier=multiplier), *super().products]
 
     def read_cycles(self, tasks: int) -> int:
@@ -146,6 +148,17 @@ class MatrixUnit(Unit):
     def offset_delays(self, tasks: int) -> int:
         """Registers of offsets that wait for their products, two behind that of the memory."""
         return 2 * distinct_bits(self.pe * self.scales.offset_bits, tasks * self.row_folds)
+
+    def _held_for_products(self) -> tuple[int, int]:
+        """Bits of registers in front of what multiplies that a DSP of one product has itself, and of sums there.
+
+        The halves of a product of LUTs; of a pair the activation, both weights and two flags, and its wide factor.
+        """
+        if self.settings.multiplier == "lut":
+            return self.lanes * (2 * self.factor_bits + self.centroid_bits), 0
+        if self.settings.multiplier == "packed":
+            return self.lanes // 2 * (self.factor_bits + 2 * self.centroid_bits + 2), self.lanes // 2 * self.wide_bits
+        return 0, 0
 
     def registers(self, tags: Tags) -> Registers:
         centroid_bits = self.centroid_bits
@@ -159,12 +172,12 @@ class MatrixUnit(Unit):
         fours = -(-self.simd // 4) * min(sum_bits, product_bits + 2) if self.simd > 2 else 0
         row_sum = min(sum_bits, product_bits + (self.simd - 1).bit_length())
         waiting = 0 if self.simd > 1 else 2 * self.pe * min(sum_bits, product_bits)  # of one product, no sum is made
-        pairs_held = self.lanes // 2 * (self.factor_bits + 2) if self.settings.multiplier == "packed" else 0
+        held, added = self._held_for_products()
         return Registers(
             delays=delays + waiting + (0 if is_held else (read + 1) * word),
             vectors=(read + 2) * word if is_held else 0,
-            lanes=pairs_held + self.lanes * centroid_bits + self.pe * (pairs + fours),
-            sums=self.pe * (pairs + fours + sum_bits),
+            lanes=held + self.lanes * centroid_bits + self.pe * (pairs + fours),
+            sums=added + self.pe * (pairs + fours + sum_bits),
             accumulators=self.pe * (sum_bits + row_sum),
         )
 
