@@ -226,17 +226,21 @@ def _uses_dsp(products: Products, device: Device) -> bool:
     return products.multiplier != "lut" and in_dsp(products.first_bits, products.second_bits, device)
 
 
+def fits_a_dsp(products: Products, device: Device) -> bool:
+    """Whether each of these products takes one DSP and no more."""
+    return _uses_dsp(products, device) and dsps_of(products.first_bits, products.second_bits, device.family) == 1
+
+
 def _dsps(unit: Unit, products: Products, device: Device) -> int:
     """DSPs of some products; FoldingError where two of them do not fit one."""
     count, a, b, multiplier = products
-    needed = dsps_of(a, b, device.family) if _uses_dsp(products, device) else 0
-    if multiplier == "packed" and needed != 1:
+    if multiplier == "packed" and not fits_a_dsp(products, device):
         there = " x ".join(map(str, device.family.dsp_bits)) if device.capacities.dsp else "none"
         raise FoldingError(
             f"layer {unit.name!r}: multiplier='packed' takes DSPs of {a} x {b} bits, {device.name} has {there}; "
             "choose 'auto' or 'lut'"
         )
-    return count * needed
+    return count * dsps_of(a, b, device.family) if _uses_dsp(products, device) else 0
 
 
 def dsps_of(a: int, b: int, family: Family) -> int:

@@ -18,7 +18,7 @@ from typing import get_args
 
 import numpy as np
 
-from sim.area import AreaModel, Coefficients, dsps_of, in_dsp, model_of, read_coefficients, shifts
+from sim.area import AreaModel, Coefficients, fits_a_dsp, in_dsp, model_of, read_coefficients, shifts
 from sim.devices import Device
 from sim.memories import is_shallow
 from sim.resources import (
@@ -38,6 +38,7 @@ from tsn_hw.core.errors import FoldingError, SettingsError
 from tsn_hw.core.network import PackedNetwork
 from tsn_hw.hardware.accelerator import Accelerator
 from tsn_hw.hardware.folding import Folding, HardwareSettings, Layout, MaskMode, Multiplier, UnitSettings, divisors
+from tsn_hw.hardware.kinds import MatrixUnit
 from tsn_hw.hardware.list_unit import ListUnit
 from tsn_hw.hardware.memories import Memory
 from tsn_hw.hardware.pipeline import accelerator, refold, refold_unit, unit_names
@@ -344,7 +345,7 @@ def settings_to_try(
     foldings = [
         Folding(pe, simd) for pe in _narrow(unit.rows, unit.output) for simd in _narrow(unit.most_simd, unit.sources[0])
     ]
-    if not unit.has_words:
+    if not isinstance(unit, MatrixUnit):
         return [UnitSettings(folding, mask) for folding in foldings]
     found = _lists_to_try(design, unit, foldings) if "lists" in layouts else []
     for folding in foldings if "dense" in layouts else ():
@@ -361,18 +362,18 @@ def settings_to_try(
 
 
 def _with_multipliers(
-    unit: Unit, own: UnitSettings, device: Device, multipliers: tuple[Multiplier, ...]
+    unit: MatrixUnit, own: UnitSettings, device: Device, multipliers: tuple[Multiplier, ...]
 ) -> Iterator[UnitSettings]:
     """Settings with every multiplier that takes fewer DSPs of the part than one for every product."""
+    plain = refold_unit(unit, own)
+    takes_dsps = in_dsp(plain.products[0].first_bits, plain.products[0].second_bits, device)
     for multiplier in multipliers:
         chosen = replace(own, multiplier=multiplier)
-        made = refold_unit(unit, chosen)
-        _, first_bits, second_bits, _ = refold_unit(unit, own).products[0]
-        is_legal = multiplier == "auto" or in_dsp(first_bits, second_bits, device)
-        if multiplier == "packed" and is_legal:
-            _, first_bits, second_bits, _ = made.products[0]
-            is_dense = own.layout == "dense" and not made.by_part and made.pe % 2 == 0
-            is_legal = is_dense and dsps_of(first_bits, second_bits, device.family) == 1
+        if multiplier == "packed":
+            pair = refold_unit(unit, chosen).products[0]
+            is_legal = takes_dsps and not plain.unpaired and fits_a_dsp(pair, device)
+        else:
+            is_legal = multiplier == "auto" or takes_dsps
         if is_legal:
             yield chosen
 

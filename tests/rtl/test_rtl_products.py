@@ -130,7 +130,7 @@ def test_a_packed_unit_takes_half_the_dsps_and_one_of_luts_none(tmp_path):
     ("pe", "layout", "message"),
     [
         (3, "dense", "multiplier='packed': is for two rows at a time, but pe=3; choose an even pe, 'auto' or 'lut'"),
-        (2, "lists", "layout='lists': multiplier='packed', but its lanes share no activation; choose 'auto' or 'lut'"),
+        (2, "lists", "multiplier='packed': lanes of lists share no activation; choose 'auto' or 'lut'"),
     ],
 )
 def test_what_cannot_be_packed_is_refused(pe, layout, message):

@@ -233,15 +233,19 @@ class MatrixUnit(Unit):
         mask = self.row_lengths.net.mask(task, self.layers[task])
         read[region] |= self.lines_of(mask).reshape(read[region].shape).astype(bool)
 
+    @property
+    def unpaired(self) -> str:
+        """Why its products share no multiplier in pairs, and what to choose; empty where two rows do."""
+        if self.by_part:
+            return "rows of a depthwise convolution share no activation; choose 'auto' or 'lut'"
+        if self.pe % 2:
+            return f"is for two rows at a time, but pe={self.pe}; choose an even pe, 'auto' or 'lut'"
+        return ""
+
     def check_layout(self) -> None:
         """Refuse settings that its layout cannot have."""
-        where = f"layer {self.name!r}: multiplier='packed'"
-        if self.settings.multiplier == "packed" and self.by_part:
-            raise FoldingError(f"{where}: rows of a depthwise convolution share no activation; choose 'auto' or 'lut'")
-        if self.settings.multiplier == "packed" and self.pe % 2:
-            raise FoldingError(
-                f"{where}: is for two rows at a time, but pe={self.pe}; choose an even pe, 'auto' or 'lut'"
-            )
+        if self.settings.multiplier == "packed" and self.unpaired:
+            raise FoldingError(f"layer {self.name!r}: multiplier='packed': {self.unpaired}")
 
     def _prefixes(self, memory: BankLayer) -> NDArray[Any]:
         """The owner of every weight; 0 where there is none, and in heads, whose words are codes alone."""

@@ -37,14 +37,15 @@ class ListUnit(MatrixUnit):
     def module(self) -> str:
         return "lists"
 
+    @property
+    def unpaired(self) -> str:
+        return "lanes of lists share no activation; choose 'auto' or 'lut'"
+
     def check_layout(self) -> None:
+        super().check_layout()
         simd, where = self.simd, f"layer {self.name!r}: layout='lists'"
         if simd & simd - 1:
             raise FoldingError(f"{where}: simd={simd}, must be a power of two")
-        if self.settings.multiplier == "packed":
-            raise FoldingError(
-                f"{where}: multiplier='packed', but its lanes share no activation; choose 'auto' or 'lut'"
-            )
         if self.settings.mask == "none":
             raise FoldingError(f"{where}: mask='none' is for a dense unit; choose 'deep' or 'runtime'")
         if self.has_room and not self.settings.lines:
