@@ -51,6 +51,16 @@ def test_of_stages_within_stages_the_innermost_tells(caplog: pytest.LogCaptureFi
     assert {record.getMessage() for record in caplog.records} == {"inner: 0 s"}
 
 
+@pytest.mark.usefixtures("hurried", "listening")
+def test_within_a_quiet_stage_nothing_tells(caplog: pytest.LogCaptureFixture) -> None:
+    with stage("outer", quiet=True), stage("inner"), stage("innermost"):
+        time.sleep(0.1)
+    assert caplog.records == []
+    with stage("later"):
+        time.sleep(0.1)
+    assert {record.getMessage() for record in caplog.records} == {"later: 0 s"}
+
+
 @pytest.mark.usefixtures("listening")
 def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()

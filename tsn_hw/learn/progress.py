@@ -30,6 +30,7 @@ class Stage:
     what: str
     steps: int | None
     done: int
+    quiet: bool = False
     bar: Any = None
     start: float = field(default_factory=time.monotonic)
 
@@ -50,16 +51,18 @@ class Stage:
 def stage(what: str, steps: int | None = None, done: int = 0, *, quiet: bool = False) -> Iterator[Stage]:
     """Tells what is being done once that has taken a while, and now and then that it still is.
 
+    Within a quiet stage all are.
+
     >>> with stage("synthesis", steps=2) as told:
     ...     told.advance()
     >>> told.done
     1
     """
-    told = Stage(what, steps, done)
+    told = Stage(what, steps, done, quiet or any(outer.quiet for outer in _OPEN))
     _OPEN.append(told)
     with ExitStack() as closing:
         closing.callback(_OPEN.remove, told)
-        if not quiet and LOG.isEnabledFor(logging.INFO):
+        if not told.quiet and LOG.isEnabledFor(logging.INFO):
             if steps is not None and sys.stderr.isatty():
                 from tqdm import tqdm  # the core needs it nowhere else
 

@@ -15,6 +15,7 @@ from tsn_hw.core.masks import entropy_bits
 from tsn_hw.learn.activations import value_of
 from tsn_hw.learn.layers import Subnet, WeightLayer
 from tsn_hw.learn.models import SubnetModel, Taps
+from tsn_hw.learn.progress import progress
 from tsn_hw.learn.settings import PruneSettings
 
 Accuracy = Callable[[], float]
@@ -59,7 +60,7 @@ def post_prune(
     share = dict.fromkeys(range(len(layers)), settings.share)
     before = _owned(layers)
     reference = best = accuracy()
-    for _ in range(settings.iterations):
+    for _ in progress(range(settings.iterations), "pruning"):
         open_layers = [i for i in share if int(_removable(layers[i].subnet, size).count_nonzero()) >= 2]
         if not open_layers:
             break

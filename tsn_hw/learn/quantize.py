@@ -17,6 +17,7 @@ from tsn_hw.core.network import code_bits
 from tsn_hw.learn.codebook import fit_codebook, squared_error
 from tsn_hw.learn.layers import WeightLayer
 from tsn_hw.learn.models import HEAD, SubnetModel
+from tsn_hw.learn.progress import progress
 from tsn_hw.learn.prune import Accuracy
 from tsn_hw.learn.settings import QuantizeSettings, Settings
 from tsn_hw.learn.training import Fit, Tensors, evaluate, generator_of, restore, track, train_epoch, trainable_state
@@ -106,10 +107,10 @@ def train_quantized(
     state = Fit(model.callbacks.optimizer_of(model.parameters_of(task), recipe.lr), recipe)
     books = [layer.subnet.codebook for layer in layers]
     track(state, evaluate(model, task, data.x_valid, data.y_valid).loss, trainable_state(model, task))
-    while state.epoch < epochs:
-        if state.epoch:
+    for epoch in progress(range(epochs), "epochs with codebooks"):
+        if epoch:
             refit_all(model, task, bits)
-        train_epoch(model, task, data, state, generator_of(settings.seed, "qat", task, state.epoch))
+        train_epoch(model, task, data, state, generator_of(settings.seed, "qat", task, epoch))
         if track(state, evaluate(model, task, data.x_valid, data.y_valid).loss, trainable_state(model, task)):
             books = [layer.subnet.codebook for layer in layers]
         state.epoch += 1
