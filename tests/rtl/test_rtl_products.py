@@ -126,6 +126,13 @@ def test_a_packed_unit_takes_half_the_dsps_and_one_of_luts_none(tmp_path):
     assert synthesize(tmp_path, "xc7").resources["dsp"] == 4
 
 
+def test_a_unit_tells_what_multiplies():
+    told = ["fc0: 12 rows x 24 columns, 2 x 2 in a cycle", "head: 4 rows x 12 columns, 2 x 2 in a cycle"]
+    assert [unit.title for unit in made(NET, ("auto",)).units] == told
+    first, second = (unit.title for unit in made(NET, ("packed", "lut")).units)
+    assert (first, second) == (f"{told[0]}, two rows a multiplier", f"{told[1]}, products of LUTs")
+
+
 @pytest.mark.parametrize(
     ("pe", "layout", "message"),
     [

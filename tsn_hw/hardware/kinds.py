@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,8 @@ from tsn_hw.hardware.registers import Registers, Tags, distinct_bits
 from tsn_hw.hardware.units import SHIFT_BITS, Parameters, Products, RequantizationWidths, Unit
 from tsn_hw.hardware.window import Window
 
-MULTIPLIERS: tuple[Multiplier, ...] = get_args(Multiplier)
-"""What multiplies, in the order in which modules number it."""
+MULTIPLIERS: dict[Multiplier, str] = {"auto": "", "lut": ", products of LUTs", "packed": ", two rows a multiplier"}
+"""What multiplies, in the order in which modules number it, and how a unit tells it."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ class MatrixUnit(Unit):
 
     @property
     def title(self) -> str:
-        return f"{self.name}: {self.rows} rows x {self.columns} columns, {self.pe} x {self.simd} in a cycle"
+        told = MULTIPLIERS[self.settings.multiplier]
+        return f"{self.name}: {self.rows} rows x {self.columns} columns, {self.pe} x {self.simd} in a cycle{told}"
 
     @property
     def columns(self) -> int:
@@ -119,7 +120,7 @@ class MatrixUnit(Unit):
             "REGION_BITS": index_bits(self.regions),
             "CLASS_BITS": self.class_bits,
             "CENTROID_BITS": self.centroid_bits,
-            "MULTIPLIER": MULTIPLIERS.index(self.settings.multiplier),
+            "MULTIPLIER": list(MULTIPLIERS).index(self.settings.multiplier),
             "HAS_MASK": self.settings.mask != "none",
             "DEPTHWISE": self.by_part,
         }
