@@ -187,9 +187,31 @@ def test_methods_end_in_a_table_and_a_plot(tmp_path: Path, monkeypatch: pytest.M
     assert (out / "methods.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_runs_can_be_chosen_and_the_others_come_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+
+    def run(name: str, *_: object) -> dict[str, float]:
+        started.append(name)
+        return {"acc_percent": 50.0, "body_percent": 100.0, "bwt": 0.0}
+
+    monkeypatch.setattr(paper, "run_variant", run)
+    preset, out = tmp_path / "quick.toml", tmp_path / "out"
+    preset.write_text(QUICK.replace("epochs = 1", "epochs = 2"))  # a ramp needs two
+    assert (
+        main(["bench", "paper", "--preset", str(preset), "-o", str(out), "--tables", "9", "--only", "wsn_1.0,stl"]) == 0
+    )
+    assert started == ["wsn_1.0", "stl"]
+    assert bench_paper(preset, out, {9}, 1, "cpu").data["runs"] == len(started) == len(set(started)) > 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (
+            ["--only", "main,wsn_1.0"],
+            "--only 'wsn_1.0': the tables need main, unpruned, memory_stats, memory_samples_act, "
+            "memory_samples_input, format_4, format_8, format_16",
+        ),
         (["--tables", "1-99"], f"--tables {max(TABLES) + 1}: must be within 1..{max(TABLES)}"),
         (["--tables", "3-1"], "--tables '3-1': must be numbers and ranges, such as 1-3,7"),
         (["--tables", ""], "--tables '': must be numbers and ranges, such as 1-3,7"),

@@ -244,6 +244,7 @@ def bench(
     preset: File,
     out: Out | None = None,
     tables: str = "1-8",
+    only: str = "",
     seeds: Annotated[int, whole(1, 1000)] = 1,
     device: str = "cpu",
 ) -> CommandResult:
@@ -254,13 +255,14 @@ def bench(
         preset: settings file; see examples/ and docs/results.md
         out: folder of runs and tables (default: build/paper/PRESET)
         tables: such as 1-8 or 3,5,9; 9 compares methods
+        only: of the runs that they need these alone, such as tsn_1.0,wsn_1.0
         seeds: seeds 0, 1, ...
         device: cpu, cuda or cuda:N
     """
     from tsn_hw.app.paper.bench import bench_paper
 
     folder = out or Path("build", suite, preset.stem)
-    return bench_paper(preset, folder, _numbers(tables, "--tables"), seeds, device)
+    return bench_paper(preset, folder, _numbers(tables, "--tables"), seeds, device, only.split(",") if only else ())
 
 
 def _numbers(text: str, option: str) -> set[int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -87,19 +88,24 @@ def _baseline(settings: Settings, method: str, **train: Any) -> Settings:
     )
 
 
-def bench_paper(preset: Path, out: Path, tables: set[int], seeds: int, device: str) -> CommandResult:
-    """Run what the tables need and has no result yet, for seeds 0, 1, ...; write results.jsonl and the tables."""
+def bench_paper(
+    preset: Path, out: Path, tables: set[int], seeds: int, device: str, only: Sequence[str] = ()
+) -> CommandResult:
+    """Run what the tables need and has no result yet, for seeds 0, 1, ...; write results.jsonl and the tables.
+
+    With ``only``, of these runs the named ones alone.
+    """
     settings = read_settings(preset)
     settings = replace(settings, quantize=replace(settings.quantize, probe_bits=PROBED_BITS))
     if unknown := tables - set(TABLES):
         raise SettingsError(f"--tables {min(unknown)}: must be within 1..{max(TABLES)}")
     device_of(device)
     stream = stream_of(settings)
-    wanted = [
-        (name, replace(variant, seed=seed))
-        for seed in range(seeds)
-        for name, variant in variants(settings, tables, len(stream)).items()
-    ]
+    needed = variants(settings, tables, len(stream))
+    if strange := [name for name in only if name not in needed]:
+        raise SettingsError(f"--only {strange[0]!r}: the tables need {', '.join(needed)}")
+    chosen = {name: needed[name] for name in only or needed}
+    wanted = [(name, replace(variant, seed=seed)) for seed in range(seeds) for name, variant in chosen.items()]
     shown, text = [], ""
     with sole_writer(out / LOCK):
         results = read_results(out / RESULTS)
