@@ -13,6 +13,7 @@ from brevitas.quant_tensor import IntQuantTensor
 from torch import Tensor, nn
 
 from tsn_hw.core.arithmetic import ActFormat
+from tsn_hw.learn.forward import as_float
 
 AnyTensor: TypeAlias = Tensor | IntQuantTensor
 """Plain numbers in training, numbers with scale and bit width in evaluation."""
@@ -62,7 +63,7 @@ class _FixedPoint(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         (inside,) = ctx.saved_tensors
-        return inside.to(grads[0].dtype).mul_(grads[0]), None, None, None
+        return as_float(inside, grads[0].dtype).mul_(grads[0]), None, None, None
 
 
 class FixedPointQuant(nn.Module):

@@ -106,6 +106,11 @@ def draw_uniform(generator: torch.Generator, *tensors: Tensor) -> None:
         tensor.copy_(torch.rand(tensor.shape, generator=generator).mul_(2 * bound).sub_(bound))
 
 
+def as_float(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """1 where a mask is set, else 0: torch is four times as fast from uint8 as from bool, or at float * bool."""
+    return mask.view(torch.uint8).to(dtype)
+
+
 def dropped(x: T, share: float, generator: torch.Generator) -> T:
     """Dropout: every element is 0 with probability ``share`` in steps of 1/256; the others grow to keep the mean.
 
@@ -115,5 +120,5 @@ def dropped(x: T, share: float, generator: torch.Generator) -> T:
     draws = torch.empty((count + 7) // 8, dtype=torch.int64, device=x.device)
     draws.random_(-(2**63), None, generator=generator)
     kept = draws.view(torch.uint8)[:count].view(x.shape) >= lost
-    result: T = x * kept.to(x.dtype).mul_(256 / (256 - lost))
+    result: T = x * as_float(kept, x.dtype).mul_(256 / (256 - lost))
     return result

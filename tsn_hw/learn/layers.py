@@ -31,7 +31,7 @@ from tsn_hw.core.layers import Weighted
 from tsn_hw.core.network import MAX_CODE_BITS, UNUSED
 from tsn_hw.learn.activations import AnyTensor, PowerOfTwoScale
 from tsn_hw.learn.codebook import Floats, nearest_code
-from tsn_hw.learn.forward import draw_uniform, with_geometry
+from tsn_hw.learn.forward import as_float, draw_uniform, with_geometry
 from tsn_hw.learn.methods import TSN, Method
 from tsn_hw.learn.settings import Formats
 
@@ -47,40 +47,44 @@ def top_k(scores: Tensor, kept: int) -> Tensor:
     >>> top_k(torch.tensor([1.0, -3.0, 2.0, -2.0, 2.0]), 3).tolist()
     [False, True, True, True, False]
     """
-    magnitude = scores.detach().abs()
+    magnitude = scores.detach().abs().flatten()
     if kept >= magnitude.numel() or kept == 0:
-        return torch.full_like(magnitude, kept > 0, dtype=torch.bool)
-    position = magnitude.numel() - kept
-    if magnitude.device.type == "cpu":  # numpy's quickselect is ten times faster than torch.topk
-        threshold = float(np.partition(magnitude.numpy(), position, axis=None)[position])
-    else:
-        threshold = float(magnitude.flatten().kthvalue(position + 1).values)
+        return torch.full_like(scores, kept > 0, dtype=torch.bool)
+    if magnitude.device.type == "cpu":
+        bits = magnitude.numpy().view(f"i{magnitude.itemsize}")  # from 0 on they order as floats do, and faster
+        return torch.from_numpy(_largest(bits, kept)).view(scores.shape)
+    threshold = magnitude.kthvalue(magnitude.numel() - kept + 1).values
     mask = magnitude >= threshold
-    surplus = int(mask.count_nonzero()) - kept
-    if surplus:
-        ties = (magnitude == threshold).flatten().nonzero().flatten()
-        mask.view(-1)[ties[len(ties) - surplus :]] = False
+    if surplus := int(mask.count_nonzero()) - kept:
+        mask[(magnitude == threshold).nonzero().flatten()[-surplus:]] = False
+    return mask.view(scores.shape)
+
+
+def _largest(numbers: NDArray[np.signedinteger[Any]], kept: int) -> NDArray[np.bool_]:
+    """The same of integers (N,), by numpy: each of its steps is three to twenty times as fast as torch's."""
+    position = numbers.size - kept
+    threshold = np.partition(numbers, position)[position]
+    mask: NDArray[np.bool_] = numbers >= threshold
+    if surplus := np.count_nonzero(mask) - kept:
+        mask[np.flatnonzero(numbers == threshold)[-surplus:]] = False
     return mask
 
 
 class _Subnetwork(torch.autograd.Function):
-    """effective * mask, exactly. d/dweight = g on free selected weights; d/dscores = g * effective * sign(score).
-
-    Masks become floats before they multiply: torch is three times slower at float * bool.
-    """
+    """effective * mask, exactly. d/dweight = g on free selected weights; d/dscores = g * effective * sign(score)."""
 
     @staticmethod
     def forward(
         ctx: Any, weight: Tensor, scores: Tensor, effective: Tensor, mask: Tensor, free: Tensor | None
     ) -> Tensor:
         ctx.save_for_backward(scores, effective, mask if free is None else mask & free)
-        return effective * mask.to(effective.dtype)
+        return as_float(mask, effective.dtype).mul_(effective)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None, None, None]:
         scores, effective, learned = ctx.saved_tensors
-        weight_grad = learned.to(grads[0].dtype).mul_(grads[0])
-        score_grad = (grads[0] * effective).mul_(scores.sign()) if ctx.needs_input_grad[1] else None
+        weight_grad = as_float(learned, grads[0].dtype).mul_(grads[0])
+        score_grad = scores.sign().mul_(effective).mul_(grads[0]) if ctx.needs_input_grad[1] else None
         return weight_grad, score_grad, None, None, None
 
 
