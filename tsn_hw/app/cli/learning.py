@@ -237,15 +237,26 @@ def page(source: Folder | None = None, /, *, out: Out | None = None) -> CommandR
     return write_page(source, out)
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class PaperOptions:
+    """Which runs are made."""
+
+    tables: str = "1-8"
+    """such as 1-8 or 3,5,9; 9 compares methods"""
+    only: str | None = None
+    """of the runs that they need these alone, such as tsn_1.0,wsn_1.0"""
+    seeds: Annotated[int, whole(1, 1000)] = 1
+    """seeds 0, 1, ..."""
+
+
 def bench(
     suite: Literal["paper"],
     /,
     *,
     preset: File,
     out: Out | None = None,
-    tables: str = "1-8",
-    only: str = "",
-    seeds: Annotated[int, whole(1, 1000)] = 1,
+    runs: PaperOptions = PaperOptions(),
     device: str = "cpu",
 ) -> CommandResult:
     """The paper's experiments, our figures beside the published ones; resumable.
@@ -254,15 +265,12 @@ def bench(
         suite: the experiments: the paper's tables
         preset: settings file; see examples/ and docs/results.md
         out: folder of runs and tables (default: build/paper/PRESET)
-        tables: such as 1-8 or 3,5,9; 9 compares methods
-        only: of the runs that they need these alone, such as tsn_1.0,wsn_1.0
-        seeds: seeds 0, 1, ...
         device: cpu, cuda or cuda:N
     """
     from tsn_hw.app.paper.bench import bench_paper
 
-    folder = out or Path("build", suite, preset.stem)
-    return bench_paper(preset, folder, _numbers(tables, "--tables"), seeds, device, only.split(",") if only else ())
+    folder, only = out or Path("build", suite, preset.stem), runs.only.split(",") if runs.only is not None else ()
+    return bench_paper(preset, folder, _numbers(runs.tables, "--tables"), runs.seeds, device, only)
 
 
 def _numbers(text: str, option: str) -> set[int]:
