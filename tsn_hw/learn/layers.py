@@ -55,7 +55,7 @@ def top_k(scores: Tensor, kept: int) -> Tensor:
         return torch.from_numpy(_largest(bits, kept)).view(scores.shape)
     threshold = magnitude.kthvalue(magnitude.numel() - kept + 1).values
     mask = magnitude >= threshold
-    if surplus := int(mask.count_nonzero()) - kept:
+    if (surplus := int(mask.count_nonzero()) - kept) > 0:
         mask[(magnitude == threshold).nonzero().flatten()[-surplus:]] = False
     return mask.view(scores.shape)
 
