@@ -16,6 +16,7 @@ import pytest
 
 from sim import Simulator
 from sim.cost import estimate_cost
+from tests.helpers.growing import grow
 from tests.helpers.sweeping import (
     DEEP,
     GRID,
@@ -245,6 +246,13 @@ def test_a_worker_process_that_is_killed_is_told_and_the_command_goes_on(tmp_pat
         "a worker process was killed, perhaps for memory (try fewer --jobs); "
         "what is finished is kept, the same command goes on from there"
     )
+
+
+def test_a_worker_process_that_has_grown_is_replaced_without_a_word(recwarn: pytest.WarningsRecorder) -> None:
+    results = dict(processes(2)(grow, [(number,) for number in range(8)]))
+    assert sorted(results) == list(range(8))
+    assert len(set(results.values())) > 2, "no worker was replaced"
+    assert [str(warning.message) for warning in recwarn] == []
 
 
 def test_workers_of_a_killed_process_end_also_those_that_never_had_work() -> None:

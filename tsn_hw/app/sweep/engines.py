@@ -11,6 +11,7 @@ import logging
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
@@ -56,6 +57,8 @@ def processes(jobs: int) -> Engine:
     """An engine of so many processes of this machine; 1 works in this one."""
 
     def run(function: Callable[..., T], calls: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, T]]:
+        # A worker that has grown by 300 MB is replaced by joblib, without loss: that need not worry anyone.
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
         parallel = Parallel(jobs, "loky", "generator_unordered", initializer=end_with, initargs=(os.getpid(),))
         tasks = (delayed(numbered)(function, number, call) for number, call in enumerate(calls))
         try:
