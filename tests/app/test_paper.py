@@ -13,7 +13,7 @@ from tsn_hw.app.cli.main import main
 from tsn_hw.app.learning.runs import RunFolder
 from tsn_hw.app.paper import bench as paper
 from tsn_hw.app.paper.bench import KEEP_SCALES, OWN_SHARES, bench_paper, read_results, variants
-from tsn_hw.app.paper.tables import SCENARIOS, TABLES, PaperTable, body_macs, flops_million, published
+from tsn_hw.app.paper.tables import SCENARIOS, TABLES, PaperTable, body_macs, flops_million, method_points, published
 from tsn_hw.app.paper.without_rounding import accuracy_without_rounding, logits_without_rounding
 from tsn_hw.core import reference
 from tsn_hw.core.arithmetic import quantize
@@ -185,6 +185,12 @@ def test_methods_end_in_a_table_and_a_plot(tmp_path: Path, monkeypatch: pytest.M
     assert found["wsn_1.0"]["bwt"] == found["packnet_0.5"]["bwt"] == found["ada_qpacknet_0.5"]["bwt"] == 0.0
     assert "| wsn_1.0: ACC, % |" in result.text()
     assert (out / "methods.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_size_of_a_method_is_one_point_of_the_picture_the_mean_of_its_seeds() -> None:
+    seeds = [("wsn_0.5", 30.0, 97.0), ("main", 12.0, 97.6), ("wsn_0.5", 32.0, 97.5), ("wsn_1.0", 50.0, 97.6)]
+    results = [{"variant": name, "body_percent": body, "acc_percent": acc} for name, body, acc in seeds]
+    assert list(method_points(results)) == [("wsn", 31.0, 97.25), ("wsn", 50.0, 97.6)]
 
 
 def test_runs_can_be_chosen_and_the_others_come_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -174,10 +174,18 @@ def write_tables(
             names = [str(task) for task in range(len(matrix))]
             picture = accuracy_heat_map(matrix, names, f"{preset}, seed {result['seed']}")
             write_atomically(out / f"accuracy_matrix_seed{result['seed']}.png", picture)
-    points = [(m, r["body_percent"], r["acc_percent"]) for r in results if (m := method_of(r["variant"])) is not None]
+    points = list(method_points(results))
     if points and 9 in tables:
         write_atomically(out / "methods.png", methods_plot(points, preset))
     return text
+
+
+def method_points(results: Results) -> Iterator[tuple[str, float, float]]:
+    """(method, body, accuracy) of every size, means over its seeds, in percent."""
+    for variant in dict.fromkeys(result["variant"] for result in results):
+        body, accuracy = _mean(results, variant, "body_percent"), _mean(results, variant, "acc_percent")
+        if (method := method_of(variant)) is not None and body is not None and accuracy is not None:
+            yield method, body, accuracy
 
 
 def _text(value: float | None, sign: bool = False) -> str:
